@@ -1,0 +1,38 @@
+# Everything a newcomer types. PYTHON chooses the interpreter that makes the virtual environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
+
+.PHONY: demo serve test check clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The service as an operator installs it, and matplotlib for the demo's picture. No torch.
+$(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[cpu,demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service
+	$(PIP) --editable '.[cpu,demo,train,dev]'
+	touch $@
+
+demo: $(VENV)/.service  ## locate 400 users of a city that the model never saw, over real HTTP
+	$(BIN)/python -m benchmarks.demo
+
+serve: $(VENV)/.service  ## the demo's cells, served until Ctrl-C
+	$(BIN)/python -m benchmarks.demo --serve
+
+test: $(VENV)/.dev  ## every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) var build *.egg-info
