@@ -1,0 +1,58 @@
+"""A cell: one base station, its antenna array, its carrier and its place on Earth."""
+
+import math
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+CellId = Annotated[str, Field(pattern=CELL_ID_PATTERN)]
+
+
+class AntennaArray(BaseModel):
+    """A uniform rectangular array of `rows` x `columns` elements; a linear array has one row.
+
+    `spacing` lies between neighbouring elements, in wavelengths. CSI numbers the elements row by row.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rows: int = Field(ge=1, le=256)
+    columns: int = Field(ge=1, le=256)
+    spacing: float = Field(default=0.5, gt=0, le=100)
+
+    @property
+    def antennas(self) -> int:
+        return self.rows * self.columns
+
+
+class Cell(BaseModel):
+    """What stays true of a cell however often its fingerprints change.
+
+    Latitude and longitude (WGS84 degrees) place the base station, the origin of the cell's east-north
+    frame. `height` is metres above the ground at its foot, `yaw` the direction of the array's broadside
+    in radians counter-clockwise from east; `carrier_frequency` and `bandwidth` are hertz.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    cell_id: CellId
+    latitude_deg: float = Field(ge=-90, le=90)
+    longitude_deg: float = Field(ge=-180, le=180)
+    height: float = Field(ge=-1e3, le=1e5)
+    yaw: float = Field(ge=-2 * math.pi, le=2 * math.pi)
+    array: AntennaArray
+    carrier_frequency: float = Field(ge=1e6, le=1e12)
+    bandwidth: float = Field(gt=0)
+    subcarriers: int = Field(ge=1, le=65536)
+
+    @model_validator(mode="after")
+    def _bandwidth_fits_the_carrier(self) -> Self:
+        if self.bandwidth >= 2 * self.carrier_frequency:
+            raise ValueError("bandwidth must be below twice the carrier frequency")
+        return self
+
+    @property
+    def antennas(self) -> int:
+        return self.array.antennas

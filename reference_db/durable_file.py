@@ -1,0 +1,38 @@
+"""Writing a file so that a crash at any moment leaves either the old file or the new one."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` atomically and returns once both are on the disk; makes missing folders."""
+    make_directory(path.parent)
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Makes a folder and its parents, each entered durably into the one above."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

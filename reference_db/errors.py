@@ -1,0 +1,61 @@
+"""Everything that the reference database raises on purpose."""
+
+
+class ReferenceDatabaseError(Exception):
+    """Base of all errors below; its text is fit to be shown to an operator."""
+
+
+class BadFingerprint(ReferenceDatabaseError):
+    """One fingerprint cannot be accepted. `row` counts from 0, `reason` says what is wrong with it."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row}: {reason}")
+        self.row = row
+        self.reason = reason
+
+
+class BadFingerprintFile(ReferenceDatabaseError):
+    """An import file as a whole cannot be read: its format, its arrays or its cell description."""
+
+
+class TooFewFingerprints(ReferenceDatabaseError):
+    """More fingerprints were asked for than there are."""
+
+    def __init__(self, wanted: int, available: int) -> None:
+        super().__init__(f"{wanted} fingerprints wanted, {available} available")
+        self.wanted = wanted
+        self.available = available
+
+
+class UnknownCell(ReferenceDatabaseError):
+    """The store holds no cell of this name."""
+
+    def __init__(self, cell_id: str) -> None:
+        super().__init__(f"no cell {cell_id!r}")
+        self.cell_id = cell_id
+
+
+class CorruptSegment(ReferenceDatabaseError):
+    """The bytes of a segment are not the ones its digest promises, or are not a segment at all."""
+
+
+class MissingSegment(ReferenceDatabaseError):
+    """The store holds no segment of this digest."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"no segment {digest}")
+        self.digest = digest
+
+
+class CorruptManifest(ReferenceDatabaseError):
+    """A manifest cannot be read, is not the one its digest promises, or contradicts its segments."""
+
+
+class VersionConflict(ReferenceDatabaseError):
+    """Somebody else published first: the current manifest is not the one that was expected."""
+
+    def __init__(self, cell_id: str, expected: str | None, current: str | None) -> None:
+        super().__init__(f"cell {cell_id!r}: expected manifest {expected}, found {current}")
+        self.cell_id = cell_id
+        self.expected = expected
+        self.current = current

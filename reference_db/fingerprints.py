@@ -1,0 +1,95 @@
+"""Fingerprints in memory, and the rules they must meet before a cell accepts them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_db.cell import Cell
+from reference_db.errors import BadFingerprint, TooFewFingerprints
+from reference_db.fingerprint_id import fingerprint_ids
+from reference_db.half_csi import pack_csi
+
+# Between these amplitudes the power of a whole snapshot is a normal float32.
+_FAINTEST, _LOUDEST = 1e-15, 1e15
+# Beyond 100 km a float32 position is coarser than a centimetre, and no cell reaches so far.
+_FARTHEST = 1e5
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprints:
+    """n fingerprints of one cell.
+
+    `csi` complex64 `[n, antennas, subcarriers]`; `positions` float32 `[n, 2]`, metres east and north of the
+    base station; `times` float64 `[n]`, Unix seconds of the measurement, 0 where unknown; `sigmas` float32
+    `[n]`, the 1-sigma error of the position label in metres.
+
+    Raises `ValueError` when the arrays disagree in length, rank or dtype.
+    """
+
+    csi: NDArray[np.complex64]
+    positions: NDArray[np.float32]
+    times: NDArray[np.float64]
+    sigmas: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.csi) if self.csi.ndim else 0
+        if self.csi.ndim != 3 or self.csi.dtype != np.complex64:
+            raise ValueError(f"csi is {self.csi.dtype} {list(self.csi.shape)}, not complex64 [n, a, s]")
+        for name, array, shape, dtype in (
+            ("positions", self.positions, (n, 2), np.float32),
+            ("times", self.times, (n,), np.float64),
+            ("sigmas", self.sigmas, (n,), np.float32),
+        ):
+            if array.shape != shape or array.dtype != dtype:
+                expected = f"{np.dtype(dtype)} {list(shape)}"
+                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not {expected}")
+
+    def __len__(self) -> int:
+        return len(self.csi)
+
+
+def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
+    """Accepts fingerprints that `cell` can serve from, or says which row is wrong.
+
+    Raises `BadFingerprint` for the first row at fault, by rule and then by row: CSI of another shape than the
+    cell's, NaN or infinity, all-zero CSI or an amplitude that float32 power cannot hold, a position beyond
+    100 km, a negative time, a label error that is not positive, a copy of an earlier row. Raises
+    `TooFewFingerprints` when there are none.
+    """
+    if len(fingerprints) == 0:
+        raise TooFewFingerprints(wanted=1, available=0)
+    shape = fingerprints.csi.shape[1:]
+    if shape != (cell.antennas, cell.subcarriers):
+        raise BadFingerprint(
+            0,
+            f"csi has {shape[0]} antennas and {shape[1]} subcarriers, "
+            f"cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}",
+        )
+    pairs = np.ascontiguousarray(fingerprints.csi).view(np.float32)
+    peaks = np.abs(pairs).max(axis=(1, 2))  # NaN wins over any number, so one pass finds every fault
+    positions, times, sigmas = fingerprints.positions, fingerprints.times, fingerprints.sigmas
+    _refuse(~np.isfinite(peaks), "csi holds NaN or infinity")
+    _refuse(peaks == 0, "csi is all zero")
+    _refuse((peaks < _FAINTEST) | (peaks > _LOUDEST), f"csi amplitude outside {_FAINTEST:g} to {_LOUDEST:g}")
+    _refuse(~np.isfinite(positions.sum(axis=1, dtype=np.float64)), "position is NaN or infinite")
+    ranges = np.linalg.norm(positions.astype(np.float64), axis=1)
+    _refuse(ranges > _FARTHEST, f"position is more than {_FARTHEST / 1e3:g} km from the base station")
+    _refuse(~(np.isfinite(times) & (times >= 0)), "time is negative, NaN or infinite")
+    _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma is not a positive number")
+    _refuse_copies(fingerprints)
+
+
+def _refuse(faults: NDArray[np.bool_], reason: str) -> None:
+    if faults.any():
+        raise BadFingerprint(int(faults.argmax()), reason)
+
+
+def _refuse_copies(fingerprints: Fingerprints) -> None:
+    packed, scale = pack_csi(fingerprints.csi)
+    ids = fingerprint_ids(packed, scale, fingerprints.positions, fingerprints.times, fingerprints.sigmas)
+    first_seen: dict[int, int] = {}
+    for row, name in enumerate(ids.tolist()):
+        first = first_seen.setdefault(name, row)
+        if first != row:
+            raise BadFingerprint(row, f"duplicate of row {first}")

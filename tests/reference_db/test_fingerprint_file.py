@@ -1,0 +1,223 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from reference_db import (
+    BadFingerprint,
+    BadFingerprintFile,
+    Cell,
+    Fingerprints,
+    LocalFrame,
+    TooFewFingerprints,
+    read_cell_file,
+    read_fingerprint_file,
+    write_fingerprint_file,
+)
+
+Arrays = dict[str, NDArray[Any]]
+Write = Callable[[Path, Arrays, Cell], Path]
+
+
+def _write_npz(folder: Path, arrays: Arrays, cell: Cell) -> Path:
+    path = folder / "cell.npz"
+    np.savez(path, cell=np.array(cell.model_dump_json()), **arrays)
+    return path
+
+
+def _write_safetensors(folder: Path, arrays: Arrays, cell: Cell) -> Path:
+    path = folder / "cell.safetensors"
+    save_file(arrays, path, metadata={"cell": cell.model_dump_json()})
+    return path
+
+
+@pytest.fixture(params=[_write_npz, _write_safetensors], ids=["npz", "safetensors"])
+def write(request: pytest.FixtureRequest) -> Write:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def fingerprints(make_fingerprints: Callable[..., Fingerprints]) -> Fingerprints:
+    return make_fingerprints()
+
+
+@pytest.fixture
+def arrays(fingerprints: Fingerprints) -> Arrays:
+    return {name: getattr(fingerprints, name) for name in ("csi", "positions", "times", "sigmas")}
+
+
+def test_a_file_gives_back_what_it_holds(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    described, read = read_fingerprint_file(write(tmp_path, arrays, cell))
+    assert described == cell
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(getattr(read, name), array)
+
+
+def test_csi_may_come_as_real_pairs(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    csi = arrays["csi"]
+    arrays["csi"] = csi.view(np.float32).reshape(*csi.shape, 2)
+    _, read = read_fingerprint_file(write(tmp_path, arrays, cell))
+    np.testing.assert_array_equal(read.csi, csi)
+
+
+def test_csi_may_come_as_half_floats_with_a_scale(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    csi = arrays["csi"]
+    arrays["csi"] = (csi.view(np.float32).reshape(*csi.shape, 2) / 1e-6).astype(np.float16)
+    arrays["scale"] = np.full(len(csi), 1e-6, np.float32)
+    _, read = read_fingerprint_file(write(tmp_path, arrays, cell))
+    np.testing.assert_allclose(read.csi, csi, rtol=1e-3)
+
+
+def test_positions_may_come_as_latitude_and_longitude(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    positions = arrays.pop("positions")
+    frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
+    east_north = positions.astype(np.float64).T
+    arrays["latitudes_deg"], arrays["longitudes_deg"] = frame.to_wgs84(*east_north)
+    _, read = read_fingerprint_file(write(tmp_path, arrays, cell))
+    np.testing.assert_allclose(read.positions, positions, atol=1e-3)
+
+
+def test_an_unknown_time_is_zero_and_an_unknown_sigma_a_surveyed_one(
+    write: Write, arrays: Arrays, cell: Cell, tmp_path: Path
+) -> None:
+    del arrays["times"], arrays["sigmas"]
+    _, read = read_fingerprint_file(write(tmp_path, arrays, cell))
+    np.testing.assert_array_equal(read.times, 0.0)
+    np.testing.assert_array_equal(read.sigmas, np.float32(0.05))
+
+
+def test_a_cell_given_apart_wins(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    described = tmp_path / "cell.json"
+    described.write_text(cell.model_dump_json().replace("florence-1", "other"))
+    other = read_cell_file(described)
+    assert read_fingerprint_file(_write_npz(tmp_path, arrays, cell), other)[0].cell_id == "other"
+
+
+def test_what_was_written_is_read_and_written_the_same_again(
+    fingerprints: Fingerprints, cell: Cell, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    write_fingerprint_file(first, cell, fingerprints)
+    write_fingerprint_file(second, *read_fingerprint_file(first))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_nothing_is_written_of_bad_fingerprints(fingerprints: Fingerprints, cell: Cell, tmp_path: Path) -> None:
+    fingerprints.csi[4] = 0
+    with pytest.raises(BadFingerprint, match="row 4"):
+        write_fingerprint_file(tmp_path / "a.safetensors", cell, fingerprints)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value"),
+    [("csi", 5, np.nan), ("positions", 6, np.inf), ("times", 7, -1.0), ("sigmas", 8, 0.0)],
+)
+def test_a_bad_row_is_named(
+    write: Write, arrays: Arrays, cell: Cell, tmp_path: Path, name: str, row: int, value: float
+) -> None:
+    arrays[name][row] = value
+    with pytest.raises(BadFingerprint) as caught:
+        read_fingerprint_file(write(tmp_path, arrays, cell))
+    assert caught.value.row == row
+
+
+def test_double_precision_that_overflows_single_names_its_row(
+    write: Write, arrays: Arrays, cell: Cell, tmp_path: Path
+) -> None:
+    arrays["sigmas"] = arrays["sigmas"].astype(np.float64)
+    arrays["sigmas"][3] = 1e300
+    with pytest.raises(BadFingerprint, match="row 3: sigma"):
+        read_fingerprint_file(write(tmp_path, arrays, cell))
+
+
+def test_a_latitude_off_the_globe_names_its_row(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    n = len(arrays.pop("positions"))
+    arrays["latitudes_deg"], arrays["longitudes_deg"] = np.full(n, 43.77), np.full(n, 11.25)
+    arrays["latitudes_deg"][2] = 143.77
+    with pytest.raises(BadFingerprint, match="row 2: latitude"):
+        read_fingerprint_file(write(tmp_path, arrays, cell))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"csi": None}, "no array csi"),
+        ({"csi": np.zeros((12, 4, 6), np.float32)}, "csi is float32"),
+        ({"csi": np.zeros((12, 4, 6, 3), np.float32)}, "csi is float32"),
+        ({"positions": None}, "positions, or both"),
+        ({"latitudes_deg": np.zeros(12)}, "positions, or both"),
+        ({"positions": np.zeros((12, 3))}, "positions is float64"),
+        ({"positions": np.zeros((11, 2))}, "positions is float64"),
+        ({"times": np.zeros((12, 1))}, "times is"),
+        ({"sigmas": np.zeros(12, bool)}, "sigmas is bool"),
+        ({"sigma": np.zeros(12)}, "unknown arrays sigma"),
+        ({"scale": np.ones(12)}, "scale belongs"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    write: Write, arrays: Arrays, cell: Cell, tmp_path: Path, changes: Arrays, complaint: str
+) -> None:
+    changed = {name: array for name, array in (arrays | changes).items() if array is not None}
+    with pytest.raises(BadFingerprintFile, match=complaint):
+        read_fingerprint_file(write(tmp_path, changed, cell))
+
+
+def test_no_rows_are_refused(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    empty = {name: array[:0] for name, array in arrays.items()}
+    with pytest.raises(TooFewFingerprints):
+        read_fingerprint_file(write(tmp_path, empty, cell))
+
+
+def test_a_truncated_file_is_refused(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    path = write(tmp_path, arrays, cell)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadFingerprintFile):
+            read_fingerprint_file(path)
+
+
+def test_a_damaged_npz_is_refused_or_read_in_full(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    path = _write_npz(tmp_path, arrays, cell)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in random.integers(0, len(whole), 300).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            _, read = read_fingerprint_file(path)
+        except (BadFingerprintFile, BadFingerprint):
+            continue
+        np.testing.assert_array_equal(read.csi, arrays["csi"])
+
+
+def test_pickled_objects_are_never_loaded(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    arrays["times"] = np.array([object()] * 12)
+    with pytest.raises(BadFingerprintFile, match="allow_pickle"):
+        read_fingerprint_file(_write_npz(tmp_path, arrays, cell))
+
+
+@pytest.mark.parametrize("name", ["cell.txt", "missing.npz", "missing.safetensors"])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadFingerprintFile, match=name):
+        read_fingerprint_file(tmp_path / name)
+
+
+def test_a_file_without_a_cell_needs_one(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    path = tmp_path / "anonymous.safetensors"
+    save_file(arrays, path)
+    with pytest.raises(BadFingerprintFile, match="describes no cell"):
+        read_fingerprint_file(path)
+    assert read_fingerprint_file(path, cell)[0] == cell
+
+
+@pytest.mark.parametrize("described", ["", "{}", "[1]", '{"cell_id": "../x"}'])
+def test_a_bad_cell_description_is_refused(tmp_path: Path, described: str) -> None:
+    path = tmp_path / "cell.json"
+    path.write_text(described)
+    with pytest.raises(BadFingerprintFile, match="cell description"):
+        read_cell_file(path)

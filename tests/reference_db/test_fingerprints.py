@@ -1,0 +1,82 @@
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reference_db import BadFingerprint, Cell, Fingerprints, TooFewFingerprints, check_fingerprints
+
+
+@pytest.fixture
+def fingerprints(make_fingerprints: Callable[..., Fingerprints]) -> Fingerprints:
+    return make_fingerprints()
+
+
+def test_good_fingerprints_are_accepted(cell: Cell, fingerprints: Fingerprints) -> None:
+    check_fingerprints(fingerprints, cell)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("csi", np.nan, "NaN"),
+        ("csi", 1j * np.inf, "infinity"),
+        ("csi", 0, "all zero"),
+        ("csi", 1e-20, "amplitude"),
+        ("csi", 1e20, "amplitude"),
+        ("positions", np.nan, "position"),
+        ("positions", np.inf, "position"),
+        ("positions", 2e5, "100 km"),
+        ("times", -1.0, "time"),
+        ("times", np.nan, "time"),
+        ("sigmas", 0.0, "sigma"),
+        ("sigmas", -0.1, "sigma"),
+        ("sigmas", np.inf, "sigma"),
+    ],
+)
+def test_a_bad_value_names_its_row(
+    cell: Cell, fingerprints: Fingerprints, field: str, value: complex, reason: str
+) -> None:
+    getattr(fingerprints, field)[7] = value
+    getattr(fingerprints, field)[9] = value
+    with pytest.raises(BadFingerprint, match=re.escape(reason)) as caught:
+        check_fingerprints(fingerprints, cell)
+    assert caught.value.row == 7
+
+
+def test_a_single_nan_in_a_snapshot_is_found(cell: Cell, fingerprints: Fingerprints) -> None:
+    fingerprints.csi[3, 2, 5] = complex(1e-6, np.nan)
+    with pytest.raises(BadFingerprint, match="row 3: csi holds NaN"):
+        check_fingerprints(fingerprints, cell)
+
+
+def test_a_copy_names_the_row_it_copies(cell: Cell, fingerprints: Fingerprints) -> None:
+    for name in ("csi", "positions", "times", "sigmas"):
+        getattr(fingerprints, name)[8] = getattr(fingerprints, name)[2]
+    with pytest.raises(BadFingerprint, match="row 8: duplicate of row 2"):
+        check_fingerprints(fingerprints, cell)
+
+
+def test_two_measurements_at_one_place_are_no_copies(cell: Cell, fingerprints: Fingerprints) -> None:
+    fingerprints.positions[8] = fingerprints.positions[2]
+    check_fingerprints(fingerprints, cell)
+
+
+def test_csi_of_another_array_is_refused(cell: Cell, fingerprints: Fingerprints) -> None:
+    with pytest.raises(BadFingerprint, match="3 antennas and 6 subcarriers"):
+        check_fingerprints(replace(fingerprints, csi=fingerprints.csi[:, :3]), cell)
+
+
+def test_no_fingerprint_at_all_is_refused(cell: Cell, make_fingerprints: Callable[..., Fingerprints]) -> None:
+    with pytest.raises(TooFewFingerprints):
+        check_fingerprints(make_fingerprints(0), cell)
+
+
+def test_arrays_that_disagree_cannot_be_put_together(fingerprints: Fingerprints) -> None:
+    with pytest.raises(ValueError, match="positions"):
+        replace(fingerprints, positions=fingerprints.positions[1:])
+    with pytest.raises(ValueError, match="times"):
+        replace(fingerprints, times=fingerprints.times.astype(np.float32))
+    with pytest.raises(ValueError, match="csi"):
+        replace(fingerprints, csi=fingerprints.csi.astype(np.complex128))

@@ -1,0 +1,96 @@
+from collections.abc import Iterator
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from reference_db import PositionIndex, TooFewFingerprints
+
+
+def _positions(n: int, origin: tuple[float, float], seed: int = 0) -> NDArray[np.float32]:
+    return (np.random.default_rng(seed).uniform(-60, 60, (n, 2)) + origin).astype(np.float32)
+
+
+def _brute_force(positions: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.linalg.norm(positions[None].astype(np.float64) - centres[:, None], axis=-1)
+
+
+@given(
+    size=st.integers(1, 200),
+    batch=st.integers(1, 50),
+    origin=st.tuples(st.floats(-5e4, 5e4), st.floats(-5e4, 5e4)),
+    data=st.data(),
+)
+def test_it_agrees_with_brute_force_wherever_the_origin_lies(
+    size: int, batch: int, origin: tuple[float, float], data: st.DataObject
+) -> None:
+    n = data.draw(st.integers(1, size))
+    positions, centres = _positions(size, origin), _positions(batch, origin, seed=1)
+    indices, distances = PositionIndex(positions).nearest(centres, n)
+    everything = _brute_force(positions, centres)
+    assert (indices.dtype, distances.dtype) == (np.int64, np.float32)
+    np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :n], atol=1e-3)
+    np.testing.assert_allclose(distances, np.take_along_axis(everything, indices, axis=1), atol=1e-3)
+    assert all(len(set(row)) == n for row in indices.tolist())
+
+
+def test_a_very_large_batch_is_as_exact_as_a_single_request() -> None:
+    positions, centres = _positions(50, (5e4, -5e4)), _positions(70_000, (5e4, -5e4), seed=1)
+    index = PositionIndex(positions)
+    indices, distances = index.nearest(centres, 3)
+    expected = np.sort(_brute_force(positions, centres[-500:]), axis=1)[:, :3]
+    np.testing.assert_allclose(distances[-500:], expected, atol=1e-3)
+    # Neither does an answer depend on the company it was asked in.
+    alone = index.nearest(centres[-1:], 3)
+    np.testing.assert_array_equal(indices[-1:], alone[0])
+    np.testing.assert_array_equal(distances[-1:], alone[1])
+
+
+@pytest.fixture
+def many_threads() -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(8)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.usefixtures("many_threads")
+def test_a_large_cell_searched_by_many_threads_is_as_exact() -> None:
+    # From 10,000 positions on, and fewer queries than threads, FAISS left alone loses decimetres.
+    positions = np.random.default_rng(0).uniform(-2500, 2500, (20_000, 2)).astype(np.float32)
+    centres = positions[:3] + np.float32(0.05)
+    _, distances = PositionIndex(positions).nearest(centres, 5)
+    expected = np.sort(_brute_force(positions, centres), axis=1)[:, :5]
+    np.testing.assert_allclose(distances, expected, atol=1e-3)
+
+
+def test_a_fingerprint_is_nearest_to_itself() -> None:
+    positions = _positions(100, (300, 400))
+    indices, distances = PositionIndex(positions).nearest(positions, 1)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(100))
+    np.testing.assert_array_equal(distances, 0)
+
+
+def test_asking_for_more_than_there_is_says_how_much_there_is() -> None:
+    with pytest.raises(TooFewFingerprints) as caught:
+        PositionIndex(_positions(5, (0, 0))).nearest(np.zeros((1, 2), np.float32), 6)
+    assert (caught.value.wanted, caught.value.available) == (6, 5)
+
+
+def test_no_centres_give_no_neighbours() -> None:
+    indices, distances = PositionIndex(_positions(5, (0, 0))).nearest(np.empty((0, 2), np.float32), 2)
+    assert indices.shape == distances.shape == (0, 2)
+
+
+@pytest.mark.parametrize("centres", [np.full((1, 2), np.nan), np.zeros(2), np.zeros((1, 3))])
+def test_centres_that_are_no_finite_pairs_are_refused(centres: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match="centres"):
+        PositionIndex(_positions(5, (0, 0))).nearest(centres.astype(np.float32), 1)
+
+
+def test_asking_for_no_neighbour_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        PositionIndex(_positions(5, (0, 0))).nearest(np.zeros((1, 2), np.float32), 0)
