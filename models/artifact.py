@@ -1,0 +1,147 @@
+"""The artifact: what the trainer writes and the service loads. Knows no torch.
+
+A directory with ONNX graphs, each one file without external data, ``artifact.json`` that describes and hashes them, and
+a model card. The digest of ``artifact.json`` names the whole: it covers every graph's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from onnx.external_data_helper import uses_external_data
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "artifact.json"
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be trusted or used."""
+
+
+class ArtifactMissing(ArtifactError):
+    """A file of the artifact is not there."""
+
+
+class BadManifest(ArtifactError):
+    """``artifact.json`` is not of a schema that this version knows."""
+
+
+class HashMismatch(ArtifactError):
+    """A graph is not the one that the manifest describes."""
+
+
+class ExternalData(ArtifactError):
+    """A graph refers to tensors outside its own file."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Frozen):
+    """A graph's input or output; a name in ``shape`` stands for any size."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Graph(_Frozen):
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.onnx$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class CsiContract(_Frozen):
+    """The channel that the network was trained on; frequencies in hertz."""
+
+    antennas: int = Field(gt=0)
+    subcarriers: int = Field(gt=0)
+    carrier_frequency: float = Field(gt=0)
+    bandwidth: float = Field(gt=0)
+
+
+class ArtifactManifest(_Frozen):
+    """``artifact.json``.
+
+    ``neighbourhood_size`` fingerprints are fetched for a request, never fewer than ``minimum_neighbours``. A user is
+    located ``passes`` times, the neighbourhood fetched again around the last answer. ``tile_pitch`` (metres) is the
+    coarsest grid that a coarse position may be snapped to without loss. ``metrics`` are metres on held-out data.
+    """
+
+    schema_version: Literal[1]
+    family: Literal["mateformer"]
+    name: str
+    version: str
+    created_at: str
+    graphs: dict[str, Graph]
+    csi: CsiContract
+    neighbourhood_size: int = Field(gt=0)
+    minimum_neighbours: int = Field(gt=0)
+    passes: int = Field(gt=0)
+    tile_pitch: float = Field(ge=0)
+    training_data_digest: str
+    metrics: dict[str, float]
+    opset: int
+    exporter: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked artifact: every graph is present, whole and self-contained."""
+
+    directory: Path
+    manifest: ArtifactManifest
+    digest: str  # sha256 of artifact.json, hex
+    graphs: dict[str, bytes]
+
+
+def load_artifact(directory: Path) -> Artifact:
+    """Reads and checks an artifact.
+
+    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch` or `ExternalData`, all of them `ArtifactError`.
+    """
+    manifest_bytes = _read(directory / MANIFEST_FILE)
+    try:
+        manifest = ArtifactManifest.model_validate_json(manifest_bytes)
+    except ValidationError as error:
+        raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
+    graphs = {name: _checked(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
+    return Artifact(directory, manifest, hashlib.sha256(manifest_bytes).hexdigest(), graphs)
+
+
+def _checked(path: Path, graph: Graph) -> bytes:
+    content = _read(path)
+    if (found := hashlib.sha256(content).hexdigest()) != graph.sha256:
+        raise HashMismatch(f"{path}: sha256 is {found}, the manifest says {graph.sha256}")
+    if any(uses_external_data(tensor) for tensor in _tensors(onnx.load_from_string(content))):
+        raise ExternalData(f"{path}: tensors outside the file are refused")
+    return content
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            nodes += graph.node
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from (attribute.t, *attribute.tensors)
+            graphs += [attribute.g, *attribute.graphs]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactMissing(f"{path} is not there") from error

@@ -1,0 +1,170 @@
+"""A city of Sionna RT: its streets, and the paths that a base station sends through them."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.radio.path_table import PathTable
+from models.radio.siting import Site
+
+CITIES = ("munich", "etoile", "florence", "san_francisco")
+GROUND_OBJECTS = {"munich": "ground", "etoile": "Plane", "florence": "ground", "san_francisco": "Terrain"}
+MAX_DEPTH = 5
+SAMPLES_PER_SOURCE = 100_000
+# Sizes a hash table that all receivers share: a small one drops paths without a word.
+CANDIDATES_PER_SOURCE = 10_000_000
+# Deterministic tracing holds depth x samples x users candidates in memory: 250 users need 5 GB.
+USERS_AT_ONCE = 250
+
+
+class TracingUnavailable(RuntimeError):
+    """Sionna RT or the LLVM it compiles with is missing."""
+
+
+def _point_drjit_at_llvm() -> None:
+    """Debian's default LLVM (14, 15) aborts inside Dr.Jit; a newer one next to it is only found by its full name."""
+    if "DRJIT_LIBLLVM_PATH" in os.environ:
+        return
+    for version in range(22, 15, -1):
+        for name in (f"libLLVM.so.{version}.1", f"libLLVM-{version}.so.1", f"libLLVM-{version}.so"):
+            for folder in (
+                "/usr/lib/x86_64-linux-gnu",
+                "/usr/lib/aarch64-linux-gnu",
+                "/usr/lib64",
+                "/usr/lib",
+            ):
+                if (Path(folder) / name).exists():
+                    os.environ["DRJIT_LIBLLVM_PATH"] = str(Path(folder) / name)
+                    return
+    if ctypes.util.find_library("LLVM") is None:
+        raise TracingUnavailable("ray tracing on the CPU needs LLVM 16 or newer: apt-get install libllvm19")
+
+
+class City:
+    """One of Sionna RT's city scenes, in its own metres (x east, y north, z up).
+
+    Raises `TracingUnavailable` where Sionna RT or LLVM is missing and `ValueError` for an unknown name.
+    """
+
+    def __init__(self, name: str, threads: int | None = None) -> None:
+        if name not in CITIES:
+            raise ValueError(f"unknown city {name!r}: one of {', '.join(CITIES)}")
+        _point_drjit_at_llvm()
+        try:
+            import drjit
+            import mitsuba
+            from sionna import rt
+        except ImportError as error:
+            raise TracingUnavailable(f"ray tracing needs the extra 'train': {error}") from error
+        self._dr, self._mi, self._rt = drjit, mitsuba, rt
+        if threads is not None:
+            drjit.set_thread_count(threads)
+        self.name = name
+        self._scene = rt.load_scene(getattr(rt.scene, name), merge_shapes=True)
+        self._ground = self._scene.objects[GROUND_OBJECTS[name]].mi_mesh
+        self._scene.tx_array = self._scene.rx_array = rt.PlanarArray(
+            num_rows=1, num_cols=1, pattern="iso", polarization="V"
+        )
+        self._solver = rt.PathSolver(deterministic=True)
+
+    def bounds(self) -> NDArray[np.float64]:
+        """float64 [2, 2]: lowest and highest x, y of the ground."""
+        box = self._ground.bbox()
+        return np.array([[box.min.x, box.min.y], [box.max.x, box.max.y]], np.float64)
+
+    def ground(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Height float64 [n] of what is seen from above at ``xy`` [n, 2]; bool [n]: it is the ground itself."""
+        mi, dr = self._mi, self._dr
+        above = np.full(len(xy), self._scene.mi_scene.bbox().max.z + 10.0)
+        rays = mi.Ray3f(self._points(np.column_stack([xy, above])), mi.Vector3f(0, 0, -1))
+        hit = self._scene.mi_scene.ray_intersect(rays)
+        is_ground = hit.is_valid() & (hit.shape == dr.full(mi.ShapePtr, self._ground, len(xy)))
+        return hit.p.z.numpy().astype(np.float64), is_ground.numpy()
+
+    def visible(self, origin: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """bool [n]: nothing stands between ``origin`` [3] and each of ``points`` [n, 3]."""
+        from sionna.rt.utils import spawn_ray_to
+
+        rays = spawn_ray_to(self._points(np.broadcast_to(origin, points.shape)), self._points(points))
+        return ~self._scene.mi_scene.ray_test(rays).numpy()
+
+    def trace(self, site: Site, users: NDArray[np.float64]) -> PathTable:
+        """Traces all paths from the site's BS to ``users`` (float64 [n <= 250, 3], scene metres), repeatably.
+
+        Specular reflection and refraction up to five deep; no diffraction, whose paths do not converge with the
+        number of samples. Isotropic vertical antennas, so that a path table holds for any yaw of the array.
+        """
+        padded = np.concatenate([users, np.repeat(users[-1:], USERS_AT_ONCE - len(users), axis=0)])
+        paths = self._solve(site, padded)
+        gain, delay = paths.cir(normalize_delays=False, out_type="numpy")
+        return _pack(
+            site,
+            users,
+            valid=paths.valid.numpy()[: len(users), 0],
+            gain=gain[: len(users), 0, 0, 0, :, 0],
+            delay=delay[: len(users), 0],
+            angles=[
+                angle.numpy()[: len(users), 0] for angle in (paths.theta_t, paths.phi_t, paths.theta_r, paths.phi_r)
+            ],
+            interactions=np.moveaxis(paths.interactions.numpy()[:, : len(users), 0], 0, -1),
+        )
+
+    def _solve(self, site: Site, users: NDArray[np.float64]) -> Any:  # sionna.rt.Paths, imported late
+        mi, dr, rt, scene = self._mi, self._dr, self._rt, self._scene
+        scene.frequency = site.carrier_frequency
+        if scene.get("bs") is None:
+            scene.add(rt.Transmitter("bs", position=list(site.bs)))
+            for number in range(USERS_AT_ONCE):
+                scene.add(rt.Receiver(f"user-{number}", position=[0.0, 0.0, 0.0]))
+        scene.get("bs").position = mi.Point3f(*site.bs)
+        targets, zero = self._points(users), dr.zeros(mi.Point3f, len(users))
+        still = dr.zeros(mi.Vector3f, len(users))
+
+        # The stock `targets` walks the receivers one by one and compiles a kernel for each; one array is 10x faster.
+        def all_targets(synthetic_array: bool, return_velocities: bool) -> Any:
+            return targets, zero, zero if synthetic_array else None, still if return_velocities else None
+
+        scene.targets = all_targets
+        return self._solver(
+            scene,
+            max_depth=MAX_DEPTH,
+            samples_per_src=SAMPLES_PER_SOURCE,
+            max_num_paths_per_src=CANDIDATES_PER_SOURCE,
+        )
+
+    def _points(self, xyz: NDArray[np.float64]) -> Any:
+        x, y, z = np.ascontiguousarray(xyz.T, np.float32)
+        return self._mi.Point3f(self._mi.Float(x), self._mi.Float(y), self._mi.Float(z))
+
+
+def _pack(
+    site: Site,
+    users: NDArray[np.float64],
+    valid: NDArray[np.bool_],  # [users, slots]
+    gain: NDArray[np.complex64],  # [users, slots]
+    delay: NDArray[np.float32],  # [users, slots]
+    angles: list[NDArray[np.float32]],  # 4 x [users, slots]
+    interactions: NDArray[np.uint32],  # [users, slots, depth]
+) -> PathTable:
+    # The solver hands slots out in the order in which threads arrive; sorting makes the table repeatable.
+    order = np.lexsort([*angles, delay, ~valid], axis=-1)
+    valid, gain, delay, *angles = (
+        np.take_along_axis(column, order, axis=1) for column in (valid, gain, delay, *angles)
+    )
+    interactions = np.take_along_axis(interactions, order[..., None], axis=1)
+    return PathTable(
+        site=site,
+        users=(users - np.array(site.bs)).astype(np.float32),
+        offsets=np.concatenate([[0], np.cumsum(valid.sum(axis=1))]).astype(np.int64),
+        gain=gain[valid].astype(np.complex64),
+        delay=delay[valid].astype(np.float32),
+        departure=np.stack(angles[:2], axis=-1)[valid].astype(np.float32),
+        arrival=np.stack(angles[2:], axis=-1)[valid].astype(np.float32),
+        interactions=interactions[valid].astype(np.uint8),
+    )

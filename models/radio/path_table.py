@@ -1,0 +1,84 @@
+"""Path tables: the ray-traced paths between one base station and its users, before any array or carrier grid."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from models.radio.siting import Site
+
+PER_PATH = ("gain", "delay", "departure", "arrival", "interactions")
+
+
+@dataclass(frozen=True)
+class PathTable:
+    """Paths of every user, packed user after user; those of user ``u`` are rows ``offsets[u]:offsets[u + 1]``.
+
+    A user that no path reaches keeps its row: its slice is empty.
+    """
+
+    site: Site
+    users: NDArray[np.float32]  # [users, 3] metres, east-north-up from the BS antenna
+    offsets: NDArray[np.int64]  # [users + 1]
+    gain: NDArray[np.complex64]  # [paths] baseband-equivalent at the carrier: a·exp(-j2π·f_c·τ)
+    delay: NDArray[np.float32]  # [paths] seconds, absolute
+    departure: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the BS, radians, scene axes
+    arrival: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the user
+    interactions: NDArray[np.uint8]  # [paths, max_depth] Sionna's InteractionType, 0 where the path has ended
+
+    @property
+    def paths_per_user(self) -> NDArray[np.int64]:
+        """int64 [users]"""
+        return np.diff(self.offsets)
+
+    @property
+    def reached(self) -> NDArray[np.bool_]:
+        """bool [users]: at least one path was found."""
+        return self.paths_per_user > 0
+
+    @property
+    def line_of_sight(self) -> NDArray[np.bool_]:
+        """bool [users]: one of the paths has no interaction."""
+        direct = ~self.interactions.any(axis=1)
+        counted = np.concatenate([[0], np.cumsum(direct)])
+        return counted[self.offsets[1:]] > counted[self.offsets[:-1]]
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file; equal tables give equal bytes."""
+        tensors = {"users": self.users, "offsets": self.offsets}
+        tensors |= {name: getattr(self, name) for name in PER_PATH}
+        tensors["gain"] = self.gain.view(np.float32).reshape(-1, 2)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(save(tensors, metadata={"site": json.dumps(self.site.to_json(), sort_keys=True)}))
+        partial.rename(path)
+
+    @classmethod
+    def load(cls, path: Path) -> PathTable:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            site = Site.from_json(json.loads(file.metadata()["site"]))
+        tensors["gain"] = np.ascontiguousarray(tensors["gain"]).view(np.complex64)[:, 0]
+        return cls(site=site, **tensors)
+
+
+def concatenate(tables: list[PathTable]) -> PathTable:
+    """Joins the tables of disjoint users of one site, in order."""
+    depth = max(table.interactions.shape[1] for table in tables)
+    widened = [np.pad(t.interactions, ((0, 0), (0, depth - t.interactions.shape[1]))) for t in tables]
+    counts = np.concatenate([table.paths_per_user for table in tables])
+    return PathTable(
+        site=tables[0].site,
+        users=np.concatenate([table.users for table in tables]),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        gain=np.concatenate([table.gain for table in tables]),
+        delay=np.concatenate([table.delay for table in tables]),
+        departure=np.concatenate([table.departure for table in tables]),
+        arrival=np.concatenate([table.arrival for table in tables]),
+        interactions=np.concatenate(widened),
+    )

@@ -1,0 +1,123 @@
+"""Where cells stand: base station, yaw, street area and users, all drawn from a seed.
+
+The rule, the same in every city and never adjusted to a result:
+
+1. The BS stands on open street, uniform over the city less a 120 m margin, its antenna 8-25 m above the ground.
+2. The street area is a 60 m square whose centre lies 40-100 m from the BS in a uniform direction.
+3. The pair is drawn again until 40 % of the square is open street and the BS sees half of that street (operators put
+   base stations where they see the street they serve; both shares are geometry, known before any channel is).
+4. The array's broadside looks at the area's centre, turned by up to ±45°.
+5. Users stand uniformly on the open street of the square, 1.5 m above the ground. Nobody is dropped later on: a user
+   that no path reaches is recorded as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARGIN_M = 120.0
+AREA_M = 60.0
+BS_HEIGHT_M = (8.0, 25.0)
+BS_DISTANCE_M = (40.0, 100.0)
+USER_HEIGHT_M = 1.5
+MINIMUM_STREET_SHARE = 0.4
+MINIMUM_VISIBLE_SHARE = 0.5
+YAW_RANGE = np.pi / 4
+PROBES = 400
+ATTEMPTS = 10_000
+
+
+class NoSiteFound(RuntimeError):
+    """The rule found no place for a cell within its attempts."""
+
+
+class Streets(Protocol):
+    """The geometry of a city that the rule asks about; positions in scene metres."""
+
+    def bounds(self) -> NDArray[np.float64]:
+        """float64 [2, 2]: lowest and highest x, y."""
+        ...
+
+    def ground(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Height [n] of what is seen from above at each ``xy`` [n, 2], and whether that is open ground [n]."""
+        ...
+
+    def visible(self, origin: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether nothing stands between ``origin`` [3] and each of ``points`` [n, 3]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """One cell's base station and street area, in metres and radians on the scene's axes (x east, y north)."""
+
+    city: str
+    seed: int
+    bs: tuple[float, float, float]
+    bs_height_above_ground: float
+    yaw: float
+    area_centre: tuple[float, float]
+    area_side: float
+    carrier_frequency: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.city}-{self.seed:04d}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Site:
+        return cls(**fields | {"bs": tuple(fields["bs"]), "area_centre": tuple(fields["area_centre"])})
+
+
+def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) -> Site:
+    """Draws steps 1-4 of the rule. Raises `NoSiteFound`."""
+    rng = np.random.default_rng([seed, *city.encode()])
+    low, high = streets.bounds()
+    for _ in range(ATTEMPTS):
+        foot = rng.uniform(low + MARGIN_M, high - MARGIN_M)
+        height = rng.uniform(*BS_HEIGHT_M)
+        distance = rng.uniform(*BS_DISTANCE_M)
+        bearing = rng.uniform(-np.pi, np.pi)
+        yaw = bearing + rng.uniform(-YAW_RANGE, YAW_RANGE)
+        centre = foot + distance * np.array([np.cos(bearing), np.sin(bearing)])
+        probes = centre + rng.uniform(-AREA_M / 2, AREA_M / 2, (PROBES, 2))
+
+        foot_z, foot_open = streets.ground(foot[None])
+        if not foot_open[0]:
+            continue
+        probes_z, street = streets.ground(probes)
+        if street.mean() < MINIMUM_STREET_SHARE:
+            continue
+        bs = np.array([*foot, foot_z[0] + height])
+        standing = np.column_stack([probes, probes_z + USER_HEIGHT_M])[street]
+        if streets.visible(bs, standing).mean() < MINIMUM_VISIBLE_SHARE:
+            continue
+        return Site(
+            city=city,
+            seed=seed,
+            bs=(float(bs[0]), float(bs[1]), float(bs[2])),
+            bs_height_above_ground=float(height),
+            yaw=float((yaw + np.pi) % (2 * np.pi) - np.pi),
+            area_centre=(float(centre[0]), float(centre[1])),
+            area_side=AREA_M,
+            carrier_frequency=carrier_frequency,
+        )
+    raise NoSiteFound(f"{city}, seed {seed}: no site in {ATTEMPTS} draws")
+
+
+def draw_users(streets: Streets, site: Site, users: int) -> NDArray[np.float64]:
+    """Step 5 of the rule: float64 [users, 3] in scene metres. A larger draw begins with the smaller one."""
+    rng = np.random.default_rng([site.seed, *site.city.encode(), 1])
+    standing: list[NDArray[np.float64]] = []
+    while sum(map(len, standing)) < users:
+        xy = np.array(site.area_centre) + rng.uniform(-site.area_side / 2, site.area_side / 2, (1024, 2))
+        z, street = streets.ground(xy)
+        standing.append(np.column_stack([xy, z + USER_HEIGHT_M])[street])
+    return np.concatenate(standing)[:users]

@@ -1,0 +1,82 @@
+"""Traces whole cells into path tables: in chunks, resumable after a kill, spread over shards."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.radio.city import CITIES, USERS_AT_ONCE, City
+from models.radio.path_table import PathTable, concatenate
+from models.radio.siting import draw_site, draw_users
+
+
+class BadCellRange(ValueError):
+    """A cell range is not of the form ``city:first-last``."""
+
+
+def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
+    """``["munich:0-2", "etoile:7"]`` names munich's seeds 0, 1 and 2 and etoile's seed 7. Raises `BadCellRange`."""
+    cells = []
+    for text in ranges:
+        match = re.fullmatch(r"(\w+):(\d+)(?:-(\d+))?", text)
+        if match is None or match[1] not in CITIES:
+            raise BadCellRange(f"{text!r} is not city:first-last with a city of {', '.join(CITIES)}")
+        first = int(match[2])
+        cells += [(match[1], seed) for seed in range(first, int(match[3] or first) + 1)]
+    return cells
+
+
+def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
+    """Every n-th cell for shard ``i/n`` (``0 <= i < n``): disjoint, and together all of them."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise BadCellRange(f"{shard!r} is not i/n with i < n")
+    return cells[int(match[1]) :: int(match[2])]
+
+
+def table_path(folder: Path, city: str, seed: int) -> Path:
+    return folder / f"{city}-{seed:04d}.paths.safetensors"
+
+
+def trace_cells(
+    cells: list[tuple[str, int]], folder: Path, users: int, carrier_frequency: float, threads: int | None
+) -> Iterator[Path]:
+    """Traces what is missing in ``folder`` and yields each cell's file; a cell half done goes on at its last chunk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=users * len(cells), unit="user", smoothing=0.1) as progress:
+        city: City | None = None
+        for name, seed in cells:
+            path = table_path(folder, name, seed)
+            progress.set_description(f"{name}-{seed:04d}")
+            if path.exists():
+                progress.update(users)
+            else:
+                if city is None or city.name != name:
+                    city = City(name, threads)
+                for traced in _trace_cell(city, seed, path, users, carrier_frequency):
+                    progress.update(traced)
+            yield path
+
+
+def _trace_cell(city: City, seed: int, path: Path, users: int, carrier_frequency: float) -> Iterator[int]:
+    site = draw_site(city, city.name, seed, carrier_frequency)
+    positions = draw_users(city, site, users)
+    parts_folder = path.with_suffix(".parts")
+    parts_folder.mkdir(exist_ok=True)
+    parts = []
+    for first in range(0, users, USERS_AT_ONCE):
+        part = parts_folder / f"{first:07d}.safetensors"
+        chunk = positions[first : first + USERS_AT_ONCE]
+        table = PathTable.load(part) if part.exists() else None
+        # A part may be left from a run of other users or another carrier.
+        if table is None or table.site != site or len(table.users) != len(chunk):
+            table = city.trace(site, chunk)
+            table.save(part)
+        parts.append(table)
+        yield len(chunk)
+    concatenate(parts).save(path)
+    shutil.rmtree(parts_folder)

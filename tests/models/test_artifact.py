@@ -1,0 +1,88 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from models.artifact import (
+    ArtifactMissing,
+    BadManifest,
+    ExternalData,
+    HashMismatch,
+    load_artifact,
+)
+
+SHIPPED = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SHIPPED, tmp_path / "artifact"))
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    manifest = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps(manifest | changes))
+
+
+def test_the_shipped_artifact_is_whole() -> None:
+    artifact = load_artifact(SHIPPED)
+    assert set(artifact.graphs) == {"full", "frame", "query"}
+    assert artifact.digest == hashlib.sha256((SHIPPED / "artifact.json").read_bytes()).hexdigest()
+    contract = artifact.manifest.csi
+    assert (contract.antennas, contract.subcarriers) == (32, 32)
+    inputs = {spec.name: spec.shape for spec in artifact.manifest.graphs["full"].inputs}
+    assert inputs["csi_known"] == ["batch", "neighbours", 32, 32, 2]
+    assert inputs["csi"] == ["batch", "queries", 32, 32, 2]
+
+
+def test_one_flipped_byte_is_refused(artifact: Path) -> None:
+    graph = artifact / "full.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(HashMismatch, match="full"):
+        load_artifact(artifact)
+
+
+@pytest.mark.parametrize("file", ["artifact.json", "query.onnx"])
+def test_a_missing_file_is_named(artifact: Path, file: str) -> None:
+    (artifact / file).unlink()
+    with pytest.raises(ArtifactMissing, match=file):
+        load_artifact(artifact)
+
+
+@pytest.mark.parametrize("changes", [{"schema_version": 2}, {"family": "oracle"}, {"surprise": 1}, {"passes": 0}])
+def test_a_manifest_of_another_schema_is_refused(artifact: Path, changes: dict[str, object]) -> None:
+    edit_manifest(artifact, **changes)
+    with pytest.raises(BadManifest):
+        load_artifact(artifact)
+
+
+def test_a_graph_outside_the_directory_is_refused(artifact: Path) -> None:
+    graphs = json.loads((artifact / "artifact.json").read_text())["graphs"]
+    graphs["full"]["file"] = "../full.onnx"
+    edit_manifest(artifact, graphs=graphs)
+    with pytest.raises(BadManifest):
+        load_artifact(artifact)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["initialiser", "constant of a node"])
+def test_tensors_in_other_files_are_refused(artifact: Path, hidden: bool) -> None:
+    path = artifact / "query.onnx"
+    model = onnx.load(path)
+    tensor = onnx.TensorProto(name="stray", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    if hidden:
+        model.graph.node.append(onnx.helper.make_node("Constant", [], ["stray"], value=tensor))
+    else:
+        model.graph.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString())
+    graphs = json.loads((artifact / "artifact.json").read_text())["graphs"]
+    graphs["query"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(artifact, graphs=graphs)
+    with pytest.raises(ExternalData):
+        load_artifact(artifact)

@@ -1,0 +1,92 @@
+"""`fingerpost-train` as a researcher types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.artifact import load_artifact
+from models.training.fit import CHECKPOINT_FILE
+from models.training.recipe import Recipe
+from reference_db import read_fingerprint_file
+
+DATA = Path(__file__).parent / "data"
+
+
+def run(*words: object, succeeds: bool = True) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "models.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert (done.returncode == 0) == succeeds, done.stderr
+    return done
+
+
+@pytest.fixture
+def recipe_file(small_recipe: Recipe, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
+    return path
+
+
+def test_from_path_tables_to_an_artifact(recipe_file: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+    trained = run("fit", recipe_file, tmp_path / "run", "--paths", DATA)
+    assert "etoile-0900" in trained.stdout
+    assert "step/s" in trained.stderr
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == small_recipe.optimiser.steps
+    run("export", recipe_file, tmp_path / "run", tmp_path / "artifact", "--paths", DATA)
+    artifact = load_artifact(tmp_path / "artifact")
+    assert artifact.manifest.metrics["test/mateformer/mean_m"] > 0
+    assert {path.name for path in artifact.directory.iterdir()} >= {"recipe.yaml", "log.jsonl", "report.png"}
+
+
+def test_a_surveyed_cell_is_a_fingerprint_file(recipe_file: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+    words = ("--recipe", recipe_file, "--out", tmp_path, "--paths", DATA, "--references", 200, "--users", 40)
+    run("scenes", "survey", "etoile:900", *words)
+    cell, references = read_fingerprint_file(tmp_path / "etoile-0900-references.safetensors")
+    _, users = read_fingerprint_file(tmp_path / "etoile-0900-users.safetensors")
+    assert (len(references), len(users)) == (200, 40)
+    assert cell.array == small_recipe.radio.array
+    assert 48 < cell.latitude_deg < 49
+    assert not {tuple(p) for p in references.positions.tolist()} & {tuple(p) for p in users.positions.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("scenes", "trace", "atlantis:0"), "atlantis"),
+        (("scenes", "trace", "munich:0", "--shard", "2/2"), "i/n"),
+        (("scenes", "survey", "etoile:900", "--references", "5000"), "asked for"),
+        (("scenes", "survey", "etoile:901"), "etoile-0901"),
+    ],
+)
+def test_a_mistake_is_one_line_not_a_traceback(
+    recipe_file: Path, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    extra = ("--recipe", recipe_file, "--out", tmp_path, "--paths", DATA) if words[1] == "survey" else ()
+    failed = run(*words, *extra, succeeds=False)
+    assert complaint in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_a_run_of_another_recipe_is_refused(
+    recipe_file: Path, small_recipe: Recipe, tmp_path: Path, command: str
+) -> None:
+    run("fit", recipe_file, tmp_path / "run", "--paths", DATA, "--until", 1)
+    recipe_file.write_text(yaml.safe_dump(small_recipe.model_copy(update={"seed": 8}).model_dump(mode="json")))
+    out = (tmp_path / "artifact",) if command == "export" else ()
+    failed = run(command, recipe_file, tmp_path / "run", *out, "--paths", DATA, succeeds=False)
+    assert "another recipe" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_exporting_an_unfinished_run_says_what_is_missing(recipe_file: Path, tmp_path: Path) -> None:
+    run("fit", recipe_file, tmp_path / "run", "--paths", DATA, "--until", 2)
+    assert (tmp_path / "run" / CHECKPOINT_FILE).exists()
+    failed = run("export", recipe_file, tmp_path / "run", tmp_path / "artifact", "--paths", DATA, succeeds=False)
+    assert "report.json" in failed.stderr
+    assert not (tmp_path / "artifact" / "artifact.json").exists()

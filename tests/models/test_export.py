@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from models.artifact import Artifact, load_artifact
+from models.export import ParityLost, check_parity, export
+from models.mateformer import Mateformer
+from models.training.corpus import RadioCell, load_cell
+from models.training.recipe import Recipe
+
+DATA = Path(__file__).parent / "data"
+METRES = {"mean_m": 0.5, "median_m": 0.4, "p90_m": 1.0}
+
+
+@pytest.fixture(scope="module")
+def cell(small_recipe: Recipe) -> RadioCell:
+    return load_cell(DATA / "etoile-0900.paths.safetensors", small_recipe.radio)
+
+
+@pytest.fixture(scope="module")
+def model(small_recipe: Recipe) -> Mateformer:
+    torch.manual_seed(0)
+    return Mateformer(small_recipe.config()).eval()
+
+
+@pytest.fixture(scope="module")
+def artifact(small_recipe: Recipe, cell: RadioCell, model: Mateformer, tmp_path_factory) -> Artifact:
+    folder = tmp_path_factory.mktemp("artifact")
+    rows = np.arange(60).reshape(3, 20)
+    export(
+        model,
+        small_recipe,
+        folder,
+        known=cell.csi[rows[:, :16]],
+        positions=cell.positions[rows[:, :16]],
+        users=cell.csi[rows[:, 16:]],
+        training_data_digest="0" * 64,
+        report={"validation": {"all": {"mateformer": METRES}}},
+        report_table="| a | table |\n",
+        created_at="2026-01-01T00:00:00+00:00",
+    )
+    return load_artifact(folder)
+
+
+def session(artifact: Artifact, graph: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(artifact.graphs[graph], providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(("b", "n", "q"), [(1, 16, 1), (2, 9, 5), (7, 40, 1), (1, 1, 1)])
+def test_graphs_equal_torch_within_a_millimetre_on_real_csi_of_any_size(
+    artifact: Artifact, model: Mateformer, cell: RadioCell, b: int, n: int, q: int
+) -> None:
+    rows = np.random.default_rng(b).integers(0, len(cell.csi), (b, n + q))
+    pairs = torch.view_as_real(torch.from_numpy(cell.csi[rows]))
+    positions = torch.from_numpy(cell.positions[rows])
+    assert check_parity(model, artifact.directory, pairs[:, :n], positions[:, :n], pairs[:, n:]) < 1e-3
+
+
+def test_disagreement_is_an_error(artifact: Artifact, small_recipe: Recipe, cell: RadioCell) -> None:
+    torch.manual_seed(1)
+    stranger = Mateformer(small_recipe.config()).eval()
+    pairs = torch.view_as_real(torch.from_numpy(cell.csi[None, :20]))
+    with pytest.raises(ParityLost):
+        check_parity(stranger, artifact.directory, pairs[:, :16], torch.zeros(1, 16, 2), pairs[:, 16:])
+
+
+def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: RadioCell) -> None:
+    frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
+    pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
+    known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
+    frame = dict(zip(("keys_values", "centre", "scale"), frame_graph.run(None, known), strict=True))
+    for user in range(16, 26):
+        csi = pairs[None, user, None]
+        answer = query_graph.run(None, {"csi": csi, **frame})[0]
+        np.testing.assert_allclose(answer, full.run(None, {"csi": csi, **known})[0], atol=1e-4)
+
+
+def test_the_manifest_says_what_the_graphs_take(artifact: Artifact, small_recipe: Recipe) -> None:
+    manifest = artifact.manifest
+    assert manifest.csi.antennas == small_recipe.radio.array.antennas
+    assert manifest.passes == small_recipe.retrieval.passes
+    assert manifest.metrics["validation/mateformer/mean_m"] == METRES["mean_m"]
+    for name, graph in manifest.graphs.items():
+        declared = {value.name: value.shape for value in session(artifact, name).get_inputs()}
+        assert declared == {spec.name: spec.shape for spec in graph.inputs}
+
+
+def test_the_card_shows_the_report_and_the_held_out_cells(artifact: Artifact, small_recipe: Recipe) -> None:
+    card = (artifact.directory / "README.md").read_text()
+    assert "| a | table |" in card
+    assert small_recipe.digest in card
+    assert ", ".join(small_recipe.cells.test) in card
+
+
+def test_no_graph_leans_on_another_file(artifact: Artifact) -> None:
+    names = sorted(path.name for path in artifact.directory.iterdir())
+    assert names == ["README.md", "artifact.json", "frame.onnx", "full.onnx", "query.onnx"]

@@ -1,0 +1,96 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate
+from models.training.recipe import Recipe, load_recipe
+
+CPU = torch.device("cpu")
+DATA = Path(__file__).parent / "data"
+
+
+def test_a_stopped_and_resumed_run_equals_one_never_stopped(small_recipe: Recipe, tmp_path: Path) -> None:
+    straight = Fit(small_recipe, DATA, tmp_path / "straight", CPU)
+    straight.run(until=12)
+    Fit(small_recipe, DATA, tmp_path / "stopped", CPU).run(until=5)
+    resumed = Fit(small_recipe, DATA, tmp_path / "stopped", CPU)
+    assert resumed.step == 5
+    resumed.run(until=12)
+    for name, weights in straight.model.state_dict().items():
+        assert torch.equal(weights, resumed.model.state_dict()[name]), name
+
+
+def test_training_reduces_the_error(small_recipe: Recipe, tmp_path: Path) -> None:
+    Fit(small_recipe, DATA, tmp_path, CPU).run(until=1)
+    first = json.loads((tmp_path / LOG_FILE).read_text().splitlines()[0])["error_m"]
+    fit = Fit(small_recipe, DATA, tmp_path, CPU)
+    fit.run()
+    last = [float(fit._advance(fit.model)) for _ in range(5)]
+    assert sum(last) / 5 < 0.95 * first
+
+
+def test_a_folder_of_another_recipe_is_refused_and_kept(small_recipe: Recipe, tmp_path: Path) -> None:
+    Fit(small_recipe, DATA, tmp_path, CPU).run(until=1)
+    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    with pytest.raises(RecipeChanged):
+        Fit(small_recipe.model_copy(update={"seed": 8}), DATA, tmp_path, CPU)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
+
+
+def test_cosine_warms_up_and_ends_at_nothing(small_recipe: Recipe) -> None:
+    settings = small_recipe.optimiser
+    rates = [learning_rate(settings, step) for step in range(settings.steps)]
+    assert rates[0] == pytest.approx(settings.learning_rate / settings.warmup_steps)
+    assert max(rates) == pytest.approx(settings.learning_rate)
+    assert rates[-1] < 0.01 * settings.learning_rate
+
+
+def test_the_papers_schedule_drops_to_a_fifth_every_fifty_thousand_steps_after_a_hundred_thousand(
+    small_recipe: Recipe,
+) -> None:
+    paper = small_recipe.optimiser.model_copy(
+        update={"schedule": "step", "steps": 300_000, "warmup_steps": 0, "learning_rate": 1e-4}
+    )
+    expected = {0: 1e-4, 99_999: 1e-4, 100_000: 2e-5, 149_999: 2e-5, 150_000: 4e-6, 299_999: 1.6e-7}
+    for step, rate in expected.items():
+        assert learning_rate(paper, step) == pytest.approx(rate), step
+
+
+def test_every_committed_recipe_loads() -> None:
+    recipes = list((Path(__file__).parents[2] / "models" / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        recipe = load_recipe(path)
+        held_out = {city.split(":")[0] for city in recipe.cells.test}
+        seen = {city.split(":")[0] for city in recipe.cells.train + recipe.cells.validation}
+        assert not held_out & seen, path
+        assert not set(recipe.cells.train) & set(recipe.cells.validation), path
+
+
+def test_two_processes_under_torchrun_keep_one_model(small_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = small_recipe.model_copy(update={"optimiser": small_recipe.optimiser.model_copy(update={"steps": 1000})})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    run = tmp_path / "run"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *("-m", "models.cli", "fit", str(tmp_path / "recipe.yaml"), str(run)),
+            *("--paths", str(DATA), "--until", "4"),
+        ],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    state = torch.load(run / CHECKPOINT_FILE, weights_only=True)
+    assert state["step"] == 4
+    alone = Fit(recipe, DATA, tmp_path / "alone", CPU)
+    alone.run(until=4)
+    # Two ranks average the gradients of different batches: the same start, another path.
+    assert any(not torch.equal(w, state["model"][n]) for n, w in alone.model.state_dict().items())
+    assert len((run / LOG_FILE).read_text().splitlines()) == 1

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import Tensor
+
+from models.mateformer import COMPRESSION, Mateformer, MateformerConfig
+
+SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
+
+
+@pytest.fixture(params=[{}, {"raw": False, "angle_delay": 1.5}], ids=["as in the paper", "angle-delay"])
+def model(request: pytest.FixtureRequest) -> Mateformer:
+    torch.manual_seed(3)
+    return Mateformer(MateformerConfig(**SMALL, **request.param)).eval()
+
+
+@pytest.fixture
+def scene() -> tuple[Tensor, Tensor, Tensor]:
+    """csi_known [2, 12, 8, 6, 2], positions_known [2, 12, 2], csi [2, 5, 8, 6, 2]"""
+    generator = torch.Generator().manual_seed(4)
+    shapes = (2, 12, 8, 6, 2), (2, 12, 2), (2, 5, 8, 6, 2)
+    known, positions, csi = (torch.randn(shape, generator=generator) for shape in shapes)
+    return known, 3 * positions + torch.tensor([40.0, -25.0]), csi
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> None:
+    torch.set_grad_enabled(False)
+    yield
+    torch.set_grad_enabled(True)
+
+
+def test_a_user_to_infer_influences_nobody_else(model, scene) -> None:
+    known, positions, csi = scene
+    before = model(known, positions, csi)
+    disturbed = csi.clone()
+    disturbed[:, 2] = 7 * torch.randn_like(disturbed[:, 2])
+    after = model(known, positions, disturbed)
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(after[:, others], before[:, others], rtol=0, atol=1e-6)
+    assert (after[:, 2] - before[:, 2]).norm(dim=-1).min() > 1e-3
+
+
+def test_every_known_sample_influences_the_answer(model, scene) -> None:
+    known, positions, csi = scene
+    before = model(known, positions, csi)
+    for sample in range(known.shape[1]):
+        moved = positions.clone()
+        moved[:, sample] += 1.0
+        rephased = known.clone()
+        rephased[:, sample] = rephased[:, sample].flip(1)
+        assert (model(known, moved, csi) - before).abs().max() > 1e-3
+        assert (model(rephased, positions, csi) - before).abs().max() > 1e-5
+
+
+def test_permuting_the_neighbourhood_changes_nothing(model, scene) -> None:
+    known, positions, csi = scene
+    order = torch.randperm(known.shape[1], generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        model(known[:, order], positions[:, order], csi), model(known, positions, csi), rtol=0, atol=2e-5
+    )
+
+
+def test_shifting_all_positions_shifts_the_answer(model, scene) -> None:
+    known, positions, csi = scene
+    shift = torch.tensor([300.0, -120.0])
+    torch.testing.assert_close(
+        model(known, positions + shift, csi), model(known, positions, csi) + shift, rtol=0, atol=3e-4
+    )
+
+
+@pytest.mark.parametrize("gain", [1e-6, 3e-3, 50.0])
+def test_one_gain_on_all_csi_changes_nothing(model, scene, gain: float) -> None:
+    known, positions, csi = scene
+    torch.testing.assert_close(
+        model(gain * known, positions, gain * csi), model(known, positions, csi), rtol=0, atol=2e-5
+    )
+
+
+def test_frame_and_query_equal_the_single_pass(model, scene) -> None:
+    known, positions, csi = scene
+    two_halves = model.query(csi, model.frame(known, positions))
+    torch.testing.assert_close(two_halves, model(known, positions, csi), rtol=0, atol=1e-5)
+
+
+def test_a_frame_has_keys_and_values_of_both_attentions_in_every_layer(model, scene) -> None:
+    known, positions, _ = scene
+    frame = model.frame(known, positions)
+    assert frame.keys_values.shape == (2, SMALL["depth"], 4, 12, SMALL["width"])
+    torch.testing.assert_close(frame.centre, positions.mean(1))
+
+
+def test_the_paper_sized_network_has_the_papers_shape() -> None:
+    model = Mateformer(MateformerConfig())
+    assert (len(model.layers), model.config.width, model.config.hidden, model.config.heads) == (
+        8,
+        256,
+        256,
+        4,
+    )
+    assert model.embed_H.in_features == 2 * 32 * 32
+    assert model.output[-1].out_features == 2
+
+
+def test_angle_delay_features_are_the_two_dimensional_dft(scene) -> None:
+    channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=2.0)).channel
+    _, _, csi = scene
+    ours = channel.angle_delay(csi)
+    spectrum = torch.fft.fft2(torch.view_as_complex(csi), s=(16, 12)).abs() / (8 * 6) ** 0.5
+    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)) ** COMPRESSION
+    torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)

@@ -1,0 +1,55 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from models.radio.channel import synthesise
+from models.radio.path_table import PathTable, concatenate
+from reference_db.cell import AntennaArray
+
+
+def without_user(table: PathTable, user: int) -> PathTable:
+    """The same table with one user's paths taken away, but not the user."""
+    first, last = table.offsets[user], table.offsets[user + 1]
+    keep = np.r_[0:first, last : len(table.gain)]
+    offsets = table.offsets.copy()
+    offsets[user + 1 :] -= last - first
+    columns = {name: getattr(table, name)[keep] for name in ("gain", "delay", "departure", "arrival", "interactions")}
+    return replace(table, offsets=offsets, **columns)
+
+
+def test_a_saved_table_loads_as_it_was_and_saves_to_the_same_bytes(table: PathTable, tmp_path: Path) -> None:
+    table.save(tmp_path / "once")
+    loaded = PathTable.load(tmp_path / "once")
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "again").read_bytes()
+    assert loaded.site == table.site
+    np.testing.assert_array_equal(loaded.gain, table.gain)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_user_that_no_path_reaches_is_recorded_with_silent_csi(table: PathTable) -> None:
+    blocked = without_user(table, 3)
+    assert not blocked.reached[3]
+    assert not blocked.line_of_sight[3]
+    assert len(blocked.users) == len(table.users)
+    csi = synthesise(blocked, AntennaArray(rows=1, columns=4), 0.0, 8, 40e6)
+    assert not csi[3].any()
+    np.testing.assert_array_equal(csi[4], synthesise(table, AntennaArray(rows=1, columns=4), 0.0, 8, 40e6)[4])
+
+
+def test_line_of_sight_users_have_a_path_as_long_as_the_straight_line(table: PathTable) -> None:
+    assert table.line_of_sight.any()
+    straight = np.linalg.norm(table.users.astype(np.float64), axis=1)
+    shortest = np.minimum.reduceat(table.delay, table.offsets[:-1]) * 299_792_458.0
+    seen = table.line_of_sight & table.reached
+    np.testing.assert_allclose(shortest[seen], straight[seen], atol=0.01)
+    # Without one, the shortest may still be straight: through a wall.
+    assert (shortest >= straight - 0.01)[table.reached].all()
+
+
+def test_joining_parts_gives_the_whole(table: PathTable) -> None:
+    doubled = concatenate([table, table])
+    assert len(doubled.users) == 2 * len(table.users)
+    np.testing.assert_array_equal(doubled.paths_per_user, np.tile(table.paths_per_user, 2))
+    np.testing.assert_array_equal(doubled.delay[len(table.delay) :], table.delay)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.radio.siting import (
+    AREA_M,
+    BS_DISTANCE_M,
+    BS_HEIGHT_M,
+    USER_HEIGHT_M,
+    YAW_RANGE,
+    NoSiteFound,
+    Site,
+    draw_site,
+    draw_users,
+)
+
+
+class Avenue:
+    """A hillside town of one east-west avenue, ``width`` metres wide, between endless buildings."""
+
+    def __init__(self, width: float, fog: float = np.inf) -> None:
+        self.width, self.fog = width, fog
+
+    def bounds(self) -> NDArray[np.float64]:
+        return np.array([[-500.0, -300.0], [500.0, 300.0]])
+
+    def ground(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        street = np.abs(xy[:, 1]) < self.width / 2
+        return np.where(street, 0.05 * xy[:, 0], 20.0), street
+
+    def visible(self, origin: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.linalg.norm(points - origin, axis=1) < self.fog
+
+
+def test_the_same_seed_draws_the_same_site_and_another_seed_another() -> None:
+    town = Avenue(60)
+    assert draw_site(town, "town", 4, 3.5e9) == draw_site(town, "town", 4, 3.5e9)
+    assert draw_site(town, "town", 4, 3.5e9) != draw_site(town, "town", 5, 3.5e9)
+    assert draw_site(town, "town", 4, 3.5e9).bs != draw_site(town, "village", 4, 3.5e9).bs
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_site_keeps_the_written_rule(seed: int) -> None:
+    town = Avenue(60)
+    site = draw_site(town, "town", seed, 3.5e9)
+    foot, centre = np.array(site.bs[:2]), np.array(site.area_centre)
+    height, street = town.ground(foot[None])
+    assert street[0]
+    assert BS_HEIGHT_M[0] <= site.bs[2] - height[0] <= BS_HEIGHT_M[1]
+    assert site.bs[2] - height[0] == pytest.approx(site.bs_height_above_ground)
+    assert BS_DISTANCE_M[0] <= np.linalg.norm(centre - foot) <= BS_DISTANCE_M[1]
+    bearing = np.arctan2(*(centre - foot)[::-1])
+    assert abs((site.yaw - bearing + np.pi) % (2 * np.pi) - np.pi) <= YAW_RANGE + 1e-9
+
+
+def test_users_stand_on_open_street_inside_the_area() -> None:
+    town = Avenue(40)
+    site = draw_site(town, "town", 1, 3.5e9)
+    users = draw_users(town, site, 700)
+    ground, street = town.ground(users[:, :2])
+    assert len(users) == 700
+    assert street.all()
+    np.testing.assert_allclose(users[:, 2], ground + USER_HEIGHT_M)
+    assert (np.abs(users[:, :2] - site.area_centre) <= AREA_M / 2).all()
+
+
+def test_a_larger_draw_begins_with_the_smaller_one() -> None:
+    town = Avenue(40)
+    site = draw_site(town, "town", 1, 3.5e9)
+    np.testing.assert_array_equal(draw_users(town, site, 900)[:300], draw_users(town, site, 300))
+
+
+@pytest.mark.parametrize("town", [Avenue(2), Avenue(60, fog=5)], ids=["no street", "no sight"])
+def test_a_town_without_a_place_says_so(town: Avenue) -> None:
+    with pytest.raises(NoSiteFound):
+        draw_site(town, "town", 0, 3.5e9)
+
+
+def test_a_site_survives_json() -> None:
+    site = draw_site(Avenue(60), "town", 2, 3.5e9)
+    assert Site.from_json(site.to_json()) == site

@@ -1,0 +1,135 @@
+"""Against Sionna RT itself: what the path tables promise about channels, repeatability and resumption."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.radio.channel import subcarrier_offsets, synthesise
+from models.radio.city import USERS_AT_ONCE, City, TracingUnavailable
+from models.radio.path_table import PathTable
+from models.radio.siting import draw_site, draw_users
+from models.radio.tracing import BadCellRange, parse_cells, shard_of, trace_cells
+from reference_db.cell import AntennaArray
+
+CARRIER = 3.5e9
+
+
+@pytest.fixture(scope="module")
+def etoile() -> City:
+    try:
+        return City("etoile")
+    except TracingUnavailable as missing:
+        pytest.skip(str(missing))
+
+
+def test_cell_ranges_name_cities_and_seeds() -> None:
+    assert parse_cells(["munich:0-2", "etoile:7"]) == [
+        ("munich", 0),
+        ("munich", 1),
+        ("munich", 2),
+        ("etoile", 7),
+    ]
+    for bad in ("munich", "atlantis:0-3", "munich:a-b", "munich:1-"):
+        with pytest.raises(BadCellRange):
+            parse_cells([bad])
+
+
+def test_shards_are_disjoint_and_together_everything() -> None:
+    cells = parse_cells(["munich:0-10"])
+    shards = [shard_of(cells, f"{i}/3") for i in range(3)]
+    assert sorted(cell for shard in shards for cell in shard) == cells
+    with pytest.raises(BadCellRange):
+        shard_of(cells, "3/3")
+
+
+@pytest.mark.raytracing
+def test_csi_from_the_path_table_equals_sionnas_own(etoile: City) -> None:
+    from sionna import rt
+
+    site = draw_site(etoile, "etoile", 900, CARRIER)
+    users = draw_users(etoile, site, USERS_AT_ONCE)
+    table = etoile.trace(site, users)
+
+    scene = rt.load_scene(rt.scene.etoile, merge_shapes=True)
+    scene.frequency = CARRIER
+    scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
+    scene.add(rt.Transmitter("bs", position=list(site.bs), orientation=[site.yaw, 0.0, 0.0]))
+    for number, position in enumerate(users):
+        scene.add(rt.Receiver(f"user-{number}", position=position.tolist()))
+    for array in (AntennaArray(rows=1, columns=32), AntennaArray(rows=4, columns=8)):
+        scene.tx_array = rt.PlanarArray(num_rows=array.rows, num_cols=array.columns, pattern="iso", polarization="V")
+        paths = rt.PathSolver(deterministic=True)(
+            scene, max_depth=5, samples_per_src=100_000, max_num_paths_per_src=10_000_000
+        )
+        theirs = paths.cfr(
+            frequencies=subcarrier_offsets(32, 40e6).astype(np.float32), normalize_delays=False, out_type="numpy"
+        )[:, 0, 0, :, 0, :]  # [users, antennas, subcarriers]
+        ours = synthesise(table, array, site.yaw, 32, 40e6)
+        error = np.linalg.norm(ours - theirs, axis=(1, 2)) / np.linalg.norm(theirs, axis=(1, 2))
+        assert error.max() < 1e-4, array
+
+
+@pytest.mark.raytracing
+def test_the_same_seed_gives_the_same_file_also_after_a_kill(etoile: City, tmp_path: Path) -> None:
+    users = USERS_AT_ONCE + 40
+    (whole,) = trace_cells([("etoile", 901)], tmp_path / "whole", users, CARRIER, threads=None)
+
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "models.cli", "scenes", "trace", "etoile:901", "--out", str(killed)]
+    process = subprocess.Popen(
+        [*command, "--users", str(users)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
+    )
+    first_part = killed / "etoile-0901.paths.parts" / "0000000.safetensors"
+    for _ in _until(first_part, process):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / whole.name).exists()
+    subprocess.run([*command, "--users", str(users)], check=True, capture_output=True)
+
+    assert (killed / whole.name).read_bytes() == whole.read_bytes()
+    assert [path.name for path in killed.iterdir()] == [whole.name]
+    assert len(PathTable.load(whole).users) == users
+
+
+@pytest.mark.raytracing
+def test_parts_left_by_a_run_of_other_users_are_traced_again(etoile: City, table: PathTable, tmp_path: Path) -> None:
+    """The 250 users of the shipped table are asked for; a part of only 40 of them lies there already."""
+    parts = tmp_path / "etoile-0900.paths.parts"
+    parts.mkdir()
+    users = draw_users(etoile, table.site, USERS_AT_ONCE)
+    etoile.trace(table.site, users[:40]).save(parts / "0000000.safetensors")
+    (path,) = trace_cells([("etoile", 900)], tmp_path, USERS_AT_ONCE, CARRIER, threads=None)
+    assert len(PathTable.load(path).users) == USERS_AT_ONCE
+    np.testing.assert_array_equal(PathTable.load(path).users, table.users)
+
+
+@pytest.mark.raytracing
+def test_streets_of_a_hilly_city_follow_its_terrain() -> None:
+    try:
+        city = City("san_francisco")
+    except TracingUnavailable as missing:
+        pytest.skip(str(missing))
+    site = draw_site(city, "san_francisco", 0, CARRIER)
+    users = draw_users(city, site, 200)
+    assert np.ptp(users[:, 2]) > 1.0
+    above = users + np.array([0.0, 0.0, 300.0])
+    assert all(city.visible(high, user[None])[0] for high, user in zip(above[:20], users[:20], strict=True))
+
+
+def _until(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    import time
+
+    while not path.exists():
+        assert process.poll() is None, "the tracer ended before its first chunk"
+        time.sleep(0.05)
+        yield
