@@ -1,0 +1,223 @@
+"""`fingerpost-train export`: a trained Mateformer becomes an artifact, checked against itself on real CSI."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, ArtifactManifest, CsiContract, Graph, TensorSpec
+from models.mateformer import Frame, Mateformer
+from models.model_card import model_card
+from models.training.corpus import data_digest, load_cells
+from models.training.fit import LOG_FILE, load_model
+from models.training.recipe import Recipe
+from models.training.report import PLOT_FILE, REPORT_FILE, TABLE_FILE
+from reference_db import PositionIndex
+
+OPSET = 18
+PARITY_M = 1e-3
+CARD_FILE, RECIPE_FILE = "README.md", "recipe.yaml"
+DTYPES = {onnx.TensorProto.FLOAT: "float32"}
+
+# Names of the free dimensions, an input each.
+KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
+USERS = {"csi": {0: "batch", 1: "queries"}}
+FRAME = {"keys_values": {0: "batch", 3: "neighbours"}, "centre": {0: "batch"}, "scale": {0: "batch"}}
+
+
+class ParityLost(RuntimeError):
+    """ONNX Runtime and torch disagree by more than a millimetre."""
+
+
+class _Frame(nn.Module):
+    def __init__(self, model: Mateformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(self.model.frame(csi_known, positions_known))
+
+
+class _Query(nn.Module):
+    def __init__(self, model: Mateformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, csi: Tensor, keys_values: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        return self.model.query(csi, Frame(keys_values, centre, scale))
+
+
+def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
+    """Exports the checkpoint of a finished run, checked on CSI of the recipe's first validation cell.
+
+    The recipe, the training log and the report's plot go with it.
+
+    Raises `ParityLost`, `RecipeChanged` for a run of another recipe, and `FileNotFoundError` where checkpoint, report
+    or path tables are missing.
+    """
+    model = load_model(run, recipe)
+    cell = load_cells(recipe.cells.validation[:1], paths, recipe.radio)[0]
+    size = recipe.retrieval.neighbourhood_size
+    index = PositionIndex(cell.positions)
+    near, _ = index.nearest(cell.positions[:8], size + 4)
+    known, users = near[:, 4:], near[:, :4]
+    export(
+        model,
+        recipe,
+        folder,
+        known=cell.csi[known],
+        positions=cell.positions[known],
+        users=cell.csi[users],
+        training_data_digest=data_digest(recipe.cells.train, paths),
+        report=json.loads((run / REPORT_FILE).read_text()),
+        report_table=(run / TABLE_FILE).read_text(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    for file in (LOG_FILE, PLOT_FILE):
+        shutil.copy(run / file, folder)
+    (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+
+
+def export(
+    model: Mateformer,
+    recipe: Recipe,
+    folder: Path,
+    known: NDArray[np.complex64],  # [b, n, a, s] real CSI to check with
+    positions: NDArray[np.float32],  # [b, n, 2]
+    users: NDArray[np.complex64],  # [b, q, a, s]
+    training_data_digest: str,
+    report: dict[str, Any],  # as `models.training.report` wrote it
+    report_table: str,
+    created_at: str,
+) -> None:
+    """Writes ``full``, ``frame`` and ``query`` graphs, ``artifact.json`` and the model card into ``folder``.
+
+    Raises `ParityLost` when ONNX Runtime's answers differ from torch's by more than a millimetre on the CSI given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.cpu().eval()
+    csi_known, csi = (torch.view_as_real(torch.from_numpy(array)) for array in (known, users))
+    positions_known = torch.from_numpy(positions)
+    with torch.inference_mode():
+        frame = model.frame(csi_known, positions_known)
+    graphs = {
+        "full": (model, (csi_known, positions_known, csi), {**KNOWN, **USERS}, ["positions"]),
+        "frame": (_Frame(model), (csi_known, positions_known), KNOWN, list(FRAME)),
+        "query": (_Query(model), (csi, *frame), {**USERS, **FRAME}, ["positions"]),
+    }
+    described = {}
+    for name, (module, inputs, free, outputs) in graphs.items():
+        path = folder / f"{name}.onnx"
+        _write_graph(module, inputs, free, outputs, path)
+        described[name] = _describe(path)
+    check_parity(model, folder, csi_known, positions_known, csi)
+
+    manifest = ArtifactManifest(
+        schema_version=SCHEMA_VERSION,
+        family="mateformer",
+        name=recipe.name,
+        version=recipe.version,
+        created_at=created_at,
+        graphs=described,
+        csi=CsiContract(
+            antennas=recipe.radio.array.antennas,
+            subcarriers=recipe.radio.subcarriers,
+            carrier_frequency=recipe.radio.carrier_frequency,
+            bandwidth=recipe.radio.bandwidth,
+        ),
+        **recipe.retrieval.model_dump(),
+        tile_pitch=0.0,
+        training_data_digest=training_data_digest,
+        metrics=_metrics(report),
+        opset=OPSET,
+        exporter=f"torch {torch.__version__}, onnx {onnx.__version__}",
+    )
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+    (folder / CARD_FILE).write_text(model_card(recipe, model, manifest, report_table))
+
+
+def check_parity(model: Mateformer, folder: Path, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> float:
+    """Largest distance (metres) between torch's answers and the graphs', ``full`` and ``frame`` + ``query``."""
+    sessions = {
+        name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("full", "frame", "query")
+    }
+    with torch.inference_mode():
+        expected = model(csi_known, positions_known, csi).numpy()
+    known = {"csi_known": csi_known.numpy(), "positions_known": positions_known.numpy()}
+    users = {"csi": csi.numpy()}
+    single_pass = sessions["full"].run(None, {**known, **users})[0]
+    frame = dict(zip(FRAME, sessions["frame"].run(None, known), strict=True))
+    two_halves = sessions["query"].run(None, {**users, **frame})[0]
+    worst = max(float(np.linalg.norm(answer - expected, axis=-1).max()) for answer in (single_pass, two_halves))
+    if not worst <= PARITY_M:
+        raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm")
+    return worst
+
+
+def _write_graph(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    free: dict[str, dict[int, str]],
+    outputs: list[str],
+    path: Path,
+) -> None:
+    sizes: dict[str, torch.export.Dim] = {}
+    shapes = {
+        name: {axis: sizes.setdefault(size, torch.export.Dim(size, min=1, max=1 << 20)) for axis, size in axes.items()}
+        for name, axes in free.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(free),
+            output_names=outputs,
+            dynamic_shapes=tuple(shapes.values()),
+            external_data=False,
+            verbose=False,
+        )
+    program.optimize()
+    program.save(path, external_data=False)
+
+
+def _describe(path: Path) -> Graph:
+    graph = onnx.load(path).graph
+
+    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+        tensor = value.type.tensor_type
+        shape: list[int | str] = [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
+        return TensorSpec(name=value.name, dtype=DTYPES[tensor.elem_type], shape=shape)
+
+    return Graph(
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        inputs=[spec(value) for value in graph.input],
+        outputs=[spec(value) for value in graph.output],
+    )
+
+
+def _metrics(report: dict[str, Any]) -> dict[str, float]:
+    """The report's pooled figures, flat: ``test/mateformer/mean_m`` and the like."""
+    flat: dict[str, float] = {}
+    for split, content in report.items():
+        for who, statistics in content["all"].items():
+            for key in ("mean_m", "median_m", "p90_m"):
+                flat[f"{split}/{who}/{key}"] = statistics[key]
+    return flat

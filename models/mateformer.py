@@ -1,0 +1,191 @@
+"""Mateformer, the network of analogical learning (ALLoc).
+
+Two transformers side by side. One reads the channels ``H`` and only compares them with each other; the other carries
+the positions ``x`` and moves them by the weights that the comparison of channels gives (eqs. 8 and 9 of the paper).
+No absolute feature of a channel ever reaches the output, so what is learnt is analogy and not places.
+
+Shapes: ``b`` neighbourhoods, ``n`` known fingerprints, ``q`` users to infer, ``t`` tokens of either kind, ``a``
+antennas, ``s`` subcarriers, ``d`` width, ``h`` heads, ``e = d / h``. CSI is real pairs ``[..., a, s, 2]``; positions
+are metres.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+POSITION_SCALE = 5.0  # metres: a neighbourhood of 64 has about this radius
+COMPRESSION = 0.8  # exponent of angle-delay magnitudes: echoes count beside the strongest path
+LOUDNESS = 0.35  # how much of a snapshot's own power is taken out: 0 nothing, 0.5 all of it
+
+
+@dataclass(frozen=True)
+class MateformerConfig:
+    antennas: int = 32
+    subcarriers: int = 32
+    width: int = 256  # d_model
+    depth: int = 8  # N
+    hidden: int = 256  # d_ff
+    heads: int = 4
+    raw: bool = True  # feed H itself, as the paper does
+    angle_delay: float = 0.0  # feed |2-D DFT of H| too, this many bins an antenna and a subcarrier
+
+
+class Frame(NamedTuple):
+    """A neighbourhood already encoded: all that a user's token needs of it."""
+
+    keys_values: Tensor  # [b, N, 4, n, d]: K and V of MHead_H, then K and V of MHead_Hx, per layer
+    centre: Tensor  # [b, 2] metres
+    scale: Tensor  # [b] RMS of the known CSI
+
+
+class Channel(nn.Module):
+    """Preprocessing: CSI to real features, blind to the cell's gain.
+
+    References stand many wavelengths apart, so the phase of each path is random from one to the next; the magnitudes
+    over angle and delay are not. They must be oversampled: one bin an antenna loses what lies between two bins.
+    """
+
+    def __init__(self, config: MateformerConfig) -> None:
+        super().__init__()
+        a, s = config.antennas, config.subcarriers
+        bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
+        self.raw = config.raw
+        self.register_buffer("dft_a", _dft(bins_a, a), persistent=False)
+        self.register_buffer("dft_s", _dft(bins_s, s), persistent=False)
+        self.features = (2 * a * s if config.raw else 0) + bins_a * bins_s
+
+    def forward(self, csi: Tensor, scale: Tensor) -> Tensor:
+        H = csi / scale[:, None, None, None, None]  # [b, t, a, s, 2]
+        power = H.square().sum(-1).mean((-2, -1))  # [b, t]
+        H = H / (power.clamp_min(1e-12) ** LOUDNESS)[..., None, None, None]
+        features = [H.flatten(2)] if self.raw else []  # [b, t, 2as]
+        if len(self.dft_a[0]):
+            features.append(self.angle_delay(H).flatten(2))
+        return torch.cat(features, dim=-1)
+
+    def angle_delay(self, H: Tensor) -> Tensor:
+        """|2-D DFT| of H [b, t, a, s, 2], compressed: [b, t, angle bins, delay bins]."""
+        re, im = H[..., 0], H[..., 1]  # [b, t, a, s]
+        (ca, sa), (cs, ss) = self.dft_a, self.dft_s  # cosine and sine: [angles, a], [delays, s]
+        re, im = ca @ re + sa @ im, ca @ im - sa @ re  # over antennas
+        re, im = re @ cs.mT + im @ ss.mT, im @ cs.mT - re @ ss.mT  # over subcarriers
+        return (re.square() + im.square() + 1e-6) ** (COMPRESSION / 2)
+
+
+class MHead(nn.Module):
+    """Multi-head attention whose keys and values are the known samples only."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.Q = nn.Linear(width, width)
+        self.K = nn.Linear(width, width, bias=False)
+        self.V = nn.Linear(width, width)
+        self.O = nn.Linear(width, width)
+
+    def forward(self, q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+        Q, K, V = self._split(self.Q(q)), self._split(K), self._split(V)  # [b, h, t, e], [b, h, n, e] twice
+        weights = torch.einsum("bhte,bhne->bhtn", Q, K) / math.sqrt(Q.shape[-1])
+        mixed = torch.einsum("bhtn,bhne->bhte", weights.softmax(-1), V)
+        return self.O(mixed.transpose(1, 2).flatten(2))  # [b, t, d]
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FFN(nn.Sequential):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class Layer(nn.Module):
+    """One layer of both transformers: relativity among channels, and the same relativity moving positions."""
+
+    def __init__(self, config: MateformerConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.norm_h, self.norm_x = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.MHead_H, self.MHead_Hx = MHead(d, config.heads), MHead(d, config.heads)
+        self.FFN_H, self.FFN_Hx = FFN(d, config.hidden), FFN(d, config.hidden)
+
+    def keys_values(self, h: Tensor, x: Tensor) -> Tensor:
+        """What the known samples offer: [b, 4, n, d] of their streams ``h``, ``x`` [b, n, d]."""
+        h, x = self.norm_h(h), self.norm_x(x)
+        H, Hx = self.MHead_H, self.MHead_Hx
+        return torch.stack([H.K(h), H.V(h), Hx.K(h), Hx.V(x)], dim=1)
+
+    def forward(self, h: Tensor, x: Tensor, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        K_h, V_h, K_hx, V_hx = keys_values.unbind(1)  # [b, n, d] each
+        q = self.norm_h(h)  # both attentions ask with the channel, before either stream has moved
+        h, x = h + self.MHead_H(q, K_h, V_h), x + self.MHead_Hx(q, K_hx, V_hx)  # eqs. 8, 9
+        return h + self.FFN_H(h), x + self.FFN_Hx(x)
+
+
+class Mateformer(nn.Module):
+    """``forward`` is the paper's single pass; `frame` and `query` are its two halves, equal to it."""
+
+    def __init__(self, config: MateformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.channel = Channel(config)
+        self.embed_H = nn.Linear(self.channel.features, d)
+        self.embed_x = nn.Linear(2, d)
+        self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2))
+        nn.init.normal_(self.known, std=0.02)
+        nn.init.normal_(self.to_infer, std=0.02)
+
+    def forward(self, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> Tensor:
+        """csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, q, a, s, 2] -> positions [b, q, 2]."""
+        n = csi_known.shape[1]
+        centre, scale = self._reference(csi_known, positions_known)
+        h = self.embed_H(self.channel(torch.cat([csi_known, csi], dim=1), scale))  # [b, n+q, d]
+        x = torch.cat([self._known(positions_known, centre), self._to_infer(csi)], dim=1)  # [b, n+q, d]
+        for layer in self.layers:
+            h, x = layer(h, x, layer.keys_values(h[:, :n], x[:, :n]))
+        return self._positions(x[:, n:], centre)
+
+    def frame(self, csi_known: Tensor, positions_known: Tensor) -> Frame:
+        """Encodes a neighbourhood: csi_known [b, n, a, s, 2], positions_known [b, n, 2]."""
+        centre, scale = self._reference(csi_known, positions_known)
+        h, x = self.embed_H(self.channel(csi_known, scale)), self._known(positions_known, centre)
+        offered = []
+        for layer in self.layers:
+            offered.append(layer.keys_values(h, x))
+            h, x = layer(h, x, offered[-1])
+        return Frame(torch.stack(offered, dim=1), centre, scale)
+
+    def query(self, csi: Tensor, frame: Frame) -> Tensor:
+        """Locates users in a frame: csi [b, q, a, s, 2] -> positions [b, q, 2]."""
+        h, x = self.embed_H(self.channel(csi, frame.scale)), self._to_infer(csi)
+        for layer, offered in zip(self.layers, frame.keys_values.unbind(1), strict=True):
+            h, x = layer(h, x, offered)
+        return self._positions(x, frame.centre)
+
+    def _reference(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, Tensor]:
+        scale = csi_known.square().sum(-1).mean((1, 2, 3)).clamp_min(1e-30).sqrt()  # [b]
+        return positions_known.mean(1), scale
+
+    def _known(self, positions: Tensor, centre: Tensor) -> Tensor:
+        return self.embed_x((positions - centre[:, None]) / POSITION_SCALE) + self.known
+
+    def _to_infer(self, csi: Tensor) -> Tensor:
+        x_init = csi.new_zeros(csi.shape[0], csi.shape[1], 2)  # the neighbourhood's mean, seen from itself
+        return self.embed_x(x_init) + self.to_infer
+
+    def _positions(self, x: Tensor, centre: Tensor) -> Tensor:
+        return self.output(x) * POSITION_SCALE + centre[:, None]
+
+
+def _dft(bins: int, size: int) -> Tensor:
+    """Cosine and sine of the DFT of ``size`` samples at ``bins`` even frequencies from -π on: [2, bins, size]."""
+    frequency = 2 * math.pi * (torch.arange(bins, dtype=torch.float64) - bins // 2) / max(bins, 1)
+    angle = frequency[:, None] * torch.arange(size, dtype=torch.float64)
+    return (torch.stack([angle.cos(), angle.sin()]) / math.sqrt(size)).float()

@@ -1,0 +1,106 @@
+"""A recipe: everything that decides what a training run produces, in one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.mateformer import MateformerConfig
+from reference_db.cell import AntennaArray
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Radio(_Frozen):
+    """How path tables become CSI. ``yaws`` arrays are synthesised a cell: the site's own and others within ±45°."""
+
+    array: AntennaArray
+    subcarriers: int
+    carrier_frequency: float
+    bandwidth: float
+    yaws: int = Field(ge=1)
+
+
+class Cells(_Frozen):
+    """Ranges ``city:first-last``. Test cells are only ever read by the report."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    references: int  # the first users of a validation or test cell; the rest are located
+    coarse_sigma: float  # metres a axis, the GNSS error of the report
+
+
+class Batch(_Frozen):
+    """One optimiser step sees ``neighbourhoods`` of ``known`` + ``to_infer`` users around one noisy point each.
+
+    ``known`` is drawn a step, ``coarse_sigma`` (metres) and ``spread`` a neighbourhood: the users are a random subset
+    of ``spread`` times as many, which thins the cell's density.
+    """
+
+    neighbourhoods: int
+    known: tuple[int, int]
+    to_infer: int
+    coarse_sigma: tuple[float, float]
+    spread: tuple[float, float]
+
+
+class Symmetry(_Frozen):
+    """Probabilities and ranges of `models.training.symmetry`."""
+
+    rotate: bool
+    mirror: bool
+    ramps: bool
+    reverse: float
+    conjugate: float
+
+
+class Optimiser(_Frozen):
+    name: Literal["adam", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    gradient_clip: float
+    schedule: Literal["cosine", "step"]
+    warmup_steps: int
+    steps: int
+    loss: Literal["mse", "distance"]
+
+
+class Retrieval(_Frozen):
+    """What the artifact tells the service."""
+
+    neighbourhood_size: int
+    minimum_neighbours: int
+    passes: int
+
+
+class Recipe(_Frozen):
+    name: str
+    version: str
+    seed: int
+    radio: Radio
+    cells: Cells
+    model: dict[str, int | float | bool]
+    batch: Batch
+    symmetry: Symmetry
+    optimiser: Optimiser
+    retrieval: Retrieval
+
+    def config(self) -> MateformerConfig:
+        return MateformerConfig(antennas=self.radio.array.antennas, subcarriers=self.radio.subcarriers, **self.model)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the recipe's content, hex."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Raises pydantic's `ValidationError`, which names the field at fault."""
+    return Recipe.model_validate(yaml.safe_load(path.read_text()))
