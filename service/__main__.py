@@ -1,0 +1,5 @@
+"""``python -m service`` is ``fingerpost``."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""Puts the service together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from models.artifact import load_artifact
+from reference_db.database import ReferenceDatabase
+from reference_db.directory_store import DirectoryStore
+from service.cells import Cells
+from service.docs import docs_routes
+from service.errors import ServiceError
+from service.estimator import Estimator
+from service.health import Health
+from service.locate import Locator
+from service.metrics import Metrics, RequestMetrics
+from service.models import Models
+from service.network import Network
+from service.openapi import OpenApi
+from service.problem import on_http_exception, on_service_error, on_unexpected_error
+from service.served_cells import ServedCells
+from service.settings import Settings
+from service.workers import Workers
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The service as an ASGI app, its network loaded and proven.
+
+    Raises `models.artifact.ArtifactError` or `service.network.NetworkUnusable`.
+    """
+    artifact = load_artifact(settings.artifact_directory)
+    network = Network(artifact, settings.inference_threads, settings.execution_providers)
+    store = DirectoryStore(settings.database_directory)
+    database = ReferenceDatabase(store)
+    estimator = Estimator(network, settings.inference_batch)
+    metrics = Metrics()
+    metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest)
+    served = ServedCells(database, artifact, estimator, settings, metrics)
+    workers = Workers("requests", settings.request_threads, settings.waiting_limit)
+    locator = Locator(settings, artifact, estimator, served, workers, metrics)
+    cells, models, health = Cells(store), Models(artifact), Health(settings, network)
+    openapi = OpenApi(artifact.manifest, database, settings.batch_limit)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        for part in (workers, served, network):
+            part.close()
+
+    return Starlette(
+        routes=[
+            Route("/locate", locator.locate, methods=["POST"]),
+            Route("/locate/batch", locator.locate_batch, methods=["POST"]),
+            Route("/cells", cells.list_cells),
+            Route("/cells/{cell_id}", cells.show_cell),
+            Route("/models", models.list_models),
+            Route("/health/live", health.live),
+            Route("/health/ready", health.ready),
+            Route("/metrics", metrics.endpoint),
+            Route("/openapi.json", openapi.endpoint),
+            *docs_routes(),
+        ],
+        middleware=[Middleware(RequestMetrics, metrics=metrics)],
+        exception_handlers={
+            ServiceError: on_service_error,
+            HTTPException: on_http_exception,
+            Exception: on_unexpected_error,
+        },
+        lifespan=lifespan,
+    )

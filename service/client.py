@@ -1,0 +1,80 @@
+"""What ``fingerpost locate`` sends and gets."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+
+from reference_db.errors import ReferenceDatabaseError
+from reference_db.fingerprint_file import read_fingerprint_file
+
+_TIMEOUT_S = 60.0
+
+
+class ClientError(Exception):
+    """A file that holds no users, or a service that gave no answer; the text is fit for a person."""
+
+
+@dataclass(frozen=True)
+class FileUser:
+    """A request's body as JSON values, and where the user truly is in local metres, if the file says."""
+
+    request: Any
+    truth: tuple[float, float] | None
+
+
+def read_users(path: Path, rows: int, sigma: float) -> list[FileUser]:
+    """The users of a request or batch (JSON), or the first `rows` fingerprints of an import file.
+
+    A fingerprint's coarse position is its own, blurred by `sigma` metres an axis. Raises `ClientError`.
+    """
+    if path.suffix in {".safetensors", ".npz"}:
+        return _fingerprints_as_users(path, rows, sigma)
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ClientError(f"{path} is no request: {error}") from error
+    items = content["items"] if isinstance(content, dict) and isinstance(content.get("items"), list) else [content]
+    return [FileUser(item, None) for item in items]
+
+
+def request_of(cell_id: str, csi: np.ndarray[Any, np.dtype[np.complex64]], coarse: dict[str, float]) -> dict[str, Any]:
+    """A request's JSON values for CSI complex64 `[antennas, subcarriers]` and a coarse position."""
+    data = np.ascontiguousarray(csi, "<c8").tobytes()
+    sent = {"encoding": "complex64", "shape": list(csi.shape), "data": data}
+    request: dict[str, Any] = msgspec.to_builtins({"cellId": cell_id, "csi": sent, "coarsePosition": coarse})
+    return request
+
+
+def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
+    """One result a user, each with `location` or `problem`. Raises `ClientError`."""
+    try:
+        answer = httpx.post(
+            f"{url.rstrip('/')}/locate/batch",
+            json={"items": [user.request for user in users]},
+            timeout=_TIMEOUT_S,
+        )
+        content = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ClientError(f"no answer from {url}: {error}") from error
+    if answer.status_code != httpx.codes.OK:
+        raise ClientError(f"{url} answered {answer.status_code} {content.get('cause')}: {content.get('detail')}")
+    results: list[dict[str, Any]] = content["results"]
+    return results
+
+
+def _fingerprints_as_users(path: Path, rows: int, sigma: float) -> list[FileUser]:
+    try:
+        cell, fingerprints = read_fingerprint_file(path)
+    except (ReferenceDatabaseError, OSError) as error:
+        raise ClientError(str(error)) from error
+    blur = sigma * np.random.default_rng(0).standard_normal((rows, 2))
+    users = []
+    for csi, position, offset in zip(fingerprints.csi, fingerprints.positions.tolist(), blur.tolist(), strict=False):
+        coarse = {"x": position[0] + offset[0], "y": position[1] + offset[1], "hAccuracy": sigma}
+        users.append(FileUser(request_of(cell.cell_id, csi, coarse), (position[0], position[1])))
+    return users

@@ -1,0 +1,38 @@
+"""CSI from the wire."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import errors
+from service.schema import Csi
+
+_DTYPES: dict[str, np.dtype[np.floating]] = {"complex64": np.dtype("<f4"), "complex32": np.dtype("<f2")}
+# Between these mean powers the power of a snapshot, and its square, are normal float32.
+_FAINTEST_POWER, _LOUDEST_POWER = 1e-30, 1e18
+
+
+def decode_csi(csi: Csi) -> NDArray[np.float32]:
+    """Real-imaginary pairs float32 `[antennas, subcarriers, 2]`, contiguous.
+
+    Raises `CsiLengthMismatch`, `CsiNotFinite`, `CsiAllZero` or `CsiOutOfRange`.
+    """
+    dtype = _DTYPES[csi.encoding]
+    antennas, subcarriers = csi.shape
+    expected = 2 * antennas * subcarriers * dtype.itemsize
+    if len(csi.data) != expected:
+        raise errors.CsiLengthMismatch(
+            "/csi/data", f"{len(csi.data)} bytes, {expected} expected of {csi.encoding} {csi.shape}"
+        )
+    pairs = np.frombuffer(csi.data, dtype).astype(np.float32).reshape(antennas, subcarriers, 2)
+    if not np.isfinite(pairs).all():
+        raise errors.CsiNotFinite("/csi/data", "holds NaN or infinity")
+    if not pairs.any():
+        raise errors.CsiAllZero("/csi/data", "is all zero")
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = pairs * np.float64(csi.scale)
+        power = np.square(scaled).mean()
+    if not _FAINTEST_POWER <= power <= _LOUDEST_POWER:  # also when NaN
+        raise errors.CsiOutOfRange(
+            "/csi/data", f"mean power outside {_FAINTEST_POWER:g} to {_LOUDEST_POWER:g} after scaling"
+        )
+    return scaled.astype(np.float32)

@@ -1,0 +1,115 @@
+"""Everything that the service refuses or fails at on purpose; `problem` says what a client sees of each."""
+
+from typing import NamedTuple
+
+
+class InvalidParam(NamedTuple):
+    """A field at fault, as a JSON pointer into the request, and what is wrong with it."""
+
+    param: str
+    reason: str
+
+
+class ServiceError(Exception):
+    """Base of all errors below. Its text goes to the client: no internals, no coordinates."""
+
+    def __init__(self, detail: str, *invalid_params: InvalidParam) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.invalid_params = invalid_params
+
+
+class FieldError(ServiceError):
+    """One field of the request is at fault; `param` is its JSON pointer."""
+
+    def __init__(self, param: str, reason: str) -> None:
+        super().__init__(f"{param}: {reason}" if param else reason, InvalidParam(param, reason))
+
+
+# The body as a whole
+class MalformedBody(ServiceError): ...
+
+
+class BodyTooLarge(ServiceError): ...
+
+
+class BodyTooSlow(ServiceError): ...
+
+
+class UnsupportedMediaType(ServiceError): ...
+
+
+class NotAcceptable(ServiceError): ...
+
+
+# Its fields
+class FieldMissing(FieldError): ...
+
+
+class FieldIncorrect(FieldError): ...
+
+
+class UnknownField(FieldError): ...
+
+
+class BatchTooLarge(FieldError): ...
+
+
+# The CSI
+class CsiNotBase64(FieldError): ...
+
+
+class CsiLengthMismatch(FieldError): ...
+
+
+class CsiShapeMismatch(FieldError): ...
+
+
+class CsiNotFinite(FieldError): ...
+
+
+class CsiAllZero(FieldError): ...
+
+
+class CsiOutOfRange(FieldError): ...
+
+
+# The coarse position
+class CoarsePositionMissing(FieldError): ...
+
+
+class CoarsePositionIncorrect(FieldError): ...
+
+
+class CoarsePositionOutsideCell(FieldError): ...
+
+
+class CoarsePositionTooInaccurate(FieldError): ...
+
+
+# The cell
+class CellNotFound(FieldError): ...
+
+
+class CellTooSmall(FieldError):
+    """The cell has fewer fingerprints than the network or its calibration needs."""
+
+
+class CellNotServed(FieldError):
+    """The cell's channel is not of the shape that the artifact was made for."""
+
+
+class CellUnreadable(ServiceError): ...
+
+
+# The service itself
+class InferenceFailed(ServiceError): ...
+
+
+class EstimateNotFinite(ServiceError): ...
+
+
+class Congested(ServiceError): ...
+
+
+class NotReady(ServiceError): ...

@@ -1,0 +1,107 @@
+"""What Prometheus sees. Every app has a registry of its own."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Stage = Literal["decode", "retrieve", "infer", "encode"]
+
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Stopwatch:
+    """The seconds that one request spends in each stage, however often it enters it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(namespace="fingerpost", registry=registry)
+        self._stages = Histogram(
+            "fingerpost_stage_duration_seconds",
+            "Time that a request to locate, single or batch, spends in a stage.",
+            ["stage"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._requests = Counter(
+            "fingerpost_requests_total", "HTTP requests answered.", ["route", "status"], registry=registry
+        )
+        self._durations = Histogram(
+            "fingerpost_request_duration_seconds",
+            "Time from a request's headers to the end of its answer.",
+            ["route"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._locations = Counter(
+            "fingerpost_locations_total",
+            "Users, by outcome: located, or the cause of the problem.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.cells_held = Gauge("fingerpost_cells_held", "Cells in memory, ready to serve.", registry=registry)
+        self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
+
+    def artifact(self, name: str, version: str, digest: str) -> None:
+        self._artifact.info({"name": name, "version": version, "digest": digest})
+
+    def located(self, stopwatch: Stopwatch, outcomes: list[str]) -> None:
+        """Counts one request's outcomes and the time it spent in each stage it reached."""
+        for stage, seconds in stopwatch.seconds.items():
+            self._stages.labels(stage).observe(seconds)
+        for outcome in outcomes:
+            self._locations.labels(outcome).inc()
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, str(status)).inc()
+        self._durations.labels(route).observe(seconds)
+
+    def endpoint(self, request: Request) -> Response:
+        """``GET /metrics``"""
+        return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class RequestMetrics:
+    """ASGI middleware that counts every request by route pattern, so that labels stay few."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        start = time.perf_counter()
+        try:
+            await self.app(scope, receive, note_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self.metrics.answered(route, status, time.perf_counter() - start)

@@ -1,0 +1,56 @@
+"""``GET /models``: the artifact that serves."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models.artifact import Artifact
+
+
+class _Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    pass
+
+
+class ModelCsi(_Struct, frozen=True, kw_only=True):
+    """The channel that the network was made for; hertz."""
+
+    antennas: int
+    subcarriers: int
+    carrier_frequency: float
+    bandwidth: float
+
+
+class Model(_Struct, frozen=True, kw_only=True):
+    """An artifact; `tile_pitch` in metres, `metrics` in metres on held-out data."""
+
+    name: str
+    family: str
+    version: str
+    digest: str
+    created_at: str
+    active: bool
+    csi: ModelCsi
+    neighbourhood_size: int
+    minimum_neighbours: int
+    passes: int
+    tile_pitch: float
+    training_data_digest: str
+    metrics: dict[str, float]
+    opset: int
+
+
+class ModelList(_Struct, frozen=True, kw_only=True):
+    models: list[Model]
+
+
+class Models:
+    def __init__(self, artifact: Artifact) -> None:
+        manifest = artifact.manifest
+        fields = manifest.model_dump(include=set(Model.__struct_fields__) - {"csi"})
+        csi = ModelCsi(**manifest.csi.model_dump())
+        model = Model(**fields, digest=artifact.digest, active=True, csi=csi)
+        self._answer = msgspec.json.encode(ModelList(models=[model]))
+
+    async def list_models(self, request: Request) -> Response:
+        """``GET /models``"""
+        return Response(self._answer, media_type="application/json")

@@ -1,0 +1,103 @@
+"""Errors as a client sees them: RFC 9457 problem details with 3GPP's ``cause`` and ``invalidParams``."""
+
+import re
+from http import HTTPStatus
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import errors
+from service.errors import FieldError, InvalidParam, ServiceError
+from service.schema import InvalidParameter, Problem
+
+PROBLEM_JSON = "application/problem+json"
+
+KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
+    errors.MalformedBody: (HTTPStatus.BAD_REQUEST, "INVALID_MSG_FORMAT"),
+    errors.BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE"),
+    errors.BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW"),
+    errors.UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE"),
+    errors.NotAcceptable: (HTTPStatus.NOT_ACCEPTABLE, "NOT_ACCEPTABLE"),
+    errors.FieldMissing: (HTTPStatus.BAD_REQUEST, "MANDATORY_IE_MISSING"),
+    errors.FieldIncorrect: (HTTPStatus.BAD_REQUEST, "MANDATORY_IE_INCORRECT"),
+    errors.UnknownField: (HTTPStatus.BAD_REQUEST, "UNKNOWN_FIELD"),
+    errors.BatchTooLarge: (HTTPStatus.BAD_REQUEST, "BATCH_TOO_LARGE"),
+    errors.CsiNotBase64: (HTTPStatus.BAD_REQUEST, "CSI_NOT_BASE64"),
+    errors.CsiLengthMismatch: (HTTPStatus.BAD_REQUEST, "CSI_LENGTH_MISMATCH"),
+    errors.CsiShapeMismatch: (HTTPStatus.BAD_REQUEST, "CSI_SHAPE_MISMATCH"),
+    errors.CsiNotFinite: (HTTPStatus.BAD_REQUEST, "CSI_NOT_FINITE"),
+    errors.CsiAllZero: (HTTPStatus.BAD_REQUEST, "CSI_ALL_ZERO"),
+    errors.CsiOutOfRange: (HTTPStatus.BAD_REQUEST, "CSI_OUT_OF_RANGE"),
+    errors.CoarsePositionMissing: (HTTPStatus.BAD_REQUEST, "COARSE_POSITION_MISSING"),
+    errors.CoarsePositionIncorrect: (HTTPStatus.BAD_REQUEST, "COARSE_POSITION_INCORRECT"),
+    errors.CoarsePositionOutsideCell: (HTTPStatus.UNPROCESSABLE_ENTITY, "COARSE_POSITION_OUTSIDE_CELL"),
+    errors.CoarsePositionTooInaccurate: (HTTPStatus.UNPROCESSABLE_ENTITY, "COARSE_POSITION_TOO_INACCURATE"),
+    errors.CellNotFound: (HTTPStatus.NOT_FOUND, "CELL_NOT_FOUND"),
+    errors.CellTooSmall: (HTTPStatus.CONFLICT, "CELL_TOO_SMALL"),
+    errors.CellNotServed: (HTTPStatus.CONFLICT, "CELL_NOT_SERVED_BY_ARTIFACT"),
+    errors.CellUnreadable: (HTTPStatus.INTERNAL_SERVER_ERROR, "CELL_UNREADABLE"),
+    errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
+    errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),
+    errors.Congested: (HTTPStatus.SERVICE_UNAVAILABLE, "NF_CONGESTION"),
+    errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
+}
+
+_HTTP_CAUSES = {404: "RESOURCE_URI_STRUCTURE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+def problem_of(error: ServiceError) -> Problem:
+    """The problem that a client is told for an error."""
+    status, cause = KINDS[type(error)]
+    return _problem(status, cause, error.detail, error.invalid_params)
+
+
+def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type=PROBLEM_JSON)
+
+
+def field_error(error: msgspec.ValidationError) -> FieldError:
+    """Which field a schema violation is about, read out of msgspec's message."""
+    message, _, path = str(error).partition(" - at `")
+    pointer = _pointer(path.removesuffix("`"))
+    if found := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
+        return errors.UnknownField(f"{pointer}/{found[1]}", "unknown field")
+    if found := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return errors.FieldMissing(f"{pointer}/{found[1]}", "required field is missing")
+    if message.startswith("Invalid base64"):
+        return errors.CsiNotBase64(pointer, "not base64")
+    return errors.FieldIncorrect(pointer, message.replace("`", ""))
+
+
+async def on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    headers = {"Retry-After": "1"} if isinstance(error, errors.Congested | errors.NotReady) else None
+    return response_of(problem_of(error), headers)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    cause = _HTTP_CAUSES.get(status, "UNSPECIFIED_MSG_FAILURE")
+    return response_of(_problem(status, cause, f"{request.method} {request.url.path}"), dict(error.headers or {}))
+
+
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    """What happened goes to the server's log; a client is only told that it is not its fault."""
+    return response_of(_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "SYSTEM_FAILURE", "unexpected failure"))
+
+
+def _problem(status: HTTPStatus, cause: str, detail: str, invalid_params: tuple[InvalidParam, ...] = ()) -> Problem:
+    return Problem(
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        cause=cause,
+        invalid_params=[InvalidParameter(param, reason) for param, reason in invalid_params] or msgspec.UNSET,
+    )
+
+
+def _pointer(path: str) -> str:
+    """``$.csi.shape[0]`` as the JSON pointer ``/csi/shape/0``."""
+    return re.sub(r"\[(\d+|\.\.\.)\]|\.", lambda found: f"/{found[1] or ''}", path.removeprefix("$"))

@@ -1,0 +1,57 @@
+"""Runs the app under uvicorn."""
+
+import signal
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.settings import Settings
+
+
+def serve(app: ASGIApp, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
+
+    Once it listens it prints ``fingerpost: serving at URL``. Raises `OSError` when the port is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=_log_config(settings.log_level.upper()),
+        access_log=settings.access_log,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal once more when all is done; to be told to stop is no failure.
+        signal.signal(number, lambda *_: None)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
+        _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            print(f"fingerpost: serving at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+
+def _log_config(level: str) -> dict[str, object]:
+    """One line an event on standard error. Nothing of ours logs coordinates or CSI."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {
+            "fingerpost": {"handlers": ["stderr"], "level": level, "propagate": False},
+            "uvicorn": {
+                "handlers": ["stderr"],
+                "level": "WARNING" if level == "INFO" else level,
+                "propagate": False,
+            },
+            "uvicorn.access": {"level": "INFO"},
+        },
+    }

@@ -1,0 +1,67 @@
+"""Every knob of the service, its unit and its default. Set by environment: ``FINGERPOST_PORT=9000``."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _shipped_artifact() -> Path:
+    package = find_spec("models")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "artifacts" / "mateformer"
+
+
+class Settings(BaseSettings):
+    """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes; the rest count or name."""
+
+    model_config = SettingsConfigDict(env_prefix="FINGERPOST_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
+    log_level: str = Field("info", description="Level of the service's and uvicorn's logs.")
+    access_log: bool = Field(False, description="Whether every request writes a line (path and status only).")
+    shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take on shutdown.")
+
+    database_directory: Path = Field(Path("var/database"), description="Where the reference database lies.")
+    artifact_directory: Path = Field(
+        default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
+    )
+
+    body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
+    body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")
+    batch_limit: int = Field(256, gt=0, description="Most items in one batch.")
+    request_threads: int = Field(2, gt=0, description="Threads that decode, retrieve and encode.")
+    waiting_limit: int = Field(128, gt=0, description="Most requests in work or waiting; the next gets a 503.")
+
+    inference_threads: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1), gt=0, description="Threads inside one inference."
+    )
+    inference_batch: int = Field(64, gt=0, description="Most users in one inference; bounds its memory.")
+    execution_providers: list[str] = Field(
+        ["CPUExecutionProvider"], description="ONNX Runtime's execution providers, preferred first."
+    )
+
+    position_margin_m: float = Field(
+        50.0,
+        ge=0,
+        description="How far outside a cell's fingerprints a coarse position may lie, beside its hAccuracy.",
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that the stated circle must hold.")
+    calibration_samples: int = Field(300, gt=0, description="Fingerprints that a cell is calibrated on.")
+    calibration_sigmas_m: tuple[float, ...] = Field(
+        (1.0, 3.0, 10.0),
+        min_length=1,
+        description="Coarse position errors (1-sigma an axis) to calibrate for; a worse fix is refused.",
+    )
+    calibration_seed: int = Field(0, ge=0, description="Seed of the calibration's sample and of its errors.")
+
+    readiness_period_s: float = Field(
+        10.0,
+        ge=0,
+        description="How old the last successful inference may be before readiness asks for another.",
+    )
+    readiness_timeout_s: float = Field(5.0, gt=0, description="How long that inference may take.")

@@ -1,0 +1,106 @@
+"""A small reference database, and the service running on it as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from reference_db import DirectoryStore, import_fingerprints
+from service.cell_import import measure
+from service.client import request_of
+from service.settings import Settings
+from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def artifact_directory() -> Path:
+    """The artifact that the repository ships."""
+    return Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path) -> Settings:
+    return Settings(
+        port=0,
+        database_directory=tmp_path_factory.mktemp("database"),
+        artifact_directory=artifact_directory,
+        body_limit_bytes=4 * 2**20,
+        inference_threads=1,
+        calibration_samples=40,
+        calibration_sigmas_m=(1.0, 5.0),
+    )
+
+
+@pytest.fixture(scope="session")
+def store(settings: Settings) -> DirectoryStore:
+    """Cells: `plane` and `other` as imported, `fresh` not calibrated, `small` and `narrow` not servable."""
+    store = DirectoryStore(settings.database_directory)
+    for cell_id, n, antennas, calibrated in (
+        ("plane", 300, 32, True),
+        ("other", 150, 32, True),
+        ("fresh", 80, 32, False),
+        ("small", 10, 32, False),
+        ("narrow", 100, 16, False),
+    ):
+        cell, fingerprints = make_cell(cell_id, antennas), fingerprints_at(street(n, n), antennas)
+        quality = {}
+        if calibrated:
+            calibration, digest = measure(settings, cell, fingerprints, NOW)
+            quality = calibration.as_quality(digest)
+        import_fingerprints(store, cell, fingerprints, quality, "test", NOW)
+    return store
+
+
+@pytest.fixture(scope="session")
+def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
+    """The running service; it must stop cleanly at the end."""
+    knobs = settings.model_dump(mode="json", exclude={"execution_providers"})
+    environment = {
+        f"FINGERPOST_{name.upper()}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in knobs.items()
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        prefix = "fingerpost: serving at "
+        assert line.startswith(prefix), line
+        yield line.removeprefix(prefix).strip()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def request_body() -> Callable[..., Json]:
+    """A good request of a user at `USER` in cell `plane`; keywords replace or add fields."""
+
+    def make(**fields: Any) -> Json:
+        coarse = {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}
+        return request_of("plane", users_at(USER)[0], coarse) | fields
+
+    return make

@@ -1,0 +1,156 @@
+"""What can only be seen from inside the process: a network that fails, a queue that is full, what is imported."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from models.artifact import ArtifactMissing
+from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, import_fingerprints
+from service.app import create_app
+from service.client import request_of
+from service.errors import Congested
+from service.settings import Settings
+from service.workers import Workers
+from tests.service.plane_cell import USER, users_at
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        yield client
+
+
+@pytest.fixture
+def tiny_settings(tmp_path: Path) -> Settings:
+    """A cell `c` of 40 fingerprints on a line, and the network that answers the middle of the neighbourhood."""
+    write_tiny_artifact(tmp_path)
+    cell = Cell(
+        cell_id="c",
+        latitude_deg=43.7,
+        longitude_deg=11.2,
+        height=10,
+        yaw=0,
+        array=AntennaArray(rows=1, columns=ANTENNAS),
+        carrier_frequency=3.5e9,
+        bandwidth=40e6,
+        subcarriers=SUBCARRIERS,
+    )
+    positions = np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.float32)
+    csi = np.random.default_rng(0).uniform(0.5, 1, (40, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
+    fingerprints = Fingerprints(csi, positions, np.zeros(40), np.full(40, 0.05, np.float32))
+    store = DirectoryStore(tmp_path / "database")
+    import_fingerprints(store, cell, fingerprints, {}, "", datetime(2026, 1, 1, tzinfo=UTC))
+    return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
+
+
+def tiny_request(sign: float) -> dict[str, Any]:
+    csi = np.full((ANTENNAS, SUBCARRIERS), sign, np.complex64)
+    return request_of("c", csi, {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})
+
+
+@pytest.mark.anyio
+async def test_a_network_that_answers_nan_gives_a_problem_and_spoils_no_other_user(tiny_settings: Settings) -> None:
+    async with running(tiny_settings) as client:
+        failed = await client.post("/locate", json=tiny_request(-1))
+        batch = await client.post("/locate/batch", json={"items": [tiny_request(-1), tiny_request(1)]})
+    assert (failed.status_code, failed.json()["cause"]) == (500, "ESTIMATE_NOT_FINITE")
+    assert failed.headers["content-type"] == "application/problem+json"
+    problem, location = batch.json()["results"]
+    assert problem["problem"]["cause"] == "ESTIMATE_NOT_FINITE"
+    assert location["location"]["localLocationEstimate"]["point"] == {"x": 20.5, "y": 0.0}
+
+
+@pytest.mark.anyio
+async def test_two_apps_in_one_process_count_apart(tiny_settings: Settings) -> None:
+    async with running(tiny_settings) as one, running(tiny_settings) as other:
+        await one.get("/cells")
+        assert 'route="/cells",status="200"' in (await one.get("/metrics")).text
+        assert 'route="/cells",status="200"' not in (await other.get("/metrics")).text
+
+
+@pytest.mark.anyio
+async def test_database_without_cells_is_served(tiny_settings: Settings, tmp_path: Path) -> None:
+    empty = tiny_settings.model_copy(update={"database_directory": tmp_path / "empty"})
+    async with running(empty) as client:
+        assert (await client.get("/cells")).json() == {"cells": []}
+        assert (await client.get("/openapi.json")).status_code == 200
+        response = await client.post("/locate", json=tiny_request(1))
+    assert (response.status_code, response.json()["cause"]) == (404, "CELL_NOT_FOUND")
+
+
+@pytest.mark.anyio
+async def test_damaged_cell_is_a_problem_of_its_own(tiny_settings: Settings) -> None:
+    for segment in (path for path in tiny_settings.database_directory.rglob("*") if path.stat().st_size > 2000):
+        if segment.is_file():
+            segment.write_bytes(b"x" + segment.read_bytes()[1:])
+    async with running(tiny_settings) as client:
+        response = await client.post("/locate", json=tiny_request(1))
+        assert (response.status_code, response.json()["cause"]) == (500, "CELL_UNREADABLE")
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+def test_missing_artifact_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing):
+        create_app(Settings(artifact_directory=tmp_path))
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_refuses_the_next_and_recovers() -> None:
+    workers, release = Workers("test", threads=1, limit=2), threading.Event()
+    waiting = [asyncio.create_task(workers.run(release.wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Congested):
+        await workers.run(release.wait)
+    release.set()
+    assert await asyncio.gather(*waiting) == [True, True]
+    assert await workers.run(release.wait)
+    workers.close()
+
+
+_PROBE = """
+import asyncio, json, sys, httpx
+from service.app import create_app
+from service.settings import Settings
+
+async def main():
+    app = create_app(Settings())
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+            response = await client.post("/locate", content=sys.stdin.buffer.read())
+            print(response.status_code, (await client.get("/docs")).status_code)
+
+asyncio.run(main())
+import service.cli
+print(sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "sionna", "matplotlib", "fastapi"}))
+"""
+
+
+def test_serving_never_imports_torch(settings: Settings, store: DirectoryStore) -> None:
+    body = request_of("plane", users_at(USER)[0], {"x": 50.0, "y": 5.0, "hAccuracy": 1.0})
+    directories = {
+        "FINGERPOST_DATABASE_DIRECTORY": str(settings.database_directory),
+        "FINGERPOST_ARTIFACT_DIRECTORY": str(settings.artifact_directory),
+    }
+    probe = subprocess.run(
+        [sys.executable, "-c", _PROBE],
+        input=json.dumps(body).encode(),
+        env=os.environ | directories,
+        capture_output=True,
+        check=True,
+    )
+    assert probe.stdout.decode().splitlines() == ["200 200", "[]"]

@@ -1,0 +1,150 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Manifest, Segment, SegmentReference
+from reference_db.segment import digest_of
+from service import errors
+from service.calibration import Calibration, calibrate, conformal_quantile
+from service.estimator import Estimator
+from service.metrics import Stopwatch
+from service.network import Network
+from service.settings import Settings
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), passes=2)
+
+
+@pytest.fixture(scope="module")
+def estimator(artifact: Artifact) -> Iterator[Estimator]:
+    network = Network(artifact, 1, ["CPUExecutionProvider"])
+    yield Estimator(network, batch=64)
+    network.close()
+
+
+def positive_csi(n: int) -> np.ndarray:
+    return np.random.default_rng(n).uniform(0.5, 1, (n, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
+
+
+def cell_of(positions: np.ndarray, csi: np.ndarray | None = None, antennas: int = ANTENNAS) -> CellVersion:
+    n = len(positions)
+    csi = positive_csi(n) if csi is None else csi
+    fingerprints = Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
+    cell = Cell(
+        cell_id="c",
+        latitude_deg=0,
+        longitude_deg=0,
+        height=10,
+        yaw=0,
+        array=AntennaArray(rows=1, columns=antennas),
+        carrier_frequency=3.5e9,
+        bandwidth=40e6,
+        subcarriers=SUBCARRIERS,
+    )
+    segment = Segment.of(fingerprints)
+    manifest = Manifest(
+        cell=cell,
+        number=1,
+        parent=None,
+        segments=(SegmentReference(digest=digest_of(segment.to_bytes()), count=n),),
+        quality={},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        note="",
+    )
+    return CellVersion.assemble(manifest, [segment])
+
+
+def street(n: int, seed: int) -> np.ndarray:
+    """Denser in the west than in the east: errors differ from place to place."""
+    return (60 * np.random.default_rng(seed).uniform(size=(n, 2)) ** 2).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("n", "rank"), [(19, 19), (20, 20), (38, 38), (39, 38), (99, 95), (100, 96), (300, 286), (399, 380)]
+)
+def test_quantile_is_the_conformal_one(n: int, rank: int) -> None:
+    errors_in_order = np.arange(1, n + 1, dtype=float)
+    shuffled = np.random.default_rng(0).permutation(errors_in_order)
+    assert conformal_quantile(shuffled, 0.95) == rank
+
+
+def test_too_small_a_sample_bounds_nothing() -> None:
+    assert conformal_quantile(np.ones(18), 0.95) == np.inf
+
+
+def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact, estimator: Estimator) -> None:
+    version = cell_of(street(500, seed=1))
+    calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
+    users = street(2000, seed=2)
+    csi = positive_csi(len(users)).view(np.float32).reshape(-1, ANTENNAS, SUBCARRIERS, 2)
+    for rung in calibration.rungs:
+        blur = np.random.default_rng(3).normal(0, rung.sigma, users.shape).astype(np.float32)
+        found = estimator.positions(version, csi, users + blur, Stopwatch())
+        inside = np.linalg.norm(found - users, axis=1) <= rung.radius
+        # Both samples are finite: 2.5 standard deviations of their difference.
+        assert inside.mean() > 0.95 - 2.5 * np.sqrt(0.95 * 0.05 * (1 / 500 + 1 / 2000))
+        assert inside.mean() < 0.99
+
+
+def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
+    settings = Settings(calibration_sigmas_m=(10.0, 1.0))
+    calibration = calibrate(artifact, estimator, cell_of(street(300, seed=1)), settings)
+    assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0]
+    assert calibration.rungs[0].radius < calibration.rungs[1].radius
+    assert calibration.rung(0.5) == calibration.rungs[0]
+    assert calibration.rung(1.5) == calibration.rungs[1]
+    assert calibration.rung(10.5) is None
+
+
+def test_a_fingerprint_is_not_its_own_neighbour(tmp_path: Path) -> None:
+    network = Network(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
+    version = cell_of(street(50, seed=1))
+    rows = np.arange(50)
+    found = Estimator(network, 16).positions(
+        version, version.csi_of(rows), version.positions, Stopwatch(), left_out=rows
+    )
+    network.close()
+    nearest, second = version.index.nearest(version.positions, 2)[0].T
+    np.testing.assert_array_equal(nearest, rows)
+    np.testing.assert_array_equal(found, version.positions[second])
+
+
+def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Estimator) -> None:
+    version, settings = cell_of(street(100, seed=1)), Settings(calibration_samples=40)
+    first, again = (calibrate(artifact, estimator, version, settings) for _ in range(2))
+    assert first == again
+    other = Settings(calibration_samples=40, calibration_seed=1)
+    assert calibrate(artifact, estimator, version, other) != first
+
+
+def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Estimator) -> None:
+    calibration = calibrate(artifact, estimator, cell_of(street(100, seed=1)), Settings())
+    quality = calibration.as_quality(artifact.digest)
+    assert Calibration.of_quality(quality, artifact.digest) == calibration
+    assert Calibration.of_quality(quality, "another") is None
+    assert Calibration.of_quality({"calibration": {artifact.digest: {"rungs": 7}}}, artifact.digest) is None
+    assert Calibration.of_quality({}, artifact.digest) is None
+
+
+def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+    with pytest.raises(errors.CellTooSmall, match="18 fingerprints, 19 are needed"):
+        calibrate(artifact, estimator, cell_of(street(18, seed=1)), Settings())
+    assert calibrate(artifact, estimator, cell_of(street(19, seed=1)), Settings()).samples == 19
+
+
+def test_cell_of_another_array_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+    csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
+    with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact's 4 x 3"):
+        calibrate(artifact, estimator, cell_of(street(30, seed=1), csi, antennas=2), Settings())
+
+
+def test_network_that_fails_on_a_fingerprint_calibrates_nothing(artifact: Artifact, estimator: Estimator) -> None:
+    with pytest.raises(errors.EstimateNotFinite):
+        calibrate(artifact, estimator, cell_of(street(30, seed=1), -positive_csi(30)), Settings())

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from service import errors
+from service.csi import decode_csi
+from service.schema import Csi
+
+
+@pytest.fixture
+def channel() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((3, 5)) + 1j * rng.standard_normal((3, 5))).astype("<c8")
+
+
+def test_complex64_comes_back_as_pairs(channel: np.ndarray) -> None:
+    pairs = decode_csi(Csi(encoding="complex64", shape=[3, 5], data=channel.tobytes()))
+    assert pairs.dtype == np.float32
+    np.testing.assert_array_equal(pairs[..., 0] + 1j * pairs[..., 1], channel)
+
+
+def test_complex32_is_multiplied_by_its_scale(channel: np.ndarray) -> None:
+    halves = np.stack([channel.real, channel.imag], axis=-1).astype("<f2")
+    pairs = decode_csi(Csi(encoding="complex32", shape=[3, 5], data=halves.tobytes(), scale=1e-7))
+    np.testing.assert_allclose(pairs[..., 0] + 1j * pairs[..., 1], 1e-7 * channel, rtol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e300])
+def test_scale_that_float32_does_not_survive_is_refused(channel: np.ndarray, scale: float) -> None:
+    with pytest.raises(errors.CsiOutOfRange):
+        decode_csi(Csi(encoding="complex64", shape=[3, 5], data=channel.tobytes(), scale=scale))

@@ -1,0 +1,65 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+from service.errors import InferenceFailed, NotReady
+from service.health import Health
+from service.network import Network, plane_waves
+from service.settings import Settings
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+
+REQUEST = Request({"type": "http"})
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+def test_is_live_and_ready(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+
+
+@pytest.mark.anyio
+async def test_readiness_infers_again_when_the_last_answer_is_old(network: Network) -> None:
+    answered = network.answers
+    await Health(Settings(readiness_period_s=3600), network).ready(REQUEST)
+    assert network.answers == answered
+    await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+    assert network.answers == answered + 1
+
+
+@pytest.mark.anyio
+async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None:
+    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    network.close()
+    with pytest.raises(NotReady):
+        await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+
+
+@pytest.mark.anyio
+async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
+    release = threading.Event()
+    network._owner.submit(release.wait)
+    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), network)
+    for _ in range(3):
+        with pytest.raises(NotReady, match="does not answer"):
+            await health.ready(REQUEST)
+    answered = network.answers
+    release.set()
+    await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+    assert network.answers == answered + 2  # one proof for the three probes, one for this
+
+
+def test_network_refuses_what_does_not_fit_its_graph(network: Network) -> None:
+    wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
+    with pytest.raises(InferenceFailed):
+        network.positions(wrong[:, :4], np.zeros((1, 4, 2), np.float32), wrong[:, 4])

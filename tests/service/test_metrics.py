@@ -1,0 +1,43 @@
+from collections.abc import Callable
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.service.plane_cell import Json
+
+
+def samples(client: httpx.Client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_every_name_has_the_prefix(client: httpx.Client) -> None:
+    assert all(name.startswith("fingerpost_") for name, _ in samples(client))
+
+
+def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body: Callable[..., Json]) -> None:
+    client.post("/locate", json=request_body())
+    before = samples(client)
+    client.post("/locate", json=request_body())
+    client.post("/locate/batch", json={"items": [request_body(), request_body(cellId="nowhere")]})
+    client.post("/locate", json=request_body(cellId="nowhere"))
+    client.get("/nowhere/at/all")
+    after = samples(client)
+
+    def rise(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return after[key] - before.get(key, 0)
+
+    count = "fingerpost_stage_duration_seconds_count"
+    assert [rise(count, stage=stage) for stage in ("decode", "retrieve", "infer", "encode")] == [3, 3, 2, 3]
+    assert rise("fingerpost_locations_total", outcome="located") == 2
+    assert rise("fingerpost_locations_total", outcome="CELL_NOT_FOUND") == 2
+    assert rise("fingerpost_requests_total", route="/locate", status="200") == 1
+    assert rise("fingerpost_requests_total", route="/locate", status="404") == 1
+    assert rise("fingerpost_requests_total", route="/locate/batch", status="200") == 1
+    assert rise("fingerpost_requests_total", route="none", status="404") == 1
+    assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 2
