@@ -20,7 +20,7 @@ class ReferenceDatabase:
         self._store = store
         self._versions: dict[str, CellVersion] = {}
         # Weak, or asking for cells that do not exist would fill the memory with their locks.
-        self._locks: WeakValueDictionary[str, _LoadLock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, Lock] = WeakValueDictionary()
         self._locks_lock = Lock()
 
     def cells(self) -> list[str]:
@@ -34,7 +34,7 @@ class ReferenceDatabase:
         """
         version = self._versions.get(cell_id)
         if version is None:
-            with self._load_lock(cell_id).lock:
+            with self._load_lock(cell_id):
                 version = self._versions.get(cell_id)  # somebody may have loaded it while we waited
                 if version is None:
                     version = self._load(cell_id)
@@ -45,7 +45,7 @@ class ReferenceDatabase:
 
         When that fails the version held before stays in service.
         """
-        with self._load_lock(cell_id).lock:
+        with self._load_lock(cell_id):
             return self._load(cell_id)
 
     def _load(self, cell_id: str) -> CellVersion:
@@ -60,16 +60,7 @@ class ReferenceDatabase:
         version = self._versions[cell_id] = CellVersion.assemble(manifest, segments)
         return version
 
-    def _load_lock(self, cell_id: str) -> "_LoadLock":
+    def _load_lock(self, cell_id: str) -> Lock:
+        """The cell's lock; whoever waits for it or holds it keeps it alive, so that all share one."""
         with self._locks_lock:
-            lock = self._locks.get(cell_id)
-            if lock is None:
-                lock = self._locks[cell_id] = _LoadLock()
-            return lock
-
-
-class _LoadLock:
-    """A lock that weak references can point to."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
+            return self._locks.setdefault(cell_id, Lock())

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -151,6 +152,7 @@ def test_many_threads_share_one_load(
     with ThreadPoolExecutor(8) as pool:
         loads = [pool.submit(load) for _ in range(8)]
         everybody.wait(30)
+        time.sleep(0.2)  # long enough that whoever does not wait for the one load begins a second one
         store.go.set()
         versions = {id(future.result(30)) for future in loads}
     assert len(versions) == 1
