@@ -25,7 +25,10 @@ from reference_db.importing import import_fingerprints
 from reference_db.knn import weighted_knn
 from reference_db.manifest import Manifest, SegmentReference
 from reference_db.position_index import PositionIndex
+from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
+from reference_db.signal_feature import signal_feature
+from reference_db.signal_index import SignalIndex
 from reference_db.store import Store
 
 __all__ = [
@@ -42,19 +45,26 @@ __all__ = [
     "LocalFrame",
     "Manifest",
     "MissingSegment",
+    "Mode",
     "PositionIndex",
     "ReferenceDatabase",
     "ReferenceDatabaseError",
+    "References",
     "Segment",
     "SegmentReference",
+    "SignalIndex",
     "Store",
     "TooFewFingerprints",
     "UnknownCell",
     "VersionConflict",
     "check_fingerprints",
+    "first_guess",
+    "first_neighbourhood",
     "import_fingerprints",
+    "next_neighbourhood",
     "read_cell_file",
     "read_fingerprint_file",
+    "signal_feature",
     "weighted_knn",
     "write_fingerprint_file",
 ]

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from reference_db.cell import Cell
 from reference_db.errors import CorruptManifest
 from reference_db.geodesy import LocalFrame
-from reference_db.half_csi import unpack_csi
+from reference_db.half_csi import as_complex, unpack_csi
 from reference_db.manifest import Manifest
 from reference_db.position_index import PositionIndex
+from reference_db.retrieval import References
 from reference_db.segment import Segment
+from reference_db.signal_index import SignalIndex
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -31,7 +33,7 @@ class Extent(NamedTuple):
 class CellVersion:
     """An immutable snapshot: whoever holds one sees no update, and its arrays are read-only.
 
-    Row i of every array is fingerprint i of the index: `ids` uint64 `[n]`, `positions` float32 `[n, 2]`
+    Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]`
     metres, `csi` float16 `[n, antennas, subcarriers, 2]` with `scale` float32 `[n]` as stored, `times`
     float64 `[n]` Unix seconds, `sigmas` float32 `[n]` metres.
     """
@@ -43,7 +45,7 @@ class CellVersion:
     scale: NDArray[np.float32]
     times: NDArray[np.float64]
     sigmas: NDArray[np.float32]
-    index: PositionIndex
+    references: References
     frame: LocalFrame
     extent: Extent
 
@@ -63,15 +65,17 @@ class CellVersion:
         if not any(keep.any() for keep in kept):
             raise CorruptManifest(f"manifest {manifest.digest} leaves no fingerprint")
         positions = _kept_rows([segment.positions for segment in segments], kept)
+        csi = _kept_rows([segment.csi for segment in segments], kept)
+        scale = _kept_rows([segment.scale for segment in segments], kept)
         return cls(
             manifest=manifest,
             ids=_kept_rows([segment.ids for segment in segments], kept),
             positions=positions,
-            csi=_kept_rows([segment.csi for segment in segments], kept),
-            scale=_kept_rows([segment.scale for segment in segments], kept),
+            csi=csi,
+            scale=scale,
             times=_kept_rows([segment.times for segment in segments], kept),
             sigmas=_kept_rows([segment.sigmas for segment in segments], kept),
-            index=PositionIndex(positions),
+            references=References.of(positions, as_complex(unpack_csi(csi, scale))),
             frame=LocalFrame(cell.latitude_deg, cell.longitude_deg),
             extent=Extent(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist()),
         )
@@ -83,6 +87,14 @@ class CellVersion:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    @property
+    def index(self) -> PositionIndex:
+        return self.references.index
+
+    @property
+    def signals(self) -> SignalIndex:
+        return self.references.signals
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,22 +1,23 @@
 """The classical estimator that every model is compared with: weighted k nearest neighbours in CSI space."""
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Feature = Literal["csi", "angle_delay", "angle_delay_fine"]
+Feature = Literal["csi", "angle_delay", "angle_delay_fine", "aligned"]
+
+FEATURES: tuple[Feature, ...] = ("csi", "angle_delay", "angle_delay_fine", "aligned")
 
 # A fair comparison tries them all and takes the best.
-VARIANTS: tuple[tuple[Feature, int], ...] = tuple(
-    (feature, k) for feature in ("csi", "angle_delay", "angle_delay_fine") for k in (1, 3, 5, 8, 12)
-)
+VARIANTS: tuple[tuple[Feature, int], ...] = tuple((feature, k) for feature in FEATURES for k in (1, 3, 5, 8, 12))
 
 _Csi = NDArray[np.complex64]
 _Value = TypeVar("_Value", np.complex64, np.float32)
 
 _EPSILON = 1e-6
-_CHUNK_BYTES = 64 * 2**20
+_SNAPSHOTS_AT_ONCE = 256  # FFTs of more, at once, would not fit into the cache
 
 
 def weighted_knn(
@@ -33,9 +34,7 @@ def weighted_knn(
         neighbour_csi: complex `[b, n, antennas, subcarriers]`; `np.broadcast_to` shares one set for free.
         neighbour_positions: `[b, n, 2]`, metres.
         k: how many neighbours count, 1 to n.
-        feature: "csi" compares the channels up to gain and common phase, `1 - |<h, g>| / (|h| |g|)`;
-            "angle_delay" takes the Euclidean distance between the unit-norm magnitudes of their 2-D DFTs, and
-            "angle_delay_fine" the same with three bins for every two antennas and subcarriers.
+        feature: what is compared, see `csi_distances`.
 
     Returns:
         Positions float32 `[b, 2]`, metres.
@@ -43,55 +42,112 @@ def weighted_knn(
     Raises:
         ValueError: k outside 1 to n, or CSI without power or not finite.
     """
-    positions: NDArray[np.float32] = _for_every_k(csi, neighbour_csi, neighbour_positions, (k,), feature)[0]
+    batch, n = neighbour_csi.shape[:2]
+    _check_k(k, n)
+    positions = np.empty((batch, 2), dtype=np.float32)
+    for row in range(batch):
+        distances = csi_distances(csi[row, None], neighbour_csi[row], feature)
+        (positions[row],) = _average(*_most_alike(distances, k), neighbour_positions[row])
     return positions
+
+
+def csi_distances(csi: _Csi, reference_csi: _Csi, feature: Feature) -> NDArray[np.float32]:
+    """How unlike each user's CSI `[u, antennas, subcarriers]` is to each reference's `[r, ...]`: float32 `[u, r]`.
+
+    "csi" compares the channels up to gain and common phase, `1 - |<h, g>| / (|h| |g|)`; "angle_delay" takes the
+    Euclidean distance between the unit-norm magnitudes of their 2-D DFTs; "angle_delay_fine" the same with three bins
+    for every two antennas and subcarriers; "aligned" the same again, each snapshot's mean delay taken out first.
+
+    Raises `ValueError` for CSI without power or not finite.
+    """
+    if feature == "csi":
+        alignment = np.abs(_unit(csi) @ _unit(reference_csi).conj().T)
+        unlike: NDArray[np.float32] = np.clip(1 - alignment, 0, 1)
+        return unlike
+    # float64, because |h|² + |g|² - 2 <h, g> cancels where users are alike.
+    h, g = (_magnitudes(each, feature).astype(np.float64) for each in (csi, reference_csi))
+    squared = np.square(h).sum(axis=1)[:, None] + np.square(g).sum(axis=1) - 2 * (h @ g.T)
+    distances: NDArray[np.float32] = np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+    return distances
+
+
+def every_feature(csi: _Csi, reference_csi: _Csi) -> dict[Feature, NDArray[np.float32]]:
+    """`csi_distances` by every feature of `FEATURES`."""
+    return {feature: csi_distances(csi, reference_csi, feature) for feature in FEATURES}
 
 
 def every_variant(
-    csi: _Csi, neighbour_csi: _Csi, neighbour_positions: NDArray[np.float32]
+    distances: Mapping[Feature, NDArray[np.float32]],
+    reference_positions: NDArray[np.float32],
+    candidates: NDArray[np.bool_] | None = None,
 ) -> dict[tuple[Feature, int], NDArray[np.float32]]:
-    """`weighted_knn` of every feature and k of `VARIANTS`, the distances of a feature computed once."""
+    """Weighted kNN of every feature and k of `VARIANTS`: positions float32 `[u, 2]`, metres.
+
+    Args:
+        distances: `[u, r]` a feature, from `every_feature`; one serves any number of candidate sets.
+        reference_positions: `[r, 2]`, metres.
+        candidates: `[u, r]`, the references that each user is compared with; all by default.
+
+    Raises:
+        ValueError: a user has fewer candidates than the largest k.
+    """
+    largest = max(k for _, k in VARIANTS)
+    _check_k(largest, int(candidates.sum(axis=1).min()) if candidates is not None else len(reference_positions))
     positions: dict[tuple[Feature, int], NDArray[np.float32]] = {}
-    for feature in dict.fromkeys(feature for feature, _ in VARIANTS):
-        ks = tuple(k for named, k in VARIANTS if named == feature)
-        estimates = _for_every_k(csi, neighbour_csi, neighbour_positions, ks, feature)
-        positions |= {(feature, k): estimate for k, estimate in zip(ks, estimates, strict=True)}
+    for feature in FEATURES:
+        d = distances[feature] if candidates is None else np.where(candidates, distances[feature], np.inf)
+        chosen, their_distances = _most_alike(d, largest)
+        for k in (k for named, k in VARIANTS if named == feature):
+            positions[feature, k] = _average(chosen[:, :k], their_distances[:, :k], reference_positions)
     return positions
 
 
-def _for_every_k(
-    csi: _Csi, neighbour_csi: _Csi, neighbour_positions: NDArray[np.float32], ks: tuple[int, ...], feature: Feature
+def _check_k(k: int, n: int) -> None:
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k}, must be 1 to {n}")
+
+
+def _most_alike(distances: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Indices and distances of the k smallest of each row of `[u, r]`, smallest first: `[u, k]` both."""
+    nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    d = np.take_along_axis(distances, nearest, axis=1)
+    order = np.argsort(d, axis=1, kind="stable")
+    return np.take_along_axis(nearest, order, axis=1), np.take_along_axis(d, order, axis=1)
+
+
+def _average(
+    chosen: NDArray[np.int64], distances: NDArray[np.float32], reference_positions: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Positions float32 `[len(ks), b, 2]`."""
-    batch, n = neighbour_csi.shape[:2]
-    for k in ks:
-        if not 1 <= k <= n:
-            raise ValueError(f"k is {k}, must be 1 to {n}")
-    positions = np.empty((len(ks), batch, 2), dtype=np.float32)
-    # The working copy of a chunk, not the whole batch's, is what must fit into memory.
-    step = max(1, _CHUNK_BYTES // (8 * max(1, neighbour_csi[0].size))) if batch else 1
-    for start in range(0, batch, step):
-        rows = slice(start, start + step)
-        d = _distances(csi[rows], neighbour_csi[rows], feature)  # [c, n]
-        for i, k in enumerate(ks):
-            nearest = np.argpartition(d, k - 1, axis=1)[:, :k]
-            weights = 1.0 / (np.take_along_axis(d, nearest, axis=1) + _EPSILON)
-            weights /= weights.sum(axis=1, keepdims=True)
-            chosen = np.take_along_axis(neighbour_positions[rows], nearest[..., None], axis=1)
-            positions[i, rows] = np.einsum("ck,ckx->cx", weights, chosen)
-    return positions
+    weights = 1.0 / (distances + _EPSILON)
+    weights /= weights.sum(axis=1, keepdims=True)
+    averaged: NDArray[np.float32] = np.einsum("uk,ukx->ux", weights, reference_positions[chosen]).astype(np.float32)
+    return averaged
 
 
-def _distances(csi: _Csi, neighbour_csi: _Csi, feature: Feature) -> NDArray[np.float32]:
-    if feature == "csi":
-        h, g = _unit(csi), _unit(neighbour_csi)  # [c, a s], [c, n, a s]
-        alignment: NDArray[np.float32] = np.abs(np.matmul(g.conj(), h[..., None])[..., 0])
-        return np.clip(1 - alignment, 0, 1)
-    bins_per_sample = {"angle_delay": 1.0, "angle_delay_fine": 1.5}[feature]
-    bins = [round(bins_per_sample * size) for size in csi.shape[-2:]]
-    h_bins, g_bins = (_unit(np.abs(np.fft.fft2(each, s=bins))) for each in (csi, neighbour_csi))
-    distances: NDArray[np.float32] = np.linalg.norm(g_bins - h_bins[:, None], axis=-1)
-    return distances
+def _magnitudes(csi: _Csi, feature: Feature) -> NDArray[np.float32]:
+    """Unit-norm |2-D DFT| of `[n, antennas, subcarriers]`, float32 `[n, bins]`."""
+    bins_per_sample = 1.0 if feature == "angle_delay" else 1.5
+    bins_a, bins_s = (round(bins_per_sample * size) for size in csi.shape[-2:])
+    magnitudes = np.empty((len(csi), bins_a * bins_s), dtype=np.float32)
+    for first in range(0, len(csi), _SNAPSHOTS_AT_ONCE):
+        rows = slice(first, first + _SNAPSHOTS_AT_ONCE)
+        snapshots = _unit(csi[rows]).reshape(-1, *csi.shape[-2:])  # first: its magnitudes then are normal float32s
+        if feature == "aligned":
+            snapshots = _without_mean_delay(snapshots)
+        spectrum: NDArray[np.float32] = np.abs(np.fft.fft2(snapshots, s=(bins_a, bins_s))).astype(np.float32)
+        magnitudes[rows] = _unit(spectrum)
+    return magnitudes
+
+
+def _without_mean_delay(csi: _Csi) -> _Csi:
+    """Takes out the phase ramp over subcarriers whose step is the phase of the lag-1 autocorrelation.
+
+    Whatever ramp a sampling-time offset adds to a snapshot is taken out with it, exactly.
+    """
+    step = np.angle((csi[..., 1:] * csi[..., :-1].conj()).sum(axis=(-2, -1)))
+    ramp = np.exp(-1j * step[:, None] * np.arange(csi.shape[-1])).astype(np.complex64)
+    aligned: _Csi = csi * ramp[:, None]
+    return aligned
 
 
 def _unit(values: NDArray[_Value]) -> NDArray[_Value]:

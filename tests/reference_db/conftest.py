@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints
 
 MakeFingerprints = Callable[..., Fingerprints]
+Street = Callable[..., tuple[NDArray[np.float32], NDArray[np.complex64]]]
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,22 @@ def make_fingerprints(cell: Cell) -> MakeFingerprints:
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def street() -> Street:
+    """Users between walls that scatter: positions `[n, 2]` of 40 m x 40 m, CSI complex64 `[n, 16, 16]` at 40 MHz."""
+
+    def make(n: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.complex64]]:
+        positions = np.random.default_rng(seed).uniform((30, -20), (70, 20), (n, 2)).astype(np.float32)
+        csi = np.zeros((n, 16, 16), np.complex128)
+        for scatterer in ((40.0, 35.0), (75.0, -40.0), (95.0, 20.0), None):
+            bounce = positions if scatterer is None else np.broadcast_to(scatterer, positions.shape)
+            length = np.hypot(*bounce.T) + np.hypot(*(positions - bounce).T)
+            array = np.exp(1j * np.pi * np.outer(bounce[:, 1] / np.hypot(*bounce.T), np.arange(16)))
+            band = np.exp(-2j * np.pi * np.outer(length / 3e8, 3.5e9 + np.arange(16) * 2.5e6))
+            gain = (1.0 if scatterer is None else 0.5) / length
+            csi += gain[:, None, None] * array[:, :, None] * band[:, None, :]
+        return positions, csi.astype(np.complex64)
+
+    return make

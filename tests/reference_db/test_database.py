@@ -17,6 +17,7 @@ from reference_db import (
     ReferenceDatabase,
     UnknownCell,
     import_fingerprints,
+    signal_feature,
 )
 from reference_db.cell_version import CellVersion
 from reference_db.segment import Segment
@@ -50,7 +51,7 @@ def test_a_loaded_cell_holds_what_was_imported(
     fingerprints = make_fingerprints()
     assert version.cell == cell
     assert version.version == version.manifest.version
-    assert len(version) == len(version.index) == 12
+    assert len(version) == len(version.index) == len(version.signals) == 12
     for name in ("positions", "times", "sigmas"):
         np.testing.assert_array_equal(getattr(version, name), getattr(fingerprints, name))
     west, south, east, north = version.extent
@@ -68,6 +69,14 @@ def test_the_csi_of_a_neighbourhood_comes_as_real_pairs(
     np.testing.assert_allclose(csi[..., 0] + 1j * csi[..., 1], expected, rtol=1e-3)
 
 
+def test_a_fingerprint_of_the_version_sounds_most_like_itself(
+    version: CellVersion, make_fingerprints: Callable[..., Fingerprints]
+) -> None:
+    indices, distances = version.signals.nearest(signal_feature(make_fingerprints().csi), 1)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(12))
+    np.testing.assert_allclose(distances, 0, atol=0.02)
+
+
 def test_a_version_cannot_be_written_to(version: CellVersion) -> None:
     for name in ("ids", "positions", "csi", "scale", "times", "sigmas"):
         with pytest.raises(ValueError, match="read-only"):
@@ -79,7 +88,7 @@ def test_tombstones_take_their_fingerprints_away(version: CellVersion, store: Di
     segment = Segment.from_bytes(store.get_segment(digest), digest)
     dead = tuple(version.ids[[2, 5]].tolist())
     fewer = CellVersion.assemble(version.manifest.model_copy(update={"tombstones": dead}), [segment])
-    assert len(fewer) == len(fewer.index) == 10
+    assert len(fewer) == len(fewer.index) == len(fewer.signals) == 10
     np.testing.assert_array_equal(fewer.positions, np.delete(version.positions, [2, 5], axis=0))
     everything = tuple(version.ids.tolist())
     with pytest.raises(CorruptManifest, match="leaves no fingerprint"):

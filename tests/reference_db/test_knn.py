@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db.knn import VARIANTS, Feature, every_variant, weighted_knn
+from reference_db.knn import FEATURES, VARIANTS, Feature, csi_distances, every_feature, every_variant, weighted_knn
 
-FEATURES: list[Feature] = ["csi", "angle_delay", "angle_delay_fine"]
+# "aligned" gives the mean delay away: it can say in which direction a user is, but of one path not how far.
+PLACING = [feature for feature in FEATURES if feature != "aligned"]
 
 
 def _plane_wave(positions: NDArray[np.floating]) -> NDArray[np.complex64]:
@@ -23,7 +24,7 @@ def grid() -> NDArray[np.float32]:
     return np.stack([east.ravel(), north.ravel()], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("feature", PLACING)
 def test_a_user_on_a_fingerprint_is_found_there(grid: NDArray[np.float32], feature: Feature) -> None:
     users = grid[[3, 77, 140]]
     gain_and_phase = 1e-5 * np.exp(2.1j)
@@ -38,7 +39,7 @@ def test_a_user_on_a_fingerprint_is_found_there(grid: NDArray[np.float32], featu
     np.testing.assert_allclose(found, users, atol=0.1)
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("feature", PLACING)
 def test_a_user_between_fingerprints_is_found_near(grid: NDArray[np.float32], feature: Feature) -> None:
     users = np.random.default_rng(0).uniform((25, -10), (45, 10), (50, 2))
     found = weighted_knn(
@@ -86,12 +87,37 @@ def test_k_must_be_among_the_neighbours(grid: NDArray[np.float32], k: int) -> No
 
 def test_every_variant_equals_each_asked_for_alone(grid: NDArray[np.float32]) -> None:
     users = grid[[3, 77]] + np.float32(0.4)
-    asked = (
-        _plane_wave(users),
-        np.broadcast_to(_plane_wave(grid), (2, len(grid), 16, 16)),
-        np.broadcast_to(grid, (2, len(grid), 2)),
-    )
-    together = every_variant(*asked)
+    csi, reference_csi = _plane_wave(users), _plane_wave(grid)
+    candidates = np.zeros((2, len(grid)), bool)
+    candidates[0, :60] = candidates[1, 40:100] = True
+    together = every_variant(every_feature(csi, reference_csi), grid, candidates)
     assert tuple(together) == VARIANTS
+    neighbours = np.stack([np.flatnonzero(row) for row in candidates])
     for (feature, k), positions in together.items():
-        np.testing.assert_array_equal(positions, weighted_knn(*asked, k, feature))
+        alone = weighted_knn(csi, reference_csi[neighbours], grid[neighbours], k, feature)
+        np.testing.assert_allclose(positions, alone, atol=1e-3)
+
+
+def test_without_candidates_the_whole_cell_counts(grid: NDArray[np.float32]) -> None:
+    distances = every_feature(_plane_wave(grid[:3] + np.float32(0.4)), _plane_wave(grid))
+    everything = every_variant(distances, grid, np.ones((3, len(grid)), bool))
+    for variant, positions in every_variant(distances, grid).items():
+        np.testing.assert_array_equal(positions, everything[variant])
+
+
+def test_a_user_with_too_few_candidates_is_refused(grid: NDArray[np.float32]) -> None:
+    candidates = np.ones((2, len(grid)), bool)
+    candidates[1, 11:] = False
+    with pytest.raises(ValueError, match="1 to 11"):
+        every_variant(every_feature(_plane_wave(grid[:2]), _plane_wave(grid)), grid, candidates)
+
+
+@pytest.mark.parametrize(("feature", "blind"), [("angle_delay_fine", False), ("aligned", True)])
+def test_only_the_aligned_feature_is_blind_to_a_timing_offset(
+    grid: NDArray[np.float32], feature: Feature, blind: bool
+) -> None:
+    # Two paths each: how one lies to the other in delay is what an offset leaves.
+    csi = _plane_wave(grid) + 0.5 * _plane_wave(grid[::-1] + np.float32(7))
+    late = (csi * np.exp(-2j * np.pi * 20e-9 * 2.5e6 * np.arange(16))).astype(np.complex64)
+    change = np.abs(csi_distances(late, csi, feature) - csi_distances(csi, csi, feature)).max()
+    assert (change < 1e-3) == blind

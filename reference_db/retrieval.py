@@ -1,0 +1,187 @@
+"""Which fingerprints a request is compared with.
+
+Where a request is looked for first comes from its signal, its coarse position, or both (`fused`, the default): the
+first guess is the mode of the signal's likelihood times the coarse position's, and the neighbourhood is what lies
+nearest to it. How that meets the frame cache: a guess is only a place, so it is snapped to a tile as a coarse
+position is; users of one tile share the fingerprints nearest its centre, and so one frame. A located user costs one
+flat search over the cell's features, then one token through the `query` graph against a ready frame, and as much again
+for every further pass (`next_neighbourhood` around the last answer, snapped likewise). Signal retrieval's own list of
+fingerprints, which differs from user to user, would share no frame: that is why `fused` goes back to a place.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_db.errors import TooFewFingerprints
+from reference_db.position_index import PositionIndex
+from reference_db.signal_feature import signal_feature
+from reference_db.signal_index import SHARPNESS, SignalIndex
+from reference_db.timing_trust import measure_timing_trust
+
+Mode = Literal["neighbourhood", "random", "iterative", "signal", "fused"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+_Floats = NDArray[np.float32]
+_Rows = NDArray[np.int64]
+
+_VOTERS = 32  # fingerprints that a first guess is made of
+_SIGMAS = 4.0  # a coarse position is believed to be off by no more
+# In units of `References.reach`.
+_SLACK = 0.75  # how far beyond that a fingerprint may still lie
+_GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
+_REACHED, _REACH_SAMPLE = 24, 512
+_SHORTEST_REACH = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """A cell's fingerprints, ready to be searched by place and by signal; safe to share between threads.
+
+    `positions` float32 `[n, 2]` metres; `reach` (metres) is the radius that holds two dozen, as a rule.
+    """
+
+    positions: _Floats
+    index: PositionIndex
+    signals: SignalIndex
+    reach: float
+
+    @classmethod
+    def of(cls, positions: _Floats, csi: NDArray[np.complex64]) -> Self:
+        """Indexes fingerprints: positions `[n, 2]`, CSI `[n, antennas, subcarriers]`; n at least 1."""
+        features = signal_feature(csi)
+        index = PositionIndex(positions)
+        signals = SignalIndex(features, measure_timing_trust(features, positions))
+        return cls(positions, index, signals, _reach(positions, index))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def first_guess(
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
+) -> _Floats:
+    """Where requests probably come from: float32 `[b, 2]`, metres.
+
+    `features` float32 `[b, D]` of their CSI; `coarse` `[b, 2]` metres, a NaN row where there is none; `accuracy`
+    `[b]`, the coarse position's 1-sigma error on each axis in metres; `left_out` int64 `[b]`: a fingerprint that has no
+    say. The guess is the mode: two streets may sound alike, and between them there is only a house. Raises
+    `TooFewFingerprints` where nothing is left to compare with.
+    """
+    available = len(references) - (left_out is not None)
+    if available < 1:
+        raise TooFewFingerprints(wanted=1, available=available)
+    k = min(_VOTERS, available)
+    allowed = _allowed(references, coarse, accuracy, k, left_out)
+    voters, distances = references.signals.nearest(features, k, allowed)
+    places = references.positions[voters].astype(np.float64)  # [b, k, 2]
+    weights = -SHARPNESS * np.log(np.maximum(distances.astype(np.float64), 1e-4))
+    known = np.isfinite(coarse).all(axis=1)
+    own = (_GUESS_ERROR * references.reach) ** 2  # variances, metres squared
+    given = accuracy[known].astype(np.float64) ** 2
+    off = np.square(places[known] - coarse[known, np.newaxis]).sum(axis=2)
+    weights[known] -= off / (2 * (own + given[:, np.newaxis]))
+    weights = np.exp(weights - weights.max(axis=1, keepdims=True))
+
+    apart = np.square(places[:, :, np.newaxis] - places[:, np.newaxis]).sum(axis=3)  # [b, k, k]
+    votes = np.exp(-apart / (2 * references.reach**2)) * weights[:, np.newaxis]
+    winner = votes.sum(axis=2).argmax(axis=1)
+    votes = votes[np.arange(len(votes)), winner]  # [b, k]
+    guess = np.einsum("bk,bkx->bx", votes, places) / votes.sum(axis=1, keepdims=True)
+    share = (own / (own + given))[:, np.newaxis]
+    guess[known] = share * coarse[known] + (1 - share) * guess[known]
+    nearest: _Floats = guess.astype(np.float32)
+    return nearest
+
+
+def first_neighbourhood(
+    references: References,
+    mode: Mode,
+    features: _Floats,
+    coarse: _Floats,
+    accuracy: _Floats,
+    n: int,
+    rng: np.random.Generator | None = None,
+    left_out: _Rows | None = None,
+) -> _Rows:
+    """The n fingerprints that each request is compared with at first: int64 `[b, n]`.
+
+    Arguments as of `first_guess`. Modes: "neighbourhood" takes those nearest the coarse position; "random" draws
+    from the whole cell with `rng`; "iterative" begins as "random" does, its caller going on with `next_neighbourhood`;
+    "signal" takes those that sound most alike, not too far from the coarse position; "fused" those nearest the first
+    guess. Raises `ValueError` where a mode lacks its coarse position or `rng`, `TooFewFingerprints` where the cell
+    lacks fingerprints.
+    """
+    match mode:
+        case "neighbourhood":
+            if not np.isfinite(coarse).all():
+                raise ValueError("mode neighbourhood needs a coarse position")
+            return next_neighbourhood(references, coarse, n, left_out)
+        case "random" | "iterative":
+            if rng is None:
+                raise ValueError(f"mode {mode} needs a random generator")
+            return _drawn(references, len(features), n, rng, left_out)
+        case "signal":
+            _check_enough(references, n, left_out)
+            allowed = _allowed(references, coarse, accuracy, n, left_out)
+            return references.signals.nearest(features, n, allowed)[0]
+        case "fused":
+            guess = first_guess(references, features, coarse, accuracy, left_out)
+            return next_neighbourhood(references, guess, n, left_out)
+
+
+def next_neighbourhood(references: References, centres: _Floats, n: int, left_out: _Rows | None = None) -> _Rows:
+    """The n fingerprints nearest to `centres` `[b, 2]`, those `left_out` `[b]` not counted: int64 `[b, n]`.
+
+    Raises `TooFewFingerprints` where the cell has fewer and `ValueError` for centres that are not finite.
+    """
+    if left_out is None:
+        return references.index.nearest(centres, n)[0]
+    _check_enough(references, n, left_out)
+    indices = references.index.nearest(centres, n + 1)[0]
+    others = indices != left_out[:, np.newaxis]
+    others[others.all(axis=1), -1] = False
+    kept: _Rows = indices[others]
+    return kept.reshape(-1, n)
+
+
+def _allowed(
+    references: References, coarse: _Floats, accuracy: _Floats, n: int, left_out: _Rows | None
+) -> NDArray[np.bool_] | None:
+    """Who may be meant, bool `[b, len(references)]`: all within reach of the coarse position, never fewer than n."""
+    known = np.isfinite(coarse).all(axis=1)
+    if not known.any() and left_out is None:
+        return None
+    allowed = np.ones((len(coarse), len(references)), np.bool_)
+    for row in np.flatnonzero(known):
+        off = np.linalg.norm(references.positions - coarse[row], axis=1)
+        if left_out is not None:
+            off[left_out[row]] = np.inf
+        gate = _SIGMAS * accuracy[row] + _SLACK * references.reach
+        allowed[row] = off <= max(gate, np.partition(off, n - 1)[n - 1])
+    if left_out is not None:
+        allowed[np.arange(len(coarse)), left_out] = False
+    return allowed
+
+
+def _drawn(references: References, users: int, n: int, rng: np.random.Generator, left_out: _Rows | None) -> _Rows:
+    _check_enough(references, n, left_out)
+    if left_out is None:
+        return np.stack([rng.choice(len(references), n, replace=False) for _ in range(users)])
+    # A draw from one fewer, those from the one left out on shifted by one.
+    drawn = np.stack([rng.choice(len(references) - 1, n, replace=False) for _ in range(users)])
+    return drawn + (drawn >= left_out[:, np.newaxis])
+
+
+def _check_enough(references: References, n: int, left_out: _Rows | None) -> None:
+    available = len(references) - (left_out is not None)
+    if n > available:
+        raise TooFewFingerprints(wanted=n, available=available)
+
+
+def _reach(positions: _Floats, index: PositionIndex) -> float:
+    sample = positions[:: max(1, len(positions) // _REACH_SAMPLE)]
+    radii = index.nearest(sample, min(_REACHED + 1, len(index)))[1][:, -1]
+    return max(float(np.median(radii)), _SHORTEST_REACH)

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reference_db import SignalIndex, TooFewFingerprints
+
+Floats = NDArray[np.float32]
+
+
+def _features(n: int, seed: int = 0) -> Floats:
+    """Two halves of unit norm, as `signal_feature` makes them: float32 `[n, 80]`."""
+    halves = np.random.default_rng(seed).uniform(size=(n, 2, 40))
+    return (halves / np.linalg.norm(halves, axis=2, keepdims=True)).astype(np.float32).reshape(n, 80)
+
+
+def _distances(references: Floats, features: Floats, trust: float) -> NDArray[np.float64]:
+    squared = np.square(features[:, None].astype(np.float64) - references[None])
+    return np.sqrt((1 - trust) * squared[..., :40].sum(axis=2) + trust * squared[..., 40:].sum(axis=2))
+
+
+@pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
+def test_it_agrees_with_brute_force(trust: float) -> None:
+    references, features = _features(500), _features(30, seed=1)
+    indices, distances = SignalIndex(references, trust).nearest(features, 7)
+    everything = _distances(references, features, trust)
+    assert (indices.dtype, distances.dtype) == (np.int64, np.float32)
+    np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :7], atol=1e-3)
+    np.testing.assert_allclose(distances, np.take_along_axis(everything, indices, axis=1), atol=1e-3)
+
+
+def test_an_answer_does_not_depend_on_the_company_it_was_asked_in() -> None:
+    index, features = SignalIndex(_features(500)), _features(200, seed=1)
+    allowed = np.random.default_rng(2).uniform(size=(200, 500)) < 0.5
+    for permitted in (None, allowed):
+        indices, distances = index.nearest(features, 5, permitted)
+        alone = index.nearest(features[-1:], 5, None if permitted is None else permitted[-1:])
+        np.testing.assert_array_equal(indices[-1:], alone[0])
+        np.testing.assert_array_equal(distances[-1:], alone[1])
+
+
+def test_each_row_gets_only_what_it_is_allowed() -> None:
+    references, features = _features(100), _features(50, seed=1)
+    allowed = np.random.default_rng(2).uniform(size=(50, 100)) < 0.3
+    indices, distances = SignalIndex(references, 0.5).nearest(features, 5, allowed)
+    assert np.take_along_axis(allowed, indices, axis=1).all()
+    everything = np.where(allowed, _distances(references, features, 0.5), np.inf)
+    np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :5], atol=1e-3)
+
+
+def test_fewer_allowed_than_wanted_leave_the_rest_empty() -> None:
+    allowed = np.zeros((2, 20), np.bool_)
+    allowed[0, [3, 17]] = True
+    indices, distances = SignalIndex(_features(20)).nearest(_features(2, seed=1), 4, allowed)
+    assert sorted(indices[0, :2].tolist()) == [3, 17]
+    assert indices[0, 2:].tolist() == [-1, -1]
+    assert indices[1].tolist() == [-1] * 4
+    assert np.isinf(distances[1]).all()
+    assert np.isinf(distances[0]).tolist() == [False, False, True, True]
+
+
+def test_a_fingerprint_is_most_like_itself() -> None:
+    references = _features(100)
+    indices, distances = SignalIndex(references).nearest(references, 1)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(100))
+    np.testing.assert_allclose(distances, 0, atol=1e-2)
+
+
+def test_asking_for_more_than_there_is_says_how_much_there_is() -> None:
+    with pytest.raises(TooFewFingerprints) as caught:
+        SignalIndex(_features(5)).nearest(_features(1), 6)
+    assert (caught.value.wanted, caught.value.available) == (6, 5)
+
+
+def test_no_requests_give_no_answers() -> None:
+    index, none = SignalIndex(_features(5)), _features(0)
+    for allowed in (None, np.empty((0, 5), np.bool_)):
+        indices, distances = index.nearest(none, 2, allowed)
+        assert indices.shape == distances.shape == (0, 2)
+
+
+@pytest.mark.parametrize("features", [np.full((1, 80), np.nan), np.zeros(80), np.zeros((1, 82))])
+def test_features_of_another_kind_are_refused(features: NDArray[np.float64]) -> None:
+    with pytest.raises(ValueError, match="features must be"):
+        SignalIndex(_features(5)).nearest(features.astype(np.float32), 1)
+
+
+def test_mistaken_arguments_are_refused() -> None:
+    index = SignalIndex(_features(5))
+    with pytest.raises(ValueError, match="at least 1"):
+        index.nearest(_features(1), 0)
+    with pytest.raises(ValueError, match="allowed has shape"):
+        index.nearest(_features(1), 1, np.ones((1, 6), np.bool_))
+    with pytest.raises(ValueError, match="even D"):
+        SignalIndex(_features(5)[:, :-1])
+    with pytest.raises(ValueError, match="timing_trust"):
+        SignalIndex(_features(5), 1.5)
