@@ -1,13 +1,13 @@
 """How far an estimate may be off: split-conformal radii, measured on a cell's own fingerprints.
 
-Each fingerprint of a sample is located as a user would be, itself left out and its position blurred to the
-accuracy of a coarse position. A user drawn like the fingerprints then lies inside the conformal quantile of
-those errors with at least the stated confidence, whatever the network and the errors' distribution.
+Each fingerprint of a sample is located as a user would be, itself left out, with its position blurred to the
+accuracy of a coarse position, and once with none. A user drawn like the fingerprints then lies inside the conformal
+quantile of those errors with at least the stated confidence, whatever the network and the errors' distribution.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
 from service import errors
-from service.estimator import Estimator
+from service.estimator import RETRIEVAL, Estimator, Retrieval
 from service.metrics import Stopwatch
 from service.settings import Settings
 
@@ -24,9 +24,9 @@ QUALITY_KEY = "calibration"
 
 
 class Rung(msgspec.Struct, frozen=True):
-    """Errors in metres at one accuracy of the coarse position (`sigma`, metres on each axis)."""
+    """Errors in metres at one accuracy of the coarse position (`sigma`, metres on each axis; None: without one)."""
 
-    sigma: float
+    sigma: float | None
     radius: float
     mean: float
     median: float
@@ -34,17 +34,21 @@ class Rung(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """One cell's errors with one artifact; `rungs` in rising order of sigma."""
+    """One cell's errors with one artifact; `rungs` in rising order of sigma, the one without a coarse position last."""
 
     artifact: str
+    retrieval: Retrieval
     confidence: float
     samples: int
     seed: int
-    rungs: list[Rung]
+    rungs: Annotated[list[Rung], msgspec.Meta(min_length=1)]
 
-    def rung(self, accuracy: float) -> Rung | None:
-        """The first rung that covers a coarse position of this 1-sigma error, if any does."""
-        return next((rung for rung in self.rungs if rung.sigma >= accuracy), None)
+    def rung(self, accuracy: float | None) -> Rung:
+        """The first rung that covers a coarse position of this 1-sigma error, or none; else the last one."""
+        for rung in self.rungs:
+            if rung.sigma is not None and accuracy is not None and rung.sigma >= accuracy:
+                return rung
+        return self.rungs[-1]
 
     def as_quality(self, artifact_digest: str) -> dict[str, Any]:
         """As it stands in a manifest's quality, under the artifact's digest."""
@@ -105,11 +109,16 @@ def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, se
     blur = rng.standard_normal((samples, 2)).astype(np.float32)
     rungs = [
         _rung(estimator, version, rows, blur, sigma, settings.confidence)
-        for sigma in sorted(settings.calibration_sigmas_m)
+        for sigma in (*sorted(settings.calibration_sigmas_m), None)
     ]
     manifest = artifact.manifest
     return Calibration(
-        f"{manifest.name} {manifest.version}", settings.confidence, samples, settings.calibration_seed, rungs
+        artifact=f"{manifest.name} {manifest.version}",
+        retrieval=RETRIEVAL,
+        confidence=settings.confidence,
+        samples=samples,
+        seed=settings.calibration_seed,
+        rungs=rungs,
     )
 
 
@@ -118,12 +127,13 @@ def _rung(
     version: CellVersion,
     rows: NDArray[np.int64],
     blur: NDArray[np.float32],
-    sigma: float,
+    sigma: float | None,
     confidence: float,
 ) -> Rung:
     truth = version.positions[rows]
-    coarse = truth + np.float32(sigma) * blur
-    found = estimator.positions(version, version.csi_of(rows), coarse, Stopwatch(), left_out=rows)
+    error = np.float32(np.nan if sigma is None else sigma)
+    coarse, accuracy = truth + error * blur, np.full(len(rows), error)
+    found = estimator.positions(version, version.csi_of(rows), coarse, accuracy, Stopwatch(), left_out=rows)
     distances = np.linalg.norm(found.astype(np.float64) - truth, axis=1)
     if not np.isfinite(distances).all():
         raise errors.EstimateNotFinite("the network cannot locate the cell's own fingerprints")

@@ -51,12 +51,13 @@ def locate(
     url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8080",
     rows: Annotated[int, typer.Option(min=1, max=256, help="How many fingerprints of the file, at most.")] = 10,
     sigma: Annotated[float, typer.Option(min=0, help="Blur of their positions, which serve as coarse ones, m.")] = 1.0,
+    coarse: Annotated[bool, typer.Option(help="Whether to send coarse positions of fingerprints at all.")] = True,
 ) -> None:
     """Locate the users of a file and print where they are."""
     from service import client
 
     try:
-        users = client.read_users(file, rows, sigma)
+        users = client.read_users(file, rows, sigma if coarse else None)
         results = client.locate(url, users)
     except client.ClientError as error:
         _fail(str(error))
@@ -199,7 +200,8 @@ def _print_cell(manifest: "Manifest") -> None:
         )
         for rung in calibration.rungs:
             figures = (rung.mean, rung.median, rung.p95, rung.radius)
-            errors.add_row(f"± {rung.sigma:g} m", *(f"{figure:.2f}" for figure in figures))
+            position = "none" if rung.sigma is None else f"± {rung.sigma:g} m"
+            errors.add_row(position, *(f"{figure:.2f}" for figure in figures))
         console.print(errors)
 
 

@@ -27,10 +27,10 @@ class FileUser:
     truth: tuple[float, float] | None
 
 
-def read_users(path: Path, rows: int, sigma: float) -> list[FileUser]:
+def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
     """The users of a request or batch (JSON), or the first `rows` fingerprints of an import file.
 
-    A fingerprint's coarse position is its own, blurred by `sigma` metres an axis. Raises `ClientError`.
+    A fingerprint's coarse position is its own, blurred by `sigma` metres an axis; None: none. Raises `ClientError`.
     """
     if path.suffix in {".safetensors", ".npz"}:
         return _fingerprints_as_users(path, rows, sigma)
@@ -42,12 +42,14 @@ def read_users(path: Path, rows: int, sigma: float) -> list[FileUser]:
     return [FileUser(item, None) for item in items]
 
 
-def request_of(cell_id: str, csi: np.ndarray[Any, np.dtype[np.complex64]], coarse: dict[str, float]) -> dict[str, Any]:
-    """A request's JSON values for CSI complex64 `[antennas, subcarriers]` and a coarse position."""
+def request_of(
+    cell_id: str, csi: np.ndarray[Any, np.dtype[np.complex64]], coarse: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """A request's JSON values for CSI complex64 `[antennas, subcarriers]` and, if there is one, a coarse position."""
     data = np.ascontiguousarray(csi, "<c8").tobytes()
     sent = {"encoding": "complex64", "shape": list(csi.shape), "data": data}
-    request: dict[str, Any] = msgspec.to_builtins({"cellId": cell_id, "csi": sent, "coarsePosition": coarse})
-    return request
+    request: dict[str, Any] = msgspec.to_builtins({"cellId": cell_id, "csi": sent})
+    return request if coarse is None else request | {"coarsePosition": coarse}
 
 
 def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
@@ -67,14 +69,14 @@ def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
     return results
 
 
-def _fingerprints_as_users(path: Path, rows: int, sigma: float) -> list[FileUser]:
+def _fingerprints_as_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
     try:
         cell, fingerprints = read_fingerprint_file(path)
     except (ReferenceDatabaseError, OSError) as error:
         raise ClientError(str(error)) from error
-    blur = sigma * np.random.default_rng(0).standard_normal((rows, 2))
+    blur = np.random.default_rng(0).standard_normal((rows, 2)).tolist()
     users = []
-    for csi, position, offset in zip(fingerprints.csi, fingerprints.positions.tolist(), blur.tolist(), strict=False):
-        coarse = {"x": position[0] + offset[0], "y": position[1] + offset[1], "hAccuracy": sigma}
-        users.append(FileUser(request_of(cell.cell_id, csi, coarse), (position[0], position[1])))
+    for csi, (x, y), (east, north) in zip(fingerprints.csi, fingerprints.positions.tolist(), blur, strict=False):
+        coarse = None if sigma is None else {"x": x + sigma * east, "y": y + sigma * north, "hAccuracy": sigma}
+        users.append(FileUser(request_of(cell.cell_id, csi, coarse), (x, y)))
     return users

@@ -75,16 +75,10 @@ class CsiOutOfRange(FieldError): ...
 
 
 # The coarse position
-class CoarsePositionMissing(FieldError): ...
-
-
 class CoarsePositionIncorrect(FieldError): ...
 
 
 class CoarsePositionOutsideCell(FieldError): ...
-
-
-class CoarsePositionTooInaccurate(FieldError): ...
 
 
 # The cell

@@ -1,18 +1,27 @@
-"""From CSI and a coarse position to a position: the one way that requests and calibration share."""
+"""From CSI and, where there is one, a coarse position to a position: the one way of requests and calibration."""
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
+from reference_db.half_csi import as_complex
+from reference_db.retrieval import first_neighbourhood, next_neighbourhood
+from reference_db.signal_feature import signal_feature
 from service.metrics import Stopwatch
 from service.network import Network
+
+# How every first neighbourhood is found; a calibration holds only for the way it was made.
+Retrieval = Literal["fused"]
+RETRIEVAL: Retrieval = "fused"
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
 
 class Estimator:
-    """Compares users with the neighbourhoods of their coarse positions, `batch` users an inference."""
+    """Compares users with the fingerprints that are probably near them, `batch` users an inference."""
 
     def __init__(self, network: Network, batch: int) -> None:
         self._network = network
@@ -28,19 +37,21 @@ class Estimator:
         version: CellVersion,
         csi: _Floats,
         coarse: _Floats,
+        accuracy: _Floats,
         stopwatch: Stopwatch,
         left_out: _Rows | None = None,
     ) -> _Floats:
         """Local positions float32 `[b, 2]` of users of one cell, in metres; NaN where the network fails.
 
-        `csi` float32 `[b, antennas, subcarriers, 2]`, `coarse` float32 `[b, 2]` metres; `left_out` int64
-        `[b]`: the fingerprint that each user is not compared with. Raises `InferenceFailed`.
+        `csi` float32 `[b, antennas, subcarriers, 2]`, finite and not all zero; `coarse` float32 `[b, 2]` metres, NaN
+        where there is none; `accuracy` float32 `[b]`, its 1-sigma error on each axis in metres; `left_out` int64 `[b]`:
+        the fingerprint that each user is not compared with. Raises `InferenceFailed`.
         """
         answers = np.empty_like(coarse)
         for start in range(0, len(csi), self._batch):
             rows = slice(start, start + self._batch)
             out = None if left_out is None else left_out[rows]
-            answers[rows] = self._locate(version, csi[rows], coarse[rows], stopwatch, out)
+            answers[rows] = self._locate(version, csi[rows], coarse[rows], accuracy[rows], stopwatch, out)
         return answers
 
     def _locate(
@@ -48,33 +59,32 @@ class Estimator:
         version: CellVersion,
         csi: _Floats,
         coarse: _Floats,
+        accuracy: _Floats,
         stopwatch: Stopwatch,
         left_out: _Rows | None,
     ) -> _Floats:
-        centres = coarse.copy()
-        for _ in range(self.manifest.passes):
-            finite = _finite_rows(centres)
-            if not finite.any():
+        references = version.references
+        n = self.neighbours(len(version) - (left_out is not None))
+        with stopwatch.stage("retrieve"):
+            features = signal_feature(as_complex(csi))
+            near = first_neighbourhood(references, RETRIEVAL, features, coarse, accuracy, n, left_out=left_out)
+        centres = self._compare(version, near, csi, stopwatch)
+        for _ in range(self.manifest.passes - 1):
+            found = _finite_rows(centres)
+            if not found.any():
                 break
             with stopwatch.stage("retrieve"):
-                neighbourhoods = self._neighbourhoods(version, centres, finite, left_out)
-                known = version.csi_of(neighbourhoods), version.positions[neighbourhoods]
-            with stopwatch.stage("infer"):
-                centres[finite] = self._network.positions(*known, csi[finite])
+                out = None if left_out is None else left_out[found]
+                near = next_neighbourhood(references, centres[found], n, out)
+            centres[found] = self._compare(version, near, csi[found], stopwatch)
         centres[~_finite_rows(centres)] = np.nan
         return centres
 
-    def _neighbourhoods(
-        self, version: CellVersion, centres: _Floats, finite: NDArray[np.bool_], left_out: _Rows | None
-    ) -> _Rows:
-        if left_out is None:
-            return version.index.nearest(centres[finite], self.neighbours(len(version)))[0]
-        n = self.neighbours(len(version) - 1)
-        indices = version.index.nearest(centres[finite], n + 1)[0]
-        others = indices != left_out[finite, np.newaxis]
-        others[others.all(axis=1), -1] = False
-        kept: _Rows = indices[others]
-        return kept.reshape(-1, n)
+    def _compare(self, version: CellVersion, near: _Rows, csi: _Floats, stopwatch: Stopwatch) -> _Floats:
+        with stopwatch.stage("retrieve"):
+            known = version.csi_of(near), version.positions[near]
+        with stopwatch.stage("infer"):
+            return self._network.positions(*known, csi)
 
 
 def _finite_rows(positions: _Floats) -> NDArray[np.bool_]:

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.artifact import Artifact
-from reference_db.cell_version import CellVersion
 from service import errors, schema
 from service.body import Format, read_body, request_format, response_format
 from service.calibration import Rung
+from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
 from service.errors import ServiceError
-from service.estimator import Estimator
+from service.estimator import RETRIEVAL, Estimator
 from service.metrics import Metrics, Stopwatch
 from service.problem import problem_of
-from service.schema import CoarsePosition, LocateRequest, LocateResponse
+from service.schema import LocateRequest, LocateResponse
 from service.served_cells import ServedCell, ServedCells
 from service.settings import Settings
 from service.workers import Workers
@@ -30,6 +30,7 @@ from service.workers import Workers
 # No cell reaches so far, and beyond it WGS84 loses its meaning: such an answer is as good as NaN.
 _FARTHEST = 1e6
 _NOWHERE = np.full(2, np.nan, np.float32)
+_NO_FIX = Fix(np.nan, np.nan, np.nan)
 _MOST_MINUTES = 32767
 
 A = TypeVar("A")
@@ -44,11 +45,11 @@ class Draft(NamedTuple):
 
 
 class User(NamedTuple):
-    """A draft whose cell is known and whose coarse position is local metres."""
+    """A draft whose cell is known and whose coarse position, if it has one, is local metres."""
 
     draft: Draft
     served: ServedCell
-    coarse: tuple[float, float]
+    fix: Fix | None
     rung: Rung
 
 
@@ -144,7 +145,8 @@ class Locator:
             results = _each(located, lambda user: self._describe(user, received))
             answer = results[0] if single else schema.BatchResponse(results=[_batch_result(one) for one in results])
             encoded = b"" if isinstance(answer, ServiceError) else writes.encode(answer)
-        self._metrics.located(stopwatch, [_outcome(result) for result in results])
+        used = [one.provenance.coarse_position_used for one in results if isinstance(one, LocateResponse)]
+        self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
         if isinstance(answer, ServiceError):
             raise answer
         return encoded
@@ -160,27 +162,10 @@ class Locator:
             raise errors.CsiShapeMismatch(
                 "/csi/shape", f"{request.csi.shape}, the cell's is {[cell.antennas, cell.subcarriers]}"
             )
-        if request.coarse_position is UNSET:
-            raise errors.CoarsePositionMissing(
-                "/coarsePosition", "a coarse position is needed to find the neighbourhood"
-            )
-        accuracy = request.coarse_position.h_accuracy
-        coarse = _local(request.coarse_position, served.version)
-        margin = self._settings.position_margin_m + accuracy
-        extent = served.version.extent
-        if not (
-            extent.west - margin <= coarse[0] <= extent.east + margin
-            and extent.south - margin <= coarse[1] <= extent.north + margin
-        ):
-            raise errors.CoarsePositionOutsideCell("/coarsePosition", "lies outside the cell")
-        rung = served.calibration.rung(accuracy)
-        if rung is None:
-            worst = served.calibration.rungs[-1].sigma
-            raise errors.CoarsePositionTooInaccurate(
-                "/coarsePosition/hAccuracy",
-                f"the cell is calibrated for coarse positions of {worst:g} m or better",
-            )
-        return User(draft, served, coarse, rung)
+        fix = None
+        if request.coarse_position is not UNSET:
+            fix = decode_coarse_position(request.coarse_position, served.version, self._settings.position_margin_m)
+        return User(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
 
     def _estimate(self, users: list[User | ServiceError], stopwatch: Stopwatch) -> list[Located | ServiceError]:
         """Finds all users, cell by cell so that the overhead is paid once a cell."""
@@ -194,9 +179,9 @@ class Locator:
         for group in by_cell.values():
             version = next(iter(group.values())).served.version
             csi = np.stack([user.draft.csi for user in group.values()])
-            coarse = np.array([user.coarse for user in group.values()], np.float32)
+            fixes = np.array([user.fix or _NO_FIX for user in group.values()], np.float32)
             try:
-                positions = self._estimator.positions(version, csi, coarse, stopwatch)
+                positions = self._estimator.positions(version, csi, fixes[:, :2], fixes[:, 2], stopwatch)
             except ServiceError as error:
                 located = [error if i in group else one for i, one in enumerate(located)]
                 continue
@@ -248,7 +233,9 @@ class Locator:
             cell_version=user.served.version.version,
             neighbours=self._estimator.neighbours(len(user.served.version)),
             passes=manifest.passes,
-            calibrated_h_accuracy=user.rung.sigma,
+            retrieval=RETRIEVAL,
+            coarse_position_used=user.fix is not None,
+            calibrated_h_accuracy=UNSET if user.rung.sigma is None else user.rung.sigma,
         )
 
 
@@ -264,17 +251,6 @@ def _each(items: list[A | ServiceError], step: Callable[[A], B]) -> list[B | Ser
             return error
 
     return [take(item) for item in items]
-
-
-def _local(coarse: CoarsePosition, version: CellVersion) -> tuple[float, float]:
-    """Metres east and north of the base station."""
-    match coarse:
-        case CoarsePosition(lat=float(lat), lon=float(lon), x=UnsetType(), y=UnsetType()):
-            return version.frame.to_local(lat, lon)
-        case CoarsePosition(lat=UnsetType(), lon=UnsetType(), x=float(x), y=float(y)):
-            return x, y
-        case _:
-            raise errors.CoarsePositionIncorrect("/coarsePosition", "must be either lat and lon, or x and y")
 
 
 def _fulfilment(

@@ -58,18 +58,26 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._retrievals = Counter(
+            "fingerpost_retrievals_total",
+            "Users located, by whether a coarse position was used to find their fingerprints.",
+            ["coarse_position"],
+            registry=registry,
+        )
         self.cells_held = Gauge("fingerpost_cells_held", "Cells in memory, ready to serve.", registry=registry)
         self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
 
     def artifact(self, name: str, version: str, digest: str) -> None:
         self._artifact.info({"name": name, "version": version, "digest": digest})
 
-    def located(self, stopwatch: Stopwatch, outcomes: list[str]) -> None:
-        """Counts one request's outcomes and the time it spent in each stage it reached."""
+    def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
+        """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
         for stage, seconds in stopwatch.seconds.items():
             self._stages.labels(stage).observe(seconds)
         for outcome in outcomes:
             self._locations.labels(outcome).inc()
+        for used in coarse_positions_used:
+            self._retrievals.labels("used" if used else "none").inc()
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()

@@ -21,7 +21,7 @@ from service.problem import KINDS, PROBLEM_JSON
 _Json = dict[str, Any]
 
 _DESCRIPTION = """\
-Locates a radio user from one snapshot of channel state information (CSI) and a coarse position.
+Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position.
 
 Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes); the answer comes in the format that
 `Accept` asks for, by default that of the request. Every 4xx and 5xx is `application/problem+json` with a
@@ -66,7 +66,7 @@ class OpenApi:
         }
 
     def _paths(self) -> _Json:
-        local, wgs84 = self._examples()
+        local, wgs84, alone = self._examples()
         return {
             "/locate": {
                 "post": _operation(
@@ -74,7 +74,11 @@ class OpenApi:
                     "Locate one user",
                     answer="LocateResponse",
                     body="LocateRequest",
-                    examples={"local coarse position": local, "WGS84 coarse position": wgs84},
+                    examples={
+                        "local coarse position": local,
+                        "WGS84 coarse position": wgs84,
+                        "no coarse position": alone,
+                    },
                 )
             },
             "/locate/batch": {
@@ -83,7 +87,7 @@ class OpenApi:
                     "Locate many users, each with a location or a problem of its own",
                     answer="BatchResponse",
                     body="BatchRequest",
-                    examples={"two users": {"items": [local, wgs84]}},
+                    examples={"three users": {"items": [local, wgs84, alone]}},
                 )
             },
             "/cells": {"get": _operation("listCells", "List the cells", answer="CellList")},
@@ -107,7 +111,7 @@ class OpenApi:
             "/metrics": {"get": _plain("metrics", "Prometheus metrics", "text/plain")},
         }
 
-    def _examples(self) -> tuple[_Json, _Json]:
+    def _examples(self) -> tuple[_Json, _Json, _Json]:
         """Made-up CSI in a cell that is there: they work as they stand and give no fingerprint away."""
         csi = self._manifest.csi
         wave = plane_waves(csi.antennas, csi.subcarriers, 1).astype("<f2")
@@ -118,10 +122,11 @@ class OpenApi:
             x, y = np.median(version.positions, axis=0).round(1).tolist()
             lat, lon = version.frame.to_wgs84(x, y)
         sent = {"encoding": "complex32", "shape": [csi.antennas, csi.subcarriers], "data": wave.tobytes()}
-        local = {"cellId": cell_id, "coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}, "csi": sent}
+        alone = {"cellId": cell_id, "csi": sent}
+        local = alone | {"coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}}
         place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
         wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
-        return msgspec.to_builtins(local), msgspec.to_builtins(wgs84)
+        return msgspec.to_builtins(local), msgspec.to_builtins(wgs84), msgspec.to_builtins(alone)
 
     def _a_cell(self) -> CellVersion | None:
         csi = self._manifest.csi

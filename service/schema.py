@@ -50,7 +50,9 @@ class CoarsePosition(_Struct, frozen=True, kw_only=True):
 class LocateRequest(_Struct, frozen=True, kw_only=True):
     cell_id: CellId
     csi: Csi
-    coarse_position: CoarsePosition | UnsetType = UNSET
+    coarse_position: (
+        Annotated[CoarsePosition, Meta(description="Where absent, the CSI alone says where to look.")] | UnsetType
+    ) = UNSET
     timestamp: (
         Annotated[datetime, Meta(tz=True, description="When the CSI was measured; now where absent.")] | UnsetType
     ) = UNSET
@@ -119,10 +121,21 @@ class Provenance(_Struct, frozen=True, kw_only=True):
     cell_version: str
     neighbours: Annotated[int, Meta(description="Fingerprints that the CSI was compared with.")]
     passes: Annotated[int, Meta(description="How often it was, the neighbourhood fetched anew around the answer.")]
-    calibrated_h_accuracy: Annotated[
-        float,
-        Meta(description="The coarse position's 1-sigma error that the ellipse was calibrated for, metres."),
+    retrieval: Annotated[
+        Literal["fused"],
+        Meta(description="How the fingerprints were found: by the CSI and, where there was one, the coarse position."),
     ]
+    coarse_position_used: bool
+    calibrated_h_accuracy: (
+        Annotated[
+            float,
+            Meta(
+                description="The coarse position's 1-sigma error that the ellipse was calibrated for, metres; absent "
+                "where it was calibrated without one."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class LocateResponse(_Struct, frozen=True, kw_only=True):

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     calibration_sigmas_m: tuple[float, ...] = Field(
         (1.0, 3.0, 10.0),
         min_length=1,
-        description="Coarse position errors (1-sigma an axis) to calibrate for; a worse fix is refused.",
+        description="Coarse position errors (1-sigma an axis) to calibrate for, beside having none.",
     )
     calibration_seed: int = Field(0, ge=0, description="Seed of the calibration's sample and of its errors.")
 

@@ -89,13 +89,6 @@ POSITION_CASES: list[tuple[str, Json, int, str, str]] = [
         "/coarsePosition",
     ),
     ("far away", {"x": 1e300, "y": 0, "hAccuracy": 1}, 422, "COARSE_POSITION_OUTSIDE_CELL", "/coarsePosition"),
-    (
-        "inaccurate",
-        {"x": 50, "y": 0, "hAccuracy": 6},
-        422,
-        "COARSE_POSITION_TOO_INACCURATE",
-        "/coarsePosition/hAccuracy",
-    ),
     ("lat out of range", {"lat": 91, "lon": 11, "hAccuracy": 1}, 400, "MANDATORY_IE_INCORRECT", "/coarsePosition/lat"),
     (
         "lon out of range",
@@ -136,10 +129,21 @@ def test_bad_coarse_position(
     assert "50" not in problem["detail"]
 
 
-def test_absent_coarse_position(client: httpx.Client, request_body: MakeRequest) -> None:
-    body = request_body()
-    del body["coarsePosition"]
-    assert_problem(client.post("/locate", json=body), 400, "COARSE_POSITION_MISSING", "/coarsePosition")
+@pytest.mark.parametrize("position", [None, {}, 7])
+def test_coarse_position_that_is_none_is_left_out_not_sent_empty(
+    client: httpx.Client, request_body: MakeRequest, position: object
+) -> None:
+    response = client.post("/locate", json=request_body(coarsePosition=position))
+    assert response.status_code == 400
+    assert response.json()["invalidParams"][0]["param"].startswith("/coarsePosition")
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"), [(0, "CSI_ALL_ZERO"), (np.nan, "CSI_NOT_FINITE"), (1e-30, "CSI_OUT_OF_RANGE")]
+)
+def test_bad_csi_without_a_coarse_position(client: httpx.Client, value: float, cause: str) -> None:
+    body = {"cellId": "plane", "csi": csi(np.full((32, 32), value))}
+    assert_problem(client.post("/locate", json=body), 400, cause, "/csi/data")
 
 
 @pytest.mark.parametrize("field", ["lat", "x", "hAccuracy"])

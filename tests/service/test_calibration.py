@@ -84,9 +84,11 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
     calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
     users = street(2000, seed=2)
     csi = positive_csi(len(users)).view(np.float32).reshape(-1, ANTENNAS, SUBCARRIERS, 2)
+    assert [rung.sigma for rung in calibration.rungs] == [1.0, 3.0, 10.0, None]
     for rung in calibration.rungs:
-        blur = np.random.default_rng(3).normal(0, rung.sigma, users.shape).astype(np.float32)
-        found = estimator.positions(version, csi, users + blur, Stopwatch())
+        accuracy = np.full(len(users), np.nan if rung.sigma is None else rung.sigma, np.float32)
+        coarse = users + accuracy[:, None] * np.random.default_rng(3).standard_normal(users.shape).astype(np.float32)
+        found = estimator.positions(version, csi, coarse, accuracy, Stopwatch())
         inside = np.linalg.norm(found - users, axis=1) <= rung.radius
         # Both samples are finite: 2.5 standard deviations of their difference.
         assert inside.mean() > 0.95 - 2.5 * np.sqrt(0.95 * 0.05 * (1 / 500 + 1 / 2000))
@@ -96,24 +98,52 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
 def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
     settings = Settings(calibration_sigmas_m=(10.0, 1.0))
     calibration = calibrate(artifact, estimator, cell_of(street(300, seed=1)), settings)
-    assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0]
-    assert calibration.rungs[0].radius < calibration.rungs[1].radius
-    assert calibration.rung(0.5) == calibration.rungs[0]
-    assert calibration.rung(1.5) == calibration.rungs[1]
-    assert calibration.rung(10.5) is None
+    near, far, none = calibration.rungs
+    assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0, None]
+    # This CSI is noise, so that none is the worst of all.
+    assert near.radius < far.radius < none.radius
+    assert calibration.rung(0.0) == calibration.rung(0.5) == near
+    assert calibration.rung(1.5) == far
+    assert calibration.rung(10.5) == calibration.rung(None) == none
 
 
-def test_a_fingerprint_is_not_its_own_neighbour(tmp_path: Path) -> None:
+@pytest.fixture
+def nearest(tmp_path: Path) -> Iterator[Estimator]:
+    """Answers with the one fingerprint that it fetched."""
     network = Network(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
-    version = cell_of(street(50, seed=1))
-    rows = np.arange(50)
-    found = Estimator(network, 16).positions(
-        version, version.csi_of(rows), version.positions, Stopwatch(), left_out=rows
-    )
+    yield Estimator(network, 16)
     network.close()
-    nearest, second = version.index.nearest(version.positions, 2)[0].T
-    np.testing.assert_array_equal(nearest, rows)
+
+
+def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
+    version, rows = cell_of(street(50, seed=1)), np.arange(50)
+    exactly = np.zeros(50, np.float32)
+    csi, coarse = version.csi_of(rows), version.positions
+    found = nearest.positions(version, csi, coarse, exactly, Stopwatch(), left_out=rows)
+    first, second = version.index.nearest(version.positions, 2)[0].T
+    np.testing.assert_array_equal(first, rows)
     np.testing.assert_array_equal(found, version.positions[second])
+
+
+def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> None:
+    version, rows = cell_of(street(50, seed=1)), np.arange(50)
+    csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
+    recognised = nearest.positions(version, csi, nowhere, nowhere[:, 0], Stopwatch())
+    np.testing.assert_array_equal(recognised, version.positions)
+    found = nearest.positions(version, csi, nowhere, nowhere[:, 0], Stopwatch(), left_out=rows)
+    # With nothing to go by but noise, most land somewhere else in the cell.
+    assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
+
+
+def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> None:
+    version, rows = cell_of(street(50, seed=1)), np.arange(20)
+    coarse, accuracy = street(20, seed=2), np.full(20, 0.5, np.float32)
+    coarse[::2] = accuracy[::2] = np.nan
+    csi = version.csi_of(rows)
+    together = nearest.positions(version, csi, coarse, accuracy, Stopwatch())
+    alone = [nearest.positions(version, csi[[i]], coarse[[i]], accuracy[[i]], Stopwatch())[0] for i in rows]
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together[::2], version.positions[rows[::2]])
 
 
 def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Estimator) -> None:
@@ -131,6 +161,13 @@ def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Esti
     assert Calibration.of_quality(quality, "another") is None
     assert Calibration.of_quality({"calibration": {artifact.digest: {"rungs": 7}}}, artifact.digest) is None
     assert Calibration.of_quality({}, artifact.digest) is None
+
+
+def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: Artifact, estimator: Estimator) -> None:
+    quality = calibrate(artifact, estimator, cell_of(street(100, seed=1)), Settings()).as_quality(artifact.digest)
+    del quality["calibration"][artifact.digest]["retrieval"]
+    assert Calibration.of_quality(quality, artifact.digest) is None
+    assert Calibration.all_of_quality(quality) == []
 
 
 def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:

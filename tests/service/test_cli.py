@@ -46,7 +46,10 @@ def test_import_list_and_show(fingerpost: Fingerpost, file: Path, database: Path
     listed = fingerpost("cells", "list").output
     assert "plane" in listed
     assert manifest.version in listed
-    assert "stated radius (95%)" in fingerpost("cells", "show", "plane").output
+    shown = fingerpost("cells", "show", "plane").output
+    assert "stated radius (95%)" in shown
+    assert "± 1 m" in shown
+    assert "none" in shown
     assert json.loads(fingerpost("cells", "show", "plane", "--json").stdout)["version"] == manifest.version
 
 
@@ -102,9 +105,10 @@ def test_mistakes_are_told_in_a_line(
 
 
 def test_locates_the_fingerprints_of_a_file(fingerpost: Fingerpost, file: Path, url: str) -> None:
-    result = fingerpost("locate", file, "--url", url, "--rows", 3)
-    assert result.exit_code == 0, result.output
-    assert "error (m)" in result.output
+    for options in ((), ("--no-coarse",)):
+        result = fingerpost("locate", file, "--url", url, "--rows", 3, *options)
+        assert result.exit_code == 0, result.output
+        assert "error (m)" in result.output
 
 
 def test_locates_the_users_of_a_request_file(

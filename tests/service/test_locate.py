@@ -97,8 +97,36 @@ def test_provenance_names_artifact_and_cell_version(client: httpx.Client, reques
         "cellVersion": client.get("/cells/plane").json()["version"],
         "neighbours": model["neighbourhoodSize"],
         "passes": model["passes"],
+        "retrieval": "fused",
+        "coarsePositionUsed": True,
         "calibratedHAccuracy": 1.0,
     }
+
+
+def without_coarse_position(body: Json) -> Json:
+    return {name: value for name, value in body.items() if name != "coarsePosition"}
+
+
+def test_locates_a_user_by_the_signal_alone(client: httpx.Client, request_body: MakeRequest) -> None:
+    answer = client.post("/locate", json=without_coarse_position(request_body())).json()
+    assert math.dist(local_point(answer), USER[0].tolist()) < 3
+    provenance = answer["provenance"]
+    assert (provenance["retrieval"], provenance["coarsePositionUsed"]) == ("fused", False)
+    assert "calibratedHAccuracy" not in provenance
+    (calibration,) = client.get("/cells/plane").json()["quality"]["calibration"].values()
+    assert calibration["rungs"][-1]["sigma"] is None
+    assert answer["hAccuracy"] == calibration["rungs"][-1]["radius"]
+
+
+def test_a_fix_worse_than_any_calibrated_one_gets_the_circle_of_none(
+    client: httpx.Client, request_body: MakeRequest
+) -> None:
+    bad = request_body(coarsePosition={"x": 60.0, "y": -10.0, "hAccuracy": 30.0})
+    answer, alone = (client.post("/locate", json=body).json() for body in (bad, without_coarse_position(bad)))
+    assert answer["hAccuracy"] == alone["hAccuracy"]
+    assert answer["provenance"]["coarsePositionUsed"]
+    assert "calibratedHAccuracy" not in answer["provenance"]
+    assert math.dist(local_point(answer), USER[0].tolist()) < 3
 
 
 def test_states_the_radius_of_the_calibrated_accuracy(

@@ -25,6 +25,9 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
     client.post("/locate", json=request_body())
     client.post("/locate/batch", json={"items": [request_body(), request_body(cellId="nowhere")]})
     client.post("/locate", json=request_body(cellId="nowhere"))
+    by_signal = request_body()
+    del by_signal["coarsePosition"]
+    client.post("/locate", json=by_signal)
     client.get("/nowhere/at/all")
     after = samples(client)
 
@@ -33,11 +36,13 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
         return after[key] - before.get(key, 0)
 
     count = "fingerpost_stage_duration_seconds_count"
-    assert [rise(count, stage=stage) for stage in ("decode", "retrieve", "infer", "encode")] == [3, 3, 2, 3]
-    assert rise("fingerpost_locations_total", outcome="located") == 2
+    assert [rise(count, stage=stage) for stage in ("decode", "retrieve", "infer", "encode")] == [4, 4, 3, 4]
+    assert rise("fingerpost_locations_total", outcome="located") == 3
     assert rise("fingerpost_locations_total", outcome="CELL_NOT_FOUND") == 2
-    assert rise("fingerpost_requests_total", route="/locate", status="200") == 1
+    assert rise("fingerpost_retrievals_total", coarse_position="used") == 2
+    assert rise("fingerpost_retrievals_total", coarse_position="none") == 1
+    assert rise("fingerpost_requests_total", route="/locate", status="200") == 2
     assert rise("fingerpost_requests_total", route="/locate", status="404") == 1
     assert rise("fingerpost_requests_total", route="/locate/batch", status="200") == 1
     assert rise("fingerpost_requests_total", route="none", status="404") == 1
-    assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 2
+    assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 3

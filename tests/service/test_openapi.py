@@ -33,7 +33,7 @@ def test_every_example_is_answered(client: httpx.Client, document: dict[str, Any
             assert response.status_code == 200, response.text
             assert "problem" not in response.text
             posted += 1
-    assert posted == 3
+    assert posted == 4
 
 
 def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]) -> None:
@@ -42,9 +42,9 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
         jsonschema.validate(value, described)
 
     examples = document["paths"]["/locate"]["post"]["requestBody"]["content"]["application/json"]["examples"]
-    request = examples["WGS84 coarse position"]["value"]
-    check("LocateRequest", request)
-    check("LocateResponse", client.post("/locate", json=request).json())
+    for request in (examples["no coarse position"]["value"], examples["WGS84 coarse position"]["value"]):
+        check("LocateRequest", request)
+        check("LocateResponse", client.post("/locate", json=request).json())
     check("BatchResponse", client.post("/locate/batch", json={"items": [request, 1]}).json())
     check("Problem", client.post("/locate", json={}).json())
     check("CellList", client.get("/cells").json())
