@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 POSITION_SCALE = 5.0  # metres: a neighbourhood of 64 has about this radius
-COMPRESSION = 0.8  # exponent of angle-delay magnitudes: echoes count beside the strongest path
-LOUDNESS = 0.35  # how much of a snapshot's own power is taken out: 0 nothing, 0.5 all of it
+LOUDNESS = 0.35  # how much of a snapshot's own power is taken out of raw CSI: 0 nothing, 0.5 all of it
+CLOCK_SCALE = 0.1  # radians a subcarrier: with 32 of them over 40 MHz, 4 m of delay
 
 
 @dataclass(frozen=True)
@@ -35,46 +36,85 @@ class MateformerConfig:
     angle_delay: float = 0.0  # feed |2-D DFT of H| too, this many bins an antenna and a subcarrier
 
 
+class Reference(NamedTuple):
+    """What a neighbourhood's channels are measured against."""
+
+    scale: Tensor  # [b] RMS of the known CSI
+    clock: Tensor  # [b] radians a subcarrier: the known samples' mean delay
+
+
 class Frame(NamedTuple):
     """A neighbourhood already encoded: all that a user's token needs of it."""
 
     keys_values: Tensor  # [b, N, 4, n, d]: K and V of MHead_H, then K and V of MHead_Hx, per layer
     centre: Tensor  # [b, 2] metres
-    scale: Tensor  # [b] RMS of the known CSI
+    scale: Tensor  # [b]
+    clock: Tensor  # [b]
 
 
 class Channel(nn.Module):
     """Preprocessing: CSI to real features, blind to the cell's gain.
 
     References stand many wavelengths apart, so the phase of each path is random from one to the next; the magnitudes
-    over angle and delay are not. They must be oversampled: one bin an antenna loses what lies between two bins.
+    over angle and delay are not. Their square roots are taken under a Hamming window: the side lobes of the strongest
+    path would bury the echoes, and without a window one bin an antenna loses what lies between two bins.
+
+    What a radio distorts from one snapshot to the next is taken out of the magnitudes: common phase, gain, and the
+    sampling time, by turning every snapshot back by its own mean delay. Gain and mean delay stand beside them as two
+    numbers, for the network to trust as far as the neighbourhood's own agree with where they were measured.
     """
 
     def __init__(self, config: MateformerConfig) -> None:
         super().__init__()
         a, s = config.antennas, config.subcarriers
         bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
-        self.raw = config.raw
+        self.raw, self.bins = config.raw, bins_a * bins_s
         self.register_buffer("dft_a", _dft(bins_a, a), persistent=False)
         self.register_buffer("dft_s", _dft(bins_s, s), persistent=False)
-        self.features = (2 * a * s if config.raw else 0) + bins_a * bins_s
+        self.register_buffer("subcarrier", torch.arange(s, dtype=torch.float32) - s // 2, persistent=False)
+        self.features = (2 * a * s if config.raw else 0) + (self.bins + 2 if self.bins else 0)
 
-    def forward(self, csi: Tensor, scale: Tensor) -> Tensor:
-        H = csi / scale[:, None, None, None, None]  # [b, t, a, s, 2]
-        power = H.square().sum(-1).mean((-2, -1))  # [b, t]
-        H = H / (power.clamp_min(1e-12) ** LOUDNESS)[..., None, None, None]
-        features = [H.flatten(2)] if self.raw else []  # [b, t, 2as]
-        if len(self.dft_a[0]):
-            features.append(self.angle_delay(H).flatten(2))
+    def reference(self, csi: Tensor) -> Reference:
+        """Of the known samples' CSI [b, n, a, s, 2]."""
+        scale = csi.square().sum(-1).mean((1, 2, 3)).clamp_min(1e-30).sqrt()  # [b]
+        clock = self.clock(csi / scale[:, None, None, None, None])  # [b, n]
+        return Reference(scale, torch.atan2(clock.sin().sum(1), clock.cos().sum(1)))
+
+    def forward(self, csi: Tensor, reference: Reference) -> Tensor:
+        H = csi / reference.scale[:, None, None, None, None]  # [b, t, a, s, 2]
+        power = H.square().sum(-1).mean((-2, -1)).clamp_min(1e-12)  # [b, t]
+        features = []
+        if self.raw:
+            features.append((H / (power**LOUDNESS)[..., None, None, None]).flatten(2))  # [b, t, 2as]
+        if self.bins:
+            clock = self.clock(H)  # [b, t]
+            aligned = self.turned_back(H / power.sqrt()[..., None, None, None], clock)
+            late = clock - reference.clock[:, None]
+            late = torch.atan2(late.sin(), late.cos()) / CLOCK_SCALE
+            features += [self.angle_delay(aligned).flatten(2), torch.stack([power.log() / 2, late], dim=-1)]
         return torch.cat(features, dim=-1)
 
+    def clock(self, H: Tensor) -> Tensor:
+        """Phase from each subcarrier to the next, radians, of H [..., a, s, 2]: [...]; the delays' circular mean."""
+        here, next_ = H[..., :-1, :], H[..., 1:, :]
+        re = (next_ * here).sum((-3, -2, -1))
+        im = (next_[..., 1] * here[..., 0] - next_[..., 0] * here[..., 1]).sum((-2, -1))
+        return torch.atan2(im, re)
+
+    def turned_back(self, H: Tensor, clock: Tensor) -> Tensor:
+        """H [b, t, a, s, 2] less the phase ramp ``clock`` [b, t] over its subcarriers."""
+        ramp = (clock[..., None] * self.subcarrier)[..., None, :]  # [b, t, 1, s]
+        cos, sin = ramp.cos(), ramp.sin()
+        re, im = H[..., 0], H[..., 1]
+        return torch.stack([re * cos + im * sin, im * cos - re * sin], dim=-1)
+
     def angle_delay(self, H: Tensor) -> Tensor:
-        """|2-D DFT| of H [b, t, a, s, 2], compressed: [b, t, angle bins, delay bins]."""
+        """√|2-D DFT| of H [b, t, a, s, 2] under the window: [b, t, angle bins, delay bins]."""
         re, im = H[..., 0], H[..., 1]  # [b, t, a, s]
         (ca, sa), (cs, ss) = self.dft_a, self.dft_s  # cosine and sine: [angles, a], [delays, s]
         re, im = ca @ re + sa @ im, ca @ im - sa @ re  # over antennas
         re, im = re @ cs.mT + im @ ss.mT, im @ cs.mT - re @ ss.mT  # over subcarriers
-        return (re.square() + im.square() + 1e-6) ** (COMPRESSION / 2)
+        return (re.square() + im.square() + 1e-6).sqrt().sqrt()
 
 
 class MHead(nn.Module):
@@ -145,33 +185,31 @@ class Mateformer(nn.Module):
     def forward(self, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> Tensor:
         """csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, q, a, s, 2] -> positions [b, q, 2]."""
         n = csi_known.shape[1]
-        centre, scale = self._reference(csi_known, positions_known)
-        h = self.embed_H(self.channel(torch.cat([csi_known, csi], dim=1), scale))  # [b, n+q, d]
+        centre, reference = positions_known.mean(1), self.channel.reference(csi_known)
+        h = self.embed_H(self.channel(torch.cat([csi_known, csi], dim=1), reference))  # [b, n+q, d]
         x = torch.cat([self._known(positions_known, centre), self._to_infer(csi)], dim=1)  # [b, n+q, d]
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             h, x = layer(h, x, layer.keys_values(h[:, :n], x[:, :n]))
-        return self._positions(x[:, n:], centre)
+        last = self.layers[-1]  # where only the users move: nobody reads the known samples any more
+        _, x = last(h[:, n:], x[:, n:], last.keys_values(h[:, :n], x[:, :n]))
+        return self._positions(x, centre)
 
     def frame(self, csi_known: Tensor, positions_known: Tensor) -> Frame:
         """Encodes a neighbourhood: csi_known [b, n, a, s, 2], positions_known [b, n, 2]."""
-        centre, scale = self._reference(csi_known, positions_known)
-        h, x = self.embed_H(self.channel(csi_known, scale)), self._known(positions_known, centre)
-        offered = []
-        for layer in self.layers:
-            offered.append(layer.keys_values(h, x))
+        centre, reference = positions_known.mean(1), self.channel.reference(csi_known)
+        h, x = self.embed_H(self.channel(csi_known, reference)), self._known(positions_known, centre)
+        offered = [self.layers[0].keys_values(h, x)]
+        for layer, next_layer in pairwise(self.layers):
             h, x = layer(h, x, offered[-1])
-        return Frame(torch.stack(offered, dim=1), centre, scale)
+            offered.append(next_layer.keys_values(h, x))
+        return Frame(torch.stack(offered, dim=1), centre, *reference)
 
     def query(self, csi: Tensor, frame: Frame) -> Tensor:
         """Locates users in a frame: csi [b, q, a, s, 2] -> positions [b, q, 2]."""
-        h, x = self.embed_H(self.channel(csi, frame.scale)), self._to_infer(csi)
+        h, x = self.embed_H(self.channel(csi, Reference(frame.scale, frame.clock))), self._to_infer(csi)
         for layer, offered in zip(self.layers, frame.keys_values.unbind(1), strict=True):
             h, x = layer(h, x, offered)
         return self._positions(x, frame.centre)
-
-    def _reference(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, Tensor]:
-        scale = csi_known.square().sum(-1).mean((1, 2, 3)).clamp_min(1e-30).sqrt()  # [b]
-        return positions_known.mean(1), scale
 
     def _known(self, positions: Tensor, centre: Tensor) -> Tensor:
         return self.embed_x((positions - centre[:, None]) / POSITION_SCALE) + self.known
@@ -185,7 +223,11 @@ class Mateformer(nn.Module):
 
 
 def _dft(bins: int, size: int) -> Tensor:
-    """Cosine and sine of the DFT of ``size`` samples at ``bins`` even frequencies from -π on: [2, bins, size]."""
+    """Cosine and sine of the DFT of ``size`` samples under a Hamming window of unit power: [2, bins, size].
+
+    The ``bins`` frequencies are even, from -π on.
+    """
     frequency = 2 * math.pi * (torch.arange(bins, dtype=torch.float64) - bins // 2) / max(bins, 1)
     angle = frequency[:, None] * torch.arange(size, dtype=torch.float64)
-    return (torch.stack([angle.cos(), angle.sin()]) / math.sqrt(size)).float()
+    window = torch.hamming_window(size, periodic=False, dtype=torch.float64)
+    return (torch.stack([angle.cos(), angle.sin()]) * window / window.norm()).float()

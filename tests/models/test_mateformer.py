@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from models.mateformer import COMPRESSION, Mateformer, MateformerConfig
+from models.mateformer import CLOCK_SCALE, Mateformer, MateformerConfig
 
 SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
 
@@ -101,10 +103,37 @@ def test_the_paper_sized_network_has_the_papers_shape() -> None:
     assert model.output[-1].out_features == 2
 
 
-def test_angle_delay_features_are_the_two_dimensional_dft(scene) -> None:
+def test_angle_delay_features_are_roots_of_the_windowed_two_dimensional_dft(scene) -> None:
     channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=2.0)).channel
     _, _, csi = scene
     ours = channel.angle_delay(csi)
-    spectrum = torch.fft.fft2(torch.view_as_complex(csi), s=(16, 12)).abs() / (8 * 6) ** 0.5
-    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)) ** COMPRESSION
+    window = torch.hamming_window(8, periodic=False)[:, None] * torch.hamming_window(6, periodic=False)
+    spectrum = torch.fft.fft2(torch.view_as_complex(csi) * window / window.norm(), s=(16, 12)).abs()
+    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)) ** 0.5
     torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_magnitudes_are_blind_to_each_snapshots_phase_clock_and_gain(scene) -> None:
+    channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5)).channel
+    known, _, csi = scene
+    reference = channel.reference(known)
+    phase, clock, gain = (torch.rand((2, 5), generator=torch.Generator().manual_seed(i)) for i in range(3))
+    ramp = torch.polar(0.2 + gain, 6 * phase)[..., None] * torch.polar(
+        torch.ones(6), 0.4 * clock[..., None] * torch.arange(6)
+    )
+    distorted = torch.view_as_real(torch.view_as_complex(csi) * ramp[:, :, None])
+    before, after = channel(csi, reference), channel(distorted, reference)
+    torch.testing.assert_close(after[..., :-2], before[..., :-2], rtol=1e-4, atol=1e-4)
+    louder, later = (after - before)[..., -2:].unbind(-1)
+    torch.testing.assert_close(louder, (0.2 + gain).log(), rtol=1e-4, atol=1e-4)
+    turn = 2 * math.pi / CLOCK_SCALE
+    torch.testing.assert_close((later + turn / 2) % turn - turn / 2, 0.4 * clock / CLOCK_SCALE, rtol=1e-3, atol=1e-3)
+
+
+def test_a_clock_late_for_everybody_changes_nothing(scene) -> None:
+    torch.manual_seed(3)
+    model = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5)).eval()
+    known, positions, csi = scene
+    ramp = torch.polar(torch.ones(6), 1.3 * torch.arange(6))
+    late = [torch.view_as_real(torch.view_as_complex(H) * ramp) for H in (known, csi)]
+    torch.testing.assert_close(model(late[0], positions, late[1]), model(known, positions, csi), rtol=0, atol=1e-4)
