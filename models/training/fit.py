@@ -15,13 +15,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from models.mateformer import Mateformer
+from models.radio.impairments import impair_each
 from models.training.corpus import build_corpus
 from models.training.neighbourhoods import draw
 from models.training.recipe import Optimiser, Recipe
 from models.training.symmetry import transform
+from models.training.teacher import Teacher
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"
@@ -60,7 +63,9 @@ class Fit:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.model = Mateformer(recipe.config()).to(device)
-        self.optimiser = _optimiser(recipe.optimiser, self.model)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.average))
+        self.optimisers = _optimisers(recipe.optimiser, self.model)
+        self.teacher = None if recipe.teacher is None else Teacher(Path(recipe.teacher.artifact))
         self.step = 0
         self.corpus = build_corpus(recipe.cells.train, paths, recipe.radio, recipe.seed)
         self.csi = torch.from_numpy(self.corpus.csi).to(device)
@@ -98,17 +103,27 @@ class Fit:
         known, to_infer = (torch.from_numpy(rows).to(self.device) for rows in draw(self.corpus, recipe.batch, rng))
         rows = torch.cat([known, to_infer], dim=1)
         csi, positions = transform(self.csi[rows], self.positions[rows], recipe.symmetry, generator)
-        pairs, p = torch.view_as_real(csi.resolve_conj()), known.shape[1]
+        csi = csi.resolve_conj()
+        impaired = int(rng.binomial(len(csi), recipe.radios.impaired))
+        radios = [recipe.radios.worst.milder(rng) for _ in range(impaired)]
+        csi[:impaired] = impair_each(csi[:impaired], radios, recipe.radio.bandwidth, generator)
+        pairs, p = torch.view_as_real(csi), known.shape[1]
 
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(settings, self.step)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(settings, self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             estimates = forward(pairs[:, :p], positions[:, :p], pairs[:, p:])
         loss, error = loss_of(settings, estimates.float(), positions[:, p:])
-        self.optimiser.zero_grad(set_to_none=True)
+        if self.teacher is not None and recipe.teacher is not None:
+            taught = self.teacher.positions(pairs[:, :p], positions[:, :p], pairs[:, p:])
+            loss = torch.lerp(loss, loss_of(settings, estimates.float(), taught)[0], recipe.teacher.weight)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.averaged.update_parameters(self.model)
         self.step += 1
         return error
 
@@ -119,7 +134,8 @@ class Fit:
             "recipe": self.recipe.digest,
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         partial = self.folder / (CHECKPOINT_FILE + ".partial")
         torch.save(state, partial)
@@ -130,7 +146,9 @@ class Fit:
             return
         state = load_checkpoint(self.folder, self.recipe, self.device)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.averaged.load_state_dict(state["averaged"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.step = state["step"]
 
     def _log(self, error: float, rate: float) -> None:
@@ -156,9 +174,10 @@ def load_checkpoint(folder: Path, recipe: Recipe, device: torch.device) -> dict[
 
 
 def load_model(folder: Path, recipe: Recipe) -> Mateformer:
-    """The run's latest weights, on the CPU; raises what `load_checkpoint` raises."""
-    model = Mateformer(recipe.config())
-    model.load_state_dict(load_checkpoint(folder, recipe, torch.device("cpu"))["model"])
+    """The run's averaged weights, on the CPU; raises what `load_checkpoint` raises."""
+    averaged = AveragedModel(Mateformer(recipe.config()))
+    averaged.load_state_dict(load_checkpoint(folder, recipe, torch.device("cpu"))["averaged"])
+    model: Mateformer = averaged.module
     return model
 
 
@@ -169,6 +188,15 @@ def start_distributed(kind: str) -> torch.device:
     return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
 
 
-def _optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+def _optimisers(settings: Optimiser, model: Mateformer) -> list[torch.optim.Optimizer]:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.name == "adam":
+        return [torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)]
+    if settings.name == "adamw":
+        return [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)]
+    matrices = [weight for weight in model.layers.parameters() if weight.ndim == 2]
+    others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in matrices)]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, weight_decay=0.0),
+    ]

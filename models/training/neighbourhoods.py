@@ -13,7 +13,8 @@ def draw(corpus: Corpus, batch: Batch, rng: np.random.Generator) -> tuple[NDArra
     """Rows of the corpus: known [b, p] and to infer [b, q], p one number of ``batch.known`` for the whole batch.
 
     Each neighbourhood is what a coarse position near some user fetches: the nearest ``spread * (p + q)`` users, of
-    which a random ``p + q`` stay. Who is to be inferred is drawn among those nearest the point, as a user would be.
+    which a random ``p + q`` stay. Who is to be inferred is drawn among those nearest the point, as a user would be, or
+    in a share ``batch.stray`` among those farthest from it.
     """
     p, q = int(rng.integers(batch.known[0], batch.known[1] + 1)), batch.to_infer
     known, to_infer = [], []
@@ -26,6 +27,8 @@ def draw(corpus: Corpus, batch: Batch, rng: np.random.Generator) -> tuple[NDArra
         reach = min(round((p + q) * rng.uniform(*batch.spread)), len(index))
         nearest, _ = index.nearest(coarse[None], reach)
         kept = nearest[0, np.sort(rng.permutation(reach)[: p + q])]  # nearest first
+        if rng.random() < batch.stray:
+            kept = kept[::-1]
         chosen = rng.permutation(int(rng.integers(q, p + q + 1)))[:q]
         to_infer.append(first + kept[chosen])
         known.append(first + np.delete(kept, chosen))

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.mateformer import MateformerConfig
+from models.radio.impairments import Impairments
 from reference_db.cell import AntennaArray
 
 
@@ -41,7 +42,8 @@ class Batch(_Frozen):
     """One optimiser step sees ``neighbourhoods`` of ``known`` + ``to_infer`` users around one noisy point each.
 
     ``known`` is drawn a step, ``coarse_sigma`` (metres) and ``spread`` a neighbourhood: the users are a random subset
-    of ``spread`` times as many, which thins the cell's density.
+    of ``spread`` times as many, which thins the cell's density. In a share ``stray`` of the neighbourhoods the users
+    stand at its rim and beyond, as after a bad first guess.
     """
 
     neighbourhoods: int
@@ -49,6 +51,14 @@ class Batch(_Frozen):
     to_infer: int
     coarse_sigma: tuple[float, float]
     spread: tuple[float, float]
+    stray: float
+
+
+class Radios(_Frozen):
+    """A share ``impaired`` of the neighbourhoods is seen by radios between a perfect one and the ``worst``."""
+
+    impaired: float
+    worst: Impairments
 
 
 class Symmetry(_Frozen):
@@ -62,7 +72,7 @@ class Symmetry(_Frozen):
 
 
 class Optimiser(_Frozen):
-    name: Literal["adam", "adamw"]
+    name: Literal["adam", "adamw", "muon"]  # muon: for matrices, AdamW for the rest
     learning_rate: float
     weight_decay: float
     gradient_clip: float
@@ -70,6 +80,14 @@ class Optimiser(_Frozen):
     warmup_steps: int
     steps: int
     loss: Literal["mse", "distance"]
+    average: float  # decay of the moving average of the weights, which is what a run delivers; 0: the last weights
+
+
+class Teacher(_Frozen):
+    """An artifact to learn from: ``weight`` of the loss is the distance to its answers instead of to the truth."""
+
+    artifact: str
+    weight: float = Field(gt=0, le=1)
 
 
 class Retrieval(_Frozen):
@@ -89,7 +107,9 @@ class Recipe(_Frozen):
     model: dict[str, int | float | bool]
     batch: Batch
     symmetry: Symmetry
+    radios: Radios
     optimiser: Optimiser
+    teacher: Teacher | None = None
     retrieval: Retrieval
 
     def config(self) -> MateformerConfig:

@@ -44,8 +44,10 @@ def small_recipe() -> Recipe:
                 "to_infer": 4,
                 "coarse_sigma": [0.5, 2.0],
                 "spread": [1.0, 2.0],
+                "stray": 0.1,
             },
             "symmetry": {"rotate": True, "mirror": True, "ramps": True, "reverse": 0.5, "conjugate": 0.3},
+            "radios": {"impaired": 0.5, "worst": {"snr_db": 15, "phase": True, "timing_s": 2e-8, "dead_antennas": 1}},
             "optimiser": {
                 "name": "adamw",
                 "learning_rate": 2e-3,
@@ -55,6 +57,7 @@ def small_recipe() -> Recipe:
                 "warmup_steps": 5,
                 "steps": 40,
                 "loss": "distance",
+                "average": 0.9,
             },
             "retrieval": {"neighbourhood_size": 16, "minimum_neighbours": 8, "passes": 2},
         }

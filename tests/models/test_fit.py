@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
-from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate
+from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate, load_model
 from models.training.recipe import Recipe, load_recipe
+from models.training.recipe import Teacher as TeacherSettings
 
 CPU = torch.device("cpu")
 DATA = Path(__file__).parent / "data"
@@ -94,3 +95,32 @@ def test_two_processes_under_torchrun_keep_one_model(small_recipe: Recipe, tmp_p
     # Two ranks average the gradients of different batches: the same start, another path.
     assert any(not torch.equal(w, state["model"][n]) for n, w in alone.model.state_dict().items())
     assert len((run / LOG_FILE).read_text().splitlines()) == 1
+
+
+def test_the_last_steps_are_averaged_into_what_a_run_delivers(small_recipe: Recipe, tmp_path: Path) -> None:
+    fit = Fit(small_recipe, DATA, tmp_path, CPU)
+    fit.run(until=10)
+    delivered, last = load_model(tmp_path, small_recipe).state_dict(), fit.model.state_dict()
+    assert any((delivered[name] - last[name]).abs().max() > 1e-5 for name in last)
+    none = small_recipe.optimiser.model_copy(update={"average": 0.0})
+    unaveraged = small_recipe.model_copy(update={"optimiser": none})
+    fit = Fit(unaveraged, DATA, tmp_path / "none", CPU)
+    fit.run(until=10)
+    for name, weights in load_model(tmp_path / "none", unaveraged).state_dict().items():
+        torch.testing.assert_close(weights, fit.model.state_dict()[name])
+
+
+def test_a_pupil_follows_its_teacher_rather_than_the_truth(small_recipe: Recipe, tmp_path: Path) -> None:
+    class East:
+        """Says that everybody is 100 m east of the first reference."""
+
+        def positions(self, csi_known, positions_known, csi) -> torch.Tensor:
+            return positions_known[:, :1].expand(-1, csi.shape[1], -1) + torch.tensor([100.0, 0.0])
+
+    perfect = small_recipe.model_copy(
+        update={"teacher": TeacherSettings(artifact="models/artifacts/mateformer", weight=1.0)}
+    )
+    fit = Fit(small_recipe, DATA, tmp_path, CPU)
+    fit.recipe, fit.teacher = perfect, East()
+    errors = [float(fit._advance(fit.model)) for _ in range(60)]
+    assert sum(errors[-5:]) > 1.5 * sum(errors[:5])

@@ -6,7 +6,7 @@ from models.training.neighbourhoods import draw
 from models.training.recipe import Batch
 from reference_db.position_index import PositionIndex
 
-BATCH = Batch(neighbourhoods=20, known=(8, 16), to_infer=5, coarse_sigma=(0.3, 3.0), spread=(1.0, 2.0))
+BATCH = Batch(neighbourhoods=20, known=(8, 16), to_infer=5, coarse_sigma=(0.3, 3.0), spread=(1.0, 2.0), stray=0.0)
 
 
 @pytest.fixture
@@ -57,3 +57,13 @@ def test_the_same_generator_draws_the_same_batch(corpus: Corpus) -> None:
     once, again = (draw(corpus, BATCH, np.random.default_rng(9)) for _ in range(2))
     np.testing.assert_array_equal(once[0], again[0])
     np.testing.assert_array_equal(once[1], again[1])
+
+
+def test_strays_stand_at_the_rim_of_their_references(corpus: Corpus) -> None:
+    def centre_to_rim(stray: float) -> float:
+        batch = BATCH.model_copy(update={"stray": stray, "spread": (1.0, 1.0)})
+        known, users = draw(corpus, batch, np.random.default_rng(4))
+        centres = corpus.positions[known].mean(1, keepdims=True)
+        return float(np.linalg.norm(corpus.positions[users] - centres, axis=-1).mean())
+
+    assert centre_to_rim(1.0) > 1.3 * centre_to_rim(0.0)

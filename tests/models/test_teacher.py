@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.training.corpus import load_cell
+from models.training.recipe import load_recipe
+from models.training.teacher import Teacher
+from reference_db.position_index import PositionIndex
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_shipped_artifact_can_teach() -> None:
+    radio = load_recipe(ROOT / "models" / "recipes" / "mateformer.yaml").radio
+    cell = load_cell(Path(__file__).parent / "data" / "etoile-0900.paths.safetensors", radio)
+    users = np.arange(0, len(cell.positions), 40)
+    near, _ = PositionIndex(cell.positions).nearest(cell.positions[users], 41)
+    known = near[:, 1:]
+    csi_known, csi = (torch.view_as_real(torch.from_numpy(cell.csi[rows])) for rows in (known, users[:, None]))
+    teacher = Teacher(ROOT / "models" / "artifacts" / "mateformer")
+    answers = teacher.positions(csi_known, torch.from_numpy(cell.positions[known]), csi)
+    errors = np.linalg.norm(answers[:, 0].numpy() - cell.positions[users], axis=1)
+    spread = np.linalg.norm(cell.positions[known].mean(1) - cell.positions[users], axis=1)
+    assert np.median(errors) < 0.5 * np.median(spread)
