@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from models.mateformer import Mateformer
+    from models.training.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 scenes = typer.Typer(no_args_is_help=True, help="Ray-trace cells into path tables.")
 app.add_typer(scenes, name="scenes")
+
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Split(StrEnum):
+    validation = "validation"
+    test = "test"
+    all = "all"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("validation", "test") if self is Split.all else (self.value,)
+
+
+class Conditions(StrEnum):
+    headline = "headline"
+    all = "all"
 
 
 @scenes.command()
@@ -70,9 +95,8 @@ def fit(
     until: Annotated[int | None, typer.Option(help="Stop at this step; the recipe's end by default.")] = None,
 ) -> None:
     """Train by a recipe and report on held-out cells; run again to go on after a stop. Works under torchrun."""
-    from models.training.fit import Fit, RecipeChanged, start_distributed
+    from models.training.fit import Fit, RecipeChanged, load_model, start_distributed
     from models.training.recipe import load_recipe
-    from models.training.report import write_report
 
     loaded, chosen = load_recipe(recipe), start_distributed(device)
     try:
@@ -81,7 +105,7 @@ def fit(
         raise SystemExit(f"fingerpost-train: {error}") from error
     training.run(until)
     if training.rank == 0 and training.step >= loaded.optimiser.steps:
-        typer.echo(write_report(training.model, loaded, paths, run, chosen))
+        _report(load_model(run, loaded), loaded, paths, run, device, Split.all)
 
 
 @app.command()
@@ -89,19 +113,16 @@ def report(
     recipe: Annotated[Path, typer.Argument(exists=True)],
     run: Annotated[Path, typer.Argument(help="Folder with the checkpoint.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
-    split: Annotated[str, typer.Option(help="validation, or all: the test cells too.")] = "validation",
+    split: Annotated[Split, typer.Option(help="Which held-out cells.")] = Split.validation,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Measure a checkpoint on held-out cells, beside weighted kNN and the GNSS fix."""
-    import torch
-
+    """Measure a checkpoint on held-out cells under the headline conditions, beside weighted kNN and the GNSS fix."""
     from models.training.fit import RecipeChanged, load_model
     from models.training.recipe import load_recipe
-    from models.training.report import write_report
 
     loaded = load_recipe(recipe)
     try:
-        model = load_model(run, loaded)
-        typer.echo(write_report(model, loaded, paths, run, torch.device("cpu"), with_test=split == "all"))
+        _report(load_model(run, loaded), loaded, paths, run, device, split)
     except (RecipeChanged, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
 
@@ -109,11 +130,11 @@ def report(
 @app.command()
 def export(
     recipe: Annotated[Path, typer.Argument(exists=True)],
-    run: Annotated[Path, typer.Argument(help="Folder with the checkpoint and the report.")],
+    run: Annotated[Path, typer.Argument(help="Folder with the checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder of the artifact.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
 ) -> None:
-    """Turn a trained checkpoint into the artifact that the service loads."""
+    """Turn a trained checkpoint into the artifact that the service loads; `evaluate --write` adds its figures."""
     from models.export import ParityLost, export_run
     from models.training.fit import RecipeChanged
     from models.training.recipe import load_recipe
@@ -123,6 +144,74 @@ def export(
     except (ParityLost, RecipeChanged, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
     typer.echo(out)
+
+
+@app.command()
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(exists=True, help="Folder of the artifact, with its recipe.yaml.")],
+    paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+    out: Annotated[Path, typer.Option(help="Folder of evaluation.json, .md and .png.")] = Path("runs/evaluation"),
+    split: Annotated[Split, typer.Option(help="Which held-out cells.")] = Split.all,
+    users: Annotated[int | None, typer.Option(min=1, help="Users a cell; all of the held-out by default.")] = None,
+    conditions: Annotated[Conditions, typer.Option(help="The headline, or every axis.")] = Conditions.all,
+    write: Annotated[bool, typer.Option("--write", help="Write the figures into the artifact too.")] = False,
+) -> None:
+    """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
+    from models.artifact import ArtifactError, load_artifact
+    from models.evaluation import report
+    from models.evaluation.conditions import ALL, HEADLINE
+    from models.evaluation.locators import onnx_locate
+    from models.export import RECIPE_FILE, record_evaluation
+    from models.training.recipe import load_recipe
+
+    chosen = HEADLINE if conditions is Conditions.headline else ALL
+    try:
+        loaded, recipe = load_artifact(artifact), load_recipe(artifact / RECIPE_FILE)
+        results = report.evaluate(onnx_locate(loaded), recipe, paths, split.splits, chosen, users)
+    except (ArtifactError, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
+    report.write_report(results, chosen, recipe, out)
+    if write:
+        record_evaluation(loaded, recipe, out)
+    typer.echo((out / report.TABLE_FILE).read_text())
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="A file of models/recipes/experiments, without .yaml.")],
+    paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+    runs: Annotated[Path, typer.Option(help="Folder of all experiments' runs.")] = Path("runs/experiments"),
+    out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("benchmarks/results"),
+    recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = RECIPES,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    split: Annotated[Split, typer.Option(help="Which held-out cells.")] = Split.all,
+) -> None:
+    """Train and measure variants of a recipe, into one table; run again after a stop, it goes on."""
+    import torch
+
+    from models.evaluation.experiment import UnknownCondition, load_experiment, run_experiment
+    from models.training.fit import RecipeChanged
+
+    command = shlex.join(["fingerpost-train", *sys.argv[1:]])
+    try:
+        loaded, variants = load_experiment(recipes / "experiments" / f"{name}.yaml")
+        table = out / f"{name}.md"
+        run_experiment(loaded, variants, paths, runs / name, table, torch.device(device), split.splits, command)
+    except (UnknownCondition, RecipeChanged, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
+    typer.echo(table.read_text())
+
+
+def _report(model: Mateformer, recipe: Recipe, paths: Path, run: Path, device: str, split: Split) -> None:
+    import torch
+
+    from models.evaluation import report
+    from models.evaluation.conditions import HEADLINE
+    from models.evaluation.locators import torch_locate
+
+    locate = torch_locate(model, torch.device(device))
+    report.write_report(report.evaluate(locate, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)
+    typer.echo((run / report.TABLE_FILE).read_text())
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import shutil
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,13 +17,14 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, ArtifactManifest, CsiContract, Graph, TensorSpec
+from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec
+from models.evaluation.report import JSON_FILE, PLOT_FILE, TABLE_FILE
+from models.evaluation.summary import metrics
 from models.mateformer import Frame, Mateformer
 from models.model_card import model_card
 from models.training.corpus import data_digest, load_cells
 from models.training.fit import LOG_FILE, load_model
 from models.training.recipe import Recipe
-from models.training.report import PLOT_FILE, REPORT_FILE, TABLE_FILE
 from reference_db import PositionIndex
 
 OPSET = 18
@@ -35,7 +35,7 @@ DTYPES = {onnx.TensorProto.FLOAT: "float32"}
 # Names of the free dimensions, an input each.
 KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
 USERS = {"csi": {0: "batch", 1: "queries"}}
-FRAME = {"keys_values": {0: "batch", 3: "neighbours"}, "centre": {0: "batch"}, "scale": {0: "batch"}}
+FRAME = {"keys_values": {0: "batch", 3: "neighbours"}, **{name: {0: "batch"} for name in ("centre", "scale", "clock")}}
 
 
 class ParityLost(RuntimeError):
@@ -47,7 +47,7 @@ class _Frame(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.model.frame(csi_known, positions_known))
 
 
@@ -56,17 +56,17 @@ class _Query(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, csi: Tensor, keys_values: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-        return self.model.query(csi, Frame(keys_values, centre, scale))
+    def forward(self, csi: Tensor, keys_values: Tensor, centre: Tensor, scale: Tensor, clock: Tensor) -> Tensor:
+        return self.model.query(csi, Frame(keys_values, centre, scale, clock))
 
 
 def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
     """Exports the checkpoint of a finished run, checked on CSI of the recipe's first validation cell.
 
-    The recipe, the training log and the report's plot go with it.
+    The recipe and the training log go with it. What it reaches, `record_evaluation` adds.
 
-    Raises `ParityLost`, `RecipeChanged` for a run of another recipe, and `FileNotFoundError` where checkpoint, report
-    or path tables are missing.
+    Raises `ParityLost`, `RecipeChanged` for a run of another recipe, and `FileNotFoundError` where checkpoint or path
+    tables are missing.
     """
     model = load_model(run, recipe)
     cell = load_cells(recipe.cells.validation[:1], paths, recipe.radio)[0]
@@ -82,12 +82,9 @@ def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
         positions=cell.positions[known],
         users=cell.csi[users],
         training_data_digest=data_digest(recipe.cells.train, paths),
-        report=json.loads((run / REPORT_FILE).read_text()),
-        report_table=(run / TABLE_FILE).read_text(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    for file in (LOG_FILE, PLOT_FILE):
-        shutil.copy(run / file, folder)
+    shutil.copy(run / LOG_FILE, folder)
     (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 
@@ -99,8 +96,6 @@ def export(
     positions: NDArray[np.float32],  # [b, n, 2]
     users: NDArray[np.complex64],  # [b, q, a, s]
     training_data_digest: str,
-    report: dict[str, Any],  # as `models.training.report` wrote it
-    report_table: str,
     created_at: str,
 ) -> None:
     """Writes ``full``, ``frame`` and ``query`` graphs, ``artifact.json`` and the model card into ``folder``.
@@ -141,12 +136,27 @@ def export(
         **recipe.retrieval.model_dump(),
         tile_pitch=0.0,
         training_data_digest=training_data_digest,
-        metrics=_metrics(report),
+        metrics={},
         opset=OPSET,
         exporter=f"torch {torch.__version__}, onnx {onnx.__version__}",
     )
+    _describe_artifact(folder, recipe, manifest, table=None)
+
+
+def record_evaluation(artifact: Artifact, recipe: Recipe, report: Path) -> None:
+    """Puts the figures that `models.evaluation` wrote into the folder ``report`` into manifest and model card.
+
+    The graphs stay as they are. The artifact's digest changes with its manifest, so do this before it is served.
+    """
+    summary = json.loads((report / JSON_FILE).read_text())
+    manifest = artifact.manifest.model_copy(update={"metrics": metrics(summary)})
+    shutil.copy(report / PLOT_FILE, artifact.directory)
+    _describe_artifact(artifact.directory, recipe, manifest, (report / TABLE_FILE).read_text())
+
+
+def _describe_artifact(folder: Path, recipe: Recipe, manifest: ArtifactManifest, table: str | None) -> None:
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (folder / CARD_FILE).write_text(model_card(recipe, model, manifest, report_table))
+    (folder / CARD_FILE).write_text(model_card(recipe, manifest, table))
 
 
 def check_parity(model: Mateformer, folder: Path, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> float:
@@ -211,13 +221,3 @@ def _describe(path: Path) -> Graph:
         inputs=[spec(value) for value in graph.input],
         outputs=[spec(value) for value in graph.output],
     )
-
-
-def _metrics(report: dict[str, Any]) -> dict[str, float]:
-    """The report's pooled figures, flat: ``test/mateformer/mean_m`` and the like."""
-    flat: dict[str, float] = {}
-    for split, content in report.items():
-        for who, statistics in content["all"].items():
-            for key in ("mean_m", "median_m", "p90_m"):
-                flat[f"{split}/{who}/{key}"] = statistics[key]
-    return flat

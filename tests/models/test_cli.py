@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from models.artifact import load_artifact
-from models.training.fit import CHECKPOINT_FILE
 from models.training.recipe import Recipe
 from reference_db import read_fingerprint_file
 
@@ -38,9 +37,18 @@ def test_from_path_tables_to_an_artifact(recipe_file: Path, small_recipe: Recipe
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == small_recipe.optimiser.steps
     run("export", recipe_file, tmp_path / "run", tmp_path / "artifact", "--paths", DATA)
+    exported = load_artifact(tmp_path / "artifact")
+    assert exported.manifest.metrics == {}
+    words = ("evaluate", tmp_path / "artifact", "--out", tmp_path / "evaluation", "--users", 5, "--split", "test")
+    failed = run(*words, "--paths", tmp_path, succeeds=False)
+    assert "etoile-0900" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    measured = run(*words, "--paths", DATA, "--conditions", "headline", "--write")
+    assert "against the best kNN" in measured.stdout
+    assert "user/s" in measured.stderr
     artifact = load_artifact(tmp_path / "artifact")
-    assert artifact.manifest.metrics["test/mateformer/mean_m"] > 0
-    assert {path.name for path in artifact.directory.iterdir()} >= {"recipe.yaml", "log.jsonl", "report.png"}
+    assert artifact.manifest.metrics["test/mateformer/gnss_1m/mean_m"] > 0
+    assert {path.name for path in artifact.directory.iterdir()} >= {"recipe.yaml", "log.jsonl", "evaluation.png"}
 
 
 def test_a_surveyed_cell_is_a_fingerprint_file(recipe_file: Path, small_recipe: Recipe, tmp_path: Path) -> None:
@@ -82,11 +90,3 @@ def test_a_run_of_another_recipe_is_refused(
     failed = run(command, recipe_file, tmp_path / "run", *out, "--paths", DATA, succeeds=False)
     assert "another recipe" in failed.stderr
     assert "Traceback" not in failed.stderr
-
-
-def test_exporting_an_unfinished_run_says_what_is_missing(recipe_file: Path, tmp_path: Path) -> None:
-    run("fit", recipe_file, tmp_path / "run", "--paths", DATA, "--until", 2)
-    assert (tmp_path / "run" / CHECKPOINT_FILE).exists()
-    failed = run("export", recipe_file, tmp_path / "run", tmp_path / "artifact", "--paths", DATA, succeeds=False)
-    assert "report.json" in failed.stderr
-    assert not (tmp_path / "artifact" / "artifact.json").exists()

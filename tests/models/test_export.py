@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +8,14 @@ import pytest
 import torch
 
 from models.artifact import Artifact, load_artifact
-from models.export import ParityLost, check_parity, export
+from models.export import ParityLost, check_parity, export, record_evaluation
 from models.mateformer import Mateformer
 from models.training.corpus import RadioCell, load_cell
 from models.training.recipe import Recipe
 
 DATA = Path(__file__).parent / "data"
 METRES = {"mean_m": 0.5, "median_m": 0.4, "p90_m": 1.0}
+SUMMARY = {"splits": {"validation": {"all": {"gnss_1m": {"mateformer": METRES}}}}}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,6 @@ def artifact(small_recipe: Recipe, cell: RadioCell, model: Mateformer, tmp_path_
         positions=cell.positions[rows[:, :16]],
         users=cell.csi[rows[:, 16:]],
         training_data_digest="0" * 64,
-        report={"validation": {"all": {"mateformer": METRES}}},
-        report_table="| a | table |\n",
         created_at="2026-01-01T00:00:00+00:00",
     )
     return load_artifact(folder)
@@ -71,7 +72,7 @@ def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: Radi
     frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
     pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
     known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
-    frame = dict(zip(("keys_values", "centre", "scale"), frame_graph.run(None, known), strict=True))
+    frame = dict(zip(("keys_values", "centre", "scale", "clock"), frame_graph.run(None, known), strict=True))
     for user in range(16, 26):
         csi = pairs[None, user, None]
         answer = query_graph.run(None, {"csi": csi, **frame})[0]
@@ -82,17 +83,36 @@ def test_the_manifest_says_what_the_graphs_take(artifact: Artifact, small_recipe
     manifest = artifact.manifest
     assert manifest.csi.antennas == small_recipe.radio.array.antennas
     assert manifest.passes == small_recipe.retrieval.passes
-    assert manifest.metrics["validation/mateformer/mean_m"] == METRES["mean_m"]
     for name, graph in manifest.graphs.items():
         declared = {value.name: value.shape for value in session(artifact, name).get_inputs()}
         assert declared == {spec.name: spec.shape for spec in graph.inputs}
 
 
-def test_the_card_shows_the_report_and_the_held_out_cells(artifact: Artifact, small_recipe: Recipe) -> None:
+def test_the_card_names_the_recipe_and_the_held_out_cells(artifact: Artifact, small_recipe: Recipe) -> None:
     card = (artifact.directory / "README.md").read_text()
-    assert "| a | table |" in card
+    assert "Not measured yet" in card
     assert small_recipe.digest in card
     assert ", ".join(small_recipe.cells.test) in card
+
+
+def test_an_evaluation_is_recorded_beside_untouched_graphs(
+    artifact: Artifact, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder, evaluation = tmp_path / "artifact", tmp_path / "evaluation"
+    shutil.copytree(artifact.directory, folder)
+    evaluation.mkdir()
+    (evaluation / "evaluation.json").write_text(json.dumps(SUMMARY))
+    (evaluation / "evaluation.md").write_text("| a | table |\n")
+    (evaluation / "evaluation.png").write_bytes(b"picture")
+    record_evaluation(load_artifact(folder), small_recipe, evaluation)
+    measured = load_artifact(folder)
+    assert measured.manifest.metrics == {f"validation/mateformer/gnss_1m/{key}": m for key, m in METRES.items()}
+    assert measured.manifest.model_copy(update={"metrics": {}}) == artifact.manifest
+    assert measured.graphs == artifact.graphs
+    card = (folder / "README.md").read_text()
+    assert "| a | table |" in card
+    assert "Not measured yet" not in card
+    assert (folder / "evaluation.png").read_bytes() == b"picture"
 
 
 def test_no_graph_leans_on_another_file(artifact: Artifact) -> None:
