@@ -33,7 +33,8 @@ class MateformerConfig:
     hidden: int = 256  # d_ff
     heads: int = 4
     raw: bool = True  # feed H itself, as the paper does
-    angle_delay: float = 0.0  # feed |2-D DFT of H| too, this many bins an antenna and a subcarrier
+    angle_delay: float = 0.0  # feed √|2-D DFT of H| too, this many bins an antenna and a subcarrier
+    embedding: int = 0  # hidden units between channel and h; the paper has one linear map
 
 
 class Reference(NamedTuple):
@@ -174,7 +175,7 @@ class Mateformer(nn.Module):
         self.config = config
         d = config.width
         self.channel = Channel(config)
-        self.embed_H = nn.Linear(self.channel.features, d)
+        self.embed_H = _embedding(self.channel.features, config.embedding, d)
         self.embed_x = nn.Linear(2, d)
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
@@ -220,6 +221,12 @@ class Mateformer(nn.Module):
 
     def _positions(self, x: Tensor, centre: Tensor) -> Tensor:
         return self.output(x) * POSITION_SCALE + centre[:, None]
+
+
+def _embedding(features: int, hidden: int, width: int) -> nn.Module:
+    if not hidden:
+        return nn.Linear(features, width)
+    return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, width))
 
 
 def _dft(bins: int, size: int) -> Tensor:

@@ -38,7 +38,7 @@ class Impairments(BaseModel):
         return Impairments(
             snr_db=None if self.snr_db is None else self.snr_db - 30 * math.log10(max(rng.random(), 1e-2)),
             phase=self.phase and sometimes(),
-            timing_s=self.timing_s * rng.random() * sometimes(),
+            timing_s=self.timing_s * math.sqrt(rng.random()),  # the hardest to learn: seldom small
             gain_db=self.gain_db * rng.random() * sometimes(),
             dead_antennas=int(rng.integers(self.dead_antennas + 1)),
             bits=self.bits if sometimes() else None,

@@ -64,7 +64,7 @@ class Fit:
         torch.manual_seed(recipe.seed)
         self.model = Mateformer(recipe.config()).to(device)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.average))
-        self.optimisers = _optimisers(recipe.optimiser, self.model)
+        self.optimiser = _optimiser(recipe.optimiser, self.model)
         self.teacher = None if recipe.teacher is None else Teacher(Path(recipe.teacher.artifact))
         self.step = 0
         self.corpus = build_corpus(recipe.cells.train, paths, recipe.radio, recipe.seed)
@@ -109,20 +109,18 @@ class Fit:
         csi[:impaired] = impair_each(csi[:impaired], radios, recipe.radio.bandwidth, generator)
         pairs, p = torch.view_as_real(csi), known.shape[1]
 
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(settings, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(settings, self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             estimates = forward(pairs[:, :p], positions[:, :p], pairs[:, p:])
         loss, error = loss_of(settings, estimates.float(), positions[:, p:])
         if self.teacher is not None and recipe.teacher is not None:
             taught = self.teacher.positions(pairs[:, :p], positions[:, :p], pairs[:, p:])
             loss = torch.lerp(loss, loss_of(settings, estimates.float(), taught)[0], recipe.teacher.weight)
-        self.model.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        self.optimiser.step()
         self.averaged.update_parameters(self.model)
         self.step += 1
         return error
@@ -135,7 +133,7 @@ class Fit:
             "step": self.step,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimiser": self.optimiser.state_dict(),
         }
         partial = self.folder / (CHECKPOINT_FILE + ".partial")
         torch.save(state, partial)
@@ -147,8 +145,7 @@ class Fit:
         state = load_checkpoint(self.folder, self.recipe, self.device)
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
 
     def _log(self, error: float, rate: float) -> None:
@@ -188,15 +185,6 @@ def start_distributed(kind: str) -> torch.device:
     return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
 
 
-def _optimisers(settings: Optimiser, model: Mateformer) -> list[torch.optim.Optimizer]:
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.name == "adam":
-        return [torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)]
-    if settings.name == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)]
-    matrices = [weight for weight in model.layers.parameters() if weight.ndim == 2]
-    others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in matrices)]
-    return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate, weight_decay=0.0),
-    ]
+def _optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

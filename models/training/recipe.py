@@ -35,7 +35,6 @@ class Cells(_Frozen):
     validation: list[str]
     test: list[str]
     references: int  # the first users of a validation or test cell; the rest are located
-    coarse_sigma: float  # metres a axis, the GNSS error of the report
 
 
 class Batch(_Frozen):
@@ -72,7 +71,7 @@ class Symmetry(_Frozen):
 
 
 class Optimiser(_Frozen):
-    name: Literal["adam", "adamw", "muon"]  # muon: for matrices, AdamW for the rest
+    name: Literal["adam", "adamw"]
     learning_rate: float
     weight_decay: float
     gradient_clip: float

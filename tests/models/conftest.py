@@ -35,7 +35,6 @@ def small_recipe() -> Recipe:
                 "validation": ["etoile:900"],
                 "test": ["etoile:900"],
                 "references": 200,
-                "coarse_sigma": 1.0,
             },
             "model": {"width": 16, "depth": 2, "hidden": 16, "heads": 2, "raw": False, "angle_delay": 1.5},
             "batch": {
