@@ -9,7 +9,9 @@ from models.mateformer import CLOCK_SCALE, Mateformer, MateformerConfig
 SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
 
 
-@pytest.fixture(params=[{}, {"raw": False, "angle_delay": 1.5, "embedding": 24}], ids=["as in the paper", "angle-delay"])
+@pytest.fixture(
+    params=[{}, {"raw": False, "angle_delay": 1.5, "embedding": 24}], ids=["as in the paper", "angle-delay"]
+)
 def model(request: pytest.FixtureRequest) -> Mateformer:
     torch.manual_seed(3)
     return Mateformer(MateformerConfig(**SMALL, **request.param)).eval()
