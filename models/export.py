@@ -15,6 +15,7 @@ import onnxruntime
 import torch
 import yaml
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec
@@ -29,7 +30,7 @@ from reference_db import PositionIndex
 
 OPSET = 18
 PARITY_M = 1e-3
-CARD_FILE, RECIPE_FILE = "README.md", "recipe.yaml"
+CARD_FILE, RECIPE_FILE, WEIGHTS_FILE = "README.md", "recipe.yaml", "weights.safetensors"
 DTYPES = {onnx.TensorProto.FLOAT: "float32"}
 
 # Names of the free dimensions, an input each.
@@ -63,7 +64,8 @@ class _Query(nn.Module):
 def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
     """Exports the checkpoint of a finished run, checked on CSI of the recipe's first validation cell.
 
-    The recipe and the training log go with it. What it reaches, `record_evaluation` adds.
+    The recipe, the training log and the weights, for training to go on from, go with it. What it reaches,
+    `record_evaluation` adds.
 
     Raises `ParityLost`, `RecipeChanged` for a run of another recipe, and `FileNotFoundError` where checkpoint or path
     tables are missing.
@@ -85,6 +87,7 @@ def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     shutil.copy(run / LOG_FILE, folder)
+    save_file(model.state_dict(), folder / WEIGHTS_FILE)
     (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 POSITION_SCALE = 5.0  # metres: a neighbourhood of 64 has about this radius
-LOUDNESS = 0.35  # how much of a snapshot's own power is taken out of raw CSI: 0 nothing, 0.5 all of it
+COMPRESSION = 0.8  # exponent of angle-delay magnitudes: echoes count beside the strongest path
+LOUDNESS = 0.35  # how much of a snapshot's own power is taken out: 0 nothing, 0.5 all of it
 CLOCK_SCALE = 0.1  # radians a subcarrier: with 32 of them over 40 MHz, 4 m of delay
 
 
@@ -33,8 +34,8 @@ class MateformerConfig:
     hidden: int = 256  # d_ff
     heads: int = 4
     raw: bool = True  # feed H itself, as the paper does
-    angle_delay: float = 0.0  # feed √|2-D DFT of H| too, this many bins an antenna and a subcarrier
-    embedding: int = 0  # hidden units between channel and h; the paper has one linear map
+    angle_delay: float = 0.0  # feed |2-D DFT of H| too, this many bins an antenna and a subcarrier
+    aligned: bool = False  # feed that of H turned back by its own mean delay too, a bin each, beside gain and delay
 
 
 class Reference(NamedTuple):
@@ -54,26 +55,28 @@ class Frame(NamedTuple):
 
 
 class Channel(nn.Module):
-    """Preprocessing: CSI to real features, blind to the cell's gain.
+    """Preprocessing: CSI to real features, blind to the cell's gain and to each snapshot's common phase.
 
     References stand many wavelengths apart, so the phase of each path is random from one to the next; the magnitudes
-    over angle and delay are not. Their square roots are taken under a Hamming window: the side lobes of the strongest
-    path would bury the echoes, and without a window one bin an antenna loses what lies between two bins.
+    over angle and delay are not. They must be oversampled: one bin an antenna loses what lies between two bins.
 
-    What a radio distorts from one snapshot to the next is taken out of the magnitudes: common phase, gain, and the
-    sampling time, by turning every snapshot back by its own mean delay. Gain and mean delay stand beside them as two
-    numbers, for the network to trust as far as the neighbourhood's own agree with where they were measured.
+    A second picture is blind to each snapshot's gain and sampling time as well: the snapshot is turned back by its own
+    mean delay. Gain and mean delay stand beside it as two numbers, to be trusted as far as the neighbourhood's own
+    agree with where they were measured. Square roots under a Hamming window: the side lobes of the strongest path
+    would bury the echoes.
     """
 
     def __init__(self, config: MateformerConfig) -> None:
         super().__init__()
         a, s = config.antennas, config.subcarriers
         bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
-        self.raw, self.bins = config.raw, bins_a * bins_s
-        self.register_buffer("dft_a", _dft(bins_a, a), persistent=False)
-        self.register_buffer("dft_s", _dft(bins_s, s), persistent=False)
+        self.raw, self.timed, self.aligned = config.raw, bool(bins_a * bins_s), config.aligned
+        self.register_buffer("dft_a", _dft(bins_a, torch.ones(a)), persistent=False)
+        self.register_buffer("dft_s", _dft(bins_s, torch.ones(s)), persistent=False)
+        self.register_buffer("windowed_a", _dft(a, torch.hamming_window(a, periodic=False)), persistent=False)
+        self.register_buffer("windowed_s", _dft(s, torch.hamming_window(s, periodic=False)), persistent=False)
         self.register_buffer("subcarrier", torch.arange(s, dtype=torch.float32) - s // 2, persistent=False)
-        self.features = (2 * a * s if config.raw else 0) + (self.bins + 2 if self.bins else 0)
+        self.features = 2 * a * s * config.raw + bins_a * bins_s + (a * s + 2) * config.aligned
 
     def reference(self, csi: Tensor) -> Reference:
         """Of the known samples' CSI [b, n, a, s, 2]."""
@@ -84,15 +87,20 @@ class Channel(nn.Module):
     def forward(self, csi: Tensor, reference: Reference) -> Tensor:
         H = csi / reference.scale[:, None, None, None, None]  # [b, t, a, s, 2]
         power = H.square().sum(-1).mean((-2, -1)).clamp_min(1e-12)  # [b, t]
+        quieter = H / (power**LOUDNESS)[..., None, None, None]
         features = []
         if self.raw:
-            features.append((H / (power**LOUDNESS)[..., None, None, None]).flatten(2))  # [b, t, 2as]
-        if self.bins:
+            features.append(quieter.flatten(2))  # [b, t, 2as]
+        if self.timed:
+            magnitudes = self.angle_delay(quieter, self.dft_a, self.dft_s)
+            features.append((magnitudes ** (COMPRESSION / 2)).flatten(2))
+        if self.aligned:
             clock = self.clock(H)  # [b, t]
             aligned = self.turned_back(H / power.sqrt()[..., None, None, None], clock)
+            magnitudes = self.angle_delay(aligned, self.windowed_a, self.windowed_s)
             late = clock - reference.clock[:, None]
             late = torch.atan2(late.sin(), late.cos()) / CLOCK_SCALE
-            features += [self.angle_delay(aligned).flatten(2), torch.stack([power.log() / 2, late], dim=-1)]
+            features += [magnitudes.sqrt().sqrt().flatten(2), torch.stack([power.log() / 2, late], dim=-1)]
         return torch.cat(features, dim=-1)
 
     def clock(self, H: Tensor) -> Tensor:
@@ -109,13 +117,13 @@ class Channel(nn.Module):
         re, im = H[..., 0], H[..., 1]
         return torch.stack([re * cos + im * sin, im * cos - re * sin], dim=-1)
 
-    def angle_delay(self, H: Tensor) -> Tensor:
-        """√|2-D DFT| of H [b, t, a, s, 2] under the window: [b, t, angle bins, delay bins]."""
+    def angle_delay(self, H: Tensor, dft_a: Tensor, dft_s: Tensor) -> Tensor:
+        """|2-D DFT|² of H [b, t, a, s, 2]: [b, t, angle bins, delay bins]."""
         re, im = H[..., 0], H[..., 1]  # [b, t, a, s]
-        (ca, sa), (cs, ss) = self.dft_a, self.dft_s  # cosine and sine: [angles, a], [delays, s]
+        (ca, sa), (cs, ss) = dft_a, dft_s  # cosine and sine: [angles, a], [delays, s]
         re, im = ca @ re + sa @ im, ca @ im - sa @ re  # over antennas
         re, im = re @ cs.mT + im @ ss.mT, im @ cs.mT - re @ ss.mT  # over subcarriers
-        return (re.square() + im.square() + 1e-6).sqrt().sqrt()
+        return re.square() + im.square() + 1e-6
 
 
 class MHead(nn.Module):
@@ -175,7 +183,7 @@ class Mateformer(nn.Module):
         self.config = config
         d = config.width
         self.channel = Channel(config)
-        self.embed_H = _embedding(self.channel.features, config.embedding, d)
+        self.embed_H = nn.Linear(self.channel.features, d)
         self.embed_x = nn.Linear(2, d)
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
@@ -223,18 +231,11 @@ class Mateformer(nn.Module):
         return self.output(x) * POSITION_SCALE + centre[:, None]
 
 
-def _embedding(features: int, hidden: int, width: int) -> nn.Module:
-    if not hidden:
-        return nn.Linear(features, width)
-    return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-
-def _dft(bins: int, size: int) -> Tensor:
-    """Cosine and sine of the DFT of ``size`` samples under a Hamming window of unit power: [2, bins, size].
+def _dft(bins: int, window: Tensor) -> Tensor:
+    """Cosine and sine of the DFT of as many samples as the window [size] has, of unit power: [2, bins, size].
 
     The ``bins`` frequencies are even, from -π on.
     """
     frequency = 2 * math.pi * (torch.arange(bins, dtype=torch.float64) - bins // 2) / max(bins, 1)
-    angle = frequency[:, None] * torch.arange(size, dtype=torch.float64)
-    window = torch.hamming_window(size, periodic=False, dtype=torch.float64)
-    return (torch.stack([angle.cos(), angle.sin()]) * window / window.norm()).float()
+    angle = frequency[:, None] * torch.arange(len(window), dtype=torch.float64)
+    return (torch.stack([angle.cos(), angle.sin()]) * window.double() / window.double().norm()).float()

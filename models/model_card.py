@@ -18,6 +18,7 @@ def model_card(recipe: Recipe, manifest: ArtifactManifest, table: str | None) ->
         f"{radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at {radio.carrier_frequency / 1e9:g} GHz"
     )
     taught = f"; taught by {recipe.teacher.artifact}" if recipe.teacher else ""
+    started = f"; started from {recipe.start}" if recipe.start else ""
     figures = UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)\n"
     return f"""# {manifest.name} {manifest.version}
 
@@ -31,7 +32,7 @@ and how bad the radio may be, the figures below say.
 **Not for** indoor users, other arrays or bands.
 
 Trained for {recipe.optimiser.steps:,} steps on {", ".join(recipe.cells.train)}, ray-traced with Sionna RT and seen by
-{radio.yaws} yaws of the array a cell; {_radios(recipe)}{taught}.
+{radio.yaws} yaws of the array a cell; {_radios(recipe)}{taught}{started}.
 Settings were chosen on {", ".join(recipe.cells.validation)}.
 Held out: {", ".join(recipe.cells.test)}.
 Recipe sha256 `{recipe.digest}`.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -63,6 +64,8 @@ class Fit:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.model = Mateformer(recipe.config()).to(device)
+        if recipe.start is not None:
+            start_from(self.model, load_file(recipe.start))
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.optimiser.average))
         self.optimiser = _optimiser(recipe.optimiser, self.model)
         self.teacher = None if recipe.teacher is None else Teacher(Path(recipe.teacher.artifact))
@@ -159,6 +162,17 @@ class Fit:
         }
         with (self.folder / LOG_FILE).open("a") as log:
             log.write(json.dumps(line) + "\n")
+
+
+def start_from(model: Mateformer, weights: dict[str, Tensor]) -> None:
+    """Loads the weights of a network of the same size; channel features that it was not fed begin without a say.
+
+    New features must come after the old ones. Raises torch's `RuntimeError` for another size.
+    """
+    own, given = model.embed_H.weight, weights["embed_H.weight"]  # [d, features]
+    if given.shape[1] < own.shape[1]:
+        weights = weights | {"embed_H.weight": nn.functional.pad(given, (0, own.shape[1] - given.shape[1]))}
+    model.load_state_dict(weights)
 
 
 def load_checkpoint(folder: Path, recipe: Recipe, device: torch.device) -> dict[str, Any]:

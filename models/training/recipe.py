@@ -109,6 +109,7 @@ class Recipe(_Frozen):
     radios: Radios
     optimiser: Optimiser
     teacher: Teacher | None = None
+    start: str | None = None  # weights.safetensors of an artifact to go on from
     retrieval: Retrieval
 
     def config(self) -> MateformerConfig:
@@ -116,8 +117,8 @@ class Recipe(_Frozen):
 
     @property
     def digest(self) -> str:
-        """sha256 of the recipe's content, hex."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """sha256, hex, of all that decides the weights: retrieval only tells the service what to do with them."""
+        return hashlib.sha256(self.model_dump_json(exclude={"retrieval"}).encode()).hexdigest()
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate, load_model
 from models.training.recipe import Recipe, load_recipe
@@ -124,3 +125,21 @@ def test_a_pupil_follows_its_teacher_rather_than_the_truth(small_recipe: Recipe,
     fit.recipe, fit.teacher = perfect, East()
     errors = [float(fit._advance(fit.model)) for _ in range(60)]
     assert sum(errors[-5:]) > 1.5 * sum(errors[:5])
+
+
+def test_a_run_goes_on_from_an_artifacts_weights_with_new_features_silent(small_recipe: Recipe, tmp_path: Path) -> None:
+    old = Fit(small_recipe, DATA, tmp_path / "old", CPU)
+    save_file(old.model.state_dict(), tmp_path / "weights.safetensors")
+    more = {"start": str(tmp_path / "weights.safetensors"), "model": {**small_recipe.model, "aligned": True}}
+    new = Fit(small_recipe.model_copy(update=more), DATA, tmp_path / "new", CPU)
+    generator = torch.Generator().manual_seed(1)
+    known, csi = torch.randn((2, 9, 8, 8, 2), generator=generator), torch.randn((2, 3, 8, 8, 2), generator=generator)
+    positions = torch.randn((2, 9, 2), generator=generator)
+    with torch.inference_mode():
+        torch.testing.assert_close(new.model(known, positions, csi), old.model(known, positions, csi))
+    assert sum(p.numel() for p in new.model.parameters()) > sum(p.numel() for p in old.model.parameters())
+
+
+def test_how_the_service_retrieves_is_settled_after_training(small_recipe: Recipe) -> None:
+    retrieval = small_recipe.retrieval.model_copy(update={"passes": 1})
+    assert small_recipe.model_copy(update={"retrieval": retrieval}).digest == small_recipe.digest

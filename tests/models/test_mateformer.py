@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.mateformer import CLOCK_SCALE, Mateformer, MateformerConfig
+from models.mateformer import CLOCK_SCALE, COMPRESSION, LOUDNESS, Mateformer, MateformerConfig, Reference
 
 SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
 
 
 @pytest.fixture(
-    params=[{}, {"raw": False, "angle_delay": 1.5, "embedding": 24}], ids=["as in the paper", "angle-delay"]
+    params=[{}, {"raw": False, "angle_delay": 1.5}, {"raw": False, "angle_delay": 1.5, "aligned": True}],
+    ids=["as in the paper", "angle-delay", "aligned too"],
 )
 def model(request: pytest.FixtureRequest) -> Mateformer:
     torch.manual_seed(3)
@@ -105,18 +106,30 @@ def test_the_paper_sized_network_has_the_papers_shape() -> None:
     assert model.output[-1].out_features == 2
 
 
-def test_angle_delay_features_are_roots_of_the_windowed_two_dimensional_dft(scene) -> None:
-    channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=2.0)).channel
+@pytest.mark.parametrize("aligned", [False, True], ids=["as measured", "aligned"])
+def test_channel_features_are_the_two_dimensional_dft(scene, aligned: bool) -> None:
     _, _, csi = scene
-    ours = channel.angle_delay(csi)
-    window = torch.hamming_window(8, periodic=False)[:, None] * torch.hamming_window(6, periodic=False)
-    spectrum = torch.fft.fft2(torch.view_as_complex(csi) * window / window.norm(), s=(16, 12)).abs()
-    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)) ** 0.5
-    torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)
+    H = torch.view_as_complex(csi)
+    if aligned:
+        lag = (H[..., 1:] * H[..., :-1].conj()).sum((-2, -1))
+        H = H * (lag / lag.abs())[..., None, None].conj() ** torch.arange(6)
+        H = H / H.abs().square().mean((-2, -1), keepdim=True).sqrt()
+        window = torch.hamming_window(8, periodic=False)[:, None] * torch.hamming_window(6, periodic=False)
+        spectrum = torch.fft.fft2(H * window / window.norm()).abs() ** 0.5
+        channel = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).channel
+        numbers = 2
+    else:
+        H = H / H.abs().square().mean((-2, -1), keepdim=True) ** LOUDNESS
+        spectrum = (torch.fft.fft2(H, s=(16, 12)).abs() / (8 * 6) ** 0.5) ** COMPRESSION
+        channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=2.0)).channel
+        numbers = 0
+    ours = channel(csi, Reference(torch.ones(2), torch.zeros(2)))
+    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)).flatten(2)
+    torch.testing.assert_close(ours[..., : ours.shape[-1] - numbers], expected, rtol=2e-3, atol=5e-3)
 
 
-def test_magnitudes_are_blind_to_each_snapshots_phase_clock_and_gain(scene) -> None:
-    channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5)).channel
+def test_aligned_magnitudes_are_blind_to_each_snapshots_phase_clock_and_gain(scene) -> None:
+    channel = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).channel
     known, _, csi = scene
     reference = channel.reference(known)
     phase, clock, gain = (torch.rand((2, 5), generator=torch.Generator().manual_seed(i)) for i in range(3))
@@ -132,9 +145,19 @@ def test_magnitudes_are_blind_to_each_snapshots_phase_clock_and_gain(scene) -> N
     torch.testing.assert_close((later + turn / 2) % turn - turn / 2, 0.4 * clock / CLOCK_SCALE, rtol=1e-3, atol=1e-3)
 
 
-def test_a_clock_late_for_everybody_changes_nothing(scene) -> None:
+def test_a_common_phase_of_each_snapshot_changes_nothing_but_in_raw_csi(scene) -> None:
     torch.manual_seed(3)
-    model = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5)).eval()
+    model = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5, aligned=True)).eval()
+    known, positions, csi = scene
+    turned = torch.view_as_real(
+        torch.view_as_complex(csi) * torch.polar(torch.ones(5), torch.arange(5.0))[:, None, None]
+    )
+    torch.testing.assert_close(model(known, positions, turned), model(known, positions, csi), rtol=0, atol=1e-4)
+
+
+def test_a_clock_late_for_everybody_changes_nothing_in_the_aligned_picture(scene) -> None:
+    torch.manual_seed(3)
+    model = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).eval()
     known, positions, csi = scene
     ramp = torch.polar(torch.ones(6), 1.3 * torch.arange(6))
     late = [torch.view_as_real(torch.view_as_complex(H) * ramp) for H in (known, csi)]
