@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from reference_db import Fingerprints, LocalFrame, PositionIndex, read_fingerprint_file
-from reference_db.knn import every_feature, every_variant
+from reference_db import LocalFrame, read_fingerprint_file
+from reference_db.knn import every_feature, every_rival
 from service.client import request_of
 
 CELLS = ("florence-0000", "florence-0001")
@@ -37,7 +37,6 @@ DATA = Path(__file__).parent / "data"
 FOLDER = Path("var/demo")
 PICTURE = FOLDER / "demo.png"
 NEIGHBOURS = 64
-GATE_SIGMAS = 3.0
 SEED = 7
 FINGERPOST = Path(sys.executable).with_name("fingerpost")
 
@@ -128,27 +127,14 @@ def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
         fingerpost=np.array(located),
         radii=np.array(radii),
         latencies=np.array(latencies),
-        knn=rivals(users, references, gnss, sigma),
+        knn=every_rival(
+            every_feature(users.csi, references.csi),
+            references.positions,
+            None if gnss is None else gnss.astype(np.float32),
+            sigma or 0.0,
+            NEIGHBOURS,
+        ),
     )
-
-
-def rivals(
-    users: Fingerprints, references: Fingerprints, gnss: NDArray[np.float64] | None, sigma: float | None
-) -> dict[str, NDArray[np.float32]]:
-    """Weighted kNN of every feature and k: over the cell, and where there is a fix over those near it."""
-    near: dict[str, NDArray[np.bool_] | None] = {"the cell": None}
-    if gnss is not None and sigma is not None:
-        nearest, _ = PositionIndex(references.positions).nearest(gnss.astype(np.float32), NEIGHBOURS)
-        near[f"{NEIGHBOURS} nearest the fix"] = np.zeros((len(gnss), len(references.positions)), np.bool_)
-        np.put_along_axis(near[f"{NEIGHBOURS} nearest the fix"], nearest, True, axis=1)
-        away = np.linalg.norm(references.positions - gnss[:, None], axis=-1)
-        near["3 sigma"] = near[f"{NEIGHBOURS} nearest the fix"] | (away <= GATE_SIGMAS * sigma)
-    distances = every_feature(users.csi, references.csi)
-    return {
-        f"{feature}, k={k}, of {name}": points
-        for name, candidates in near.items()
-        for (feature, k), points in every_variant(distances, references.positions, candidates).items()
-    }
 
 
 def errors(points: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -7,10 +7,10 @@ a model card. The digest of ``artifact.json`` names the whole: it covers every g
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import onnx
 from onnx.external_data_helper import uses_external_data
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "artifact.json"
+
+Tensor = TypeVar("Tensor")
 
 
 class ArtifactError(Exception):
@@ -57,6 +59,10 @@ class Graph(_Frozen):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
+
+    def taken(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the inputs that the graph takes: not every network listens to a coarse position."""
+        return {spec.name: inputs[spec.name] for spec in self.inputs}
 
 
 class CsiContract(_Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec
 from models.evaluation.report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from models.evaluation.summary import metrics
-from models.mateformer import Frame, Mateformer
+from models.mateformer import Coarse, Frame, Mateformer
 from models.model_card import model_card
 from models.training.corpus import data_digest, load_cells
 from models.training.fit import LOG_FILE, load_model
@@ -35,7 +36,7 @@ DTYPES = {onnx.TensorProto.FLOAT: "float32"}
 
 # Names of the free dimensions, an input each.
 KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
-USERS = {"csi": {0: "batch", 1: "queries"}}
+USERS = {name: {0: "batch", 1: "queries"} for name in ("csi", "coarse", "accuracy")}
 FRAME = {"keys_values": {0: "batch", 3: "neighbours"}, **{name: {0: "batch"} for name in ("centre", "scale", "clock")}}
 
 
@@ -49,7 +50,8 @@ class _Frame(nn.Module):
         self.model = model
 
     def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.frame(csi_known, positions_known))
+        frame = self.model.frame(csi_known, positions_known)
+        return tuple(getattr(frame, name) for name in FRAME)
 
 
 class _Query(nn.Module):
@@ -57,8 +59,19 @@ class _Query(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, csi: Tensor, keys_values: Tensor, centre: Tensor, scale: Tensor, clock: Tensor) -> Tensor:
-        return self.model.query(csi, Frame(keys_values, centre, scale, clock))
+    def forward(
+        self,
+        csi: Tensor,
+        coarse: Tensor,
+        accuracy: Tensor,
+        positions_known: Tensor,
+        keys_values: Tensor,
+        centre: Tensor,
+        scale: Tensor,
+        clock: Tensor,
+    ) -> Tensor:
+        frame = Frame(keys_values, positions_known, centre, scale, clock)
+        return self.model.query(csi, Coarse(coarse, accuracy), frame)
 
 
 def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
@@ -83,6 +96,7 @@ def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
         known=cell.csi[known],
         positions=cell.positions[known],
         users=cell.csi[users],
+        truth=cell.positions[users],
         training_data_digest=data_digest(recipe.cells.train, paths),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -98,6 +112,7 @@ def export(
     known: NDArray[np.complex64],  # [b, n, a, s] real CSI to check with
     positions: NDArray[np.float32],  # [b, n, 2]
     users: NDArray[np.complex64],  # [b, q, a, s]
+    truth: NDArray[np.float32],  # [b, q, 2] where they are: what their coarse positions are made of
     training_data_digest: str,
     created_at: str,
 ) -> None:
@@ -108,20 +123,25 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     model = model.cpu().eval()
     csi_known, csi = (torch.view_as_real(torch.from_numpy(array)) for array in (known, users))
-    positions_known = torch.from_numpy(positions)
+    positions_known, coarse = torch.from_numpy(positions), torch.from_numpy(truth) + 1.0
+    # Every other user has no coarse position.
+    accuracy = torch.where(torch.arange(csi.shape[1]) % 2 == 0, 1.0, math.inf).repeat(len(csi), 1)
     with torch.inference_mode():
         frame = model.frame(csi_known, positions_known)
+    knowns, asked = (csi_known, positions_known), (csi, coarse, accuracy)
+    encoded = [getattr(frame, name) for name in FRAME]
+    places = {"positions_known": KNOWN["positions_known"]}
     graphs = {
-        "full": (model, (csi_known, positions_known, csi), {**KNOWN, **USERS}, ["positions"]),
-        "frame": (_Frame(model), (csi_known, positions_known), KNOWN, list(FRAME)),
-        "query": (_Query(model), (csi, *frame), {**USERS, **FRAME}, ["positions"]),
+        "full": (model, (*knowns, *asked), {**KNOWN, **USERS}, ["positions"]),
+        "frame": (_Frame(model), knowns, KNOWN, list(FRAME)),
+        "query": (_Query(model), (*asked, positions_known, *encoded), {**USERS, **places, **FRAME}, ["positions"]),
     }
     described = {}
     for name, (module, inputs, free, outputs) in graphs.items():
         path = folder / f"{name}.onnx"
         _write_graph(module, inputs, free, outputs, path)
         described[name] = _describe(path)
-    check_parity(model, folder, csi_known, positions_known, csi)
+    check_parity(model, folder, knowns, asked)
 
     manifest = ArtifactManifest(
         schema_version=SCHEMA_VERSION,
@@ -162,19 +182,25 @@ def _describe_artifact(folder: Path, recipe: Recipe, manifest: ArtifactManifest,
     (folder / CARD_FILE).write_text(model_card(recipe, manifest, table))
 
 
-def check_parity(model: Mateformer, folder: Path, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> float:
-    """Largest distance (metres) between torch's answers and the graphs', ``full`` and ``frame`` + ``query``."""
+def check_parity(
+    model: Mateformer, folder: Path, known: tuple[Tensor, Tensor], users: tuple[Tensor, Tensor, Tensor]
+) -> float:
+    """Largest distance (metres) between torch's answers and the graphs', ``full`` and ``frame`` + ``query``.
+
+    ``known`` and ``users`` are what `Mateformer.forward` takes, its first two arguments and its last three.
+    """
     sessions = {
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in ("full", "frame", "query")
     }
     with torch.inference_mode():
-        expected = model(csi_known, positions_known, csi).numpy()
-    known = {"csi_known": csi_known.numpy(), "positions_known": positions_known.numpy()}
-    users = {"csi": csi.numpy()}
-    single_pass = sessions["full"].run(None, {**known, **users})[0]
-    frame = dict(zip(FRAME, sessions["frame"].run(None, known), strict=True))
-    two_halves = sessions["query"].run(None, {**users, **frame})[0]
+        expected = model(*known, *users).numpy()
+    neighbourhood = {name: tensor.numpy() for name, tensor in zip(KNOWN, known, strict=True)}
+    asked = {name: tensor.numpy() for name, tensor in zip(USERS, users, strict=True)}
+    single_pass = sessions["full"].run(None, neighbourhood | asked)[0]
+    frame = dict(zip(FRAME, sessions["frame"].run(None, neighbourhood), strict=True))
+    frame["positions_known"] = neighbourhood["positions_known"]
+    two_halves = sessions["query"].run(None, frame | asked)[0]
     worst = max(float(np.linalg.norm(answer - expected, axis=-1).max()) for answer in (single_pass, two_halves))
     if not worst <= PARITY_M:
         raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm")

@@ -7,6 +7,10 @@ No absolute feature of a channel ever reaches the output, so what is learnt is a
 Shapes: ``b`` neighbourhoods, ``n`` known fingerprints, ``q`` users to infer, ``t`` tokens of either kind, ``a``
 antennas, ``s`` subcarriers, ``d`` width, ``h`` heads, ``e = d / h``. CSI is real pairs ``[..., a, s, 2]``; positions
 are metres.
+
+Beyond the paper, a user's coarse position may have a say. It is no further token: its likelihood weighs the attention
+to the known samples, as a prior does, and the position stream starts from it instead of from the neighbourhood's mean.
+A frame knows nothing of it, so that users with and without one share frames.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ POSITION_SCALE = 5.0  # metres: a neighbourhood of 64 has about this radius
 COMPRESSION = 0.8  # exponent of angle-delay magnitudes: echoes count beside the strongest path
 LOUDNESS = 0.35  # how much of a snapshot's own power is taken out: 0 nothing, 0.5 all of it
 CLOCK_SCALE = 0.1  # radians a subcarrier: with 32 of them over 40 MHz, 4 m of delay
+TRUST = (0.5, 1.0, 2.0, 4.0, 8.0)  # metres: a coarse position this accurate is half believed
+FARTHEST = 4.0  # sigmas by which a coarse position misses; from there on it says nothing
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class MateformerConfig:
     raw: bool = True  # feed H itself, as the paper does
     angle_delay: float = 0.0  # feed |2-D DFT of H| too, this many bins an antenna and a subcarrier
     aligned: bool = False  # feed that of H turned back by its own mean delay too, a bin each, beside gain and delay
+    coarse: bool = False  # let a user's coarse position have a say
 
 
 class Reference(NamedTuple):
@@ -45,10 +52,18 @@ class Reference(NamedTuple):
     clock: Tensor  # [b] radians a subcarrier: the known samples' mean delay
 
 
+class Coarse(NamedTuple):
+    """What is known of the users beforehand."""
+
+    position: Tensor  # [b, q, 2] metres; any finite one where there is none
+    accuracy: Tensor  # [b, q] its 1-sigma error an axis, metres; infinite where there is none
+
+
 class Frame(NamedTuple):
     """A neighbourhood already encoded: all that a user's token needs of it."""
 
     keys_values: Tensor  # [b, N, 4, n, d]: K and V of MHead_H, then K and V of MHead_Hx, per layer
+    positions: Tensor  # [b, n, 2] metres
     centre: Tensor  # [b, 2] metres
     scale: Tensor  # [b]
     clock: Tensor  # [b]
@@ -129,17 +144,21 @@ class Channel(nn.Module):
 class MHead(nn.Module):
     """Multi-head attention whose keys and values are the known samples only."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, coarse: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.belief = nn.Parameter(torch.zeros(heads)) if coarse else None  # in the coarse position, a head
         self.Q = nn.Linear(width, width)
         self.K = nn.Linear(width, width, bias=False)
         self.V = nn.Linear(width, width)
         self.O = nn.Linear(width, width)
 
-    def forward(self, q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    def forward(self, q: Tensor, K: Tensor, V: Tensor, prior: Tensor) -> Tensor:
+        """q [b, t, d], K and V [b, n, d], prior [b, t, n] (log of a likelihood) -> [b, t, d]."""
         Q, K, V = self._split(self.Q(q)), self._split(K), self._split(V)  # [b, h, t, e], [b, h, n, e] twice
         weights = torch.einsum("bhte,bhne->bhtn", Q, K) / math.sqrt(Q.shape[-1])
+        if self.belief is not None:
+            weights = weights + self.belief[:, None, None] * prior[:, None]
         mixed = torch.einsum("bhtn,bhne->bhte", weights.softmax(-1), V)
         return self.O(mixed.transpose(1, 2).flatten(2))  # [b, t, d]
 
@@ -159,7 +178,7 @@ class Layer(nn.Module):
         super().__init__()
         d = config.width
         self.norm_h, self.norm_x = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.MHead_H, self.MHead_Hx = MHead(d, config.heads), MHead(d, config.heads)
+        self.MHead_H, self.MHead_Hx = (MHead(d, config.heads, config.coarse) for _ in range(2))
         self.FFN_H, self.FFN_Hx = FFN(d, config.hidden), FFN(d, config.hidden)
 
     def keys_values(self, h: Tensor, x: Tensor) -> Tensor:
@@ -168,10 +187,10 @@ class Layer(nn.Module):
         H, Hx = self.MHead_H, self.MHead_Hx
         return torch.stack([H.K(h), H.V(h), Hx.K(h), Hx.V(x)], dim=1)
 
-    def forward(self, h: Tensor, x: Tensor, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, x: Tensor, keys_values: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         K_h, V_h, K_hx, V_hx = keys_values.unbind(1)  # [b, n, d] each
         q = self.norm_h(h)  # both attentions ask with the channel, before either stream has moved
-        h, x = h + self.MHead_H(q, K_h, V_h), x + self.MHead_Hx(q, K_hx, V_hx)  # eqs. 8, 9
+        h, x = h + self.MHead_H(q, K_h, V_h, prior), x + self.MHead_Hx(q, K_hx, V_hx, prior)  # eqs. 8, 9
         return h + self.FFN_H(h), x + self.FFN_Hx(x)
 
 
@@ -186,21 +205,32 @@ class Mateformer(nn.Module):
         self.embed_H = nn.Linear(self.channel.features, d)
         self.embed_x = nn.Linear(2, d)
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
+        self.embed_coarse = nn.Linear(3 * len(TRUST), d, bias=False) if config.coarse else None
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2))
         nn.init.normal_(self.known, std=0.02)
         nn.init.normal_(self.to_infer, std=0.02)
+        if self.embed_coarse is not None:
+            nn.init.zeros_(self.embed_coarse.weight)
 
-    def forward(self, csi_known: Tensor, positions_known: Tensor, csi: Tensor) -> Tensor:
-        """csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, q, a, s, 2] -> positions [b, q, 2]."""
-        n = csi_known.shape[1]
+    def forward(
+        self, csi_known: Tensor, positions_known: Tensor, csi: Tensor, coarse: Tensor, accuracy: Tensor
+    ) -> Tensor:
+        """Where users are, [b, q, 2] metres.
+
+        csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, q, a, s, 2]; coarse [b, q, 2] and accuracy [b, q]
+        as in `Coarse`.
+        """
+        n, guess = csi_known.shape[1], Coarse(coarse, accuracy)
         centre, reference = positions_known.mean(1), self.channel.reference(csi_known)
         h = self.embed_H(self.channel(torch.cat([csi_known, csi], dim=1), reference))  # [b, n+q, d]
-        x = torch.cat([self._known(positions_known, centre), self._to_infer(csi)], dim=1)  # [b, n+q, d]
+        x = torch.cat([self._known(positions_known, centre), self._to_infer(guess, centre)], dim=1)  # [b, n+q, d]
+        prior = log_likelihood(guess, positions_known)  # [b, q, n]
+        everybody = nn.functional.pad(prior, (0, 0, n, 0))  # [b, n+q, n]: the known samples need none
         for layer in self.layers[:-1]:
-            h, x = layer(h, x, layer.keys_values(h[:, :n], x[:, :n]))
+            h, x = layer(h, x, layer.keys_values(h[:, :n], x[:, :n]), everybody)
         last = self.layers[-1]  # where only the users move: nobody reads the known samples any more
-        _, x = last(h[:, n:], x[:, n:], last.keys_values(h[:, :n], x[:, :n]))
+        _, x = last(h[:, n:], x[:, n:], last.keys_values(h[:, :n], x[:, :n]), prior)
         return self._positions(x, centre)
 
     def frame(self, csi_known: Tensor, positions_known: Tensor) -> Frame:
@@ -208,27 +238,45 @@ class Mateformer(nn.Module):
         centre, reference = positions_known.mean(1), self.channel.reference(csi_known)
         h, x = self.embed_H(self.channel(csi_known, reference)), self._known(positions_known, centre)
         offered = [self.layers[0].keys_values(h, x)]
+        indifferent = h.new_zeros(1, 1, 1)
         for layer, next_layer in pairwise(self.layers):
-            h, x = layer(h, x, offered[-1])
+            h, x = layer(h, x, offered[-1], indifferent)
             offered.append(next_layer.keys_values(h, x))
-        return Frame(torch.stack(offered, dim=1), centre, *reference)
+        return Frame(torch.stack(offered, dim=1), positions_known, centre, *reference)
 
-    def query(self, csi: Tensor, frame: Frame) -> Tensor:
+    def query(self, csi: Tensor, coarse: Coarse, frame: Frame) -> Tensor:
         """Locates users in a frame: csi [b, q, a, s, 2] -> positions [b, q, 2]."""
-        h, x = self.embed_H(self.channel(csi, Reference(frame.scale, frame.clock))), self._to_infer(csi)
+        h = self.embed_H(self.channel(csi, Reference(frame.scale, frame.clock)))
+        x, prior = self._to_infer(coarse, frame.centre), log_likelihood(coarse, frame.positions)
         for layer, offered in zip(self.layers, frame.keys_values.unbind(1), strict=True):
-            h, x = layer(h, x, offered)
+            h, x = layer(h, x, offered, prior)
         return self._positions(x, frame.centre)
 
     def _known(self, positions: Tensor, centre: Tensor) -> Tensor:
         return self.embed_x((positions - centre[:, None]) / POSITION_SCALE) + self.known
 
-    def _to_infer(self, csi: Tensor) -> Tensor:
-        x_init = csi.new_zeros(csi.shape[0], csi.shape[1], 2)  # the neighbourhood's mean, seen from itself
-        return self.embed_x(x_init) + self.to_infer
+    def _to_infer(self, coarse: Coarse, centre: Tensor) -> Tensor:
+        x_init = torch.zeros_like(coarse.position)  # the neighbourhood's mean, seen from itself
+        start = self.embed_x(x_init) + self.to_infer  # [b, q, d]
+        if self.embed_coarse is None:
+            return start
+        scale = coarse.position.new_tensor(TRUST).square()
+        trust = scale / (scale + coarse.accuracy[..., None].square())  # [b, q, trusts]
+        away = (coarse.position - centre[:, None]) / POSITION_SCALE  # [b, q, 2]
+        believed = torch.cat([trust, trust * away[..., :1], trust * away[..., 1:]], dim=-1)
+        return start + self.embed_coarse(believed)
 
     def _positions(self, x: Tensor, centre: Tensor) -> Tensor:
         return self.output(x) * POSITION_SCALE + centre[:, None]
+
+
+def log_likelihood(coarse: Coarse, positions: Tensor) -> Tensor:
+    """That of each known position [b, n, 2] by the coarse one, [b, q, n]: zero where there is none.
+
+    A metre stands for how far a user may be from a known sample that hears the same.
+    """
+    off = (coarse.position[:, :, None] - positions[:, None]).square().sum(-1)  # [b, q, n]
+    return (off / -2 / (1.0 + coarse.accuracy[..., None].square())).clamp_min(-(FARTHEST**2) / 2)
 
 
 def _dft(bins: int, window: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ VARIANTS: tuple[tuple[Feature, int], ...] = tuple((feature, k) for feature in FE
 _Csi = NDArray[np.complex64]
 _Value = TypeVar("_Value", np.complex64, np.float32)
 
+FIX_SHARES = (0.25, 0.5, 0.75)  # how much a coarse position may count in an answer
+
+_GATE_SIGMAS = 3.0
 _EPSILON = 1e-6
 _SNAPSHOTS_AT_ONCE = 256  # FFTs of more, at once, would not fit into the cache
 
@@ -100,6 +103,41 @@ def every_variant(
         for k in (k for named, k in VARIANTS if named == feature):
             positions[feature, k] = _average(chosen[:, :k], their_distances[:, :k], reference_positions)
     return positions
+
+
+def every_rival(
+    distances: Mapping[Feature, NDArray[np.float32]],
+    reference_positions: NDArray[np.float32],
+    coarse: NDArray[np.float32] | None,
+    sigma: float,
+    neighbours: int,
+) -> dict[str, NDArray[np.float32]]:
+    """`every_variant` over the whole cell, and in every other way that a coarse position allows: float32 `[u, 2]`.
+
+    With one, over the ``neighbours`` references nearest to it too, and over these with all that lie within 3 sigma of
+    it; and every answer again averaged with the coarse position itself, by `FIX_SHARES`.
+
+    Args:
+        distances: `[u, r]` a feature, from `every_feature`.
+        reference_positions: `[r, 2]`, metres.
+        coarse: `[u, 2]`, metres, or None.
+        sigma: its 1-sigma error on each axis, metres.
+        neighbours: at least the largest k of `VARIANTS`.
+    """
+    candidates: dict[str, NDArray[np.bool_] | None] = {"of the cell": None}
+    if coarse is not None:
+        away = np.linalg.norm(reference_positions - coarse[:, None], axis=-1)
+        near = away <= np.partition(away, neighbours - 1, axis=1)[:, neighbours - 1 : neighbours]
+        candidates |= {f"of the {neighbours} nearest": near, "within 3 sigma": near | (away <= _GATE_SIGMAS * sigma)}
+    rivals = {}
+    for whom, allowed in candidates.items():
+        for (feature, k), points in every_variant(distances, reference_positions, allowed).items():
+            name = f"{feature} k={k} {whom}"
+            rivals[name] = points
+            if coarse is not None:
+                mixed = {f"{name}, {share:.0%} fix": points + share * (coarse - points) for share in FIX_SHARES}
+                rivals |= mixed
+    return rivals
 
 
 def _check_k(k: int, n: int) -> None:

@@ -14,25 +14,21 @@ from reference_db.errors import ReferenceDatabaseError
 from reference_db.manifest import Manifest
 from reference_db.store import Store
 from service.errors import CellNotFound, CellUnreadable
-from service.schema import Point
+from service.schema import Point, WireStruct
 
 
-class _Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    pass
-
-
-class CellSummary(_Struct, frozen=True, kw_only=True):
+class CellSummary(WireStruct, frozen=True, kw_only=True):
     cell_id: str
     version: str
     fingerprints: int
     created_at: datetime
 
 
-class CellList(_Struct, frozen=True, kw_only=True):
+class CellList(WireStruct, frozen=True, kw_only=True):
     cells: list[CellSummary]
 
 
-class CellArray(_Struct, frozen=True, kw_only=True):
+class CellArray(WireStruct, frozen=True, kw_only=True):
     """Rows x columns of antennas, `spacing` wavelengths apart."""
 
     rows: int
@@ -40,7 +36,7 @@ class CellArray(_Struct, frozen=True, kw_only=True):
     spacing: float
 
 
-class CellDetail(_Struct, frozen=True, kw_only=True):
+class CellDetail(WireStruct, frozen=True, kw_only=True):
     """One version of a cell. Metres and hertz; `yaw_deg`: the broadside, counter-clockwise from east."""
 
     cell_id: str

@@ -68,7 +68,7 @@ class Estimator:
         with stopwatch.stage("retrieve"):
             features = signal_feature(as_complex(csi))
             near = first_neighbourhood(references, RETRIEVAL, features, coarse, accuracy, n, left_out=left_out)
-        centres = self._compare(version, near, csi, stopwatch)
+        centres = self._compare(version, near, csi, coarse, accuracy, stopwatch)
         for _ in range(self.manifest.passes - 1):
             found = _finite_rows(centres)
             if not found.any():
@@ -76,15 +76,23 @@ class Estimator:
             with stopwatch.stage("retrieve"):
                 out = None if left_out is None else left_out[found]
                 near = next_neighbourhood(references, centres[found], n, out)
-            centres[found] = self._compare(version, near, csi[found], stopwatch)
+            centres[found] = self._compare(version, near, csi[found], coarse[found], accuracy[found], stopwatch)
         centres[~_finite_rows(centres)] = np.nan
         return centres
 
-    def _compare(self, version: CellVersion, near: _Rows, csi: _Floats, stopwatch: Stopwatch) -> _Floats:
+    def _compare(
+        self,
+        version: CellVersion,
+        near: _Rows,
+        csi: _Floats,
+        coarse: _Floats,
+        accuracy: _Floats,
+        stopwatch: Stopwatch,
+    ) -> _Floats:
         with stopwatch.stage("retrieve"):
             known = version.csi_of(near), version.positions[near]
         with stopwatch.stage("infer"):
-            return self._network.positions(*known, csi)
+            return self._network.positions(*known, csi, coarse, accuracy)
 
 
 def _finite_rows(positions: _Floats) -> NDArray[np.bool_]:

@@ -5,13 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.artifact import Artifact
+from service.schema import WireStruct
 
 
-class _Struct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    pass
-
-
-class ModelCsi(_Struct, frozen=True, kw_only=True):
+class ModelCsi(WireStruct, frozen=True, kw_only=True):
     """The channel that the network was made for; hertz."""
 
     antennas: int
@@ -20,7 +17,7 @@ class ModelCsi(_Struct, frozen=True, kw_only=True):
     bandwidth: float
 
 
-class Model(_Struct, frozen=True, kw_only=True):
+class Model(WireStruct, frozen=True, kw_only=True):
     """An artifact; `tile_pitch` in metres, `metrics` in metres on held-out data."""
 
     name: str
@@ -39,7 +36,7 @@ class Model(_Struct, frozen=True, kw_only=True):
     opset: int
 
 
-class ModelList(_Struct, frozen=True, kw_only=True):
+class ModelList(WireStruct, frozen=True, kw_only=True):
     models: list[Model]
 
 

@@ -44,13 +44,23 @@ class Network:
             self.close()
             raise NetworkUnusable(f"{artifact.directory}: {error}") from error
 
-    def positions(self, csi_known: _Array, positions_known: _Array, csi: _Array) -> _Array:
+    def positions(
+        self, csi_known: _Array, positions_known: _Array, csi: _Array, coarse: _Array, accuracy: _Array
+    ) -> _Array:
         """Where each CSI was measured, float32 `[b, 2]` metres; not finite where the network knows no answer.
 
         `csi_known` `[b, neighbours, antennas, subcarriers, 2]`, `positions_known` `[b, neighbours, 2]`, `csi`
-        `[b, antennas, subcarriers, 2]`, all float32. Blocks. Raises `InferenceFailed`.
+        `[b, antennas, subcarriers, 2]`, `coarse` `[b, 2]` metres and `accuracy` `[b]`, its 1-sigma error on each axis
+        in metres; all float32. Where there is no coarse position both are NaN. Blocks. Raises `InferenceFailed`.
         """
-        feeds = {"csi_known": csi_known, "positions_known": positions_known, "csi": csi[:, np.newaxis]}
+        known: NDArray[np.bool_] = np.isfinite(accuracy)
+        feeds = {
+            "csi_known": csi_known,
+            "positions_known": positions_known,
+            "csi": csi[:, np.newaxis],
+            "coarse": np.where(known[:, np.newaxis], coarse, np.float32(0))[:, np.newaxis],
+            "accuracy": np.where(known, accuracy, np.float32(np.inf))[:, np.newaxis],
+        }
         try:
             answer = self._owner.submit(self._run, feeds)
         except RuntimeError as error:
@@ -62,7 +72,8 @@ class Network:
         csi, n = self.manifest.csi, self.manifest.minimum_neighbours
         waves = plane_waves(csi.antennas, csi.subcarriers, n + 1)[np.newaxis]
         places = np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2)
-        if not np.isfinite(self.positions(waves[:, :n], places, waves[:, n])).all():
+        nowhere = np.full((1, 2), np.nan, np.float32)
+        if not np.isfinite(self.positions(waves[:, :n], places, waves[:, n], nowhere, nowhere[:, 0])).all():
             raise InferenceFailed("the network's answer is not finite")
 
     @property
@@ -75,7 +86,7 @@ class Network:
 
     def _run(self, feeds: dict[str, _Array]) -> _Array:
         try:
-            (answer,) = self._session.run(["positions"], feeds)
+            (answer,) = self._session.run(["positions"], self.manifest.graphs["full"].taken(feeds))
         except Exception as error:
             raise InferenceFailed("the network could not be run") from error
         self._last_answer = time.monotonic()

@@ -15,7 +15,11 @@ Accuracy = Annotated[float, Meta(ge=0, le=1e6)]
 Dimension = Annotated[int, Meta(ge=1, le=65536)]
 
 
-class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+class WireStruct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What every body is made of."""
+
+
+class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
 

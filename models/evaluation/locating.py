@@ -14,7 +14,7 @@ from models.evaluation.conditions import PERFECT, Condition
 from models.evaluation.locators import Locate
 from models.radio.impairments import Impairments, impair
 from models.training.corpus import RadioCell
-from reference_db.knn import Feature, every_feature, every_variant
+from reference_db.knn import Feature, every_feature, every_rival
 from reference_db.retrieval import References, first_neighbourhood, next_neighbourhood
 from reference_db.signal_feature import signal_feature
 
@@ -113,6 +113,7 @@ def _located(
 ) -> NDArray[np.float32]:
     """What each pass answers, float32 [passes, users, 2]: the next looks around the last one's answers."""
     passes, n = condition.passes, condition.neighbours
+    coarse, error = np.nan_to_num(users.coarse)[:, None], np.float32(condition.gnss or np.inf)
     located = np.empty((passes, *users.coarse.shape), np.float32)
     accuracy = np.full(len(users.coarse), np.nan if condition.gnss is None else condition.gnss, np.float32)
     rng = np.random.default_rng(SEED)
@@ -122,10 +123,12 @@ def _located(
         near = first_neighbourhood(
             references, condition.mode, users.features[some], users.coarse[some], accuracy[some], n, rng
         )
+        known_beforehand = coarse[some], np.full((len(asked), 1), error)
         for number in range(passes):
             if number:
                 near = next_neighbourhood(references, located[number - 1, some], n)
-            located[number, some] = locate(_pairs(csi[near]), references.positions[near], asked)[:, 0]
+            neighbourhood = _pairs(csi[near]), references.positions[near]
+            located[number, some] = locate(*neighbourhood, asked, *known_beforehand)[:, 0]
             progress(len(asked))
     return located
 
@@ -136,22 +139,11 @@ def _rivals(
     coarse: NDArray[np.float32],
     condition: Condition,
 ) -> dict[str, NDArray[np.float32]]:
-    """The fix itself, and weighted kNN over the fix's neighbourhood, over all within 3 sigma of it, over the cell."""
-    count = len(references.positions)
-    distances = {feature: d[:, :count] for feature, d in distances.items()}
-    candidates: dict[str, NDArray[np.bool_] | None] = {"cell": None}
-    estimates = {}
-    if condition.gnss is not None:
-        estimates[GNSS] = coarse
-        nearest, _ = references.index.nearest(coarse, condition.neighbours)
-        neighbourhood = np.zeros((len(coarse), count), bool)
-        np.put_along_axis(neighbourhood, nearest, True, axis=1)
-        away = np.linalg.norm(references.positions - coarse[:, None], axis=-1)
-        candidates |= {"neighbourhood": neighbourhood, "gate": neighbourhood | (away <= 3 * condition.gnss)}
-    for name, allowed in candidates.items():
-        rivals = every_variant(distances, references.positions, allowed)
-        estimates |= {f"{KNN} {feature} k={k}, {name}": points for (feature, k), points in rivals.items()}
-    return estimates
+    """The fix itself, and every kNN."""
+    distances = {feature: d[:, : len(references)] for feature, d in distances.items()}
+    fix = None if condition.gnss is None else coarse
+    rivals = every_rival(distances, references.positions, fix, condition.gnss or 0.0, condition.neighbours)
+    return ({} if fix is None else {GNSS: fix}) | {f"{KNN} {name}": points for name, points in rivals.items()}
 
 
 def _pairs(csi: NDArray[np.complex64]) -> NDArray[np.float32]:

@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 from models.artifact import Artifact
 from models.mateformer import Mateformer
 
-# csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, 1, a, s, 2] float32 -> positions [b, 1, 2]
-Locate = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+_Floats = NDArray[np.float32]
+# As `Mateformer.forward`: csi_known, positions_known, csi, coarse, accuracy -> positions [b, q, 2]
+Locate = Callable[[_Floats, _Floats, _Floats, _Floats, _Floats], _Floats]
 
 
 def torch_locate(model: Mateformer, device: torch.device) -> Locate:
     model.to(device).eval()
 
-    def locate(
-        csi_known: NDArray[np.float32], positions_known: NDArray[np.float32], csi: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def locate(*inputs: _Floats) -> _Floats:
         with torch.inference_mode():
-            inputs = (torch.from_numpy(array).to(device) for array in (csi_known, positions_known, csi))
-            located: NDArray[np.float32] = model(*inputs).cpu().numpy()
+            located: _Floats = model(*(torch.from_numpy(array).to(device) for array in inputs)).cpu().numpy()
             return located
 
     return locate
@@ -37,12 +35,11 @@ def onnx_locate(artifact: Artifact) -> Locate:
     options.intra_op_num_threads = os.cpu_count() or 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other work may want the cores
     session = onnxruntime.InferenceSession(artifact.graphs["full"], options, providers=["CPUExecutionProvider"])
+    names = ("csi_known", "positions_known", "csi", "coarse", "accuracy")
 
-    def locate(
-        csi_known: NDArray[np.float32], positions_known: NDArray[np.float32], csi: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        inputs = {"csi_known": csi_known, "positions_known": positions_known, "csi": csi}
-        located: NDArray[np.float32] = session.run(["positions"], inputs)[0]
+    def locate(*inputs: _Floats) -> _Floats:
+        asked = artifact.manifest.graphs["full"].taken(dict(zip(names, inputs, strict=True)))
+        located: _Floats = session.run(["positions"], asked)[0]
         return located
 
     return locate

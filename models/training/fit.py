@@ -22,6 +22,7 @@ from tqdm import tqdm
 from models.mateformer import Mateformer
 from models.radio.impairments import impair_each
 from models.training.corpus import build_corpus
+from models.training.fixes import coarse_positions
 from models.training.neighbourhoods import draw
 from models.training.recipe import Optimiser, Recipe
 from models.training.symmetry import transform
@@ -31,6 +32,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.jsonl"
 LOG_EVERY_STEPS = 50
 CHECKPOINT_EVERY_S = 180.0
+SMALLEST_M = 0.05  # errors that a relative loss does not care to make smaller
 
 
 class RecipeChanged(ValueError):
@@ -49,10 +51,20 @@ def learning_rate(optimiser: Optimiser, step: int) -> float:
 
 
 def loss_of(optimiser: Optimiser, estimates: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The recipe's loss (m² or m) and the mean error (m) of estimates against positions, both [b, q, 2]."""
+    """The recipe's loss and the mean error (m) of estimates against positions, both [b, q, 2].
+
+    ``relative`` gives a neighbourhood that hardly tells places apart no more say than one that tells them well.
+    """
     squared = (estimates - positions).square().sum(-1)
-    distance = (squared + 1e-6).sqrt().mean()
-    return (squared.mean() / 2 if optimiser.loss == "mse" else distance), distance.detach()
+    distances = (squared + 1e-6).sqrt().mean(1)  # [b]
+    match optimiser.loss:
+        case "mse":
+            loss = squared.mean() / 2
+        case "distance":
+            loss = distances.mean()
+        case "relative":
+            loss = (distances + SMALLEST_M).log().mean()
+    return loss, distances.mean().detach()
 
 
 class Fit:
@@ -111,14 +123,15 @@ class Fit:
         radios = [recipe.radios.worst.milder(rng) for _ in range(impaired)]
         csi[:impaired] = impair_each(csi[:impaired], radios, recipe.radio.bandwidth, generator)
         pairs, p = torch.view_as_real(csi), known.shape[1]
+        coarse, accuracy = coarse_positions(positions[:, p:], recipe.fixes, generator)
 
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            estimates = forward(pairs[:, :p], positions[:, :p], pairs[:, p:])
+            estimates = forward(pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy)
         loss, error = loss_of(settings, estimates.float(), positions[:, p:])
         if self.teacher is not None and recipe.teacher is not None:
-            taught = self.teacher.positions(pairs[:, :p], positions[:, :p], pairs[:, p:])
+            taught = self.teacher.positions(pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy)
             loss = torch.lerp(loss, loss_of(settings, estimates.float(), taught)[0], recipe.teacher.weight)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -165,13 +178,15 @@ class Fit:
 
 
 def start_from(model: Mateformer, weights: dict[str, Tensor]) -> None:
-    """Loads the weights of a network of the same size; channel features that it was not fed begin without a say.
+    """Loads the weights of a network of the same size; what it was not fed begins without a say.
 
-    New features must come after the old ones. Raises torch's `RuntimeError` for another size.
+    New channel features must come after the old ones. Raises torch's `RuntimeError` for another size.
     """
     own, given = model.embed_H.weight, weights["embed_H.weight"]  # [d, features]
     if given.shape[1] < own.shape[1]:
         weights = weights | {"embed_H.weight": nn.functional.pad(given, (0, own.shape[1] - given.shape[1]))}
+    if model.config.coarse:
+        weights = {name: value for name, value in model.state_dict().items() if name not in weights} | weights
     model.load_state_dict(weights)
 
 

@@ -60,6 +60,13 @@ class Radios(_Frozen):
     worst: Impairments
 
 
+class Fixes(_Frozen):
+    """A share ``known`` of the users has a coarse position; ``accuracy`` bounds its 1-sigma error, metres an axis."""
+
+    known: float
+    accuracy: tuple[float, float]
+
+
 class Symmetry(_Frozen):
     """Probabilities and ranges of `models.training.symmetry`."""
 
@@ -78,7 +85,7 @@ class Optimiser(_Frozen):
     schedule: Literal["cosine", "step"]
     warmup_steps: int
     steps: int
-    loss: Literal["mse", "distance"]
+    loss: Literal["mse", "distance", "relative"]  # relative: the logarithm of each neighbourhood's mean distance
     average: float  # decay of the moving average of the weights, which is what a run delivers; 0: the last weights
 
 
@@ -107,6 +114,7 @@ class Recipe(_Frozen):
     batch: Batch
     symmetry: Symmetry
     radios: Radios
+    fixes: Fixes | None = None
     optimiser: Optimiser
     teacher: Teacher | None = None
     start: str | None = None  # weights.safetensors of an artifact to go on from
@@ -117,8 +125,12 @@ class Recipe(_Frozen):
 
     @property
     def digest(self) -> str:
-        """sha256, hex, of all that decides the weights: retrieval only tells the service what to do with them."""
-        return hashlib.sha256(self.model_dump_json(exclude={"retrieval"}).encode()).hexdigest()
+        """sha256, hex, of all that decides the weights, so neither of names nor of what the service is told.
+
+        Settings left at their default stay out, so that a run outlives settings that it does not know yet.
+        """
+        decides = self.model_dump_json(exclude={"name", "version", "retrieval"}, exclude_defaults=True)
+        return hashlib.sha256(decides.encode()).hexdigest()
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -36,7 +36,15 @@ def small_recipe() -> Recipe:
                 "test": ["etoile:900"],
                 "references": 200,
             },
-            "model": {"width": 16, "depth": 2, "hidden": 16, "heads": 2, "raw": False, "angle_delay": 1.5},
+            "model": {
+                "width": 16,
+                "depth": 2,
+                "hidden": 16,
+                "heads": 2,
+                "raw": False,
+                "angle_delay": 1.5,
+                "coarse": True,
+            },
             "batch": {
                 "neighbourhoods": 4,
                 "known": [8, 12],
@@ -47,6 +55,7 @@ def small_recipe() -> Recipe:
             },
             "symmetry": {"rotate": True, "mirror": True, "ramps": True, "reverse": 0.5, "conjugate": 0.3},
             "radios": {"impaired": 0.5, "worst": {"snr_db": 15, "phase": True, "timing_s": 2e-8, "dead_antennas": 1}},
+            "fixes": {"known": 0.5, "accuracy": [0.5, 5.0]},
             "optimiser": {
                 "name": "adamw",
                 "learning_rate": 2e-3,

@@ -40,6 +40,7 @@ def artifact(small_recipe: Recipe, cell: RadioCell, model: Mateformer, tmp_path_
         known=cell.csi[rows[:, :16]],
         positions=cell.positions[rows[:, :16]],
         users=cell.csi[rows[:, 16:]],
+        truth=cell.positions[rows[:, 16:]],
         training_data_digest="0" * 64,
         created_at="2026-01-01T00:00:00+00:00",
     )
@@ -57,15 +58,19 @@ def test_graphs_equal_torch_within_a_millimetre_on_real_csi_of_any_size(
     rows = np.random.default_rng(b).integers(0, len(cell.csi), (b, n + q))
     pairs = torch.view_as_real(torch.from_numpy(cell.csi[rows]))
     positions = torch.from_numpy(cell.positions[rows])
-    assert check_parity(model, artifact.directory, pairs[:, :n], positions[:, :n], pairs[:, n:]) < 1e-3
+    known, users = (pairs[:, :n], positions[:, :n]), (pairs[:, n:], positions[:, n:], torch.ones(b, q))
+    assert check_parity(model, artifact.directory, known, users) < 1e-3
+    nowhere = torch.zeros(b, q, 2), torch.full((b, q), torch.inf)
+    assert check_parity(model, artifact.directory, known, (pairs[:, n:], *nowhere)) < 1e-3
 
 
 def test_disagreement_is_an_error(artifact: Artifact, small_recipe: Recipe, cell: RadioCell) -> None:
     torch.manual_seed(1)
     stranger = Mateformer(small_recipe.config()).eval()
     pairs = torch.view_as_real(torch.from_numpy(cell.csi[None, :20]))
+    users = pairs[:, 16:], torch.zeros(1, 4, 2), torch.ones(1, 4)
     with pytest.raises(ParityLost):
-        check_parity(stranger, artifact.directory, pairs[:, :16], torch.zeros(1, 16, 2), pairs[:, 16:])
+        check_parity(stranger, artifact.directory, (pairs[:, :16], torch.zeros(1, 16, 2)), users)
 
 
 def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: RadioCell) -> None:
@@ -73,10 +78,12 @@ def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: Radi
     pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
     known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
     frame = dict(zip(("keys_values", "centre", "scale", "clock"), frame_graph.run(None, known), strict=True))
+    frame["positions_known"] = known["positions_known"]
     for user in range(16, 26):
-        csi = pairs[None, user, None]
-        answer = query_graph.run(None, {"csi": csi, **frame})[0]
-        np.testing.assert_allclose(answer, full.run(None, {"csi": csi, **known})[0], atol=1e-4)
+        coarse, accuracy = cell.positions[None, user, None], np.ones((1, 1), np.float32)
+        asked = {"csi": pairs[None, user, None], "coarse": coarse, "accuracy": accuracy}
+        answer = query_graph.run(None, frame | asked)[0]
+        np.testing.assert_allclose(answer, full.run(None, known | asked)[0], atol=1e-4)
 
 
 def test_the_manifest_says_what_the_graphs_take(artifact: Artifact, small_recipe: Recipe) -> None:

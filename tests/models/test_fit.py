@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate, load_model
+from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate, load_model, loss_of
 from models.training.recipe import Recipe, load_recipe
 from models.training.recipe import Teacher as TeacherSettings
 
@@ -115,7 +115,7 @@ def test_a_pupil_follows_its_teacher_rather_than_the_truth(small_recipe: Recipe,
     class East:
         """Says that everybody is 100 m east of the first reference."""
 
-        def positions(self, csi_known, positions_known, csi) -> torch.Tensor:
+        def positions(self, csi_known, positions_known, csi, coarse, accuracy) -> torch.Tensor:
             return positions_known[:, :1].expand(-1, csi.shape[1], -1) + torch.tensor([100.0, 0.0])
 
     perfect = small_recipe.model_copy(
@@ -127,19 +127,35 @@ def test_a_pupil_follows_its_teacher_rather_than_the_truth(small_recipe: Recipe,
     assert sum(errors[-5:]) > 1.5 * sum(errors[:5])
 
 
-def test_a_run_goes_on_from_an_artifacts_weights_with_new_features_silent(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_goes_on_from_an_artifacts_weights_with_all_that_is_new_silent(
+    small_recipe: Recipe, tmp_path: Path
+) -> None:
     old = Fit(small_recipe, DATA, tmp_path / "old", CPU)
     save_file(old.model.state_dict(), tmp_path / "weights.safetensors")
-    more = {"start": str(tmp_path / "weights.safetensors"), "model": {**small_recipe.model, "aligned": True}}
+    more = {
+        "start": str(tmp_path / "weights.safetensors"),
+        "model": {**small_recipe.model, "aligned": True, "coarse": True},
+    }
     new = Fit(small_recipe.model_copy(update=more), DATA, tmp_path / "new", CPU)
     generator = torch.Generator().manual_seed(1)
     known, csi = torch.randn((2, 9, 8, 8, 2), generator=generator), torch.randn((2, 3, 8, 8, 2), generator=generator)
-    positions = torch.randn((2, 9, 2), generator=generator)
+    positions, coarse = (torch.randn((2, n, 2), generator=generator) for n in (9, 3))
+    inputs = known, positions, csi, coarse, torch.ones(2, 3)
     with torch.inference_mode():
-        torch.testing.assert_close(new.model(known, positions, csi), old.model(known, positions, csi))
+        torch.testing.assert_close(new.model(*inputs), old.model(*inputs))
     assert sum(p.numel() for p in new.model.parameters()) > sum(p.numel() for p in old.model.parameters())
 
 
 def test_how_the_service_retrieves_is_settled_after_training(small_recipe: Recipe) -> None:
     retrieval = small_recipe.retrieval.model_copy(update={"passes": 1})
     assert small_recipe.model_copy(update={"retrieval": retrieval}).digest == small_recipe.digest
+
+
+def test_a_relative_loss_gives_every_neighbourhood_the_same_say(small_recipe: Recipe) -> None:
+    relative = small_recipe.optimiser.model_copy(update={"loss": "relative"})
+    estimates = torch.tensor([[[3.0, 4.0]] * 5, [[30.0, 40.0]] * 5], requires_grad=True)
+    loss, error = loss_of(relative, estimates, torch.zeros(2, 5, 2))
+    loss.backward()
+    near, far = (estimates.grad.flatten(1) * estimates.detach().flatten(1)).sum(1)
+    assert float(near) == pytest.approx(float(far), rel=0.02)
+    assert float(error) == pytest.approx(27.5)

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db.knn import FEATURES, VARIANTS, Feature, csi_distances, every_feature, every_variant, weighted_knn
+from reference_db.knn import (
+    FEATURES,
+    VARIANTS,
+    Feature,
+    csi_distances,
+    every_feature,
+    every_rival,
+    every_variant,
+    weighted_knn,
+)
 
 # "aligned" gives the mean delay away: it can say in which direction a user is, but of one path not how far.
 PLACING = [feature for feature in FEATURES if feature != "aligned"]
@@ -110,6 +119,27 @@ def test_a_user_with_too_few_candidates_is_refused(grid: NDArray[np.float32]) ->
     candidates[1, 11:] = False
     with pytest.raises(ValueError, match="1 to 11"):
         every_variant(every_feature(_plane_wave(grid[:2]), _plane_wave(grid)), grid, candidates)
+
+
+def test_rivals_take_every_advantage_of_a_coarse_position(grid: NDArray[np.float32]) -> None:
+    users = grid[[3, 77]] + np.float32(0.4)
+    coarse = users + np.float32([[3.0, 0.0], [0.0, -2.0]])
+    distances = every_feature(_plane_wave(users), _plane_wave(grid))
+    rivals = every_rival(distances, grid, coarse, 3.0, 20)
+    away = np.linalg.norm(grid - coarse[:, None], axis=-1)
+    by_distance = np.sort(away, axis=1)
+    for whom, allowed in {
+        "of the cell": None,
+        "of the 20 nearest": away <= by_distance[:, 19:20],
+        "within 3 sigma": away <= np.maximum(9.0, by_distance[:, 19:20]),
+    }.items():
+        for (feature, k), points in every_variant(distances, grid, allowed).items():
+            found = rivals[f"{feature} k={k} {whom}"]
+            np.testing.assert_array_equal(found, points)
+            np.testing.assert_allclose(
+                rivals[f"{feature} k={k} {whom}, 75% fix"], 0.25 * found + 0.75 * coarse, atol=1e-3
+            )
+    assert set(every_rival(distances, grid, None, 0.0, 20)) == {f"{f} k={k} of the cell" for f, k in VARIANTS}
 
 
 @pytest.mark.parametrize(("feature", "blind"), [("angle_delay_fine", False), ("aligned", True)])

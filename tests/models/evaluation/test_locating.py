@@ -9,6 +9,7 @@ from models.evaluation.locating import CellErrors, best_knn, locate_cell
 from models.evaluation.locators import Locate
 from models.training.corpus import RadioCell, load_cell
 from models.training.recipe import Recipe
+from reference_db.knn import FIX_SHARES, VARIANTS
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -18,7 +19,7 @@ def cell(small_recipe: Recipe) -> RadioCell:
     return load_cell(DATA / "etoile-0900.paths.safetensors", small_recipe.radio)
 
 
-def centroid(csi_known, positions_known, csi) -> np.ndarray:
+def centroid(csi_known, positions_known, csi, coarse, accuracy) -> np.ndarray:
     return positions_known.mean(axis=1, keepdims=True)
 
 
@@ -33,11 +34,11 @@ class Spy:
     def __init__(self) -> None:
         self.csi_known, self.positions_known, self.csi = [], [], []
 
-    def __call__(self, csi_known, positions_known, csi) -> np.ndarray:
+    def __call__(self, csi_known, positions_known, csi, coarse, accuracy) -> np.ndarray:
         self.csi_known.append(csi_known)
         self.positions_known.append(positions_known)
         self.csi.append(csi)
-        return centroid(csi_known, positions_known, csi)
+        return centroid(csi_known, positions_known, csi, coarse, accuracy)
 
 
 def test_only_users_after_the_references_are_located_and_all_of_them(cell: RadioCell, small_recipe: Recipe) -> None:
@@ -74,12 +75,31 @@ def test_the_neighbourhood_has_the_size_asked_for(cell: RadioCell, small_recipe:
     assert {some.shape[1] for some in spy.positions_known} == {23}
 
 
+def test_every_pass_is_told_the_coarse_position_if_there_is_one(cell: RadioCell, small_recipe: Recipe) -> None:
+    told: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def listening(csi_known, positions_known, csi, coarse, accuracy) -> np.ndarray:
+        told.append((coarse, accuracy))
+        return positions_known.mean(axis=1, keepdims=True)
+
+    located(cell, small_recipe, GNSS_10M, by=listening)
+    (first, sigma), (second, _) = told[:2]
+    assert (sigma == 10.0).all()
+    np.testing.assert_array_equal(second, first)
+    off = first[:, 0] - cell.positions[small_recipe.cells.references :][: len(first)]
+    assert 5 < off.std() < 15
+    told.clear()
+    located(cell, small_recipe, NO_GNSS, by=listening)
+    assert np.isinf(told[0][1]).all()
+    assert np.isfinite(told[0][0]).all()
+
+
 def test_the_second_pass_looks_around_the_first_answer(cell: RadioCell, small_recipe: Recipe) -> None:
     """A locator that always answers one far corner must be shown that corner's fingerprints next."""
     corner = cell.positions[: small_recipe.cells.references].max(axis=0)
     centres: list[np.ndarray] = []
 
-    def stubborn(csi_known, positions_known, csi) -> np.ndarray:
+    def stubborn(csi_known, positions_known, csi, coarse, accuracy) -> np.ndarray:
         centres.append(positions_known.mean(axis=1))
         return np.broadcast_to(corner, (len(csi), 1, 2)).copy()
 
@@ -146,7 +166,7 @@ def test_the_best_knn_is_the_one_with_the_smallest_mean(cell: RadioCell, small_r
     (errors,) = located(cell, small_recipe, GNSS_1M).errors.values()
     knn = {name: found.mean() for name, found in errors.items() if name.startswith("knn")}
     assert knn[best_knn(errors)] == min(knn.values())
-    assert {name.rsplit(", ", 1)[1] for name in knn} == {"neighbourhood", "gate", "cell"}
+    assert len(knn) == 3 * len(VARIANTS) * (1 + len(FIX_SHARES))
 
 
 def test_where_rivals_are_pointless_none_is_measured(cell: RadioCell, small_recipe: Recipe) -> None:

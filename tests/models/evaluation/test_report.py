@@ -11,7 +11,7 @@ from models.training.recipe import Recipe
 DATA = Path(__file__).parents[1] / "data"
 
 
-def centroid(csi_known, positions_known, csi) -> np.ndarray:
+def centroid(csi_known, positions_known, csi, coarse, accuracy) -> np.ndarray:
     return positions_known.mean(axis=1, keepdims=True)
 
 
