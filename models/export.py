@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import shutil
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec
 from models.evaluation.report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from models.evaluation.summary import metrics
-from models.mateformer import Coarse, Frame, Mateformer
+from models.mateformer import Coarse, Frame, KeysValues, Mateformer
 from models.model_card import model_card
 from models.training.corpus import data_digest, load_cells
 from models.training.fit import LOG_FILE, load_model
@@ -32,12 +33,14 @@ from reference_db import PositionIndex
 OPSET = 18
 PARITY_M = 1e-3
 CARD_FILE, RECIPE_FILE, WEIGHTS_FILE = "README.md", "recipe.yaml", "weights.safetensors"
-DTYPES = {onnx.TensorProto.FLOAT: "float32"}
+DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 
 # Names of the free dimensions, an input each.
 KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
 USERS = {name: {0: "batch", 1: "queries"} for name in ("csi", "coarse", "accuracy")}
-FRAME = {"keys_values": {0: "batch", 3: "neighbours"}, **{name: {0: "batch"} for name in ("centre", "scale", "clock")}}
+SLOTS = {"slots": {0: "batch"}}
+PLACES = {"positions_known": {0: "pool", 1: "neighbours"}}
+REFERENCE = ("centre", "scale", "clock")
 
 
 class ParityLost(RuntimeError):
@@ -50,11 +53,12 @@ class _Frame(nn.Module):
         self.model = model
 
     def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, ...]:
-        frame = self.model.frame(csi_known, positions_known)
-        return tuple(getattr(frame, name) for name in FRAME)
+        return _parts(self.model.frame(csi_known, positions_known))
 
 
 class _Query(nn.Module):
+    """Frames lie in pools, as they come; each batch says in which slots its own are."""
+
     def __init__(self, model: Mateformer) -> None:
         super().__init__()
         self.model = model
@@ -64,14 +68,26 @@ class _Query(nn.Module):
         csi: Tensor,
         coarse: Tensor,
         accuracy: Tensor,
+        slots: Tensor,
         positions_known: Tensor,
-        keys_values: Tensor,
-        centre: Tensor,
-        scale: Tensor,
-        clock: Tensor,
+        *parts: Tensor,
     ) -> Tensor:
-        frame = Frame(keys_values, positions_known, centre, scale, clock)
-        return self.model.query(csi, Coarse(coarse, accuracy), frame)
+        positions_known, *parts = (pool.index_select(0, slots) for pool in (positions_known, *parts))
+        reference, offered = parts[: len(REFERENCE)], parts[len(REFERENCE) :]
+        layers = [KeysValues(*offered[i : i + 4]) for i in range(0, len(offered), 4)]
+        return self.model.query(csi, Coarse(coarse, accuracy), Frame(layers, positions_known, *reference))
+
+
+def frame_parts(depth: int) -> dict[str, dict[int, str]]:
+    """What the ``frame`` graph gives and the ``query`` graph takes, beside positions, with the free dimensions."""
+    offered = {f"{part}_{layer}": part for layer in range(depth) for part in KeysValues._fields}
+    shapes = {name: {0: "batch", 3 if part.startswith("K") else 2: "neighbours"} for name, part in offered.items()}
+    return {name: {0: "batch"} for name in REFERENCE} | shapes
+
+
+def _parts(frame: Frame) -> tuple[Tensor, ...]:
+    """In the order of `frame_parts`."""
+    return (frame.centre, frame.scale, frame.clock, *(part for layer in frame.keys_values for part in layer))
 
 
 def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
@@ -129,12 +145,18 @@ def export(
     with torch.inference_mode():
         frame = model.frame(csi_known, positions_known)
     knowns, asked = (csi_known, positions_known), (csi, coarse, accuracy)
-    encoded = [getattr(frame, name) for name in FRAME]
-    places = {"positions_known": KNOWN["positions_known"]}
+    parts = frame_parts(model.config.depth)
+    pools = {name: axes | {0: "pool"} for name, axes in parts.items()}
+    slots = torch.arange(len(csi))
     graphs = {
         "full": (model, (*knowns, *asked), {**KNOWN, **USERS}, ["positions"]),
-        "frame": (_Frame(model), knowns, KNOWN, list(FRAME)),
-        "query": (_Query(model), (*asked, positions_known, *encoded), {**USERS, **places, **FRAME}, ["positions"]),
+        "frame": (_Frame(model), knowns, KNOWN, list(parts)),
+        "query": (
+            _Query(model),
+            (*asked, slots, positions_known, *_parts(frame)),
+            {**USERS, **SLOTS, **PLACES, **pools},
+            ["positions"],
+        ),
     }
     described = {}
     for name, (module, inputs, free, outputs) in graphs.items():
@@ -198,9 +220,13 @@ def check_parity(
     neighbourhood = {name: tensor.numpy() for name, tensor in zip(KNOWN, known, strict=True)}
     asked = {name: tensor.numpy() for name, tensor in zip(USERS, users, strict=True)}
     single_pass = sessions["full"].run(None, neighbourhood | asked)[0]
-    frame = dict(zip(FRAME, sessions["frame"].run(None, neighbourhood), strict=True))
-    frame["positions_known"] = neighbourhood["positions_known"]
-    two_halves = sessions["query"].run(None, frame | asked)[0]
+    parts = frame_parts(model.config.depth)
+    frames = dict(zip(parts, sessions["frame"].run(None, neighbourhood), strict=True))
+    # Slots in another order than the users', so that a mistaken one shows.
+    backwards = {name: np.ascontiguousarray(part[::-1]) for name, part in frames.items()}
+    backwards["positions_known"] = np.ascontiguousarray(neighbourhood["positions_known"][::-1])
+    slots = np.arange(len(known[0]), dtype=np.int64)[::-1].copy()
+    two_halves = sessions["query"].run(None, backwards | asked | {"slots": slots})[0]
     worst = max(float(np.linalg.norm(answer - expected, axis=-1).max()) for answer in (single_pass, two_halves))
     if not worst <= PARITY_M:
         raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm")
@@ -215,10 +241,13 @@ def _write_graph(
     path: Path,
 ) -> None:
     sizes: dict[str, torch.export.Dim] = {}
-    shapes = {
-        name: {axis: sizes.setdefault(size, torch.export.Dim(size, min=1, max=1 << 20)) for axis, size in axes.items()}
-        for name, axes in free.items()
-    }
+    shapes = [
+        {axis: sizes.setdefault(size, torch.export.Dim(size, min=1, max=1 << 20)) for axis, size in axes.items()}
+        for axes in free.values()
+    ]
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = sum(parameter.kind is not inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
+    variadic = [tuple(shapes[named:])] if named < len(shapes) else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -228,7 +257,7 @@ def _write_graph(
             opset_version=OPSET,
             input_names=list(free),
             output_names=outputs,
-            dynamic_shapes=tuple(shapes.values()),
+            dynamic_shapes=(*shapes[:named], *variadic),
             external_data=False,
             verbose=False,
         )

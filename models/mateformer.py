@@ -59,10 +59,19 @@ class Coarse(NamedTuple):
     accuracy: Tensor  # [b, q] its 1-sigma error an axis, metres; infinite where there is none
 
 
+class KeysValues(NamedTuple):
+    """What the known samples offer a layer's two attentions, split into heads as the products want them."""
+
+    K_H: Tensor  # [b, h, e, n]
+    V_H: Tensor  # [b, h, n, e]
+    K_Hx: Tensor  # [b, h, e, n]
+    V_Hx: Tensor  # [b, h, n, e]
+
+
 class Frame(NamedTuple):
     """A neighbourhood already encoded: all that a user's token needs of it."""
 
-    keys_values: Tensor  # [b, N, 4, n, d]: K and V of MHead_H, then K and V of MHead_Hx, per layer
+    keys_values: list[KeysValues]  # a layer
     positions: Tensor  # [b, n, 2] metres
     centre: Tensor  # [b, 2] metres
     scale: Tensor  # [b]
@@ -142,7 +151,7 @@ class Channel(nn.Module):
 
 
 class MHead(nn.Module):
-    """Multi-head attention whose keys and values are the known samples only."""
+    """Multi-head attention whose keys and values are the known samples only: made by `keys`, `values` beforehand."""
 
     def __init__(self, width: int, heads: int, coarse: bool) -> None:
         super().__init__()
@@ -153,13 +162,21 @@ class MHead(nn.Module):
         self.V = nn.Linear(width, width)
         self.O = nn.Linear(width, width)
 
+    def keys(self, h: Tensor) -> Tensor:
+        """h [b, n, d] -> [b, h, e, n]."""
+        return self.K(h).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1)
+
+    def values(self, h: Tensor) -> Tensor:
+        """h [b, n, d] -> [b, h, n, e]."""
+        return self._split(self.V(h))
+
     def forward(self, q: Tensor, K: Tensor, V: Tensor, prior: Tensor) -> Tensor:
-        """q [b, t, d], K and V [b, n, d], prior [b, t, n] (log of a likelihood) -> [b, t, d]."""
-        Q, K, V = self._split(self.Q(q)), self._split(K), self._split(V)  # [b, h, t, e], [b, h, n, e] twice
-        weights = torch.einsum("bhte,bhne->bhtn", Q, K) / math.sqrt(Q.shape[-1])
+        """q [b, t, d], K [b, h, e, n], V [b, h, n, e], prior [b, t, n] (log of a likelihood) -> [b, t, d]."""
+        Q = self._split(self.Q(q) / math.sqrt(K.shape[2]))  # [b, h, t, e]
+        weights = Q @ K  # [b, h, t, n]
         if self.belief is not None:
             weights = weights + self.belief[:, None, None] * prior[:, None]
-        mixed = torch.einsum("bhtn,bhne->bhte", weights.softmax(-1), V)
+        mixed = weights.softmax(-1) @ V  # [b, h, t, e]
         return self.O(mixed.transpose(1, 2).flatten(2))  # [b, t, d]
 
     def _split(self, x: Tensor) -> Tensor:
@@ -181,16 +198,16 @@ class Layer(nn.Module):
         self.MHead_H, self.MHead_Hx = (MHead(d, config.heads, config.coarse) for _ in range(2))
         self.FFN_H, self.FFN_Hx = FFN(d, config.hidden), FFN(d, config.hidden)
 
-    def keys_values(self, h: Tensor, x: Tensor) -> Tensor:
-        """What the known samples offer: [b, 4, n, d] of their streams ``h``, ``x`` [b, n, d]."""
+    def keys_values(self, h: Tensor, x: Tensor) -> KeysValues:
+        """Of the known samples' streams ``h``, ``x`` [b, n, d]."""
         h, x = self.norm_h(h), self.norm_x(x)
         H, Hx = self.MHead_H, self.MHead_Hx
-        return torch.stack([H.K(h), H.V(h), Hx.K(h), Hx.V(x)], dim=1)
+        return KeysValues(H.keys(h), H.values(h), Hx.keys(h), Hx.values(x))
 
-    def forward(self, h: Tensor, x: Tensor, keys_values: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        K_h, V_h, K_hx, V_hx = keys_values.unbind(1)  # [b, n, d] each
+    def forward(self, h: Tensor, x: Tensor, offered: KeysValues, prior: Tensor) -> tuple[Tensor, Tensor]:
+        K_H, V_H, K_Hx, V_Hx = offered
         q = self.norm_h(h)  # both attentions ask with the channel, before either stream has moved
-        h, x = h + self.MHead_H(q, K_h, V_h, prior), x + self.MHead_Hx(q, K_hx, V_hx, prior)  # eqs. 8, 9
+        h, x = h + self.MHead_H(q, K_H, V_H, prior), x + self.MHead_Hx(q, K_Hx, V_Hx, prior)  # eqs. 8, 9
         return h + self.FFN_H(h), x + self.FFN_Hx(x)
 
 
@@ -242,13 +259,13 @@ class Mateformer(nn.Module):
         for layer, next_layer in pairwise(self.layers):
             h, x = layer(h, x, offered[-1], indifferent)
             offered.append(next_layer.keys_values(h, x))
-        return Frame(torch.stack(offered, dim=1), positions_known, centre, *reference)
+        return Frame(offered, positions_known, centre, *reference)
 
     def query(self, csi: Tensor, coarse: Coarse, frame: Frame) -> Tensor:
         """Locates users in a frame: csi [b, q, a, s, 2] -> positions [b, q, 2]."""
         h = self.embed_H(self.channel(csi, Reference(frame.scale, frame.clock)))
         x, prior = self._to_infer(coarse, frame.centre), log_likelihood(coarse, frame.positions)
-        for layer, offered in zip(self.layers, frame.keys_values.unbind(1), strict=True):
+        for layer, offered in zip(self.layers, frame.keys_values, strict=True):
             h, x = layer(h, x, offered, prior)
         return self._positions(x, frame.centre)
 

@@ -77,8 +77,10 @@ def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: Radi
     frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
     pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
     known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
-    frame = dict(zip(("keys_values", "centre", "scale", "clock"), frame_graph.run(None, known), strict=True))
-    frame["positions_known"] = known["positions_known"]
+    frame = {
+        output.name: part for output, part in zip(frame_graph.get_outputs(), frame_graph.run(None, known), strict=True)
+    }
+    frame |= {"positions_known": known["positions_known"], "slots": np.zeros(1, np.int64)}
     for user in range(16, 26):
         coarse, accuracy = cell.positions[None, user, None], np.ones((1, 1), np.float32)
         asked = {"csi": pairs[None, user, None], "coarse": coarse, "accuracy": accuracy}

@@ -125,7 +125,10 @@ def test_frame_and_query_equal_the_single_pass(model, scene) -> None:
 def test_a_frame_has_keys_and_values_of_both_attentions_in_every_layer(model, scene) -> None:
     known, positions, *_ = scene
     frame = model.frame(known, positions)
-    assert frame.keys_values.shape == (2, SMALL["depth"], 4, 12, SMALL["width"])
+    assert len(frame.keys_values) == SMALL["depth"]
+    for K_H, V_H, K_Hx, V_Hx in frame.keys_values:
+        assert K_H.shape == K_Hx.shape == (2, SMALL["heads"], 8, 12)
+        assert V_H.shape == V_Hx.shape == (2, SMALL["heads"], 12, 8)
     torch.testing.assert_close(frame.centre, positions.mean(1))
 
 
