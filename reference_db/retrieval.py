@@ -29,6 +29,7 @@ _Rows = NDArray[np.int64]
 
 _VOTERS = 32  # fingerprints that a first guess is made of
 _SIGMAS = 4.0  # a coarse position is believed to be off by no more
+_MOST_CANDIDATES = 2048  # that a request is compared with: a first guess of a million needs no finer grid
 # In units of `References.reach`.
 _SLACK = 0.75  # how far beyond that a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
@@ -74,8 +75,7 @@ def first_guess(
     if available < 1:
         raise TooFewFingerprints(wanted=1, available=available)
     k = min(_VOTERS, available)
-    allowed = _allowed(references, coarse, accuracy, k, left_out)
-    voters, distances = references.signals.nearest(features, k, allowed)
+    voters, distances = _most_alike(references, features, coarse, accuracy, k, left_out)
     places = references.positions[voters].astype(np.float64)  # [b, k, 2]
     weights = -SHARPNESS * np.log(np.maximum(distances.astype(np.float64), 1e-4))
     known = np.isfinite(coarse).all(axis=1)
@@ -125,8 +125,7 @@ def first_neighbourhood(
             return _drawn(references, len(features), n, rng, left_out)
         case "signal":
             _check_enough(references, n, left_out)
-            allowed = _allowed(references, coarse, accuracy, n, left_out)
-            return references.signals.nearest(features, n, allowed)[0]
+            return _most_alike(references, features, coarse, accuracy, n, left_out)[0]
         case "fused":
             guess = first_guess(references, features, coarse, accuracy, left_out)
             return next_neighbourhood(references, guess, n, left_out)
@@ -141,29 +140,50 @@ def next_neighbourhood(references: References, centres: _Floats, n: int, left_ou
         return references.index.nearest(centres, n)[0]
     _check_enough(references, n, left_out)
     indices = references.index.nearest(centres, n + 1)[0]
-    others = indices != left_out[:, np.newaxis]
-    others[others.all(axis=1), -1] = False
-    kept: _Rows = indices[others]
+    kept: _Rows = indices[_all_but_one(indices, left_out)]
     return kept.reshape(-1, n)
 
 
-def _allowed(
-    references: References, coarse: _Floats, accuracy: _Floats, n: int, left_out: _Rows | None
-) -> NDArray[np.bool_] | None:
-    """Who may be meant, bool `[b, len(references)]`: all within reach of the coarse position, never fewer than n."""
+def _most_alike(
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
+) -> tuple[_Rows, _Floats]:
+    """The k fingerprints most like each request of those within reach of its coarse position, and how unlike."""
+    signals = references.signals
+    rows, distances = np.empty((len(features), k), np.int64), np.empty((len(features), k), np.float32)
     known = np.isfinite(coarse).all(axis=1)
-    if not known.any() and left_out is None:
-        return None
-    allowed = np.ones((len(coarse), len(references)), np.bool_)
-    for row in np.flatnonzero(known):
-        off = np.linalg.norm(references.positions - coarse[row], axis=1)
-        if left_out is not None:
-            off[left_out[row]] = np.inf
-        gate = _SIGMAS * accuracy[row] + _SLACK * references.reach
-        allowed[row] = off <= max(gate, np.partition(off, n - 1)[n - 1])
-    if left_out is not None:
-        allowed[np.arange(len(coarse)), left_out] = False
-    return allowed
+    if known.any():
+        out = np.full(len(features), -1) if left_out is None else left_out
+        asked = zip(coarse[known], accuracy[known], out[known], strict=True)
+        near = [_within_reach(references, *one, k) for one in asked]
+        rows[known], distances[known] = signals.nearest(features[known], k, near)
+    if not known.all():
+        lost = ~known
+        if left_out is None:
+            rows[lost], distances[lost] = signals.nearest(features[lost], k)
+        else:
+            found, unlike = signals.nearest(features[lost], k + 1)
+            others = _all_but_one(found, left_out[lost])
+            rows[lost], distances[lost] = found[others].reshape(-1, k), unlike[others].reshape(-1, k)
+    return rows, distances
+
+
+def _within_reach(references: References, coarse: NDArray[np.float32], accuracy: float, left_out: int, k: int) -> _Rows:
+    """Who may be meant by a coarse position `[2]`: never fewer than k, and of very many an even choice."""
+    near: _Rows = references.index.within(coarse, _SIGMAS * accuracy + _SLACK * references.reach)
+    if len(near) > _MOST_CANDIDATES:
+        near = near[:: -(-len(near) // _MOST_CANDIDATES)]
+    near = near[near != left_out]
+    if len(near) < k:
+        near = references.index.nearest(coarse[np.newaxis], min(k + 1, len(references)))[0][0]
+        near = near[near != left_out][:k]
+    return near
+
+
+def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:
+    """True but for one in each row of `[b, n]`: the one left out `[b]` where it is there, else the last."""
+    others: NDArray[np.bool_] = rows != left_out[:, np.newaxis]
+    others[others.all(axis=1), -1] = False
+    return others
 
 
 def _drawn(references: References, users: int, n: int, rng: np.random.Generator, left_out: _Rows | None) -> _Rows:

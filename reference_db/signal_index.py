@@ -1,8 +1,11 @@
 """Which fingerprints sound most like a request."""
 
+from collections.abc import Sequence
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from reference_db.errors import TooFewFingerprints
 
@@ -10,15 +13,19 @@ from reference_db.errors import TooFewFingerprints
 # scale, so that it holds for noisy radios, all of whose distances are large, and for quiet ones.
 SHARPNESS = 24
 
+# Of features of some thousand numbers these many principal components tell places apart as well.
+_COMPONENTS, _SAMPLE = 128, 1024
+
 _Floats = NDArray[np.float32]
+_Rows = NDArray[np.int64]
 
 
 class SignalIndex:
-    """An exact nearest-neighbour index over signal features: FAISS flat in float16, immutable, safe to share.
+    """A nearest-neighbour index over signal features: FAISS flat over a cell's own principal components.
 
     `features` is float32 `[n, D]` as `signal_feature` makes them. `timing_trust`, 0 to 1, is the share of the second
-    half, delays as measured, in a squared distance; the first half, blind to them, has the rest. An answer does not
-    depend on what else is asked in the same call.
+    half, delays as measured, in a squared distance; the first half, blind to them, has the rest. Immutable, safe to
+    share; but for rounding an answer does not depend on what else is asked in the same call.
     """
 
     def __init__(self, features: _Floats, timing_trust: float = 0.5) -> None:
@@ -29,21 +36,25 @@ class SignalIndex:
         self.timing_trust = timing_trust
         self._dimensions = features.shape[1]
         weighted = self._weighted(features)
-        # Float16 halves the memory; what it rounds away is far below the distances between places.
-        self._index = faiss.IndexScalarQuantizer(weighted.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2)
-        self._index.add(weighted)
+        self._components = _principal(weighted)  # [D, c]
+        count = self._components.shape[1]
+        self._index = faiss.IndexFlatL2(count)
+        self._index.add(weighted @ self._components)
+        held = faiss.rev_swig_ptr(self._index.get_xb(), len(features) * count)  # the index's own memory, not a copy
+        self._held: _Floats = held.reshape(len(features), count)
+        self._powers = np.square(self._held).sum(axis=1)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     def nearest(
-        self, features: _Floats, k: int, allowed: NDArray[np.bool_] | None = None
+        self, features: _Floats, k: int, candidates: Sequence[_Rows] | None = None
     ) -> tuple[NDArray[np.int64], _Floats]:
         """The k fingerprints most like each of `features` `[b, D]`: indices int64 and distances float32, `[b, k]`.
 
-        Most alike first. `allowed` bool `[b, n]` says which fingerprints each row may be given; where fewer than k
-        are, the rest is index -1 at distance infinity. Raises `TooFewFingerprints` when k exceeds the index's size,
-        and `ValueError` for features or `allowed` of another shape, features not finite, or a k below 1.
+        Most alike first. `candidates` are the fingerprints that each row may be given, int64 `[any]` a row; where they
+        are fewer than k, the rest is index -1 at distance infinity. Raises `TooFewFingerprints` when k exceeds the
+        index's size, and `ValueError` for features of another shape or not finite, or a k below 1.
         """
         if features.ndim != 2 or features.shape[1] != self._dimensions or not np.isfinite(features).all():
             raise ValueError(f"features must be finite and of shape [b, {self._dimensions}]")
@@ -51,18 +62,18 @@ class SignalIndex:
             raise ValueError(f"k is {k}, must be at least 1")
         if k > len(self):
             raise TooFewFingerprints(wanted=k, available=len(self))
-        weighted = self._weighted(features)
-        if allowed is not None and allowed.shape != (len(features), len(self)):
-            raise ValueError(f"allowed has shape {list(allowed.shape)}, not {[len(features), len(self)]}")
-        if allowed is None:
-            squared, indices = self._index.search(weighted, k)
-        else:
-            squared = np.empty((len(features), k), np.float32)
-            indices = np.empty((len(features), k), np.int64)
-            for row, bits in enumerate(np.packbits(allowed, axis=1, bitorder="little")):
-                only = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg]
-                squared[row], indices[row] = (found[0] for found in self._index.search(weighted[[row]], k, params=only))
-        return indices, np.where(indices < 0, np.float32(np.inf), np.sqrt(np.maximum(squared, 0)))
+        asked = self._weighted(features) @ self._components
+        if candidates is None:
+            squared, indices = self._index.search(asked, k)
+            return indices, np.sqrt(np.maximum(squared, 0))
+        squared = np.full((len(asked), k), np.inf, np.float32)
+        indices = np.full((len(asked), k), -1, np.int64)
+        for row, rows in enumerate(candidates):
+            unlike = self._powers[rows] - 2 * (self._held[rows] @ asked[row])
+            best = _smallest(unlike, k)
+            squared[row, : len(best)], indices[row, : len(best)] = unlike[best], rows[best]
+        squared += np.square(asked).sum(axis=1)[:, np.newaxis]
+        return indices, np.sqrt(np.maximum(squared, 0))
 
     def _weighted(self, features: _Floats) -> _Floats:
         half = self._dimensions // 2
@@ -72,3 +83,19 @@ class SignalIndex:
         if self.timing_trust > 0:
             parts.append(np.sqrt(self.timing_trust) * features[:, half:])
         return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _principal(features: _Floats) -> _Floats:
+    """Orthonormal directions `[D, c]` in which features `[n, D]` differ most from nothing, by an even sample."""
+    sample = features[np.linspace(0, len(features) - 1, min(len(features), _SAMPLE)).astype(np.int64)]
+    n = len(sample)
+    powers, vectors = eigh((sample @ sample.T).astype(np.float64), subset_by_index=[max(n - _COMPONENTS, 0), n - 1])
+    kept = powers > 1e-6 * powers[-1]
+    components: _Floats = (sample.T @ (vectors[:, kept] / np.sqrt(powers[kept]))).astype(np.float32)
+    return components
+
+
+def _smallest(values: _Floats, k: int) -> _Rows:
+    """Indices of the k smallest, smallest first; all of them where there are no more."""
+    best = np.argpartition(values, k - 1)[:k] if k < len(values) else np.arange(len(values))
+    return best[np.argsort(values[best], kind="stable")]
