@@ -12,6 +12,7 @@ from models.artifact import load_artifact
 from reference_db.database import ReferenceDatabase
 from reference_db.directory_store import DirectoryStore
 from service.cells import Cells
+from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
 from service.estimator import Estimator
@@ -36,13 +37,14 @@ def create_app(settings: Settings) -> Starlette:
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     store = DirectoryStore(settings.database_directory)
     database = ReferenceDatabase(store)
-    estimator = Estimator(network, settings.inference_batch)
     metrics = Metrics()
-    metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest)
+    metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest, network.providers[0])
+    estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
+    dispatcher = Dispatcher(estimator, network, settings.inference_batch, settings.queue_limit_s, metrics)
     served = ServedCells(database, artifact, estimator, settings, metrics)
-    workers = Workers("requests", settings.request_threads, settings.waiting_limit)
-    locator = Locator(settings, artifact, estimator, served, workers, metrics)
-    cells, models, health = Cells(store), Models(artifact), Health(settings, network)
+    workers = Workers("batches", settings.request_threads, settings.waiting_limit)
+    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
+    cells, models, health = Cells(store), Models(artifact, network.providers), Health(settings, network)
     openapi = OpenApi(artifact.manifest, database, settings.batch_limit)
 
     @asynccontextmanager

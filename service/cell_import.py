@@ -15,6 +15,7 @@ from reference_db.manifest import Manifest, SegmentReference
 from reference_db.segment import Segment, digest_of
 from service.calibration import Calibration, calibrate
 from service.estimator import Estimator
+from service.metrics import Metrics
 from service.network import Network
 from service.settings import Settings
 
@@ -50,7 +51,7 @@ def measure(settings: Settings, cell: Cell, fingerprints: Fingerprints, now: dat
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     try:
         version = _unpublished(cell, fingerprints, now)
-        estimator = Estimator(network, settings.inference_batch)
+        estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, Metrics())
         return calibrate(artifact, estimator, version, settings), artifact.digest
     finally:
         network.close()

@@ -1,16 +1,20 @@
 """From CSI and, where there is one, a coarse position to a position: the one way of requests and calibration."""
 
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
-from reference_db.retrieval import first_neighbourhood, next_neighbourhood
+from reference_db.retrieval import first_guess, next_neighbourhood
 from reference_db.signal_feature import signal_feature
-from service.metrics import Stopwatch
-from service.network import Network
+from service.frame_cache import FrameCache
+from service.metrics import Metrics, Stopwatch
+from service.network import Network, as_users
+from service.tiles import Neighbourhood, Tiles, snapped
 
 # How every first neighbourhood is found; a calibration holds only for the way it was made.
 Retrieval = Literal["fused"]
@@ -20,81 +24,125 @@ _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
 
-class Estimator:
-    """Compares users with the fingerprints that are probably near them, `batch` users an inference."""
+class User(NamedTuple):
+    """Somebody to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
 
-    def __init__(self, network: Network, batch: int) -> None:
+    `coarse` float32 `[2]` metres and `accuracy`, its 1-sigma error on each axis in metres; both NaN without one.
+    """
+
+    version: CellVersion
+    csi: _Floats
+    coarse: _Floats
+    accuracy: float
+
+
+class Estimator:
+    """Compares users with the fingerprints that are probably near them: those around the tile of a first guess."""
+
+    def __init__(self, network: Network, most_users: int, frame_bytes: int, metrics: Metrics) -> None:
         self._network = network
-        self._batch = batch
+        self._most_users = most_users
         self.manifest = network.manifest
+        self._tiles = Tiles(self.manifest.tile_pitch)
+        self._frames = FrameCache(network, frame_bytes, most_users, metrics)
 
     def neighbours(self, fingerprints: int) -> int:
         """How many fingerprints a user is compared with in a cell of so many."""
         return min(self.manifest.neighbourhood_size, fingerprints)
 
-    def positions(
-        self,
-        version: CellVersion,
-        csi: _Floats,
-        coarse: _Floats,
-        accuracy: _Floats,
-        stopwatch: Stopwatch,
-        left_out: _Rows | None = None,
-    ) -> _Floats:
-        """Local positions float32 `[b, 2]` of users of one cell, in metres; NaN where the network fails.
+    def locate(self, users: Sequence[User], stopwatch: Stopwatch) -> _Floats:
+        """Local positions float32 `[b, 2]` of users of any cells, in metres; NaN where the network knows no answer.
 
-        `csi` float32 `[b, antennas, subcarriers, 2]`, finite and not all zero; `coarse` float32 `[b, 2]` metres, NaN
-        where there is none; `accuracy` float32 `[b]`, its 1-sigma error on each axis in metres; `left_out` int64 `[b]`:
-        the fingerprint that each user is not compared with. Raises `InferenceFailed`.
+        For the network's owner thread only, and no more than `most_users` at once. Raises `InferenceFailed`.
         """
-        answers = np.empty_like(coarse)
-        for start in range(0, len(csi), self._batch):
-            rows = slice(start, start + self._batch)
-            out = None if left_out is None else left_out[rows]
-            answers[rows] = self._locate(version, csi[rows], coarse[rows], accuracy[rows], stopwatch, out)
-        return answers
-
-    def _locate(
-        self,
-        version: CellVersion,
-        csi: _Floats,
-        coarse: _Floats,
-        accuracy: _Floats,
-        stopwatch: Stopwatch,
-        left_out: _Rows | None,
-    ) -> _Floats:
-        references = version.references
-        n = self.neighbours(len(version) - (left_out is not None))
+        csi = np.stack([user.csi for user in users])
+        coarse = np.stack([user.coarse for user in users])
+        accuracy = np.array([user.accuracy for user in users], np.float32)
+        cells: dict[CellVersion, list[int]] = defaultdict(list)
+        for row, user in enumerate(users):
+            cells[user.version].append(row)
+        places = np.empty_like(coarse)
         with stopwatch.stage("retrieve"):
             features = signal_feature(as_complex(csi))
-            near = first_neighbourhood(references, RETRIEVAL, features, coarse, accuracy, n, left_out=left_out)
-        centres = self._compare(version, near, csi, coarse, accuracy, stopwatch)
-        for _ in range(self.manifest.passes - 1):
-            found = _finite_rows(centres)
-            if not found.any():
-                break
+            for version, rows in cells.items():
+                places[rows] = first_guess(version.references, features[rows], coarse[rows], accuracy[rows])
+        for _ in range(self.manifest.passes):
+            near: list[Neighbourhood] = [None] * len(users)  # type: ignore[list-item]
             with stopwatch.stage("retrieve"):
-                out = None if left_out is None else left_out[found]
-                near = next_neighbourhood(references, centres[found], n, out)
-            centres[found] = self._compare(version, near, csi[found], coarse[found], accuracy[found], stopwatch)
-        centres[~_finite_rows(centres)] = np.nan
-        return centres
+                for version, rows in cells.items():
+                    finite = np.nan_to_num(places[rows])
+                    found = self._tiles.neighbourhoods(version, finite, self.neighbours(len(version)))
+                    for row, one in zip(rows, found, strict=True):
+                        near[row] = one
+            lost = ~np.isfinite(places).all(axis=1)
+            places = self._compare(near, as_users(csi, coarse, accuracy), stopwatch)
+            places[lost] = np.nan
+        return places
 
-    def _compare(
-        self,
-        version: CellVersion,
-        near: _Rows,
-        csi: _Floats,
-        coarse: _Floats,
-        accuracy: _Floats,
-        stopwatch: Stopwatch,
+    def positions(
+        self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows
     ) -> _Floats:
-        with stopwatch.stage("retrieve"):
-            known = version.csi_of(near), version.positions[near]
-        with stopwatch.stage("infer"):
-            return self._network.positions(*known, csi, coarse, accuracy)
+        """As `locate`, for users of one cell who are not compared with a fingerprint each, `left_out` int64 `[b]`.
+
+        `csi` `[b, ...]`, `coarse` `[b, 2]`, `accuracy` `[b]`. Nobody shares a frame: this is the `full` graph's work.
+        Blocks; not for the owner thread. Raises `InferenceFailed`.
+        """
+        n = self.neighbours(len(version) - 1)
+        places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
+        for _ in range(self.manifest.passes):
+            lost = ~np.isfinite(places).all(axis=1)
+            centres = snapped(np.nan_to_num(places), self.manifest.tile_pitch)
+            near = next_neighbourhood(version.references, centres, n, left_out)
+            places = self._network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+            places[lost] = np.nan
+        return places
+
+    def _compare(self, near: list[Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
+        """Each user against a neighbourhood: float32 `[b, 2]`.
+
+        Cells too small for a frame of the common size, and networks without frames, are the `full` graph's work.
+        """
+        places = np.empty((len(near), 2), np.float32)
+        whole = self.manifest.neighbourhood_size
+        shared = [row for row, one in enumerate(near) if self._network.has_frames and len(one.rows) == whole]
+        if shared:
+            with stopwatch.stage("frame"):
+                slots = self._frames.slots(near[row] for row in shared)
+            with stopwatch.stage("infer"):
+                self._query([(row, slots[near[row].key]) for row in shared], users, places)
+        alone: dict[int, list[int]] = defaultdict(list)
+        for row in sorted(set(range(len(near))).difference(shared)):
+            alone[len(near[row].rows)].append(row)
+        for rows in alone.values():
+            csi_known = np.stack([near[row].csi for row in rows])
+            known = {"csi_known": csi_known, "positions_known": np.stack([near[row].positions for row in rows])}
+            with stopwatch.stage("infer"):
+                (answer,) = self._network.run("full", known | {name: part[rows] for name, part in users.items()})
+            places[rows] = answer[:, 0]
+        return places
+
+    def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], places: _Floats) -> None:
+        for rows, slots in grouped(users_in_slots):
+            asked = {name: part[rows, 0] for name, part in users.items()}
+            (answer,) = self._network.run("query", self._frames.pools | asked | {"slots": slots})
+            places[rows] = answer
 
 
-def _finite_rows(positions: _Floats) -> NDArray[np.bool_]:
-    finite: NDArray[np.bool_] = np.isfinite(positions[:, 0]) & np.isfinite(positions[:, 1])
-    return finite
+def grouped(users_in_slots: Sequence[tuple[int, int]]) -> list[tuple[_Rows, _Rows]]:
+    """Users `(row, slot)` as runs of the `query` graph: rows `[frames, users]` and slots `[frames]` each.
+
+    A run is a rectangle: frames with about as many users go together, the last user repeated to fill up, never more
+    than half of them.
+    """
+    by_slot: dict[int, list[int]] = defaultdict(list)
+    for row, slot in users_in_slots:
+        by_slot[slot].append(row)
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for slot, rows in by_slot.items():
+        by_size[(len(rows) - 1).bit_length()].append(slot)
+    runs = []
+    for slots in by_size.values():
+        width = max(len(by_slot[slot]) for slot in slots)
+        filled = [by_slot[slot] + by_slot[slot][-1:] * (width - len(by_slot[slot])) for slot in slots]
+        runs.append((np.array(filled, np.int64), np.array(slots, np.int64)))
+    return runs

@@ -1,6 +1,7 @@
 """``POST /locate`` and ``/locate/batch``: a request's whole journey, top to bottom."""
 
-from collections import defaultdict
+import math
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
@@ -18,9 +19,11 @@ from service.body import Format, read_body, request_format, response_format
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
+from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
-from service.estimator import RETRIEVAL, Estimator
+from service.estimator import RETRIEVAL, Estimator, User
 from service.metrics import Metrics, Stopwatch
+from service.patience import answers
 from service.problem import problem_of
 from service.schema import LocateRequest, LocateResponse
 from service.served_cells import ServedCell, ServedCells
@@ -29,12 +32,18 @@ from service.workers import Workers
 
 # No cell reaches so far, and beyond it WGS84 loses its meaning: such an answer is as good as NaN.
 _FARTHEST = 1e6
-_NOWHERE = np.full(2, np.nan, np.float32)
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
 _MOST_MINUTES = 32767
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class Received(NamedTuple):
+    """When a request came, by the wall's clock and by `time.monotonic`."""
+
+    at: datetime
+    monotonic: float
 
 
 class Draft(NamedTuple):
@@ -44,7 +53,7 @@ class Draft(NamedTuple):
     csi: NDArray[np.float32]
 
 
-class User(NamedTuple):
+class Placed(NamedTuple):
     """A draft whose cell is known and whose coarse position, if it has one, is local metres."""
 
     draft: Draft
@@ -52,11 +61,15 @@ class User(NamedTuple):
     fix: Fix | None
     rung: Rung
 
+    def as_user(self) -> User:
+        fix = self.fix or _NO_FIX
+        return User(self.served.version, self.draft.csi, np.array(fix[:2], np.float32), fix.accuracy)
+
 
 class Located(NamedTuple):
     """A user and the local position `[2]` found, NaN where there is none."""
 
-    user: User
+    placed: Placed
     position: NDArray[np.float32]
 
 
@@ -66,6 +79,7 @@ class Locator:
         settings: Settings,
         artifact: Artifact,
         estimator: Estimator,
+        dispatcher: Dispatcher,
         cells: ServedCells,
         workers: Workers,
         metrics: Metrics,
@@ -73,35 +87,42 @@ class Locator:
         self._settings = settings
         self._artifact = artifact
         self._estimator = estimator
+        self._dispatcher = dispatcher
         self._cells = cells
         self._workers = workers
         self._metrics = metrics
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
+        self._dispatcher.check_room()
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        drafts = await self._workers.run(self._read_one, body, reads, stopwatch)
-        answer = await self._answer(drafts, received, writes, stopwatch, single=True)
-        return Response(answer, media_type=writes.media_type)
+        with stopwatch.stage("decode"):
+            draft = self._read_item(body, reads)
+        located = await self._located([draft], request, received)
+        (result,), encoded = self._write(located, received, stopwatch, lambda results: _single(results[0], writes))
+        if isinstance(result, ServiceError):
+            raise result
+        return Response(encoded, media_type=writes.media_type)
 
     async def locate_batch(self, request: Request) -> Response:
         """``POST /locate/batch``: many users, each with a result or a problem of its own, in their order."""
+        self._dispatcher.check_room()
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         drafts = await self._workers.run(self._read_batch, body, reads, stopwatch)
-        answer = await self._answer(drafts, received, writes, stopwatch, single=False)
-        return Response(answer, media_type=writes.media_type)
+        located = await self._located(drafts, request, received)
+        _, encoded = await self._workers.run(
+            self._write, located, received, stopwatch, lambda results: _batch(results, writes)
+        )
+        return Response(encoded, media_type=writes.media_type)
 
-    async def _receive(self, request: Request) -> tuple[Format, Format, bytes, datetime]:
+    async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
+        received = Received(datetime.now(UTC), time.monotonic())
         reads = request_format(request)
         writes = response_format(request, otherwise=reads)
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
-        return reads, writes, body, datetime.now(UTC)
-
-    def _read_one(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Draft | ServiceError]:
-        with stopwatch.stage("decode"):
-            return [self._read_item(body, reads)]
+        return reads, writes, body, received
 
     def _read_batch(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Draft | ServiceError]:
         with stopwatch.stage("decode"):
@@ -117,41 +138,31 @@ class Locator:
         except ServiceError as error:
             return error
 
-    async def _answer(
-        self,
-        drafts: list[Draft | ServiceError],
-        received: datetime,
-        writes: Format,
-        stopwatch: Stopwatch,
-        *,
-        single: bool,
-    ) -> bytes:
+    async def _located(
+        self, drafts: list[Draft | ServiceError], request: Request, received: Received
+    ) -> list[Located | ServiceError]:
         cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
-        return await self._workers.run(self._work, drafts, cells, received, writes, stopwatch, single)
+        placed = _each(drafts, lambda draft: self._place(draft, cells))
+        asked = [one for one in placed if isinstance(one, Placed)]
+        futures = [self._dispatcher.locate(one.as_user(), _deadline(one, received)) for one in asked]
+        positions = iter(await answers(futures, request))
+        return _each(placed, lambda one: Located(one, _found(next(positions))))
 
-    def _work(
+    def _write(
         self,
-        drafts: list[Draft | ServiceError],
-        cells: Mapping[str, ServedCell | ServiceError],
-        received: datetime,
-        writes: Format,
+        located: list[Located | ServiceError],
+        received: Received,
         stopwatch: Stopwatch,
-        single: bool,
-    ) -> bytes:
-        with stopwatch.stage("retrieve"):
-            users = _each(drafts, lambda draft: self._place(draft, cells))
-        located = self._estimate(users, stopwatch)
+        encode: Callable[[list[LocateResponse | ServiceError]], bytes],
+    ) -> tuple[list[LocateResponse | ServiceError], bytes]:
         with stopwatch.stage("encode"):
-            results = _each(located, lambda user: self._describe(user, received))
-            answer = results[0] if single else schema.BatchResponse(results=[_batch_result(one) for one in results])
-            encoded = b"" if isinstance(answer, ServiceError) else writes.encode(answer)
+            results = _each(located, lambda one: self._describe(one, received.at))
+            encoded = encode(results)
         used = [one.provenance.coarse_position_used for one in results if isinstance(one, LocateResponse)]
         self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
-        if isinstance(answer, ServiceError):
-            raise answer
-        return encoded
+        return results, encoded
 
-    def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> User:
+    def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> Placed:
         """Puts a draft into its cell; raises whatever is wrong with the two together."""
         request = draft.request
         served = cells[request.cell_id]
@@ -165,41 +176,19 @@ class Locator:
         fix = None
         if request.coarse_position is not UNSET:
             fix = decode_coarse_position(request.coarse_position, served.version, self._settings.position_margin_m)
-        return User(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
-
-    def _estimate(self, users: list[User | ServiceError], stopwatch: Stopwatch) -> list[Located | ServiceError]:
-        """Finds all users, cell by cell so that the overhead is paid once a cell."""
-        located: list[Located | ServiceError] = [
-            user if isinstance(user, ServiceError) else Located(user, _NOWHERE) for user in users
-        ]
-        by_cell: dict[str, dict[int, User]] = defaultdict(dict)
-        for i, user in enumerate(users):
-            if isinstance(user, User):
-                by_cell[user.draft.request.cell_id][i] = user
-        for group in by_cell.values():
-            version = next(iter(group.values())).served.version
-            csi = np.stack([user.draft.csi for user in group.values()])
-            fixes = np.array([user.fix or _NO_FIX for user in group.values()], np.float32)
-            try:
-                positions = self._estimator.positions(version, csi, fixes[:, :2], fixes[:, 2], stopwatch)
-            except ServiceError as error:
-                located = [error if i in group else one for i, one in enumerate(located)]
-                continue
-            for (i, user), position in zip(group.items(), positions, strict=True):
-                located[i] = Located(user, position)
-        return located
+        return Placed(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
 
     def _describe(self, found: Located, received: datetime) -> LocateResponse:
         """The answer for a user found at a local position, with its calibrated circle."""
-        user, position = found
+        placed, position = found
         if not (np.abs(position) < _FARTHEST).all():  # also when NaN
             raise errors.EstimateNotFinite("the network gave no usable coordinates")
-        request, version = user.draft.request, user.served.version
+        request, version = placed.draft.request, placed.served.version
         east, north = map(float, position)
         lat, lon = version.frame.to_wgs84(east, north)
-        radius = user.rung.radius
+        radius = placed.rung.radius
         circle = schema.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
-        confidence = round(100 * user.served.calibration.confidence)
+        confidence = round(100 * placed.served.calibration.confidence)
         cell = version.cell
         measured = received if request.timestamp is UNSET else request.timestamp
         return LocateResponse(
@@ -220,22 +209,22 @@ class Locator:
             accuracy_fulfilment_indicator=_fulfilment(request.h_accuracy, radius),
             age_of_location_estimate=_whole_minutes(received - measured),
             timestamp_of_location_estimate=measured,
-            provenance=self._provenance(user),
+            provenance=self._provenance(placed),
         )
 
-    def _provenance(self, user: User) -> schema.Provenance:
+    def _provenance(self, placed: Placed) -> schema.Provenance:
         manifest = self._artifact.manifest
         return schema.Provenance(
             source=manifest.family,
             artifact=schema.ArtifactReference(
                 name=manifest.name, version=manifest.version, digest=self._artifact.digest
             ),
-            cell_version=user.served.version.version,
-            neighbours=self._estimator.neighbours(len(user.served.version)),
+            cell_version=placed.served.version.version,
+            neighbours=self._estimator.neighbours(len(placed.served.version)),
             passes=manifest.passes,
             retrieval=RETRIEVAL,
-            coarse_position_used=user.fix is not None,
-            calibrated_h_accuracy=UNSET if user.rung.sigma is None else user.rung.sigma,
+            coarse_position_used=placed.fix is not None,
+            calibrated_h_accuracy=UNSET if placed.rung.sigma is None else placed.rung.sigma,
         )
 
 
@@ -263,6 +252,25 @@ def _fulfilment(
 
 def _whole_minutes(age: timedelta) -> int:
     return min(max(int(age.total_seconds() // 60), 0), _MOST_MINUTES)
+
+
+def _deadline(placed: Placed, received: Received) -> float:
+    limit = placed.draft.request.max_resp_time
+    return math.inf if limit is UNSET else received.monotonic + limit
+
+
+def _found(answer: Position | ServiceError) -> Position:
+    if isinstance(answer, ServiceError):
+        raise answer
+    return answer
+
+
+def _single(result: LocateResponse | ServiceError, writes: Format) -> bytes:
+    return b"" if isinstance(result, ServiceError) else writes.encode(result)
+
+
+def _batch(results: list[LocateResponse | ServiceError], writes: Format) -> bytes:
+    return writes.encode(schema.BatchResponse(results=[_batch_result(one) for one in results]))
 
 
 def _batch_result(result: LocateResponse | ServiceError) -> schema.BatchResult:

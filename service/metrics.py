@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Stage = Literal["decode", "retrieve", "infer", "encode"]
+Stage = Literal["decode", "retrieve", "frame", "infer", "encode"]
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -37,7 +37,7 @@ class Metrics:
         ProcessCollector(namespace="fingerpost", registry=registry)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
-            "Time that a request to locate, single or batch, spends in a stage.",
+            "Time of a stage: to decode and encode, of a request; between, of all users who are located together.",
             ["stage"],
             registry=registry,
             buckets=_BUCKETS,
@@ -64,11 +64,36 @@ class Metrics:
             ["coarse_position"],
             registry=registry,
         )
+        self._waits = Histogram(
+            "fingerpost_queue_duration_seconds",
+            "Time that a user waits for the network.",
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._users = Histogram(
+            "fingerpost_dispatch_users",
+            "Users who are located together.",
+            registry=registry,
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        )
+        self._frames_found = Counter(
+            "fingerpost_frame_cache_lookups_total",
+            "Frames asked for, by whether they were there.",
+            ["result"],
+            registry=registry,
+        )
+        self._frame_bytes = Gauge("fingerpost_frame_cache_bytes", "Frames in memory.", registry=registry)
+        self._frame_durations = Histogram(
+            "fingerpost_frame_encode_duration_seconds",
+            "Time to encode missing frames, some at once.",
+            registry=registry,
+            buckets=_BUCKETS,
+        )
         self.cells_held = Gauge("fingerpost_cells_held", "Cells in memory, ready to serve.", registry=registry)
         self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
 
-    def artifact(self, name: str, version: str, digest: str) -> None:
-        self._artifact.info({"name": name, "version": version, "digest": digest})
+    def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
+        self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
 
     def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
         """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
@@ -78,6 +103,22 @@ class Metrics:
             self._locations.labels(outcome).inc()
         for used in coarse_positions_used:
             self._retrievals.labels("used" if used else "none").inc()
+
+    def dispatched(self, stopwatch: Stopwatch, waits: list[float]) -> None:
+        """Counts a dispatch: the seconds of each stage, and those that each of its users had waited."""
+        self._users.observe(len(waits))
+        for wait in waits:
+            self._waits.observe(wait)
+        for stage, seconds in stopwatch.seconds.items():
+            self._stages.labels(stage).observe(seconds)
+
+    def frames_found(self, hits: int, misses: int) -> None:
+        self._frames_found.labels("hit").inc(hits)
+        self._frames_found.labels("miss").inc(misses)
+
+    def frames_encoded(self, seconds: float, held_bytes: int) -> None:
+        self._frame_durations.observe(seconds)
+        self._frame_bytes.set(held_bytes)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, str(status)).inc()

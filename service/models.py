@@ -1,5 +1,7 @@
 """``GET /models``: the artifact that serves."""
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +28,7 @@ class Model(WireStruct, frozen=True, kw_only=True):
     digest: str
     created_at: str
     active: bool
+    execution_providers: list[str]
     csi: ModelCsi
     neighbourhood_size: int
     minimum_neighbours: int
@@ -41,11 +44,11 @@ class ModelList(WireStruct, frozen=True, kw_only=True):
 
 
 class Models:
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, providers: Sequence[str]) -> None:
         manifest = artifact.manifest
-        fields = manifest.model_dump(include=set(Model.__struct_fields__) - {"csi"})
+        fields = manifest.model_dump(include=set(Model.__struct_fields__) - {"csi", "execution_providers"})
         csi = ModelCsi(**manifest.csi.model_dump())
-        model = Model(**fields, digest=artifact.digest, active=True, csi=csi)
+        model = Model(**fields, digest=artifact.digest, active=True, csi=csi, execution_providers=list(providers))
         self._answer = msgspec.json.encode(ModelList(models=[model]))
 
     async def list_models(self, request: Request) -> Response:

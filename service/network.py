@@ -1,8 +1,9 @@
 """The exported network, run by ONNX Runtime."""
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +13,8 @@ from models.artifact import Artifact, ArtifactManifest
 from service.errors import InferenceFailed
 
 _Array = NDArray[np.float32]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class NetworkUnusable(Exception):
@@ -19,22 +22,25 @@ class NetworkUnusable(Exception):
 
 
 class Network:
-    """The artifact's `full` graph. One thread of its own runs it, whichever thread asks.
+    """The artifact's graphs, and the one thread that runs them, whichever thread asks.
 
-    Raises `NetworkUnusable` unless a real inference succeeds.
+    Raises `NetworkUnusable` unless a real inference succeeds, on the first of `providers`.
     """
 
     def __init__(self, artifact: Artifact, threads: int, providers: Sequence[str]) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.manifest: ArtifactManifest = artifact.manifest
+        self.providers = list(providers)
+        self._artifact = artifact
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
+        self._options.inter_op_num_threads = 1
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._last_answer = -np.inf
-        self.answers = 0  # inferences that succeeded
+        self.answers = 0  # runs of any graph that succeeded
+        if missing := set(providers) - set(ort.get_available_providers()):
+            raise NetworkUnusable(f"ONNX Runtime has no {', '.join(sorted(missing))} here")
         try:
-            graph = artifact.graphs["full"]
-            self._session = ort.InferenceSession(graph, options, providers=list(providers))
+            self._sessions = self._load()
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
             raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="inference")
@@ -44,6 +50,34 @@ class Network:
             self.close()
             raise NetworkUnusable(f"{artifact.directory}: {error}") from error
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether a neighbourhood can be encoded once for all users in it."""
+        graphs = self.manifest.graphs
+        return "frame" in graphs and "query" in graphs and any(spec.name == "slots" for spec in graphs["query"].inputs)
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Calls `function` in the owner thread, after whatever was submitted before. Raises `InferenceFailed`."""
+        try:
+            return self._owner.submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            raise InferenceFailed("the network has been stopped") from error
+
+    def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
+        """A graph's outputs; for the owner thread only. `feeds` may hold more than the graph takes.
+
+        Raises `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one stays in it.
+        """
+        try:
+            outputs: list[_Array] = self._sessions[graph].run(None, self.manifest.graphs[graph].taken(feeds))
+        except Exception as error:
+            self._last_answer = -np.inf
+            self._sessions = self._load()
+            raise InferenceFailed("the network could not be run") from error
+        self._last_answer = time.monotonic()
+        self.answers += 1
+        return outputs
+
     def positions(
         self, csi_known: _Array, positions_known: _Array, csi: _Array, coarse: _Array, accuracy: _Array
     ) -> _Array:
@@ -51,21 +85,13 @@ class Network:
 
         `csi_known` `[b, neighbours, antennas, subcarriers, 2]`, `positions_known` `[b, neighbours, 2]`, `csi`
         `[b, antennas, subcarriers, 2]`, `coarse` `[b, 2]` metres and `accuracy` `[b]`, its 1-sigma error on each axis
-        in metres; all float32. Where there is no coarse position both are NaN. Blocks. Raises `InferenceFailed`.
+        in metres; all float32. Where there is no coarse position both are NaN. By the `full` graph, a neighbourhood
+        each. Blocks; not for the owner thread. Raises `InferenceFailed`.
         """
-        known: NDArray[np.bool_] = np.isfinite(accuracy)
-        feeds = {
-            "csi_known": csi_known,
-            "positions_known": positions_known,
-            "csi": csi[:, np.newaxis],
-            "coarse": np.where(known[:, np.newaxis], coarse, np.float32(0))[:, np.newaxis],
-            "accuracy": np.where(known, accuracy, np.float32(np.inf))[:, np.newaxis],
-        }
-        try:
-            answer = self._owner.submit(self._run, feeds)
-        except RuntimeError as error:
-            raise InferenceFailed("the network has been stopped") from error
-        return answer.result()
+        feeds = {"csi_known": csi_known, "positions_known": positions_known}
+        users = as_users(csi, coarse, accuracy)
+        located: _Array = self.submit(self.run, "full", feeds | users).result()[0][:, 0]
+        return located
 
     def prove(self) -> None:
         """Runs a real inference on plane waves. Raises `InferenceFailed` unless the answer is finite."""
@@ -84,15 +110,21 @@ class Network:
     def close(self) -> None:
         self._owner.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, feeds: dict[str, _Array]) -> _Array:
-        try:
-            (answer,) = self._session.run(["positions"], self.manifest.graphs["full"].taken(feeds))
-        except Exception as error:
-            raise InferenceFailed("the network could not be run") from error
-        self._last_answer = time.monotonic()
-        self.answers += 1
-        positions: _Array = answer[:, 0]
-        return positions
+    def _load(self) -> dict[str, ort.InferenceSession]:
+        return {
+            name: ort.InferenceSession(graph, self._options, providers=self.providers)
+            for name, graph in self._artifact.graphs.items()
+        }
+
+
+def as_users(csi: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:
+    """What the graphs take of users `[b, ...]`, one a neighbourhood: NaN, for no coarse position, as they know it."""
+    known: NDArray[np.bool_] = np.isfinite(accuracy)
+    return {
+        "csi": csi[:, np.newaxis],
+        "coarse": np.where(known[:, np.newaxis], coarse, np.float32(0))[:, np.newaxis],
+        "accuracy": np.where(known, accuracy, np.float32(np.inf))[:, np.newaxis],
+    }
 
 
 def plane_waves(antennas: int, subcarriers: int, n: int) -> _Array:

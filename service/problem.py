@@ -39,6 +39,8 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
     errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),
     errors.Congested: (HTTPStatus.SERVICE_UNAVAILABLE, "NF_CONGESTION"),
+    errors.ClientGone: (HTTPStatus.BAD_REQUEST, "CLIENT_GONE"),
+    errors.TooLate: (HTTPStatus.GATEWAY_TIMEOUT, "MAX_RESP_TIME_EXCEEDED"),
     errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
 }
 

@@ -63,6 +63,10 @@ class LocateRequest(_Struct, frozen=True, kw_only=True):
     h_accuracy: (
         Annotated[float, Meta(gt=0, description="The accuracy wanted, metres; answered by the indicator.")] | UnsetType
     ) = UNSET
+    max_resp_time: (
+        Annotated[float, Meta(gt=0, le=3600, description="Seconds after which the answer is of no use any more.")]
+        | UnsetType
+    ) = UNSET
     request_id: (
         Annotated[str, Meta(max_length=128, description="Returned as it is. Put no identity of a person in it.")]
         | UnsetType

@@ -34,13 +34,19 @@ class Settings(BaseSettings):
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
     body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")
     batch_limit: int = Field(256, gt=0, description="Most items in one batch.")
-    request_threads: int = Field(2, gt=0, description="Threads that decode, retrieve and encode.")
-    waiting_limit: int = Field(128, gt=0, description="Most requests in work or waiting; the next gets a 503.")
+    request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
+    waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")
+    queue_limit_s: float = Field(
+        0.25, gt=0, description="Longest time that users may wait for the network; whoever comes next gets a 503."
+    )
 
     inference_threads: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1), gt=0, description="Threads inside one inference."
     )
     inference_batch: int = Field(64, gt=0, description="Most users in one inference; bounds its memory.")
+    frame_cache_bytes: int = Field(
+        512 * 2**20, gt=0, description="Memory for encoded neighbourhoods; never fewer of them than inference_batch."
+    )
     execution_providers: list[str] = Field(
         ["CPUExecutionProvider"], description="ONNX Runtime's execution providers, preferred first."
     )

@@ -10,8 +10,8 @@ from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Manifest
 from reference_db.segment import digest_of
 from service import errors
 from service.calibration import Calibration, calibrate, conformal_quantile
-from service.estimator import Estimator
-from service.metrics import Stopwatch
+from service.estimator import Estimator, User
+from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.settings import Settings
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
@@ -25,8 +25,15 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="module")
 def estimator(artifact: Artifact) -> Iterator[Estimator]:
     network = Network(artifact, 1, ["CPUExecutionProvider"])
-    yield Estimator(network, batch=64)
+    yield Estimator(network, 64, 2**20, Metrics())
     network.close()
+
+
+def located(
+    estimator: Estimator, version: CellVersion, csi: np.ndarray, coarse: np.ndarray, accuracy: np.ndarray
+) -> np.ndarray:
+    users = [User(version, *user) for user in zip(csi, coarse, accuracy, strict=True)]
+    return estimator._network.submit(estimator.locate, users, Stopwatch()).result()
 
 
 def positive_csi(n: int) -> np.ndarray:
@@ -88,7 +95,7 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
     for rung in calibration.rungs:
         accuracy = np.full(len(users), np.nan if rung.sigma is None else rung.sigma, np.float32)
         coarse = users + accuracy[:, None] * np.random.default_rng(3).standard_normal(users.shape).astype(np.float32)
-        found = estimator.positions(version, csi, coarse, accuracy, Stopwatch())
+        found = located(estimator, version, csi, coarse, accuracy)
         inside = np.linalg.norm(found - users, axis=1) <= rung.radius
         # Both samples are finite: 2.5 standard deviations of their difference.
         assert inside.mean() > 0.95 - 2.5 * np.sqrt(0.95 * 0.05 * (1 / 500 + 1 / 2000))
@@ -111,7 +118,7 @@ def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimat
 def nearest(tmp_path: Path) -> Iterator[Estimator]:
     """Answers with the one fingerprint that it fetched."""
     network = Network(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
-    yield Estimator(network, 16)
+    yield Estimator(network, 16, 2**20, Metrics())
     network.close()
 
 
@@ -119,7 +126,7 @@ def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
     version, rows = cell_of(street(50, seed=1)), np.arange(50)
     exactly = np.zeros(50, np.float32)
     csi, coarse = version.csi_of(rows), version.positions
-    found = nearest.positions(version, csi, coarse, exactly, Stopwatch(), left_out=rows)
+    found = nearest.positions(version, csi, coarse, exactly, left_out=rows)
     first, second = version.index.nearest(version.positions, 2)[0].T
     np.testing.assert_array_equal(first, rows)
     np.testing.assert_array_equal(found, version.positions[second])
@@ -128,9 +135,9 @@ def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
 def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> None:
     version, rows = cell_of(street(50, seed=1)), np.arange(50)
     csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
-    recognised = nearest.positions(version, csi, nowhere, nowhere[:, 0], Stopwatch())
+    recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
     np.testing.assert_array_equal(recognised, version.positions)
-    found = nearest.positions(version, csi, nowhere, nowhere[:, 0], Stopwatch(), left_out=rows)
+    found = nearest.positions(version, csi, nowhere, nowhere[:, 0], left_out=rows)
     # With nothing to go by but noise, most land somewhere else in the cell.
     assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
 
@@ -140,8 +147,8 @@ def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> Non
     coarse, accuracy = street(20, seed=2), np.full(20, 0.5, np.float32)
     coarse[::2] = accuracy[::2] = np.nan
     csi = version.csi_of(rows)
-    together = nearest.positions(version, csi, coarse, accuracy, Stopwatch())
-    alone = [nearest.positions(version, csi[[i]], coarse[[i]], accuracy[[i]], Stopwatch())[0] for i in rows]
+    together = located(nearest, version, csi, coarse, accuracy)
+    alone = [located(nearest, version, csi[[i]], coarse[[i]], accuracy[[i]])[0] for i in rows]
     np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(together[::2], version.positions[rows[::2]])
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from service.errors import InferenceFailed, NotReady
 from service.health import Health
-from service.network import Network, plane_waves
+from service.network import Network, NetworkUnusable, plane_waves
 from service.settings import Settings
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 
@@ -48,7 +48,7 @@ async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None
 @pytest.mark.anyio
 async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
     release = threading.Event()
-    network._owner.submit(release.wait)
+    network.submit(release.wait)
     health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), network)
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
@@ -62,4 +62,15 @@ async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
 def test_network_refuses_what_does_not_fit_its_graph(network: Network) -> None:
     wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
     with pytest.raises(InferenceFailed):
-        network.positions(wrong[:, :4], np.zeros((1, 4, 2), np.float32), wrong[:, 4])
+        network.positions(
+            wrong[:, :4], np.zeros((1, 4, 2), np.float32), wrong[:, 4], np.zeros((1, 2), np.float32), np.ones(1, "f4")
+        )
+    # What was wrong is forgotten with the sessions that it happened in; until it answers again it is not ready.
+    assert network.seconds_since_answer == np.inf
+    network.prove()
+    assert network.seconds_since_answer < 60
+
+
+def test_a_provider_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(NetworkUnusable, match="no CUDAExecutionProvider here"):
+        Network(write_tiny_artifact(tmp_path), 1, ["CUDAExecutionProvider"])

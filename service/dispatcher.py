@@ -1,0 +1,117 @@
+"""Continuous batching: as soon as the network is free, it takes whoever is waiting."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import Congested, TooLate
+from service.estimator import Estimator, User
+from service.metrics import Metrics, Stopwatch
+from service.network import Network
+
+Position = NDArray[np.float32]  # [2] metres
+
+_SMOOTHING = 0.2  # weight of the last batch in the pace
+
+
+class _Waiting(NamedTuple):
+    user: User
+    since: float  # time.monotonic
+    deadline: float
+    answer: "asyncio.Future[Position]"
+
+
+class Dispatcher:
+    """A bounded queue between the event loop and the network's owner thread; no timer, no fixed batch.
+
+    Users whose request is given up, or past its deadline, leave the queue without ever reaching the network.
+    """
+
+    def __init__(
+        self, estimator: Estimator, network: Network, most_users: int, longest_wait_s: float, metrics: Metrics
+    ) -> None:
+        self._estimator = estimator
+        self._network = network
+        self._most_users = most_users
+        self._longest_wait = longest_wait_s
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._lock = threading.Lock()
+        self._busy = False  # a dispatch is running or on its way
+        self._pace = 0.0  # seconds a user takes of late
+
+    def check_room(self) -> None:
+        """Raises `Congested` where whoever joins the queue now would wait too long."""
+        if len(self._waiting) * self._pace > self._longest_wait:
+            raise Congested("too many users are waiting already")
+
+    def locate(self, user: User, deadline: float) -> "asyncio.Future[Position]":
+        """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
+
+        `deadline` is a moment of `time.monotonic`. The future may be cancelled; it raises `TooLate`, or what
+        `Estimator.locate` raises. Raises `InferenceFailed` when the network has been stopped.
+        """
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(user, time.monotonic(), deadline, answer))
+        with self._lock:
+            idle, self._busy = not self._busy, True
+        if idle:
+            self._network.submit(self._dispatch)
+        return answer
+
+    def _dispatch(self) -> None:
+        """In the owner thread: one batch; then makes way for whatever else was submitted, and comes again."""
+        batch, late = self._take()
+        try:
+            if late or batch:
+                self._settle(late, [TooLate("maxRespTime has passed")] * len(late))
+                self._settle(batch, self._located(batch))
+        finally:
+            with self._lock:
+                self._busy = bool(self._waiting)
+            if self._busy:
+                self._network.submit(self._dispatch)
+
+    def _take(self) -> tuple[list[_Waiting], list[_Waiting]]:
+        batch: list[_Waiting] = []
+        late: list[_Waiting] = []
+        now = time.monotonic()
+        while self._waiting and len(batch) < self._most_users:
+            one = self._waiting.popleft()
+            if not one.answer.cancelled():
+                (batch if now < one.deadline else late).append(one)
+        return batch, late
+
+    def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
+        if not batch:
+            return []
+        started, stopwatch = time.monotonic(), Stopwatch()
+        try:
+            positions = self._estimator.locate([one.user for one in batch], stopwatch)
+        except Exception as error:  # whatever it is, everybody waiting must hear of it
+            return [error] * len(batch)
+        pace = (time.monotonic() - started) / len(batch)
+        self._pace = pace if not self._pace else self._pace + _SMOOTHING * (pace - self._pace)
+        self._metrics.dispatched(stopwatch, [started - one.since for one in batch])
+        return list(positions)
+
+    def _settle(self, batch: list[_Waiting], answers: Sequence[Position | Exception]) -> None:
+        if batch:
+            loop = batch[0].answer.get_loop()
+            loop.call_soon_threadsafe(_answer, [one.answer for one in batch], answers)
+
+
+def _answer(futures: "list[asyncio.Future[Position]]", answers: Sequence[Position | Exception]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if future.done():  # given up meanwhile
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

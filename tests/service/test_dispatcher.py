@@ -1,0 +1,133 @@
+"""The queue before the network, with a real network that is held up where a test needs a full queue."""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.dispatcher import Dispatcher
+from service.errors import Congested, InferenceFailed, TooLate
+from service.estimator import Estimator, User
+from service.metrics import Metrics
+from service.network import Network
+from tests.service.test_calibration import cell_of, positive_csi, street
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+
+VERSION = cell_of(street(50, seed=1))
+MOST = 4
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def dispatcher(network: Network, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, 0.05, metrics)
+
+
+def user(row: int, sign: float = 1.0) -> User:
+    csi = sign * positive_csi(20)[row].view(np.float32).reshape(ANTENNAS, SUBCARRIERS, 2)
+    return User(VERSION, csi, VERSION.positions[row], 1.0)
+
+
+def dispatches(metrics: Metrics) -> list[float]:
+    """How many there were, and of how many users in all."""
+    names = ("fingerpost_dispatch_users_count", "fingerpost_dispatch_users_sum")
+    return [metrics.registry.get_sample_value(name) or 0.0 for name in names]
+
+
+@pytest.mark.anyio
+async def test_whoever_waits_while_the_network_works_is_taken_together(
+    dispatcher: Dispatcher, network: Network, metrics: Metrics
+) -> None:
+    free = threading.Event()
+    network.submit(free.wait)
+    answers = [dispatcher.locate(user(row), math.inf) for row in range(10)]
+    free.set()
+    together = await asyncio.gather(*answers)
+    assert dispatches(metrics) == [3, 10]  # 4, 4 and 2
+    alone = [await dispatcher.locate(user(row), math.inf) for row in range(10)]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert dispatches(metrics) == [13, 20]
+
+
+@pytest.mark.anyio
+async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
+    dispatcher: Dispatcher, network: Network, metrics: Metrics
+) -> None:
+    free = threading.Event()
+    network.submit(free.wait)
+    late = dispatcher.locate(user(0), time.monotonic() + 0.01)
+    given_up = dispatcher.locate(user(1), math.inf)
+    in_time = dispatcher.locate(user(2), time.monotonic() + 60)
+    given_up.cancel()
+    await asyncio.sleep(0.02)
+    free.set()
+    with pytest.raises(TooLate):
+        await late
+    assert np.isfinite(await in_time).all()
+    assert dispatches(metrics) == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_there_is_no_room_once_the_queue_takes_longer_than_allowed(
+    dispatcher: Dispatcher, network: Network
+) -> None:
+    dispatcher.check_room()
+    await dispatcher.locate(user(0), math.inf)
+    free = threading.Event()
+    network.submit(free.wait)
+    dispatcher._pace = 0.02  # seconds a user, as a slow network would have it
+    answers = [dispatcher.locate(user(row), math.inf) for row in range(2)]
+    dispatcher.check_room()
+    answers.append(dispatcher.locate(user(3), math.inf))
+    with pytest.raises(Congested):
+        dispatcher.check_room()
+    free.set()
+    await asyncio.gather(*answers)
+    dispatcher.check_room()
+
+
+@pytest.mark.anyio
+async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, network: Network) -> None:
+    free = threading.Event()
+    network.submit(free.wait)
+    answers = [dispatcher.locate(user(row, sign), math.inf) for row, sign in enumerate((1.0, -1.0, 1.0))]
+    free.set()
+    found = await asyncio.gather(*answers)
+    assert [bool(np.isfinite(one).all()) for one in found] == [True, False, True]
+
+
+@pytest.mark.anyio
+async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
+    dispatcher: Dispatcher, network: Network
+) -> None:
+    free = threading.Event()
+    network.submit(free.wait)
+    wrong = user(0)._replace(csi=np.ones((ANTENNAS + 1, SUBCARRIERS, 2), np.float32))
+    answers = [dispatcher.locate(wrong, math.inf) for _ in range(2)]
+    free.set()
+    for error in await asyncio.gather(*answers, return_exceptions=True):
+        assert isinstance(error, Exception)
+    assert np.isfinite(await dispatcher.locate(user(0), math.inf)).all()
+
+
+@pytest.mark.anyio
+async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: Network) -> None:
+    network.close()
+    with pytest.raises(InferenceFailed):
+        dispatcher.locate(user(0), math.inf)

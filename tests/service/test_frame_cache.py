@@ -1,0 +1,115 @@
+"""Frames of the shipped network in a made-up cell."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import load_artifact
+from reference_db import CellVersion
+from service.estimator import Estimator, User
+from service.frame_cache import FrameCache
+from service.metrics import Metrics, Stopwatch
+from service.network import Network
+from service.tiles import Neighbourhood, Tiles
+from tests.service.plane_cell import fingerprints_at, street, users_at
+from tests.service.test_tiles import version_of
+
+USERS = 12
+
+
+@pytest.fixture(scope="module")
+def network(artifact_directory: Path) -> Iterator[Network]:
+    network = Network(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="module")
+def version() -> CellVersion:
+    return version_of(fingerprints_at(street(300, 1)), antennas=32)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def lookups(metrics: Metrics, result: str) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frame_cache_lookups_total", {"result": result}) or 0.0
+
+
+def neighbourhoods(version: CellVersion, rows: range, n: int) -> list[Neighbourhood]:
+    return list(Tiles(0.0).neighbourhoods(version, version.positions[rows], n))
+
+
+def users_of(version: CellVersion, count: int) -> list[User]:
+    places = street(count, 5)
+    csi = users_at(places).view(np.float32).reshape(count, 32, 32, 2)
+    coarse = places + np.random.default_rng(2).normal(0, 1, places.shape).astype(np.float32)
+    accuracy = np.where(np.arange(count) % 3 == 0, np.nan, 1.0)
+    coarse[::3] = np.nan
+    return [User(version, *user) for user in zip(csi, coarse, accuracy.tolist(), strict=True)]
+
+
+def test_frames_give_the_full_graphs_answer(network: Network, version: CellVersion, metrics: Metrics) -> None:
+    users = users_of(version, USERS)
+    estimator = Estimator(network, 64, 2**20, metrics)
+    fresh, cached = (network.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
+    nobody = np.full(USERS, -1)  # no fingerprint is left out, so that the `full` graph sees the same ones
+    columns = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
+    neighbours = estimator.neighbours
+    estimator.neighbours = lambda fingerprints: neighbours(fingerprints + 1)  # type: ignore[method-assign]
+    full = estimator.positions(version, *columns, left_out=nobody)
+    np.testing.assert_allclose(fresh, full, atol=1e-3)
+    np.testing.assert_allclose(cached, fresh, atol=1e-4)
+    assert lookups(metrics, "miss") <= USERS
+    assert lookups(metrics, "hit") == lookups(metrics, "miss")
+
+
+def test_a_batch_gives_each_what_it_gets_alone(network: Network, version: CellVersion, metrics: Metrics) -> None:
+    users = users_of(version, USERS)
+    users += users[:5]  # who stand in tiles that others stand in too
+    estimator = Estimator(network, 64, 2**20, metrics)
+    together = network.submit(estimator.locate, users, Stopwatch()).result()
+    alone = [network.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_the_least_recently_used_frame_makes_room(network: Network, version: CellVersion, metrics: Metrics) -> None:
+    n = network.manifest.neighbourhood_size
+    frames = FrameCache(network, 0, 3, metrics)  # no budget: only what one dispatch needs
+    a, b, c, d = neighbourhoods(version, range(4), n)
+    network.submit(frames.slots, [a, b, c]).result()
+    network.submit(frames.slots, [a]).result()
+    slots = network.submit(frames.slots, [d, a]).result()  # b has not been used for longest
+    assert slots[a.key] != slots[d.key]
+    assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (2, 4)
+    network.submit(frames.slots, [a, c, d]).result()
+    assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (5, 4)
+    network.submit(frames.slots, [b]).result()
+    assert lookups(metrics, "miss") == 5
+
+
+def test_bytes_held_are_those_of_the_frames(network: Network, version: CellVersion, metrics: Metrics) -> None:
+    n = network.manifest.neighbourhood_size
+    frames = FrameCache(network, 0, 4, metrics)
+    network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
+    one = sum(pool[0].nbytes for pool in frames.pools.values())
+    assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 2 * one
+    network.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
+    assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 4 * one
+
+
+def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
+    network: Network, version: CellVersion, metrics: Metrics
+) -> None:
+    n = network.manifest.neighbourhood_size
+    far_away = fingerprints_at(np.array([[300.0, 200.0]], np.float32))
+    grown = version_of(fingerprints_at(street(300, 1)), far_away, number=2, antennas=32)
+    frames = FrameCache(network, 0, 4, metrics)
+    (before,), (after,) = (neighbourhoods(some, range(1), n) for some in (version, grown))
+    slots = network.submit(frames.slots, [before]).result()
+    assert network.submit(frames.slots, [after]).result() == slots
+    assert lookups(metrics, "miss") == 1

@@ -1,0 +1,93 @@
+import gc
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference_db import CellVersion, Fingerprints
+from reference_db.manifest import Manifest, SegmentReference
+from reference_db.segment import Segment, digest_of
+from service.tiles import Tiles, snapped
+from tests.service.plane_cell import fingerprints_at, make_cell, street
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def version_of(*parts: Fingerprints, number: int = 1, antennas: int = 4) -> CellVersion:
+    segments = [Segment.of(part) for part in parts]
+    references = tuple(SegmentReference(digest=digest_of(s.to_bytes()), count=len(s)) for s in segments)
+    manifest = Manifest(
+        cell=make_cell("plane", antennas),
+        number=number,
+        parent=None,
+        segments=references,
+        quality={},
+        created_at=NOW,
+        note="",
+    )
+    return CellVersion.assemble(manifest, segments)
+
+
+@pytest.fixture
+def version() -> CellVersion:
+    return version_of(fingerprints_at(street(200, 1), 4))
+
+
+@given(
+    east=st.floats(-1e4, 1e4, width=32),
+    north=st.floats(-1e4, 1e4, width=32),
+    pitch=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
+)
+def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pitch: float) -> None:
+    place = np.array([[east, north]], np.float32)
+    centre = snapped(place, pitch)
+    assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
+    np.testing.assert_allclose(snapped(centre, pitch), centre)
+
+
+def test_pitch_nought_is_the_exact_neighbourhood(version: CellVersion) -> None:
+    places = version.positions[:7] + np.float32(0.3)
+    near = Tiles(0.0).neighbourhoods(version, places, 9)
+    np.testing.assert_array_equal([one.rows for one in near], version.index.nearest(places, 9)[0])
+
+
+def test_users_of_one_tile_share_what_lies_nearest_its_centre(version: CellVersion) -> None:
+    tiles, middle = Tiles(2.0), np.array([51.0, 5.0], np.float32)
+    places = middle + np.float32([[0.9, -0.9], [-0.9, 0.9], [1.1, 0.0]])
+    one, other, next_tile = tiles.neighbourhoods(version, places, 9)
+    assert one.key == other.key
+    np.testing.assert_array_equal(one.rows, version.index.nearest(middle[None], 9)[0][0])
+    assert next_tile.key != one.key
+    assert tiles.neighbourhoods(version, places[:1], 9)[0].rows is one.rows
+
+
+def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersion) -> None:
+    more = fingerprints_at(version.positions[:1] + np.float32(0.01), 4)
+    grown = version_of(fingerprints_at(street(200, 1), 4), replace(more), number=2)
+    tiles, places = Tiles(1.0), version.positions
+    before, after = (tiles.neighbourhoods(some, places, 8) for some in (version, grown))
+    renamed = [old.key != new.key for old, new in zip(before, after, strict=True)]
+    touched = [200 in new.rows for new in after]
+    assert renamed == touched
+    assert 0 < sum(touched) < 100
+
+
+def test_the_same_ids_in_another_cell_are_another_neighbourhood(version: CellVersion) -> None:
+    elsewhere = replace(version, manifest=version.manifest.model_copy(update={"cell": make_cell("other", 4)}))
+    place = version.positions[:1]
+    (here,), (there,) = (Tiles(1.0).neighbourhoods(some, place, 8) for some in (version, elsewhere))
+    assert here.key != there.key
+
+
+def test_what_is_remembered_dies_with_its_version(version: CellVersion) -> None:
+    tiles = Tiles(1.0)
+    passing = version_of(fingerprints_at(street(50, 2), 4))
+    tiles.neighbourhoods(version, version.positions[:3], 8)
+    tiles.neighbourhoods(passing, passing.positions[:3], 8)
+    assert len(tiles._remembered) == 2
+    del passing
+    gc.collect()
+    assert list(tiles._remembered) == [version]
