@@ -179,7 +179,6 @@ def export(
             bandwidth=recipe.radio.bandwidth,
         ),
         **recipe.retrieval.model_dump(),
-        tile_pitch=0.0,
         training_data_digest=training_data_digest,
         metrics={},
         opset=OPSET,

@@ -105,20 +105,21 @@ def first_neighbourhood(
     n: int,
     rng: np.random.Generator | None = None,
     left_out: _Rows | None = None,
+    pitch: float = 0.0,
 ) -> _Rows:
     """The n fingerprints that each request is compared with at first: int64 `[b, n]`.
 
     Arguments as of `first_guess`. Modes: "neighbourhood" takes those nearest the coarse position; "random" draws
     from the whole cell with `rng`; "iterative" begins as "random" does, its caller going on with `next_neighbourhood`;
     "signal" takes those that sound most alike, not too far from the coarse position; "fused" those nearest the first
-    guess. Raises `ValueError` where a mode lacks its coarse position or `rng`, `TooFewFingerprints` where the cell
-    lacks fingerprints.
+    guess. Whatever place the nearest are sought around is `snapped` by `pitch` before. Raises `ValueError` where a
+    mode lacks its coarse position or `rng`, `TooFewFingerprints` where the cell lacks fingerprints.
     """
     match mode:
         case "neighbourhood":
             if not np.isfinite(coarse).all():
                 raise ValueError("mode neighbourhood needs a coarse position")
-            return next_neighbourhood(references, coarse, n, left_out)
+            return next_neighbourhood(references, coarse, n, left_out, pitch)
         case "random" | "iterative":
             if rng is None:
                 raise ValueError(f"mode {mode} needs a random generator")
@@ -128,14 +129,22 @@ def first_neighbourhood(
             return _most_alike(references, features, coarse, accuracy, n, left_out)[0]
         case "fused":
             guess = first_guess(references, features, coarse, accuracy, left_out)
-            return next_neighbourhood(references, guess, n, left_out)
+            return next_neighbourhood(references, guess, n, left_out, pitch)
 
 
-def next_neighbourhood(references: References, centres: _Floats, n: int, left_out: _Rows | None = None) -> _Rows:
-    """The n fingerprints nearest to `centres` `[b, 2]`, those `left_out` `[b]` not counted: int64 `[b, n]`.
+def snapped(places: _Floats, pitch: float) -> _Floats:
+    """The centres of the tiles, `pitch` metres wide, that places `[b, 2]` lie in; the places themselves at pitch 0."""
+    return (np.floor(places / pitch) + 0.5).astype(np.float32) * np.float32(pitch) if pitch else places
+
+
+def next_neighbourhood(
+    references: References, centres: _Floats, n: int, left_out: _Rows | None = None, pitch: float = 0.0
+) -> _Rows:
+    """The n fingerprints nearest to `centres` `[b, 2]`, `snapped` by `pitch`: int64 `[b, n]`, those `left_out` not.
 
     Raises `TooFewFingerprints` where the cell has fewer and `ValueError` for centres that are not finite.
     """
+    centres = snapped(centres, pitch)
     if left_out is None:
         return references.index.nearest(centres, n)[0]
     _check_enough(references, n, left_out)

@@ -14,7 +14,7 @@ from reference_db.signal_feature import signal_feature
 from service.frame_cache import FrameCache
 from service.metrics import Metrics, Stopwatch
 from service.network import Network, as_users
-from service.tiles import Neighbourhood, Tiles, snapped
+from service.tiles import Neighbourhood, Tiles
 
 # How every first neighbourhood is found; a calibration holds only for the way it was made.
 Retrieval = Literal["fused"]
@@ -91,8 +91,7 @@ class Estimator:
         places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(places).all(axis=1)
-            centres = snapped(np.nan_to_num(places), self.manifest.tile_pitch)
-            near = next_neighbourhood(version.references, centres, n, left_out)
+            near = next_neighbourhood(version.references, np.nan_to_num(places), n, left_out, self.manifest.tile_pitch)
             places = self._network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
             places[lost] = np.nan
         return places

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
-from reference_db.retrieval import next_neighbourhood
+from reference_db.retrieval import next_neighbourhood, snapped
 
 _Named = tuple[NDArray[np.int64], bytes]  # rows and key
 
@@ -32,11 +32,6 @@ class Neighbourhood(NamedTuple):
     def positions(self) -> NDArray[np.float32]:
         """`[n, 2]` metres."""
         return self.version.positions[self.rows]
-
-
-def snapped(places: NDArray[np.float32], pitch: float) -> NDArray[np.float32]:
-    """The centres of the tiles, `pitch` metres wide, that places `[b, 2]` lie in; the places themselves at pitch 0."""
-    return (np.floor(places / pitch) + 0.5).astype(np.float32) * np.float32(pitch) if pitch else places
 
 
 class Tiles:

@@ -23,7 +23,9 @@ class Condition:
     gnss: float | None = 1.0  # 1-sigma error of the fix, metres an axis; None here means that there is no fix
     mode: Mode = "fused"
     passes: int | None = None
-    radio: Impairments = PERFECT  # of references and users alike
+    pitch: float | None = None  # of the tiles that neighbourhoods are fetched around, metres
+    radio: Impairments = PERFECT
+    surveyed: bool = False  # the radio is the users' alone, and the references' was perfect
     references: int | None = None  # a cell
     neighbours: int | None = None
     rivals: bool = field(default=True, compare=False)  # whether kNN and the fix are worth comparing with
@@ -33,6 +35,7 @@ class Condition:
         return replace(
             self,
             passes=self.passes or recipe.retrieval.passes,
+            pitch=recipe.retrieval.tile_pitch if self.pitch is None else self.pitch,
             references=self.references or recipe.cells.references,
             neighbours=self.neighbours or recipe.retrieval.neighbourhood_size,
         )
@@ -81,7 +84,7 @@ AXES: dict[str, tuple[Condition, ...]] = {
         _other_mode("random", NO_GNSS, "random, once", passes=1),
         _other_mode("iterative", NO_GNSS, "iterative, 4 passes", passes=4),
     ),
-    "Radio, of references and users alike, GNSS 1 m": (
+    "Radio, of references and users alike where nothing else is said, GNSS 1 m": (
         replace(GNSS_1M, label="clean"),
         _radio("snr_30db", "SNR 30 dB", snr_db=30),
         _radio("snr_20db", "SNR 20 dB", snr_db=20),
@@ -95,9 +98,19 @@ AXES: dict[str, tuple[Condition, ...]] = {
         replace(STREET_1M, label="street: SNR 20 dB, phase, ± 20 ns"),
         Condition("everything", "street, gain 3 dB, dead antenna, 8 bit", radio=EVERYTHING),
         Condition("street_no_gnss", "street, no GNSS", gnss=None, radio=STREET),
+        Condition("street_users", "street, of the users alone", radio=STREET, surveyed=True),
+        Condition("street_users_no_gnss", "street, of the users alone, no GNSS", None, radio=STREET, surveyed=True),
     ),
     "References a cell of 60 m x 60 m, GNSS 1 m": tuple(
         Condition(f"references_{count}", f"{count}", references=count) for count in (2000, 1000, 500, 250)
+    ),
+    "Tile pitch, GNSS 1 m": tuple(
+        Condition(f"tile_{pitch}m", f"{pitch} m" if pitch else "0 (exact)", pitch=pitch, rivals=False)
+        for pitch in (0, 1, 2, 4, 6)
+    ),
+    "Tile pitch, no GNSS": tuple(
+        Condition(f"tile_{pitch}m_no_gnss", f"{pitch} m" if pitch else "0 (exact)", None, pitch=pitch, rivals=False)
+        for pitch in (0, 2, 4)
     ),
     "Neighbourhood, GNSS 1 m": tuple(
         Condition(f"neighbours_{count}", f"{count}", neighbours=count, rivals=False) for count in (16, 32, 64, 96)

@@ -62,8 +62,11 @@ def locate_cell(
     noise_seed = int(rng.integers(2**62))
     gnss_error = rng.normal(0.0, 1.0, truth.shape).astype(np.float32)
     errors: dict[Condition, Errors] = {}
-    for radio, group in groupby(sorted(conditions, key=_same_csi), key=lambda condition: condition.radio):
+    by_csi = groupby(sorted(conditions, key=_same_csi), key=lambda condition: (condition.radio, condition.surveyed))
+    for (radio, surveyed), group in by_csi:
         csi = _reported(cell.csi, radio, bandwidth, noise_seed)
+        if surveyed:
+            csi = np.concatenate([cell.csi[:held], csi[held:]])
         features, rivals = signal_feature(csi[located]), None
         for references_count, same_references in groupby(group, key=lambda condition: condition.references):
             references = References.of(cell.positions[:references_count], csi[:references_count])
@@ -86,8 +89,8 @@ class _Users:
     coarse: NDArray[np.float32]  # [u, 2], NaN where there is no fix
 
 
-def _same_csi(condition: Condition) -> tuple[str, int]:
-    return condition.radio.model_dump_json(), -(condition.references or 0)
+def _same_csi(condition: Condition) -> tuple[str, bool, int]:
+    return condition.radio.model_dump_json(), condition.surveyed, -(condition.references or 0)
 
 
 def _reported(csi: NDArray[np.complex64], radio: Impairments, bandwidth: float, seed: int) -> NDArray[np.complex64]:
@@ -112,7 +115,7 @@ def _located(
     progress: Callable[[int], object],
 ) -> NDArray[np.float32]:
     """What each pass answers, float32 [passes, users, 2]: the next looks around the last one's answers."""
-    passes, n = condition.passes, condition.neighbours
+    passes, n, pitch = condition.passes, condition.neighbours, condition.pitch
     coarse, error = np.nan_to_num(users.coarse)[:, None], np.float32(condition.gnss or np.inf)
     located = np.empty((passes, *users.coarse.shape), np.float32)
     accuracy = np.full(len(users.coarse), np.nan if condition.gnss is None else condition.gnss, np.float32)
@@ -121,12 +124,12 @@ def _located(
         some = slice(first, first + USERS_AT_ONCE)
         asked = _pairs(users.csi[some, None])
         near = first_neighbourhood(
-            references, condition.mode, users.features[some], users.coarse[some], accuracy[some], n, rng
+            references, condition.mode, users.features[some], users.coarse[some], accuracy[some], n, rng, pitch=pitch
         )
         known_beforehand = coarse[some], np.full((len(asked), 1), error)
         for number in range(passes):
             if number:
-                near = next_neighbourhood(references, located[number - 1, some], n)
+                near = next_neighbourhood(references, located[number - 1, some], n, pitch=pitch)
             neighbourhood = _pairs(csi[near]), references.positions[near]
             located[number, some] = locate(*neighbourhood, asked, *known_beforehand)[:, 0]
             progress(len(asked))

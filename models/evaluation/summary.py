@@ -77,7 +77,9 @@ def _described(condition: Condition) -> dict[str, Any]:
         "gnss_m": condition.gnss,
         "mode": condition.mode,
         "passes": condition.passes,
+        "tile_pitch_m": condition.pitch,
         "radio": condition.radio.model_dump(),
+        "surveyed": condition.surveyed,
         "references": condition.references,
         "neighbours": condition.neighbours,
     }

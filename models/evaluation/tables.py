@@ -9,6 +9,8 @@ from models.evaluation.locating import GNSS, MATEFORMER
 from models.evaluation.summary import BEST_KNN, FAR_M
 from models.training.recipe import Recipe
 
+FIRST_PASS = f"{MATEFORMER}, pass 1"  # of several
+
 
 def markdown(recipe: Recipe, conditions: list[Condition], summary: dict[str, Any]) -> str:
     """Tables of a summary of these conditions."""
@@ -17,9 +19,10 @@ def markdown(recipe: Recipe, conditions: list[Condition], summary: dict[str, Any
     parts = [
         _bars(summary["splits"]),
         f"Errors in metres: mean / median / p90. Where nothing else is said, {recipe.cells.references} references"
-        f" a cell of 60 m x 60 m, {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, located"
-        f" {recipe.retrieval.passes} times, clean CSI; GNSS errors are 1 sigma on each axis. The best kNN sees the same"
-        " CSI and is chosen a cell and a condition with hindsight, over every feature, k and set of candidates.",
+        f" a cell of 60 m x 60 m, {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
+        f" {recipe.retrieval.tile_pitch:g} m, clean CSI; GNSS errors are 1 sigma on each axis. The best kNN sees the"
+        " same CSI and the same fix, and is chosen a cell and a condition with hindsight: over every feature, k, set of"
+        " candidates and share of the fix in its answer.",
     ]
     described, axes = summary["conditions"], {"headline": HEADLINE, **AXES}
     parts += [_cells(split, content, headline, described) for split, content in summary["splits"].items()]
@@ -67,15 +70,14 @@ def _cells(split: str, content: dict[str, Any], headline: list[str], described: 
 
 
 def _axis(title: str, named: list[tuple[str, str]], everyone: dict[str, Any]) -> str:
+    passes = [FIRST_PASS] if any(FIRST_PASS in everyone[name] for _, name in named) else []
     rows = []
     for label, name in named:
         by = everyone[name]
-        first_pass = by.get(f"{MATEFORMER}, pass 1", by[MATEFORMER])
-        rivals = [_three(by.get(who, {})) for who in (BEST_KNN, GNSS)]
-        rows.append(
-            [label, _three(by[MATEFORMER]), f"{100 * by[MATEFORMER]['far']:.1f} %", _three(first_pass), *rivals]
-        )
-    return _table([title, "Mateformer", f"beyond {FAR_M:g} m", "its first pass", "best kNN", "GNSS"], rows)
+        figures = [_three(by.get(who, {})) for who in (*passes, BEST_KNN, GNSS)]
+        rows.append([label, _three(by[MATEFORMER]), f"{100 * by[MATEFORMER]['far']:.1f} %", *figures])
+    first = ["its first pass"] * len(passes)
+    return _table([title, "Mateformer", f"beyond {FAR_M:g} m", *first, "best kNN", "GNSS"], rows)
 
 
 def _three(statistics: dict[str, float]) -> str:

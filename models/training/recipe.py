@@ -102,6 +102,7 @@ class Retrieval(_Frozen):
     neighbourhood_size: int
     minimum_neighbours: int
     passes: int
+    tile_pitch: float = Field(default=0.0, ge=0)
 
 
 class Recipe(_Frozen):

@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reference_db import (
@@ -14,7 +16,7 @@ from reference_db import (
     next_neighbourhood,
     signal_feature,
 )
-from reference_db.retrieval import MODES
+from reference_db.retrieval import MODES, snapped
 
 Floats = NDArray[np.float32]
 Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
@@ -233,3 +235,15 @@ def test_fingerprints_of_one_place_are_no_division_by_zero(street: Street) -> No
     _, csi = street(30)
     stacked = References.of(np.full((30, 2), 40, np.float32), csi)
     np.testing.assert_allclose(first_guess(stacked, signal_feature(csi), *_no_fix(30)), 40, atol=1e-3)
+
+
+@given(
+    east=st.floats(-1e4, 1e4, width=32),
+    north=st.floats(-1e4, 1e4, width=32),
+    pitch=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
+)
+def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pitch: float) -> None:
+    place = np.array([[east, north]], np.float32)
+    centre = snapped(place, pitch)
+    assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
+    np.testing.assert_allclose(snapped(centre, pitch), centre)

@@ -4,13 +4,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reference_db import CellVersion, Fingerprints
 from reference_db.manifest import Manifest, SegmentReference
 from reference_db.segment import Segment, digest_of
-from service.tiles import Tiles, snapped
+from service.tiles import Tiles
 from tests.service.plane_cell import fingerprints_at, make_cell, street
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,18 +32,6 @@ def version_of(*parts: Fingerprints, number: int = 1, antennas: int = 4) -> Cell
 @pytest.fixture
 def version() -> CellVersion:
     return version_of(fingerprints_at(street(200, 1), 4))
-
-
-@given(
-    east=st.floats(-1e4, 1e4, width=32),
-    north=st.floats(-1e4, 1e4, width=32),
-    pitch=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
-)
-def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pitch: float) -> None:
-    place = np.array([[east, north]], np.float32)
-    centre = snapped(place, pitch)
-    assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
-    np.testing.assert_allclose(snapped(centre, pitch), centre)
 
 
 def test_pitch_nought_is_the_exact_neighbourhood(version: CellVersion) -> None:

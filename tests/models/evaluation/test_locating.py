@@ -147,6 +147,29 @@ def test_rivals_see_the_same_bad_csi(cell: RadioCell, small_recipe: Recipe) -> N
     assert drowned[best_knn(drowned)].mean() > 2 * clean[best_knn(clean)].mean()
 
 
+def test_bad_radios_of_users_leave_surveyed_references_as_they_are(cell: RadioCell, small_recipe: Recipe) -> None:
+    spy = Spy()
+    radio = STREET_1M.radio.model_copy(update={"snr_db": 0.0})
+    located(cell, small_recipe, replace(NO_GNSS, radio=radio, surveyed=True, mode="random", rivals=False), by=spy)
+    clean = {snapshot.tobytes() for snapshot in cell.csi[: small_recipe.cells.references]}
+    shown = [snapshot.tobytes() for some in spy.csi_known for snapshot in some.reshape(-1, *some.shape[2:])]
+    assert set(shown) <= clean
+    users = cell.csi[small_recipe.cells.references :]
+    assert not any(
+        snapshot.tobytes() in {user.tobytes() for user in users} for snapshot in np.concatenate(spy.csi)[:, 0]
+    )
+
+
+def test_tiles_make_users_near_each_other_share_their_references(cell: RadioCell, small_recipe: Recipe) -> None:
+    def kinds(pitch: float) -> int:
+        spy = Spy()
+        located(cell, small_recipe, replace(GNSS_1M, pitch=pitch, passes=1, rivals=False), by=spy)
+        return len({near.tobytes() for some in spy.positions_known for near in some})
+
+    exact, tiles = kinds(0.0), kinds(30.0)
+    assert tiles < exact / 4
+
+
 def test_conditions_do_not_depend_on_which_others_are_measured(cell: RadioCell, small_recipe: Recipe) -> None:
     together = located(cell, small_recipe, GNSS_10M, STREET_1M, NO_GNSS, replace(NO_GNSS, mode="random"))
     for condition, errors in together.errors.items():
