@@ -117,7 +117,8 @@ def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     shutil.copy(run / LOG_FILE, folder)
-    save_file(model.state_dict(), folder / WEIGHTS_FILE)
+    # Half precision: it is for training to go on from, not to answer with.
+    save_file({name: weights.half() for name, weights in model.state_dict().items()}, folder / WEIGHTS_FILE)
     (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 

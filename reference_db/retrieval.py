@@ -29,7 +29,7 @@ _Rows = NDArray[np.int64]
 
 _VOTERS = 32  # fingerprints that a first guess is made of
 _SIGMAS = 4.0  # a coarse position is believed to be off by no more
-_MOST_CANDIDATES = 2048  # that a request is compared with: a first guess of a million needs no finer grid
+_MOST_CANDIDATES = 4096  # around a coarse position: a first guess among a million needs no finer grid
 # In units of `References.reach`.
 _SLACK = 0.75  # how far beyond that a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
@@ -76,23 +76,26 @@ def first_guess(
         raise TooFewFingerprints(wanted=1, available=available)
     k = min(_VOTERS, available)
     voters, distances = _most_alike(references, features, coarse, accuracy, k, left_out)
-    places = references.positions[voters].astype(np.float64)  # [b, k, 2]
-    weights = -SHARPNESS * np.log(np.maximum(distances.astype(np.float64), 1e-4))
+    origin = references.positions[voters[:, :1]]  # [b, 1, 2]; near it float32 resolves well
+    places = references.positions[voters] - origin  # [b, k, 2]
+    log_weights = -SHARPNESS * np.log(np.maximum(distances, 1e-4))
     known = np.isfinite(coarse).all(axis=1)
-    own = (_GUESS_ERROR * references.reach) ** 2  # variances, metres squared
-    given = accuracy[known].astype(np.float64) ** 2
-    off = np.square(places[known] - coarse[known, np.newaxis]).sum(axis=2)
-    weights[known] -= off / (2 * (own + given[:, np.newaxis]))
-    weights = np.exp(weights - weights.max(axis=1, keepdims=True))
+    fix = coarse[known, np.newaxis] - origin[known]  # [known, 1, 2]
+    own = np.float32(_GUESS_ERROR * references.reach) ** 2  # variances, metres squared
+    given = np.square(accuracy[known, np.newaxis], dtype=np.float32)
+    log_weights[known] -= np.square(places[known] - fix).sum(axis=2) / (2 * (own + given))
+    weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
 
-    apart = np.square(places[:, :, np.newaxis] - places[:, np.newaxis]).sum(axis=3)  # [b, k, k]
-    votes = np.exp(-apart / (2 * references.reach**2)) * weights[:, np.newaxis]
+    east, north = places[..., 0], places[..., 1]
+    apart = np.square(east[:, :, np.newaxis] - east[:, np.newaxis])  # [b, k, k]
+    apart += np.square(north[:, :, np.newaxis] - north[:, np.newaxis])
+    votes = np.exp(apart * np.float32(-0.5 / references.reach**2)) * weights[:, np.newaxis]
     winner = votes.sum(axis=2).argmax(axis=1)
     votes = votes[np.arange(len(votes)), winner]  # [b, k]
     guess = np.einsum("bk,bkx->bx", votes, places) / votes.sum(axis=1, keepdims=True)
-    share = (own / (own + given))[:, np.newaxis]
-    guess[known] = share * coarse[known] + (1 - share) * guess[known]
-    nearest: _Floats = guess.astype(np.float32)
+    share = own / (own + given)
+    guess[known] = share * fix[:, 0] + (1 - share) * guess[known]
+    nearest: _Floats = guess + origin[:, 0]
     return nearest
 
 
@@ -161,10 +164,9 @@ def _most_alike(
     rows, distances = np.empty((len(features), k), np.int64), np.empty((len(features), k), np.float32)
     known = np.isfinite(coarse).all(axis=1)
     if known.any():
-        out = np.full(len(features), -1) if left_out is None else left_out
-        asked = zip(coarse[known], accuracy[known], out[known], strict=True)
-        near = [_within_reach(references, *one, k) for one in asked]
-        rows[known], distances[known] = signals.nearest(features[known], k, near)
+        out = None if left_out is None else left_out[known]
+        candidates, allowed = _within_reach(references, coarse[known], accuracy[known], k, out)
+        rows[known], distances[known] = signals.nearest_of(candidates, allowed, features[known], k)
     if not known.all():
         lost = ~known
         if left_out is None:
@@ -176,16 +178,29 @@ def _most_alike(
     return rows, distances
 
 
-def _within_reach(references: References, coarse: NDArray[np.float32], accuracy: float, left_out: int, k: int) -> _Rows:
-    """Who may be meant by a coarse position `[2]`: never fewer than k, and of very many an even choice."""
-    near: _Rows = references.index.within(coarse, _SIGMAS * accuracy + _SLACK * references.reach)
-    if len(near) > _MOST_CANDIDATES:
-        near = near[:: -(-len(near) // _MOST_CANDIDATES)]
-    near = near[near != left_out]
-    if len(near) < k:
-        near = references.index.nearest(coarse[np.newaxis], min(k + 1, len(references)))[0][0]
-        near = near[near != left_out][:k]
-    return near
+def _within_reach(
+    references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
+) -> tuple[_Rows, NDArray[np.bool_]]:
+    """Fingerprints `[m]`, and which of them coarse positions `[b, 2]` may mean: `[b, m]`, at least k in each row.
+
+    Around a coarse position among very many fingerprints it is an even choice of them.
+    """
+    gates = (_SIGMAS * accuracy + _SLACK * references.reach).astype(np.float32)
+    if len(references) <= _MOST_CANDIDATES:
+        candidates = np.arange(len(references))
+    else:
+        within = [references.index.within(*one) for one in zip(coarse, gates, strict=True)]
+        thinned = [near[:: -(-len(near) // _MOST_CANDIDATES) or 1] for near in within]
+        nearest = references.index.nearest(coarse, min(k + 1, len(references)))[0].ravel()
+        candidates = np.unique(np.concatenate([*thinned, nearest]))
+    places = references.positions[candidates]
+    away = np.hypot(places[:, 0] - coarse[:, :1], places[:, 1] - coarse[:, 1:])  # [b, m]
+    if left_out is not None:
+        away[candidates == left_out[:, np.newaxis]] = np.inf
+    allowed = away <= gates[:, np.newaxis]
+    for row in np.flatnonzero(allowed.sum(axis=1) < k):
+        allowed[row] = away[row] <= np.partition(away[row], k - 1)[k - 1]
+    return candidates, allowed
 
 
 def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:

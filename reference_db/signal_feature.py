@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-# Square roots of magnitudes: the paths behind the strongest one tell places apart as well.
-_EXPONENT = 0.5
 _CHUNK = 256
 
 
@@ -12,7 +10,8 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Angle-delay pictures of snapshots `[n, antennas, subcarriers]`: float32 `[n, 2 · antennas · subcarriers]`.
 
     The picture is the 2-D DFT under Hamming windows (a strong path's side lobes would bury the weak ones), its
-    magnitudes to the power of 1/2, of unit norm: blind to gain and common phase. Each row holds two of them. In the
+    magnitudes to the power of 1/2 (paths behind the strongest one tell places apart as well), of unit norm: blind to
+    gain and common phase. Each row holds two of them. In the
     first the channel's mean delay is removed, by the phase of sum H[a, k+1] H*[a, k], so that it is blind to the
     sampling time as well; the second has delays as they were measured. How much each counts is the index's matter.
 
@@ -20,7 +19,7 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
     """
     n, antennas, subcarriers = csi.shape
     features = np.empty((n, 2, antennas * subcarriers), np.float32)
-    window = np.hamming(antennas)[:, np.newaxis] * np.hamming(subcarriers)
+    window = (np.hamming(antennas)[:, np.newaxis] * np.hamming(subcarriers)).astype(np.float32)
     for start in range(0, n, _CHUNK):
         rows = slice(start, start + _CHUNK)
         peak = np.abs(csi[rows]).max(axis=(1, 2), keepdims=True)
@@ -28,13 +27,14 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
             raise ValueError("csi must be finite and not all zero")
         h = csi[rows] / peak  # first, so that powers of very faint or loud channels are normal numbers
         lag = np.einsum("nas,nas->n", h[..., 1:], h[..., :-1].conj())
-        ramp = np.exp(-1j * np.angle(lag)[:, np.newaxis] * np.arange(subcarriers))
-        features[rows, 0] = _picture(h * window * ramp[:, np.newaxis])
-        features[rows, 1] = _picture(h * window)
+        ramp = np.exp(-1j * np.angle(lag)[:, np.newaxis] * np.arange(subcarriers)).astype(np.complex64)
+        windowed = h * window
+        features[rows, 0] = _picture(windowed * ramp[:, np.newaxis])
+        features[rows, 1] = _picture(windowed)
     return features.reshape(n, 2 * antennas * subcarriers)
 
 
 def _picture(h: NDArray[np.complexfloating]) -> NDArray[np.floating]:
-    picture = np.abs(np.fft.fft2(h)).reshape(len(h), -1) ** _EXPONENT
+    picture = np.sqrt(np.abs(np.fft.fft2(h))).reshape(len(h), -1)
     unit: NDArray[np.floating] = picture / np.linalg.norm(picture, axis=1, keepdims=True)
     return unit

@@ -1,7 +1,5 @@
 """Which fingerprints sound most like a request."""
 
-from collections.abc import Sequence
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -47,33 +45,45 @@ class SignalIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def nearest(
-        self, features: _Floats, k: int, candidates: Sequence[_Rows] | None = None
-    ) -> tuple[NDArray[np.int64], _Floats]:
+    def nearest(self, features: _Floats, k: int) -> tuple[_Rows, _Floats]:
         """The k fingerprints most like each of `features` `[b, D]`: indices int64 and distances float32, `[b, k]`.
 
-        Most alike first. `candidates` are the fingerprints that each row may be given, int64 `[any]` a row; where they
-        are fewer than k, the rest is index -1 at distance infinity. Raises `TooFewFingerprints` when k exceeds the
-        index's size, and `ValueError` for features of another shape or not finite, or a k below 1.
+        Most alike first. Raises `TooFewFingerprints` when k exceeds the index's size, and `ValueError` for features of
+        another shape or not finite, or a k below 1.
         """
-        if features.ndim != 2 or features.shape[1] != self._dimensions or not np.isfinite(features).all():
-            raise ValueError(f"features must be finite and of shape [b, {self._dimensions}]")
         if k < 1:
             raise ValueError(f"k is {k}, must be at least 1")
         if k > len(self):
             raise TooFewFingerprints(wanted=k, available=len(self))
-        asked = self._weighted(features) @ self._components
-        if candidates is None:
-            squared, indices = self._index.search(asked, k)
-            return indices, np.sqrt(np.maximum(squared, 0))
-        squared = np.full((len(asked), k), np.inf, np.float32)
-        indices = np.full((len(asked), k), -1, np.int64)
-        for row, rows in enumerate(candidates):
-            unlike = self._powers[rows] - 2 * (self._held[rows] @ asked[row])
-            best = _smallest(unlike, k)
-            squared[row, : len(best)], indices[row, : len(best)] = unlike[best], rows[best]
-        squared += np.square(asked).sum(axis=1)[:, np.newaxis]
+        squared, indices = self._index.search(self._reduced(features), k)
         return indices, np.sqrt(np.maximum(squared, 0))
+
+    def nearest_of(
+        self, candidates: _Rows, allowed: NDArray[np.bool_], features: _Floats, k: int
+    ) -> tuple[_Rows, _Floats]:
+        """As `nearest`, but only among the fingerprints `candidates` `[m]` that `allowed` `[b, m]` each row.
+
+        Raises `TooFewFingerprints` where a row is allowed fewer than k, and what `nearest` raises.
+        """
+        if allowed.shape != (len(features), len(candidates)):
+            raise ValueError(f"allowed has shape {list(allowed.shape)}, not {[len(features), len(candidates)]}")
+        if len(features) and k > (most := int(allowed.sum(axis=1).min())):
+            raise TooFewFingerprints(wanted=k, available=most)
+        asked = self._reduced(features)
+        whole = len(candidates) == len(self)
+        held, powers = (self._held, self._powers) if whole else (self._held[candidates], self._powers[candidates])
+        unlike = np.where(allowed, powers - 2 * (asked @ held.T), np.float32(np.inf))
+        best = np.argpartition(unlike, k - 1, axis=1)[:, :k] if k < len(candidates) else np.argsort(unlike, axis=1)
+        squared = np.take_along_axis(unlike, best, axis=1)
+        order = np.argsort(squared, axis=1, kind="stable")
+        squared = np.take_along_axis(squared, order, axis=1) + np.square(asked).sum(axis=1, keepdims=True)
+        return candidates[np.take_along_axis(best, order, axis=1)], np.sqrt(np.maximum(squared, 0))
+
+    def _reduced(self, features: _Floats) -> _Floats:
+        """Principal components `[b, c]` of features; raises `ValueError` for features that are none."""
+        if features.ndim != 2 or features.shape[1] != self._dimensions or not np.isfinite(features).all():
+            raise ValueError(f"features must be finite and of shape [b, {self._dimensions}]")
+        return self._weighted(features) @ self._components
 
     def _weighted(self, features: _Floats) -> _Floats:
         half = self._dimensions // 2
@@ -93,9 +103,3 @@ def _principal(features: _Floats) -> _Floats:
     kept = powers > 1e-6 * powers[-1]
     components: _Floats = (sample.T @ (vectors[:, kept] / np.sqrt(powers[kept]))).astype(np.float32)
     return components
-
-
-def _smallest(values: _Floats, k: int) -> _Rows:
-    """Indices of the k smallest, smallest first; all of them where there are no more."""
-    best = np.argpartition(values, k - 1)[:k] if k < len(values) else np.arange(len(values))
-    return best[np.argsort(values[best], kind="stable")]

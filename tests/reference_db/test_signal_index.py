@@ -47,31 +47,33 @@ def test_a_large_cell_is_told_apart_by_its_own_principal_components() -> None:
 
 def test_an_answer_does_not_depend_on_the_company_it_was_asked_in() -> None:
     index, features = SignalIndex(_features(500)), _features(200, seed=1)
-    candidates = [np.flatnonzero(row) for row in np.random.default_rng(2).uniform(size=(200, 500)) < 0.5]
-    for permitted in (None, candidates):
-        indices, distances = index.nearest(features, 5, permitted)
-        alone = index.nearest(features[-1:], 5, None if permitted is None else permitted[-1:])
+    allowed, rows = np.random.default_rng(2).uniform(size=(200, 500)) < 0.5, np.arange(500)
+    for (indices, distances), alone in (
+        (index.nearest(features, 5), index.nearest(features[-1:], 5)),
+        (index.nearest_of(rows, allowed, features, 5), index.nearest_of(rows, allowed[-1:], features[-1:], 5)),
+    ):
         np.testing.assert_array_equal(indices[-1:], alone[0])
         np.testing.assert_allclose(distances[-1:], alone[1], rtol=1e-4)
 
 
-def test_each_row_gets_only_what_it_is_allowed() -> None:
+@pytest.mark.parametrize("candidates", [np.arange(100), np.arange(3, 95, 2)])
+def test_each_row_gets_only_what_it_is_allowed(candidates: NDArray[np.int64]) -> None:
     references, features = _features(100), _features(50, seed=1)
-    allowed = np.random.default_rng(2).uniform(size=(50, 100)) < 0.3
-    indices, distances = SignalIndex(references, 0.5).nearest(features, 5, [np.flatnonzero(row) for row in allowed])
-    assert np.take_along_axis(allowed, indices, axis=1).all()
-    everything = np.where(allowed, _distances(references, features, 0.5), np.inf)
+    allowed = np.random.default_rng(2).uniform(size=(50, len(candidates))) < 0.3
+    indices, distances = SignalIndex(references, 0.5).nearest_of(candidates, allowed, features, 5)
+    permitted = np.zeros((50, 100), np.bool_)
+    permitted[:, candidates] = allowed
+    assert np.take_along_axis(permitted, indices, axis=1).all()
+    everything = np.where(permitted, _distances(references, features, 0.5), np.inf)
     np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :5], atol=1e-3)
 
 
-def test_fewer_allowed_than_wanted_leave_the_rest_empty() -> None:
-    candidates = [np.array([3, 17]), np.array([], np.int64)]
-    indices, distances = SignalIndex(_features(20)).nearest(_features(2, seed=1), 4, candidates)
-    assert sorted(indices[0, :2].tolist()) == [3, 17]
-    assert indices[0, 2:].tolist() == [-1, -1]
-    assert indices[1].tolist() == [-1] * 4
-    assert np.isinf(distances[1]).all()
-    assert np.isinf(distances[0]).tolist() == [False, False, True, True]
+def test_fewer_allowed_than_wanted_is_said() -> None:
+    allowed = np.ones((2, 20), np.bool_)
+    allowed[1, 3:] = False
+    with pytest.raises(TooFewFingerprints) as caught:
+        SignalIndex(_features(20)).nearest_of(np.arange(20), allowed, _features(2, seed=1), 4)
+    assert (caught.value.wanted, caught.value.available) == (4, 3)
 
 
 def test_a_fingerprint_is_most_like_itself() -> None:
@@ -89,8 +91,10 @@ def test_asking_for_more_than_there_is_says_how_much_there_is() -> None:
 
 def test_no_requests_give_no_answers() -> None:
     index, none = SignalIndex(_features(5)), _features(0)
-    for candidates in (None, []):
-        indices, distances = index.nearest(none, 2, candidates)
+    for indices, distances in (
+        index.nearest(none, 2),
+        index.nearest_of(np.arange(5), np.empty((0, 5), np.bool_), none, 2),
+    ):
         assert indices.shape == distances.shape == (0, 2)
 
 
@@ -104,6 +108,8 @@ def test_mistaken_arguments_are_refused() -> None:
     index = SignalIndex(_features(5))
     with pytest.raises(ValueError, match="at least 1"):
         index.nearest(_features(1), 0)
+    with pytest.raises(ValueError, match="allowed has shape"):
+        index.nearest_of(np.arange(5), np.ones((1, 6), np.bool_), _features(1), 1)
     with pytest.raises(ValueError, match="even D"):
         SignalIndex(_features(5)[:, :-1])
     with pytest.raises(ValueError, match="timing_trust"):

@@ -1,0 +1,70 @@
+import asyncio
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from service.dispatcher import Dispatcher
+from service.errors import ClientGone, TooLate
+from service.estimator import Estimator
+from service.metrics import Metrics
+from service.network import Network
+from service.patience import answers
+from tests.service.test_dispatcher import dispatches, user
+from tests.service.tiny_artifact import write_tiny_artifact
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http"}, receive)
+
+
+@pytest.mark.anyio
+async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(network: Network) -> None:
+    metrics, gone, free = Metrics(), asyncio.Event(), threading.Event()
+    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
+    network.submit(free.wait)
+    futures = [dispatcher.locate(user(row), math.inf) for row in range(3)]
+    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(gone)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    gone.set()
+    with pytest.raises(ClientGone):
+        await waiting
+    free.set()
+    assert np.isfinite(await dispatcher.locate(user(5), math.inf)).all()
+    assert dispatches(metrics) == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: Network) -> None:
+    metrics, free = Metrics(), threading.Event()
+    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
+    network.submit(free.wait)
+    futures = [dispatcher.locate(user(row), deadline) for row, deadline in enumerate((math.inf, 0.0, math.inf))]
+    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(asyncio.Event())))
+    await asyncio.sleep(0.05)
+    free.set()
+    first, late, last = await waiting
+    assert isinstance(late, TooLate)
+    assert np.isfinite([first, last]).all()
+
+
+@pytest.mark.anyio
+async def test_nobody_to_wait_for_is_no_wait() -> None:
+    assert await answers([], request_of_a_client_that_leaves(asyncio.Event())) == []
