@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test check clean
+.PHONY: demo serve test check bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -34,5 +34,13 @@ check: $(VENV)/.dev  ## style, types and import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.venv-bench/.rivals: benchmarks/serving/rivals.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip --disable-pip-version-check install --quiet --quiet --requirement $<
+	touch $@
+
+bench: $(VENV)/.dev .venv-bench/.rivals  ## how fast it answers, beside LitServe, BentoML, ONNX Runtime and PyTorch
+	$(BIN)/python -m benchmarks.serving
+
 clean:
-	rm -rf $(VENV) var build *.egg-info
+	rm -rf $(VENV) .venv-bench var build *.egg-info

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
 
+Lane = Literal["single", "batch"]
 Position = NDArray[np.float32]  # [2] metres
 
-_SMOOTHING = 0.2  # weight of the last batch in the pace
+_SMOOTHING = 0.2  # weight of the last dispatch in the pace
+_BATCH_SHARE = 0.25  # of a dispatch, at least, where batches wait
 
 
 class _Waiting(NamedTuple):
@@ -30,7 +32,8 @@ class _Waiting(NamedTuple):
 class Dispatcher:
     """A bounded queue between the event loop and the network's owner thread; no timer, no fixed batch.
 
-    Users whose request is given up, or past its deadline, leave the queue without ever reaching the network.
+    Single requests do not wait behind batches, and batches get a quarter of the network whatever happens. Users whose
+    request is given up, or past its deadline, leave the queue without ever reaching the network.
     """
 
     def __init__(
@@ -41,24 +44,24 @@ class Dispatcher:
         self._most_users = most_users
         self._longest_wait = longest_wait_s
         self._metrics = metrics
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[Lane, deque[_Waiting]] = {"single": deque(), "batch": deque()}
         self._lock = threading.Lock()
         self._busy = False  # a dispatch is running or on its way
         self._pace = 0.0  # seconds a user takes of late
 
-    def check_room(self) -> None:
+    def check_room(self, lane: Lane) -> None:
         """Raises `Congested` where whoever joins the queue now would wait too long."""
-        if len(self._waiting) * self._pace > self._longest_wait:
+        if len(self._waiting[lane]) * self._pace > self._longest_wait:
             raise Congested("too many users are waiting already")
 
-    def locate(self, user: User, deadline: float) -> "asyncio.Future[Position]":
+    def locate(self, user: User, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
         """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
 
         `deadline` is a moment of `time.monotonic`. The future may be cancelled; it raises `TooLate`, or what
         `Estimator.locate` raises. Raises `InferenceFailed` when the network has been stopped.
         """
         answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(user, time.monotonic(), deadline, answer))
+        self._waiting[lane].append(_Waiting(user, time.monotonic(), deadline, answer))
         with self._lock:
             idle, self._busy = not self._busy, True
         if idle:
@@ -74,19 +77,24 @@ class Dispatcher:
                 self._settle(batch, self._located(batch))
         finally:
             with self._lock:
-                self._busy = bool(self._waiting)
+                self._busy = any(self._waiting.values())
             if self._busy:
                 self._network.submit(self._dispatch)
 
     def _take(self) -> tuple[list[_Waiting], list[_Waiting]]:
-        batch: list[_Waiting] = []
+        """Whom to locate now, and for whom it is too late: single requests first, but a share for batches."""
         late: list[_Waiting] = []
-        now = time.monotonic()
-        while self._waiting and len(batch) < self._most_users:
-            one = self._waiting.popleft()
+        kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * self._most_users))
+        batch = self._take_from("single", self._most_users - kept, late)
+        return batch + self._take_from("batch", self._most_users - len(batch), late), late
+
+    def _take_from(self, lane: Lane, most: int, late: list[_Waiting]) -> list[_Waiting]:
+        queue, taken, now = self._waiting[lane], list[_Waiting](), time.monotonic()
+        while queue and len(taken) < most:
+            one = queue.popleft()
             if not one.answer.cancelled():
-                (batch if now < one.deadline else late).append(one)
-        return batch, late
+                (taken if now < one.deadline else late).append(one)
+        return taken
 
     def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
         if not batch:

@@ -19,7 +19,7 @@ from service.body import Format, read_body, request_format, response_format
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
-from service.dispatcher import Dispatcher, Position
+from service.dispatcher import Dispatcher, Lane, Position
 from service.errors import ServiceError
 from service.estimator import RETRIEVAL, Estimator, User
 from service.metrics import Metrics, Stopwatch
@@ -94,12 +94,12 @@ class Locator:
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
-        self._dispatcher.check_room()
+        self._dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         with stopwatch.stage("decode"):
             draft = self._read_item(body, reads)
-        located = await self._located([draft], request, received)
+        located = await self._located([draft], request, received, "single")
         (result,), encoded = self._write(located, received, stopwatch, lambda results: _single(results[0], writes))
         if isinstance(result, ServiceError):
             raise result
@@ -107,11 +107,11 @@ class Locator:
 
     async def locate_batch(self, request: Request) -> Response:
         """``POST /locate/batch``: many users, each with a result or a problem of its own, in their order."""
-        self._dispatcher.check_room()
+        self._dispatcher.check_room("batch")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         drafts = await self._workers.run(self._read_batch, body, reads, stopwatch)
-        located = await self._located(drafts, request, received)
+        located = await self._located(drafts, request, received, "batch")
         _, encoded = await self._workers.run(
             self._write, located, received, stopwatch, lambda results: _batch(results, writes)
         )
@@ -139,12 +139,12 @@ class Locator:
             return error
 
     async def _located(
-        self, drafts: list[Draft | ServiceError], request: Request, received: Received
+        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
     ) -> list[Located | ServiceError]:
         cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
         placed = _each(drafts, lambda draft: self._place(draft, cells))
         asked = [one for one in placed if isinstance(one, Placed)]
-        futures = [self._dispatcher.locate(one.as_user(), _deadline(one, received)) for one in asked]
+        futures = [self._dispatcher.locate(one.as_user(), _deadline(one, received), lane) for one in asked]
         positions = iter(await answers(futures, request))
         return _each(placed, lambda one: Located(one, _found(next(positions))))
 

@@ -56,11 +56,11 @@ async def test_whoever_waits_while_the_network_works_is_taken_together(
 ) -> None:
     free = threading.Event()
     network.submit(free.wait)
-    answers = [dispatcher.locate(user(row), math.inf) for row in range(10)]
+    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
     free.set()
     together = await asyncio.gather(*answers)
     assert dispatches(metrics) == [3, 10]  # 4, 4 and 2
-    alone = [await dispatcher.locate(user(row), math.inf) for row in range(10)]
+    alone = [await dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
     np.testing.assert_allclose(together, alone, atol=1e-4)
     assert dispatches(metrics) == [13, 20]
 
@@ -71,9 +71,9 @@ async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
 ) -> None:
     free = threading.Event()
     network.submit(free.wait)
-    late = dispatcher.locate(user(0), time.monotonic() + 0.01)
-    given_up = dispatcher.locate(user(1), math.inf)
-    in_time = dispatcher.locate(user(2), time.monotonic() + 60)
+    late = dispatcher.locate(user(0), time.monotonic() + 0.01, "single")
+    given_up = dispatcher.locate(user(1), math.inf, "single")
+    in_time = dispatcher.locate(user(2), time.monotonic() + 60, "single")
     given_up.cancel()
     await asyncio.sleep(0.02)
     free.set()
@@ -87,26 +87,26 @@ async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
 async def test_there_is_no_room_once_the_queue_takes_longer_than_allowed(
     dispatcher: Dispatcher, network: Network
 ) -> None:
-    dispatcher.check_room()
-    await dispatcher.locate(user(0), math.inf)
+    dispatcher.check_room("single")
+    await dispatcher.locate(user(0), math.inf, "single")
     free = threading.Event()
     network.submit(free.wait)
     dispatcher._pace = 0.02  # seconds a user, as a slow network would have it
-    answers = [dispatcher.locate(user(row), math.inf) for row in range(2)]
-    dispatcher.check_room()
-    answers.append(dispatcher.locate(user(3), math.inf))
+    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(2)]
+    dispatcher.check_room("single")
+    answers.append(dispatcher.locate(user(3), math.inf, "single"))
     with pytest.raises(Congested):
-        dispatcher.check_room()
+        dispatcher.check_room("single")
     free.set()
     await asyncio.gather(*answers)
-    dispatcher.check_room()
+    dispatcher.check_room("single")
 
 
 @pytest.mark.anyio
 async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, network: Network) -> None:
     free = threading.Event()
     network.submit(free.wait)
-    answers = [dispatcher.locate(user(row, sign), math.inf) for row, sign in enumerate((1.0, -1.0, 1.0))]
+    answers = [dispatcher.locate(user(row, sign), math.inf, "single") for row, sign in enumerate((1.0, -1.0, 1.0))]
     free.set()
     found = await asyncio.gather(*answers)
     assert [bool(np.isfinite(one).all()) for one in found] == [True, False, True]
@@ -119,15 +119,36 @@ async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
     free = threading.Event()
     network.submit(free.wait)
     wrong = user(0)._replace(csi=np.ones((ANTENNAS + 1, SUBCARRIERS, 2), np.float32))
-    answers = [dispatcher.locate(wrong, math.inf) for _ in range(2)]
+    answers = [dispatcher.locate(wrong, math.inf, "single") for _ in range(2)]
     free.set()
     for error in await asyncio.gather(*answers, return_exceptions=True):
         assert isinstance(error, Exception)
-    assert np.isfinite(await dispatcher.locate(user(0), math.inf)).all()
+    assert np.isfinite(await dispatcher.locate(user(0), math.inf, "single")).all()
 
 
 @pytest.mark.anyio
 async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: Network) -> None:
     network.close()
     with pytest.raises(InferenceFailed):
-        dispatcher.locate(user(0), math.inf)
+        dispatcher.locate(user(0), math.inf, "single")
+
+
+@pytest.mark.anyio
+async def test_single_requests_overtake_batches_which_still_get_their_share(
+    dispatcher: Dispatcher, network: Network
+) -> None:
+    free, order = threading.Event(), list[str]()
+    network.submit(free.wait)
+    answers = []
+    for name, lane in (*((f"batch {i}", "batch") for i in range(4)), *((f"single {i}", "single") for i in range(6))):
+        answer = dispatcher.locate(user(len(answers)), math.inf, lane)
+        answer.add_done_callback(lambda _, name=name: order.append(name))
+        answers.append(answer)
+    free.set()
+    await asyncio.gather(*answers)
+    # Four at once: three of the singles and one of the batch, twice over; then whoever is left.
+    assert order[:8] == [
+        *("single 0", "single 1", "single 2", "batch 0"),
+        *("single 3", "single 4", "single 5", "batch 1"),
+    ]
+    assert order[8:] == ["batch 2", "batch 3"]

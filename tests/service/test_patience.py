@@ -39,7 +39,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(network:
     metrics, gone, free = Metrics(), asyncio.Event(), threading.Event()
     dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
     network.submit(free.wait)
-    futures = [dispatcher.locate(user(row), math.inf) for row in range(3)]
+    futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
     assert not waiting.done()
@@ -47,7 +47,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(network:
     with pytest.raises(ClientGone):
         await waiting
     free.set()
-    assert np.isfinite(await dispatcher.locate(user(5), math.inf)).all()
+    assert np.isfinite(await dispatcher.locate(user(5), math.inf, "single")).all()
     assert dispatches(metrics) == [1, 1]
 
 
@@ -56,7 +56,9 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: 
     metrics, free = Metrics(), threading.Event()
     dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
     network.submit(free.wait)
-    futures = [dispatcher.locate(user(row), deadline) for row, deadline in enumerate((math.inf, 0.0, math.inf))]
+    futures = [
+        dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
+    ]
     waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(asyncio.Event())))
     await asyncio.sleep(0.05)
     free.set()

@@ -1,0 +1,201 @@
+"""Measures all of it: ``python -m benchmarks.serving``; ``--quick`` is a smoke test of under 90 s.
+
+Writes ``benchmarks/results/serving.md``, ``.json`` and ``.png``, or into ``var/bench/`` where anything is left out,
+and the table to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+from benchmarks.serving import cells, inprocess, machine, rivals
+from benchmarks.serving.campaign import QUICK, SWEEP, THOROUGH, Figures, NotAnswering, Pace, measure
+from benchmarks.serving.floor import Machine, floors, measure_machine
+from benchmarks.serving.generator import GeneratorFailed, build
+from benchmarks.serving.growth import SIZES, Grown, grow
+from benchmarks.serving.networks import NEIGHBOURS, SMALL_CHANNEL, Network, paper_size, shipped
+from benchmarks.serving.plot import draw
+from benchmarks.serving.report import NetworkReport, Report
+from benchmarks.serving.servers import NotStarted, fingerpost
+from benchmarks.serving.table import markdown
+from benchmarks.serving.workload import KINDS, Kind, Load, make_load, make_rival_load
+from reference_db import Cell, Fingerprints
+
+FOLDER = Path("var/bench")
+RESULTS = Path("benchmarks/results")
+RIVALS = (*rivals.SERVERS, *inprocess.NAMES)
+BATCHES = (1, 16, 64)
+RIVAL_BATCHES = (1, 16)
+IN_PROCESS_S = 3.0  # a batch size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured."""
+
+    pace: Pace
+    sweep: Pace  # of a rival's tunings
+    kinds: tuple[Kind, ...]
+    batches: tuple[int, ...]
+    rivals: tuple[str, ...]
+    rival_batches: tuple[int, ...]
+    tunings: int  # how many of each rival's
+    streets: int  # cells of 2,000 fingerprints
+    sizes: tuple[int, ...]  # of the growing cell
+    in_process_s: float
+    small: bool  # the shipped network only
+
+
+FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, small=False)
+SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, small=True)
+
+
+def main() -> None:
+    plan, folder = _plan()
+    report = run(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(folder / "serving.json")
+    (folder / "serving.md").write_text(table := markdown(report))
+    if report.networks:
+        draw(report, folder / "serving.png")
+    print(table)
+
+
+def run(plan: Plan) -> Report:
+    generator, rates = build(FOLDER), measure_machine()
+    found, notes = [], []
+    for network in [shipped()] if plan.small else [paper_size(FOLDER), shipped()]:
+        measured, missing = measure_network(network, plan, generator, rates)
+        found.append(measured)
+        notes += missing
+    grown: list[Grown] = []
+    if plan.sizes:
+        with _noting("a growing cell", notes):
+            for row in grow(generator, paper_size(FOLDER, SMALL_CHANNEL), plan.sizes, plan.pace, FOLDER):
+                _say(f"{row.fingerprints:,} fingerprints, {row.kind}: done")
+                grown.append(row)
+    return Report(
+        date=datetime.now(UTC).date().isoformat(),
+        quick=plan.pace is QUICK,
+        machine=machine.describe(rivals.PYTHON if rivals.PYTHON.exists() else None, generator),
+        rates=rates,
+        networks=found,
+        growth=grown,
+        notes=notes,
+    )
+
+
+def measure_network(network: Network, plan: Plan, generator: Path, rates: Machine) -> tuple[NetworkReport, list[str]]:
+    """And what could not be measured of it, and why."""
+    folder = FOLDER / network.label
+    database = prepare(network, plan.streets, folder)
+    streets = [cells.street(number) for number in range(plan.streets)]
+    figures: list[Figures] = []
+    in_process: dict[str, list[inprocess.Batch]] = {}
+    notes: list[str] = []
+    for load in fingerpost_loads(plan, streets, folder):
+        what = f"{network.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request"
+        with _noting(what, notes):
+            figures.append(measure(generator, fingerpost(database, network.folder), load, plan.pace))
+    for rival in plan.rivals:
+        if rival in inprocess.NAMES:
+            with _noting(f"{network.name}: {inprocess.NAMES[rival]}", notes):
+                references = folder / "references.npz"
+                in_process[rival] = inprocess.measure(rival, network.folder, references, plan.in_process_s)
+        elif rivals.PYTHON.exists():
+            figures += measure_rival(rival, network, plan, generator, folder, notes)
+        else:
+            notes.append(f"{rival}: no {rivals.PYTHON.parents[1]}, which `make bench` makes")
+    return NetworkReport(network.name, figures, in_process, floors(network.config, NEIGHBOURS, rates)), notes
+
+
+def prepare(network: Network, streets: int, folder: Path) -> Path:
+    """The database of the cells, imported with this network unless that is done; its folder."""
+    database = folder / f"streets-{streets}"
+    if not database.exists():
+        unfinished = folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for number in range(streets):
+            _say(f"{network.name}: importing street-{number}")
+            cells.import_cell(*cells.street(number), unfinished, network.folder)
+        unfinished.rename(database)
+    cells.write_references(cells.street(0)[1], folder / "references.npz")
+    return database
+
+
+def fingerpost_loads(plan: Plan, streets: list[tuple[Cell, Fingerprints]], folder: Path) -> Iterator[Load]:
+    for kind, users in product(plan.kinds, plan.batches):
+        yield make_load(kind, users, "msgpack", streets, folder)
+    if "shared" in plan.kinds:
+        yield make_load("shared", 1, "json", streets, folder)
+
+
+def measure_rival(
+    rival: str, network: Network, plan: Plan, generator: Path, folder: Path, notes: list[str]
+) -> list[Figures]:
+    """With the tuning best on single requests: by what it sustains, then by what it gets done under overload.
+
+    Where it does not answer several users a request, with the next best that does. Adds to `notes` what could not be
+    measured.
+    """
+    commands = rivals.commands(rival, network, folder / "references.npz")
+    single = make_rival_load(1, *cells.street(0), folder)
+    found: list[Figures] = []
+    for tuning in list(commands)[: plan.tunings]:
+        with _noting(f"{network.name}: trying {rival}, {tuning}", notes):
+            found.append(measure(generator, commands[tuning], single, plan.sweep, tuning))
+    found.sort(key=lambda figures: (figures.locations_per_s, figures.overload.locations_per_s), reverse=True)
+    shown: list[Figures] = []
+    for users in plan.rival_batches:
+        load = make_rival_load(users, *cells.street(0), folder)
+        for tuning in (figures.tuning for figures in found):
+            before = len(notes)
+            with _noting(f"{network.name}: {rival}, {tuning}, {users} users a request", notes):
+                shown.append(measure(generator, commands[tuning], load, plan.pace, tuning))
+            if len(notes) == before:
+                break
+    return shown
+
+
+@contextlib.contextmanager
+def _noting(what: str, notes: list[str]) -> Iterator[None]:
+    """Says what is being measured; where that fails, the run goes on and the report says so."""
+    _say(what)
+    try:
+        yield
+    except (NotStarted, NotAnswering, GeneratorFailed, subprocess.CalledProcessError) as error:
+        notes.append(f"{what}: {str(error).strip().rstrip('.')}")
+
+
+def _plan() -> tuple[Plan, Path]:
+    parser = argparse.ArgumentParser(description="How fast Fingerpost answers, side by side.")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, help="kinds of tiles; default all")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="whom to measure beside Fingerpost; default all")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the growing cell")
+    given = parser.parse_args()
+    plan = SMOKE if given.quick else FULL
+    if given.kinds is not None:
+        plan = replace(plan, kinds=tuple(given.kinds))
+    if given.rivals is not None:
+        plan = replace(plan, rivals=tuple(given.rivals))
+    if given.no_growth:
+        plan = replace(plan, sizes=())
+    return plan, RESULTS if plan == FULL else FOLDER
+
+
+def _say(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The least that a location can cost on this machine: multiply-adds over their measured rate, or bytes over theirs.
+
+Counted from the network's shape, products of matrices only. A query is one token against a ready frame; a frame is what
+its known fingerprints cost. Weights are not counted among the bytes: however many locations wait may share them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from models.mateformer import TRUST, MateformerConfig
+
+_BYTES = 4  # float32
+_GEMM, _STREAM_BYTES, _REPEATS = 1536, 2**28, 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds of one location, and bytes that are read for it alone, float32."""
+
+    multiply_adds: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates a second of all cores together."""
+
+    multiply_adds: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Seconds that a location takes at the least, in computing and in reading."""
+
+    kind: str
+    multiply_adds: int
+    computing_s: float
+    reading_s: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.computing_s, self.reading_s)
+
+
+def query_work(config: MateformerConfig, neighbours: int) -> Work:
+    """One user's token; its frame's keys and values are read."""
+    d, n, hidden = config.width, neighbours, config.hidden
+    layer = 4 * d * d + 4 * n * d + 4 * d * hidden  # Q and O, attention to n keys, and FFN, of both streams
+    token = _picture(config) + _features(config) * d + 2 * d + 3 * len(TRUST) * d * config.coarse
+    return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _BYTES)
+
+
+def frame_work(config: MateformerConfig, neighbours: int) -> Work:
+    """All known tokens of a neighbourhood; in the last layer they only offer keys and values. Their CSI is read."""
+    d, n, hidden = config.width, neighbours, config.hidden
+    offered = 4 * d * d  # K and V of both attentions
+    moved = 4 * d * d + 4 * n * d + 4 * d * hidden
+    token = _picture(config) + _features(config) * d + 2 * d + config.depth * offered + (config.depth - 1) * moved
+    return Work(n * token, n * 2 * config.antennas * config.subcarriers * _BYTES)
+
+
+def full_work(config: MateformerConfig, neighbours: int) -> Work:
+    """The single pass, of one user: a frame and a query, which finds what it reads in the processor's cache."""
+    frame, query = frame_work(config, neighbours), query_work(config, neighbours)
+    return Work(frame.multiply_adds + query.multiply_adds, frame.bytes)
+
+
+def floors(config: MateformerConfig, neighbours: int, machine: Machine) -> list[Floor]:
+    """For each kind of tile; where users share one, its keys and values are read once for all of them."""
+    query = query_work(config, neighbours)
+    works = {"cold": full_work(config, neighbours), "warm-unique": query, "shared": replace(query, bytes=0)}
+    return [
+        Floor(kind, work.multiply_adds, work.multiply_adds / machine.multiply_adds, work.bytes / machine.bytes)
+        for kind, work in works.items()
+    ]
+
+
+def measure_machine() -> Machine:
+    """The best of a few: a large float32 product, and a sum over a quarter of a gibibyte."""
+    import torch
+
+    a, b = torch.rand(2, _GEMM, _GEMM).unbind()
+    stream = torch.ones(_STREAM_BYTES // _BYTES)
+    return Machine(_GEMM**3 / _best(lambda: a @ b), _STREAM_BYTES / _best(stream.sum))
+
+
+def _best(work: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _features(config: MateformerConfig) -> int:
+    """Real numbers that a channel becomes before it is embedded."""
+    a, s = config.antennas, config.subcarriers
+    bins = round(config.angle_delay * a) * round(config.angle_delay * s)
+    return 2 * a * s * config.raw + bins + (a * s + 2) * config.aligned
+
+
+def _picture(config: MateformerConfig) -> int:
+    """Of the 2-D DFTs, as products with cosines and sines: first over antennas, then over subcarriers."""
+    a, s = config.antennas, config.subcarriers
+    bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
+    timed = 4 * bins_a * a * s + 4 * bins_a * s * bins_s
+    aligned = 4 * a * a * s + 4 * a * s * s
+    return timed + aligned * config.aligned

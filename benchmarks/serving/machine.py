@@ -1,0 +1,39 @@
+"""What the measurements ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+
+def describe(rivals_python: Path | None, generator: Path) -> dict[str, str]:
+    """Machine and versions, in the order in which they are to be read."""
+    words = {
+        "CPU": _cpu(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "generator": f"benchmarks/serving/generator.c ({generator.name.removeprefix('generator-')})",
+    }
+    words |= {name: version(name) for name in ("fingerpost", "onnxruntime", "numpy", "torch")}
+    if rivals_python is not None:
+        words |= {name: _version(rivals_python, name) for name in ("litserve", "bentoml")}
+        words["onnxruntime of the rivals"] = _version(rivals_python, "onnxruntime")
+    return words
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def _version(python: Path, package: str) -> str:
+    words = [str(python), "-c", f"from importlib.metadata import version; print(version({package!r}))"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()

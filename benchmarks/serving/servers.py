@@ -1,0 +1,154 @@
+"""Servers under test: started on a port that the system chose, watched, stopped by their process ids."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+FINGERPOST = Path(sys.executable).with_name("fingerpost")
+_START_S, _STOP_S, _ORPHANS_S = 120.0, 30.0, 2.0
+
+
+class NotStarted(RuntimeError):
+    """A server ended, or did not answer in time; its last words are the text."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a server and all its children."""
+
+    cpu_s: float
+    memory_bytes: int  # proportional set size: pages that they share count once
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start a server; "{port}" stands for its port.
+
+    It is up when `path` answers 200.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    path: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    process: psutil.Process
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def usage(self) -> Usage:
+        cpu, memory = 0.0, 0
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                cpu += times.user + times.system
+                memory += process.memory_full_info().pss
+        return Usage(cpu, memory)
+
+    def family(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+
+def fingerpost(database: Path, artifact: Path) -> Command:
+    """As an operator starts it: every setting at its default."""
+    words = (str(FINGERPOST), "serve", "--port", "{port}", "--database", str(database), "--artifact", str(artifact))
+    return Command("Fingerpost", words, "/health/ready")
+
+
+def litserve(python: Path, graph: Path, references: Path, workers: int, batch: int, timeout_s: float) -> Command:
+    """`batch` requests at most, gathered within `timeout_s`; the cores shared out among the workers."""
+    words = (
+        str(python),
+        "-m",
+        "benchmarks.serving.litserve_server",
+        "{port}",
+        str(workers),
+        str(batch),
+        str(timeout_s),
+    )
+    return Command("LitServe", words, "/health", _environment(graph, references, workers))
+
+
+def bentoml(
+    python: Path, graph: Path, references: Path, width: int, workers: int, batch: int, latency_ms: int
+) -> Command:
+    """`batch` users at most, none waiting longer than `latency_ms`; `width` numbers a user."""
+    words = ("-m", "bentoml", "serve", "benchmarks.serving.bentoml_service:Locate", "--host", "127.0.0.1")
+    environment = _environment(graph, references, workers) | {
+        "BENCH_WIDTH": str(width),
+        "BENCH_WORKERS": str(workers),
+        "BENCH_BATCH": str(batch),
+        "BENCH_LATENCY_MS": str(latency_ms),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    return Command("BentoML", (str(python), *words, "--port", "{port}"), "/readyz", environment)
+
+
+def _environment(graph: Path, references: Path, workers: int) -> dict[str, str]:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    return {"BENCH_GRAPH": str(graph), "BENCH_REFERENCES": str(references), "BENCH_THREADS": str(threads)}
+
+
+@contextlib.contextmanager
+def running(command: Command) -> Iterator[Server]:
+    """The server, ready; afterwards it and all its children are gone. Raises `NotStarted`."""
+    port = _free_port()
+    words = [word.replace("{port}", str(port)) for word in command.words]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | command.environment)
+        server = Server(command.name, psutil.Process(process.pid), port)
+        try:
+            if not _ready(process, server.url + command.path):
+                log.seek(0)
+                raise NotStarted(f"{command.name} did not start: {log.read()[-2000:]}")
+            yield server
+        finally:
+            _stop(process, server)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=5).status_code == httpx.codes.OK:
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes], server: Server) -> None:
+    """SIGTERM to the server, SIGKILL to what of its family outlives it."""
+    family = server.family() if process.poll() is None else []
+    process.terminate()
+    psutil.wait_procs(family[:1], timeout=_STOP_S)
+    _, alive = psutil.wait_procs(family, timeout=_ORPHANS_S)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    psutil.wait_procs(alive, timeout=_ORPHANS_S)
+    process.wait(timeout=_STOP_S)

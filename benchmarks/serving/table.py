@@ -1,0 +1,157 @@
+"""A run's figures as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.serving.campaign import LATENCY_S, OVERLOAD, Figures
+from benchmarks.serving.growth import Grown, cost
+from benchmarks.serving.inprocess import NAMES, Batch, best
+from benchmarks.serving.report import NetworkReport, Report
+
+_SERVERS = (
+    "server",
+    "tiles",
+    "users a request",
+    f"locations/s, p99 ≤ {1000 * LATENCY_S:g} ms",
+    "p50 / p99 / p99.9 at half of it (ms)",
+    "CPU ms a location",
+    "memory (MiB)",
+    "share of the floor",
+)
+_OVERLOADS = (
+    "server",
+    "tiles",
+    "users a request",
+    "requests",
+    "accepted",
+    "refused",
+    "failed",
+    "lost",
+    "hanging",
+    "locations/s",
+    "p99 of the accepted (ms)",
+    "over its half-load value",
+)
+
+
+def markdown(report: Report) -> str:
+    words = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    rates = report.rates
+    parts = [
+        f"# Serving benchmark{' (quick: figures are rough)' if report.quick else ''}",
+        f"{report.date}. `make bench`, all on one machine, the load generator beside the servers: {words}. Matrix "
+        f"products {rates.multiply_adds / 1e9:.1f} G multiply-adds/s and memory {rates.bytes / 1e9:.1f} GB/s measured.",
+        "Open loop: requests leave at a constant rate whatever comes back, and latency counts from when each was due. "
+        "LitServe and BentoML keep nothing between requests, so one kind of tile stands for all; they fetch the 64 "
+        "fingerprints nearest the coarse position and answer two numbers. The floor is the larger of the multiply-adds "
+        "over the measured rate and the bytes over the measured bandwidth; its share is the floor's time over the time "
+        f"a location took at the sustained rate. The generator took {_most_of_a_core(report):.0%} of a core at most.",
+        *(part for network in report.networks for part in _network(network)),
+        *_growth(report.growth),
+        *([f"Not measured: {'; '.join(report.notes)}."] if report.notes else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _most_of_a_core(report: Report) -> float:
+    return max((figures.generator_share for network in report.networks for figures in network.figures), default=0.0)
+
+
+def _network(report: NetworkReport) -> list[str]:
+    served = [_server_row(report, figures) for figures in report.figures]
+    inside = [_process_row(report, NAMES[name], batches) for name, batches in report.in_process.items()]
+    floors = [
+        (
+            floor.kind,
+            f"{floor.multiply_adds / 1e6:.2f} M",
+            *(f"{1000 * s:.4f}" for s in (floor.computing_s, floor.reading_s)),
+        )
+        for floor in report.floors
+    ]
+    return [
+        f"## {report.network}",
+        _table(_SERVERS, [*served, *inside]),
+        f"At {OVERLOAD:g} times the sustained load (where nothing is sustained: three times one request at a time):",
+        _table(_OVERLOADS, [_overload_row(figures) for figures in report.figures]),
+        "The floor:",
+        _table(("tiles", "multiply-adds a location", "ms of computing", "ms of reading"), floors),
+    ]
+
+
+def _server_row(report: NetworkReport, figures: Figures) -> tuple[str, ...]:
+    half, rate = figures.half, figures.locations_per_s
+    return (
+        _named(figures),
+        figures.kind,
+        str(figures.users),
+        f"{rate:,.0f}" if rate else f"none (one by one {1000 * figures.unloaded_p50:.1f} ms)",
+        f"{_ms(half.p50)} / {_ms(half.p99)} / {_ms(half.p999)}",
+        f"{1000 * half.cpu_s_per_location:.2f}",
+        f"{half.memory_bytes / 2**20:,.0f}",
+        f"{rate * report.floor_s(figures.kind):.1%}" if rate else "-",
+    )
+
+
+def _process_row(report: NetworkReport, name: str, batches: Sequence[Batch]) -> tuple[str, ...]:
+    """The best batch that is quick enough, and in brackets the best of any."""
+    within, ever = best(list(batches), LATENCY_S), best(list(batches), float("inf"))
+    assert ever is not None
+    shown = within or ever
+    most = f"{ever.locations_per_s:,.0f} at batch {ever.size}"
+    return (
+        name,
+        "any",
+        f"batch {shown.size}",
+        f"{within.locations_per_s:,.0f} ({most})" if within else f"none ({most})",
+        f"{_ms(shown.p50)} / {_ms(shown.p99)} / {_ms(shown.p999)}, not at half load",
+        f"{1000 * shown.cpu_s_per_location:.2f}",
+        f"{shown.memory_bytes / 2**20:,.0f}",
+        f"{shown.locations_per_s * report.floor_s('cold'):.1%}",
+    )
+
+
+def _overload_row(figures: Figures) -> tuple[str, ...]:
+    load = figures.overload
+    counts = (load.requests, load.accepted, load.refused, load.failed, load.lost, load.hanging)
+    return (
+        _named(figures),
+        figures.kind,
+        str(figures.users),
+        *(f"{count:,}" for count in counts),
+        f"{load.locations_per_s:,.0f}",
+        _ms(load.p99),
+        f"{load.p99 / figures.half.p99:.1f} x",
+    )
+
+
+def _growth(rows: Sequence[Grown]) -> list[str]:
+    if not rows:
+        return []
+    table = _table(
+        ("fingerprints", "users", "p50 (ms)", "p99 (ms)", "memory (MiB)"),
+        [(f"{row.fingerprints:,}", row.kind, *_grown(row)) for row in rows],
+    )
+    costs = {kind: cost(rows, kind) for kind in dict.fromkeys(row.kind for row in rows)}
+    said = "; ".join(f"{kind}: {found:+.0%}" for kind, found in costs.items() if found is not None)
+    return ["## A cell that grows", f"One request at a time. p50 from the smallest to the largest: {said}.", table]
+
+
+def _grown(row: Grown) -> tuple[str, str, str]:
+    if row.p50 is None or row.p99 is None or row.memory_bytes is None:
+        return "memory too small", "-", "-"
+    return _ms(row.p50), _ms(row.p99), f"{row.memory_bytes / 2**20:,.0f}"
+
+
+def _named(figures: Figures) -> str:
+    asked = f"{figures.server}, JSON" if figures.format == "json" else figures.server
+    return f"{asked} ({figures.tuning})" if figures.tuning else asked
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

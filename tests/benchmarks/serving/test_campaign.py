@@ -1,0 +1,53 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving import inprocess
+from benchmarks.serving.campaign import overload_of
+from benchmarks.serving.cells import street, write_references
+from benchmarks.serving.full_graph import FullGraph
+from benchmarks.serving.generator import fire, write_requests
+from benchmarks.serving.networks import shipped
+from tests.benchmarks.serving.plain_server import plain_server, response
+
+NETWORK = shipped()
+
+
+def test_overload_counts_refusals_apart_from_failures(generator: Path, tmp_path: Path) -> None:
+    statuses = [200, 200, 429, 503, 500]
+    with plain_server(lambda number, body: response(statuses[number % 5])) as server:
+        answers = fire(generator, server.port, write_requests(tmp_path / "r", "/", "text/plain", [b"a"], 1), 100, 50)
+    overload = overload_of(answers, 100)
+    assert (overload.accepted, overload.refused, overload.failed) == (20, 20, 10)
+    assert overload.locations_per_s == pytest.approx(20 / answers.seconds)
+
+
+def test_p99_of_the_accepted_leaves_out_who_was_refused(generator: Path, tmp_path: Path) -> None:
+    def refuse_late(number: int, body: bytes) -> bytes:
+        time.sleep(0.05 if number % 10 == 9 else 0)
+        return response(503 if number % 10 == 9 else 200)
+
+    with plain_server(refuse_late) as server:
+        requests = write_requests(tmp_path / "r", "/", "text/plain", [b"a"], 1)
+        answers = fire(generator, server.port, requests, 10, 20)
+    assert overload_of(answers, 10).p99 < 0.045
+
+
+def test_torch_and_onnx_runtime_answer_the_same_in_process(tmp_path: Path) -> None:
+    write_references(street(0)[1], tmp_path / "references.npz")
+    graph = FullGraph(NETWORK.full_graph, tmp_path / "references.npz", threads=1)
+    rows = inprocess.rows_of_references(tmp_path / "references.npz")[:5]
+    torch = inprocess.torch_locate(NETWORK.folder, graph)
+    assert graph.locate(rows) == pytest.approx(torch(rows), abs=1e-3)
+    # Who asks with a fingerprint's own channel is found where it was measured.
+    assert graph.locate(rows) == pytest.approx(rows[:, -3:-1], abs=0.5)
+
+
+def test_a_batch_that_is_quick_enough_is_preferred_to_one_that_gets_more_done() -> None:
+    batches = [
+        inprocess.Batch(size, p99, p99, p99, rate, 0.01, 1) for size, p99, rate in ((1, 0.01, 90), (8, 0.05, 150))
+    ]
+    assert inprocess.best(batches, 0.02) == batches[0]
+    assert inprocess.best(batches, 1.0) == batches[1]
+    assert inprocess.best(batches, 0.001) is None

@@ -1,0 +1,63 @@
+"""The whole benchmark in its quick form, and a cell that grows, on the shipped network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving.campaign import QUICK
+from benchmarks.serving.growth import Grown, cost, grow
+from benchmarks.serving.networks import shipped
+from benchmarks.serving.report import read_report
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(generator: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-m", "benchmarks.serving", "--quick", "--rivals", "onnx"]
+    ran = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    written = tmp_path / "var" / "bench"
+    assert ran.stdout.strip() == (written / "serving.md").read_text().strip()
+    assert (written / "serving.png").stat().st_size > 1000
+    report = read_report(written / "serving.json")
+    assert report.quick
+    assert report.notes == []
+    (network,) = report.networks
+    assert [(figures.kind, figures.format) for figures in network.figures] == [
+        ("shared", "msgpack"),
+        ("shared", "json"),
+    ]
+    for figures in network.figures:
+        half, overload = figures.half, figures.overload
+        assert 0 < figures.unloaded_p50 < 5
+        assert 0 < half.p50 <= half.p99 <= half.p999
+        assert half.cpu_s_per_location > 0
+        assert half.memory_bytes > 50 << 20
+        # What it cannot take it refuses: on any machine nothing is lost and nobody is left waiting.
+        assert overload.accepted + overload.refused == overload.requests
+    assert {batch.size for batch in network.in_process["onnx"]} >= {1, 128}
+
+
+def test_a_cell_that_grows_is_asked_with_and_without_a_coarse_position(generator: Path, tmp_path: Path) -> None:
+    rows = list(grow(generator, shipped(), [1_000], QUICK, tmp_path))
+    assert [(row.fingerprints, row.kind) for row in rows] == [(1_000, "warm-unique"), (1_000, "no coarse position")]
+    for row in rows:
+        assert row.p50 is not None
+        assert row.p99 is not None
+        assert 0 < row.p50 <= row.p99
+
+
+def test_a_size_that_memory_cannot_hold_is_left_out_and_said_so(generator: Path, tmp_path: Path) -> None:
+    rows = list(grow(generator, shipped(), [10**12], QUICK, tmp_path))
+    assert [row.p50 for row in rows] == [None, None]
+
+
+def test_growth_costs_what_the_largest_cell_adds_to_the_smallest() -> None:
+    rows = [Grown(n, kind, p50, p50, 1) for n, p50 in ((1, 0.010), (2, 0.030), (3, 0.012)) for kind in ("a", "b")]
+    assert cost(rows, "a") == pytest.approx(0.2)
+    assert cost([*rows, Grown(4, "a", None, None, None)], "a") == pytest.approx(0.2)
+    assert cost(rows[:2], "a") is None

@@ -1,0 +1,46 @@
+import pytest
+
+from benchmarks.serving.sustained import highest_rate
+
+
+class Machine:
+    """Keeps up with rates up to a limit; counts how often it was tried."""
+
+    def __init__(self, limit: float, flukes: int = 0) -> None:
+        self.limit, self.flukes, self.tried = limit, flukes, 0
+
+    def __call__(self, rate: float) -> float:
+        self.tried += 1
+        if self.flukes and rate <= self.limit:
+            self.flukes -= 1
+            return 1.5
+        return rate / self.limit
+
+
+@pytest.mark.parametrize("limit", [3.0, 77.0, 90.0, 4321.0])
+@pytest.mark.parametrize("start", [1.0, 50.0, 5000.0])
+def test_the_limit_is_found_to_five_per_cent_from_below(limit: float, start: float) -> None:
+    found = highest_rate(Machine(limit), start, most=10_000, trials=60)
+    assert limit / 1.05 <= found <= limit
+
+
+def test_trials_are_bounded_and_what_was_kept_up_with_by_then_is_the_answer() -> None:
+    machine = Machine(1000.0)
+    assert highest_rate(machine, start=10.0, most=10_000, trials=5) == 160.0
+    assert machine.tried == 5
+
+
+def test_what_fails_by_far_is_not_tried_again() -> None:
+    assert highest_rate(Machine(100.0), start=800.0, most=10_000, trials=4) == 100.0
+
+
+def test_one_fluke_fails_no_rate() -> None:
+    assert highest_rate(Machine(100.0, flukes=1), start=60.0, most=10_000, trials=60) > 95
+
+
+def test_a_server_that_keeps_up_with_nothing_sustains_nothing() -> None:
+    assert highest_rate(Machine(1e-9), start=40.0, most=10_000, trials=60) == 0
+
+
+def test_beyond_the_most_nothing_is_tried() -> None:
+    assert highest_rate(Machine(1e9), start=40.0, most=300.0, trials=60) == 300.0

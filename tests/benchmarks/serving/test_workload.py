@@ -1,0 +1,112 @@
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.serving.cells import street, town
+from benchmarks.serving.full_graph import Users
+from benchmarks.serving.generator import Requests
+from benchmarks.serving.workload import SPACING_M, WARM, make_load, make_rival_load, strangers, without_coarse
+from service.schema import BatchRequest, LocateRequest
+
+CELLS = [street(0), street(1)]
+
+
+def bodies(requests: Requests) -> list[bytes]:
+    """As the generator finds them."""
+    data = requests.path.read_bytes()
+    index = np.frombuffer(data, np.uint64, 2 * requests.count, 16).reshape(-1, 2).astype(int)
+    return [data[offset : offset + length].partition(b"\r\n\r\n")[2] for offset, length in index.tolist()]
+
+
+def places(requests: Requests) -> list[tuple[Any, ...]]:
+    """Cell and square of every user of every request."""
+    found = []
+    for body in bodies(requests):
+        if requests.users == 1:
+            items = [msgspec.msgpack.decode(body, type=LocateRequest)]
+        else:
+            items = msgspec.msgpack.decode(body, type=BatchRequest).items
+        for item in items:
+            place = np.array([item.coarse_position.x, item.coarse_position.y])
+            found.append((item.cell_id, *np.floor(place / SPACING_M).astype(int).tolist()))
+    return found
+
+
+@pytest.mark.parametrize("users", [1, 16])
+def test_no_cold_place_is_asked_for_twice_nor_while_warming_up(users: int, tmp_path: Path) -> None:
+    load = make_load("cold", users, "msgpack", CELLS, tmp_path)
+    asked, before = places(load.requests), places(load.warmup)
+    assert len({*asked, *before}) == len(asked) + len(before)
+    assert len(asked) > 500
+    assert {place[0] for place in before} == {"street-0", "street-1"}
+    assert load.once
+
+
+@pytest.mark.parametrize("users", [1, 16, 64])
+def test_every_warm_user_stands_in_another_square_and_was_there_before(users: int, tmp_path: Path) -> None:
+    load = make_load("warm-unique", users, "msgpack", CELLS, tmp_path)
+    asked = places(load.requests)
+    assert len(set(asked)) == len(asked) == WARM
+    assert load.warmup == load.requests
+    assert not load.once
+
+
+def test_a_batch_is_of_one_cell(tmp_path: Path) -> None:
+    asked = places(make_load("warm-unique", 16, "msgpack", CELLS, tmp_path).requests)
+    assert all(len({cell for cell, *_ in asked[i : i + 16]}) == 1 for i in range(0, len(asked), 16))
+
+
+@pytest.mark.parametrize("users", [1, 64])
+def test_sharing_users_stand_in_one_square_and_differ_all_the_same(users: int, tmp_path: Path) -> None:
+    load = make_load("shared", users, "msgpack", CELLS, tmp_path)
+    assert len(set(places(load.requests))) == 1
+    assert len(set(bodies(load.requests))) == load.requests.count
+
+
+def test_json_says_what_msgpack_says(tmp_path: Path) -> None:
+    packed, text = (make_load("shared", 1, format, CELLS, tmp_path).requests for format in ("msgpack", "json"))
+    assert [msgspec.json.decode(body, type=LocateRequest) for body in bodies(text)] == [
+        msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(packed)
+    ]
+
+
+def test_rivals_are_asked_for_the_same_users(tmp_path: Path) -> None:
+    asked = strangers(*CELLS[0])
+    requests = make_rival_load(4, *CELLS[0], tmp_path).requests
+    rows = np.frombuffer(bodies(requests)[0], np.float32).reshape(4, -1)
+    users = Users.of_rows(rows, 32, 32)
+    assert np.array_equal(users.csi.view(np.complex64)[..., 0], asked.csi[:4])
+    assert np.array_equal(users.coarse, asked.coarse[:4])
+
+
+def test_a_user_without_a_coarse_position_sends_none(tmp_path: Path) -> None:
+    load = without_coarse(strangers(*CELLS[0]).part(slice(3)), tmp_path)
+    items = [msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(load.requests)]
+    assert [item.coarse_position for item in items] == [msgspec.UNSET] * 3
+
+
+@pytest.mark.parametrize("n", [1_000, 2_000, 10_000])
+def test_a_town_grows_in_area_and_keeps_its_density(n: int) -> None:
+    cell, fingerprints = town(n, antennas=16)
+    assert fingerprints.csi.shape == (n, 16, 16)
+    assert cell.antennas == cell.subcarriers == 16
+    assert len(np.unique(fingerprints.positions, axis=0)) == n
+    near = np.linalg.norm(fingerprints.positions[:200, np.newaxis] - fingerprints.positions, axis=2)
+    assert 0.2 < np.median(np.partition(near, 1, axis=1)[:, 1]) < 0.8
+
+
+def test_a_town_begins_with_the_same_places_whatever_its_size() -> None:
+    (_, small), (_, large) = town(1_000, antennas=8), town(10_000, antennas=8)
+    assert np.array_equal(small.positions, large.positions[:1_000])
+    assert np.array_equal(small.csi, large.csi[:1_000])
+
+
+def test_streets_differ_in_what_is_heard_there() -> None:
+    (cell, first), (other, third) = street(0), street(2)
+    assert (cell.cell_id, other.cell_id) == ("street-0", "street-2")
+    assert np.array_equal(first.positions, third.positions)
+    assert not np.allclose(first.csi, third.csi, rtol=0.1)
+    assert np.allclose(np.abs(first.csi), np.abs(third.csi), rtol=1e-5)
