@@ -3,7 +3,6 @@
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from reference_db.errors import TooFewFingerprints
 
@@ -98,8 +97,7 @@ class SignalIndex:
 def _principal(features: _Floats) -> _Floats:
     """Orthonormal directions `[D, c]` in which features `[n, D]` differ most from nothing, by an even sample."""
     sample = features[np.linspace(0, len(features) - 1, min(len(features), _SAMPLE)).astype(np.int64)]
-    n = len(sample)
-    powers, vectors = eigh((sample @ sample.T).astype(np.float64), subset_by_index=[max(n - _COMPONENTS, 0), n - 1])
+    powers, vectors = (found[..., -_COMPONENTS:] for found in np.linalg.eigh((sample @ sample.T).astype(np.float64)))
     kept = powers > 1e-6 * powers[-1]
     components: _Floats = (sample.T @ (vectors[:, kept] / np.sqrt(powers[kept]))).astype(np.float32)
     return components

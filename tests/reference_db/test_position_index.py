@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,6 +47,24 @@ def test_a_very_large_batch_is_as_exact_as_a_single_request() -> None:
     alone = index.nearest(centres[-1:], 3)
     np.testing.assert_array_equal(indices[-1:], alone[0])
     np.testing.assert_array_equal(distances[-1:], alone[1])
+
+
+@pytest.fixture
+def many_threads() -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(8)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.usefixtures("many_threads")
+def test_a_large_cell_searched_by_many_threads_is_as_exact() -> None:
+    # From 10,000 positions on, and fewer queries than threads, FAISS left alone loses decimetres.
+    positions = np.random.default_rng(0).uniform(-2500, 2500, (20_000, 2)).astype(np.float32)
+    centres = positions[:3] + np.float32(0.05)
+    _, distances = PositionIndex(positions).nearest(centres, 5)
+    expected = np.sort(_brute_force(positions, centres), axis=1)[:, :5]
+    np.testing.assert_allclose(distances, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("radius", [0.0, 3.0, 500.0])
