@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
+from threadpoolctl import threadpool_limits
 
 from models.artifact import load_artifact
 from reference_db.database import ReferenceDatabase
@@ -33,6 +34,8 @@ def create_app(settings: Settings) -> Starlette:
 
     Raises `models.artifact.ArtifactError` or `service.network.NetworkUnusable`.
     """
+    # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
+    threadpool_limits(limits=1)
     artifact = load_artifact(settings.artifact_directory)
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     store = DirectoryStore(settings.database_directory)

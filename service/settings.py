@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
     waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")
     queue_limit_s: float = Field(
-        0.02, gt=0, description="How long a queue may get, in seconds of the network's work; the next gets a 503."
+        0.25, gt=0, description="How long a queue may get, in seconds of the network's work; the next gets a 503."
     )
 
     inference_threads: int = Field(
