@@ -41,7 +41,6 @@ class Estimator:
 
     def __init__(self, network: Network, most_users: int, frame_bytes: int, metrics: Metrics) -> None:
         self._network = network
-        self._most_users = most_users
         self.manifest = network.manifest
         self._tiles = Tiles(self.manifest.tile_pitch)
         self._frames = FrameCache(network, frame_bytes, most_users, metrics)
@@ -66,16 +65,16 @@ class Estimator:
             features = signal_feature(as_complex(csi))
             for version, rows in cells.items():
                 places[rows] = first_guess(version.references, features[rows], coarse[rows], accuracy[rows])
+        asked = as_users(csi, coarse, accuracy)
         for _ in range(self.manifest.passes):
-            near: list[Neighbourhood] = [None] * len(users)  # type: ignore[list-item]
+            near: dict[int, Neighbourhood] = {}
             with stopwatch.stage("retrieve"):
                 for version, rows in cells.items():
                     finite = np.nan_to_num(places[rows])
                     found = self._tiles.neighbourhoods(version, finite, self.neighbours(len(version)))
-                    for row, one in zip(rows, found, strict=True):
-                        near[row] = one
+                    near |= zip(rows, found, strict=True)
             lost = ~np.isfinite(places).all(axis=1)
-            places = self._compare(near, as_users(csi, coarse, accuracy), stopwatch)
+            places = self._compare(near, asked, stopwatch)
             places[lost] = np.nan
         return places
 
@@ -96,21 +95,21 @@ class Estimator:
             places[lost] = np.nan
         return places
 
-    def _compare(self, near: list[Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
-        """Each user against a neighbourhood: float32 `[b, 2]`.
+    def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
+        """Each user, by row, against a neighbourhood: float32 `[b, 2]`.
 
         Cells too small for a frame of the common size, and networks without frames, are the `full` graph's work.
         """
         places = np.empty((len(near), 2), np.float32)
         whole = self.manifest.neighbourhood_size
-        shared = [row for row, one in enumerate(near) if self._network.has_frames and len(one.rows) == whole]
+        shared = [row for row, one in near.items() if self._network.has_frames and len(one.rows) == whole]
         if shared:
             with stopwatch.stage("frame"):
                 slots = self._frames.slots(near[row] for row in shared)
             with stopwatch.stage("infer"):
                 self._query([(row, slots[near[row].key]) for row in shared], users, places)
         alone: dict[int, list[int]] = defaultdict(list)
-        for row in sorted(set(range(len(near))).difference(shared)):
+        for row in sorted(near.keys() - set(shared)):
             alone[len(near[row].rows)].append(row)
         for rows in alone.values():
             csi_known = np.stack([near[row].csi for row in rows])

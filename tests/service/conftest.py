@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 from reference_db import DirectoryStore, import_fingerprints
 from service.cell_import import measure
 from service.client import request_of
+from service.network import Network
 from service.settings import Settings
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_artifact import write_tiny_artifact
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -87,6 +90,23 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
         yield line.removeprefix(prefix).strip()
         process.terminate()
         assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    """The network that answers the middle of the neighbourhood."""
+    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def free(network: Network) -> Iterator[threading.Event]:
+    """The network does nothing until this is set."""
+    event = threading.Event()
+    network.submit(event.wait)
+    yield event
+    event.set()
 
 
 @pytest.fixture

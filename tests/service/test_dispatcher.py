@@ -4,8 +4,6 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +14,10 @@ from service.estimator import Estimator, User
 from service.metrics import Metrics
 from service.network import Network
 from tests.service.test_calibration import cell_of, positive_csi, street
-from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 
 VERSION = cell_of(street(50, seed=1))
 MOST = 4
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
 
 
 @pytest.fixture
@@ -52,10 +43,8 @@ def dispatches(metrics: Metrics) -> list[float]:
 
 @pytest.mark.anyio
 async def test_whoever_waits_while_the_network_works_is_taken_together(
-    dispatcher: Dispatcher, network: Network, metrics: Metrics
+    dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
 ) -> None:
-    free = threading.Event()
-    network.submit(free.wait)
     answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
     free.set()
     together = await asyncio.gather(*answers)
@@ -67,10 +56,8 @@ async def test_whoever_waits_while_the_network_works_is_taken_together(
 
 @pytest.mark.anyio
 async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
-    dispatcher: Dispatcher, network: Network, metrics: Metrics
+    dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
 ) -> None:
-    free = threading.Event()
-    network.submit(free.wait)
     late = dispatcher.locate(user(0), time.monotonic() + 0.01, "single")
     given_up = dispatcher.locate(user(1), math.inf, "single")
     in_time = dispatcher.locate(user(2), time.monotonic() + 60, "single")
@@ -103,9 +90,7 @@ async def test_there_is_no_room_once_the_queue_takes_longer_than_allowed(
 
 
 @pytest.mark.anyio
-async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, network: Network) -> None:
-    free = threading.Event()
-    network.submit(free.wait)
+async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, free: threading.Event) -> None:
     answers = [dispatcher.locate(user(row, sign), math.inf, "single") for row, sign in enumerate((1.0, -1.0, 1.0))]
     free.set()
     found = await asyncio.gather(*answers)
@@ -114,10 +99,8 @@ async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatche
 
 @pytest.mark.anyio
 async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
-    dispatcher: Dispatcher, network: Network
+    dispatcher: Dispatcher, free: threading.Event
 ) -> None:
-    free = threading.Event()
-    network.submit(free.wait)
     wrong = user(0)._replace(csi=np.ones((ANTENNAS + 1, SUBCARRIERS, 2), np.float32))
     answers = [dispatcher.locate(wrong, math.inf, "single") for _ in range(2)]
     free.set()
@@ -135,10 +118,9 @@ async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, 
 
 @pytest.mark.anyio
 async def test_single_requests_overtake_batches_which_still_get_their_share(
-    dispatcher: Dispatcher, network: Network
+    dispatcher: Dispatcher, free: threading.Event
 ) -> None:
-    free, order = threading.Event(), list[str]()
-    network.submit(free.wait)
+    order = list[str]()
     answers = []
     for name, lane in (*((f"batch {i}", "batch") for i in range(4)), *((f"single {i}", "single") for i in range(6))):
         answer = dispatcher.locate(user(len(answers)), math.inf, lane)

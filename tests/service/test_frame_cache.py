@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.artifact import load_artifact
-from reference_db import CellVersion
+from reference_db import CellVersion, first_guess, next_neighbourhood, signal_feature
+from reference_db.half_csi import as_complex
 from service.estimator import Estimator, User
 from service.frame_cache import FrameCache
 from service.metrics import Metrics, Stopwatch
@@ -57,11 +58,11 @@ def test_frames_give_the_full_graphs_answer(network: Network, version: CellVersi
     users = users_of(version, USERS)
     estimator = Estimator(network, 64, 2**20, metrics)
     fresh, cached = (network.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
-    nobody = np.full(USERS, -1)  # no fingerprint is left out, so that the `full` graph sees the same ones
-    columns = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
-    neighbours = estimator.neighbours
-    estimator.neighbours = lambda fingerprints: neighbours(fingerprints + 1)  # type: ignore[method-assign]
-    full = estimator.positions(version, *columns, left_out=nobody)
+    csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
+    places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
+    manifest = network.manifest
+    near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
+    full = network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
     np.testing.assert_allclose(fresh, full, atol=1e-3)
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS

@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,13 +13,6 @@ from service.settings import Settings
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 
 REQUEST = Request({"type": "http"})
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
 
 
 def test_is_live_and_ready(client: httpx.Client) -> None:

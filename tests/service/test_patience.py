@@ -1,8 +1,6 @@
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +14,6 @@ from service.metrics import Metrics
 from service.network import Network
 from service.patience import answers
 from tests.service.test_dispatcher import dispatches, user
-from tests.service.tiny_artifact import write_tiny_artifact
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
 
 
 def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
@@ -35,10 +25,11 @@ def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
 
 
 @pytest.mark.anyio
-async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(network: Network) -> None:
-    metrics, gone, free = Metrics(), asyncio.Event(), threading.Event()
+async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
+    network: Network, free: threading.Event
+) -> None:
+    metrics, gone = Metrics(), asyncio.Event()
     dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
-    network.submit(free.wait)
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
@@ -52,10 +43,9 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(network:
 
 
 @pytest.mark.anyio
-async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: Network) -> None:
-    metrics, free = Metrics(), threading.Event()
+async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: Network, free: threading.Event) -> None:
+    metrics = Metrics()
     dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
-    network.submit(free.wait)
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
