@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from models.artifact import ArtifactMissing
-from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, import_fingerprints
+from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.app import create_app
 from service.client import request_of
 from service.errors import Congested
@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.workers import Workers
 from tests.service.plane_cell import USER, users_at
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_cell import tiny_cell
 
 
 @asynccontextmanager
@@ -39,22 +40,11 @@ async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 def tiny_settings(tmp_path: Path) -> Settings:
     """A cell `c` of 40 fingerprints on a line, and the network that answers the middle of the neighbourhood."""
     write_tiny_artifact(tmp_path)
-    cell = Cell(
-        cell_id="c",
-        latitude_deg=43.7,
-        longitude_deg=11.2,
-        height=10,
-        yaw=0,
-        array=AntennaArray(rows=1, columns=ANTENNAS),
-        carrier_frequency=3.5e9,
-        bandwidth=40e6,
-        subcarriers=SUBCARRIERS,
-    )
     positions = np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.float32)
     csi = np.random.default_rng(0).uniform(0.5, 1, (40, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
     fingerprints = Fingerprints(csi, positions, np.zeros(40), np.full(40, 0.05, np.float32))
     store = DirectoryStore(tmp_path / "database")
-    import_fingerprints(store, cell, fingerprints, {}, "", datetime(2026, 1, 1, tzinfo=UTC))
+    import_fingerprints(store, tiny_cell(), fingerprints, {}, "", datetime(2026, 1, 1, tzinfo=UTC))
     return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
 
 

@@ -1,13 +1,11 @@
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.artifact import Artifact
-from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Manifest, Segment, SegmentReference
-from reference_db.segment import digest_of
+from reference_db import CellVersion
 from service import errors
 from service.calibration import Calibration, calibrate, conformal_quantile
 from service.estimator import Estimator, User
@@ -15,6 +13,7 @@ from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.settings import Settings
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +35,6 @@ def located(
     return estimator._network.submit(estimator.locate, users, Stopwatch()).result()
 
 
-def positive_csi(n: int) -> np.ndarray:
-    return np.random.default_rng(n).uniform(0.5, 1, (n, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
-
-
-def cell_of(positions: np.ndarray, csi: np.ndarray | None = None, antennas: int = ANTENNAS) -> CellVersion:
-    n = len(positions)
-    csi = positive_csi(n) if csi is None else csi
-    fingerprints = Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
-    cell = Cell(
-        cell_id="c",
-        latitude_deg=0,
-        longitude_deg=0,
-        height=10,
-        yaw=0,
-        array=AntennaArray(rows=1, columns=antennas),
-        carrier_frequency=3.5e9,
-        bandwidth=40e6,
-        subcarriers=SUBCARRIERS,
-    )
-    segment = Segment.of(fingerprints)
-    manifest = Manifest(
-        cell=cell,
-        number=1,
-        parent=None,
-        segments=(SegmentReference(digest=digest_of(segment.to_bytes()), count=n),),
-        quality={},
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        note="",
-    )
-    return CellVersion.assemble(manifest, [segment])
-
-
-def street(n: int, seed: int) -> np.ndarray:
-    """Denser in the west than in the east: errors differ from place to place."""
-    return (60 * np.random.default_rng(seed).uniform(size=(n, 2)) ** 2).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     ("n", "rank"), [(19, 19), (20, 20), (38, 38), (39, 38), (99, 95), (100, 96), (300, 286), (399, 380)]
 )
@@ -87,9 +49,9 @@ def test_too_small_a_sample_bounds_nothing() -> None:
 
 
 def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact, estimator: Estimator) -> None:
-    version = cell_of(street(500, seed=1))
+    version = cell_of(uneven_street(500, seed=1))
     calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
-    users = street(2000, seed=2)
+    users = uneven_street(2000, seed=2)
     csi = positive_csi(len(users)).view(np.float32).reshape(-1, ANTENNAS, SUBCARRIERS, 2)
     assert [rung.sigma for rung in calibration.rungs] == [1.0, 3.0, 10.0, None]
     for rung in calibration.rungs:
@@ -104,7 +66,7 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
 
 def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
     settings = Settings(calibration_sigmas_m=(10.0, 1.0))
-    calibration = calibrate(artifact, estimator, cell_of(street(300, seed=1)), settings)
+    calibration = calibrate(artifact, estimator, cell_of(uneven_street(300, seed=1)), settings)
     near, far, none = calibration.rungs
     assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0, None]
     # This CSI is noise, so that none is the worst of all.
@@ -123,7 +85,7 @@ def nearest(tmp_path: Path) -> Iterator[Estimator]:
 
 
 def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
-    version, rows = cell_of(street(50, seed=1)), np.arange(50)
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
     exactly = np.zeros(50, np.float32)
     csi, coarse = version.csi_of(rows), version.positions
     found = nearest.positions(version, csi, coarse, exactly, left_out=rows)
@@ -133,7 +95,7 @@ def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
 
 
 def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> None:
-    version, rows = cell_of(street(50, seed=1)), np.arange(50)
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
     csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
     recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
     np.testing.assert_array_equal(recognised, version.positions)
@@ -143,8 +105,8 @@ def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> 
 
 
 def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> None:
-    version, rows = cell_of(street(50, seed=1)), np.arange(20)
-    coarse, accuracy = street(20, seed=2), np.full(20, 0.5, np.float32)
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(20)
+    coarse, accuracy = uneven_street(20, seed=2), np.full(20, 0.5, np.float32)
     coarse[::2] = accuracy[::2] = np.nan
     csi = version.csi_of(rows)
     together = located(nearest, version, csi, coarse, accuracy)
@@ -154,7 +116,7 @@ def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> Non
 
 
 def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Estimator) -> None:
-    version, settings = cell_of(street(100, seed=1)), Settings(calibration_samples=40)
+    version, settings = cell_of(uneven_street(100, seed=1)), Settings(calibration_samples=40)
     first, again = (calibrate(artifact, estimator, version, settings) for _ in range(2))
     assert first == again
     other = Settings(calibration_samples=40, calibration_seed=1)
@@ -162,7 +124,7 @@ def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Est
 
 
 def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Estimator) -> None:
-    calibration = calibrate(artifact, estimator, cell_of(street(100, seed=1)), Settings())
+    calibration = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings())
     quality = calibration.as_quality(artifact.digest)
     assert Calibration.of_quality(quality, artifact.digest) == calibration
     assert Calibration.of_quality(quality, "another") is None
@@ -171,7 +133,9 @@ def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Esti
 
 
 def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: Artifact, estimator: Estimator) -> None:
-    quality = calibrate(artifact, estimator, cell_of(street(100, seed=1)), Settings()).as_quality(artifact.digest)
+    quality = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings()).as_quality(
+        artifact.digest
+    )
     del quality["calibration"][artifact.digest]["retrieval"]
     assert Calibration.of_quality(quality, artifact.digest) is None
     assert Calibration.all_of_quality(quality) == []
@@ -179,16 +143,16 @@ def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: 
 
 def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:
     with pytest.raises(errors.CellTooSmall, match="18 fingerprints, 19 are needed"):
-        calibrate(artifact, estimator, cell_of(street(18, seed=1)), Settings())
-    assert calibrate(artifact, estimator, cell_of(street(19, seed=1)), Settings()).samples == 19
+        calibrate(artifact, estimator, cell_of(uneven_street(18, seed=1)), Settings())
+    assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
 
 
 def test_cell_of_another_array_is_refused(artifact: Artifact, estimator: Estimator) -> None:
     csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
     with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact's 4 x 3"):
-        calibrate(artifact, estimator, cell_of(street(30, seed=1), csi, antennas=2), Settings())
+        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
 
 
 def test_network_that_fails_on_a_fingerprint_calibrates_nothing(artifact: Artifact, estimator: Estimator) -> None:
     with pytest.raises(errors.EstimateNotFinite):
-        calibrate(artifact, estimator, cell_of(street(30, seed=1), -positive_csi(30)), Settings())
+        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), -positive_csi(30)), Settings())

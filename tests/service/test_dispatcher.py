@@ -13,10 +13,10 @@ from service.errors import Congested, InferenceFailed, TooLate
 from service.estimator import Estimator, User
 from service.metrics import Metrics
 from service.network import Network
-from tests.service.test_calibration import cell_of, positive_csi, street
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
+from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
 
-VERSION = cell_of(street(50, seed=1))
+VERSION = cell_of(uneven_street(50, seed=1))
 MOST = 4
 
 

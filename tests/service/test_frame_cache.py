@@ -14,9 +14,10 @@ from service.frame_cache import FrameCache
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.tiles import Neighbourhood, Tiles
-from tests.service.plane_cell import fingerprints_at, street, users_at
-from tests.service.test_tiles import version_of
+from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_cell import version_of
 
+CELL = make_cell("plane")
 USERS = 12
 
 
@@ -29,7 +30,7 @@ def network(artifact_directory: Path) -> Iterator[Network]:
 
 @pytest.fixture(scope="module")
 def version() -> CellVersion:
-    return version_of(fingerprints_at(street(300, 1)), antennas=32)
+    return version_of(CELL, fingerprints_at(street(300, 1)))
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
 ) -> None:
     n = network.manifest.neighbourhood_size
     far_away = fingerprints_at(np.array([[300.0, 200.0]], np.float32))
-    grown = version_of(fingerprints_at(street(300, 1)), far_away, number=2, antennas=32)
+    grown = version_of(CELL, fingerprints_at(street(300, 1)), far_away, number=2)
     frames = FrameCache(network, 0, 4, metrics)
     (before,), (after,) = (neighbourhoods(some, range(1), n) for some in (version, grown))
     slots = network.submit(frames.slots, [before]).result()

@@ -1,37 +1,20 @@
 import gc
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from reference_db import CellVersion, Fingerprints
-from reference_db.manifest import Manifest, SegmentReference
-from reference_db.segment import Segment, digest_of
+from reference_db import CellVersion
 from service.tiles import Tiles
 from tests.service.plane_cell import fingerprints_at, make_cell, street
+from tests.service.tiny_cell import version_of
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def version_of(*parts: Fingerprints, number: int = 1, antennas: int = 4) -> CellVersion:
-    segments = [Segment.of(part) for part in parts]
-    references = tuple(SegmentReference(digest=digest_of(s.to_bytes()), count=len(s)) for s in segments)
-    manifest = Manifest(
-        cell=make_cell("plane", antennas),
-        number=number,
-        parent=None,
-        segments=references,
-        quality={},
-        created_at=NOW,
-        note="",
-    )
-    return CellVersion.assemble(manifest, segments)
+CELL = make_cell("plane", 4)
 
 
 @pytest.fixture
 def version() -> CellVersion:
-    return version_of(fingerprints_at(street(200, 1), 4))
+    return version_of(CELL, fingerprints_at(street(200, 1), 4))
 
 
 def test_pitch_nought_is_the_exact_neighbourhood(version: CellVersion) -> None:
@@ -52,7 +35,7 @@ def test_users_of_one_tile_share_what_lies_nearest_its_centre(version: CellVersi
 
 def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersion) -> None:
     more = fingerprints_at(version.positions[:1] + np.float32(0.01), 4)
-    grown = version_of(fingerprints_at(street(200, 1), 4), replace(more), number=2)
+    grown = version_of(CELL, fingerprints_at(street(200, 1), 4), replace(more), number=2)
     tiles, places = Tiles(1.0), version.positions
     before, after = (tiles.neighbourhoods(some, places, 8) for some in (version, grown))
     renamed = [old.key != new.key for old, new in zip(before, after, strict=True)]
@@ -70,7 +53,7 @@ def test_the_same_ids_in_another_cell_are_another_neighbourhood(version: CellVer
 
 def test_what_is_remembered_dies_with_its_version(version: CellVersion) -> None:
     tiles = Tiles(1.0)
-    passing = version_of(fingerprints_at(street(50, 2), 4))
+    passing = version_of(CELL, fingerprints_at(street(50, 2), 4))
     tiles.neighbourhoods(version, version.positions[:3], 8)
     tiles.neighbourhoods(passing, passing.positions[:3], 8)
     assert len(tiles._remembered) == 2

@@ -1,0 +1,55 @@
+"""Cells in memory: any fingerprints as a version, and noise of the tiny artifact's shape."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Manifest, Segment, SegmentReference
+from reference_db.segment import digest_of
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
+
+
+def version_of(cell: Cell, *parts: Fingerprints, number: int = 1) -> CellVersion:
+    """A segment a part, of a version that no store holds."""
+    segments = [Segment.of(part) for part in parts]
+    manifest = Manifest(
+        cell=cell,
+        number=number,
+        parent=None,
+        segments=tuple(SegmentReference(digest=digest_of(one.to_bytes()), count=len(one)) for one in segments),
+        quality={},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        note="",
+    )
+    return CellVersion.assemble(manifest, segments)
+
+
+def tiny_cell(antennas: int = ANTENNAS) -> Cell:
+    return Cell(
+        cell_id="c",
+        latitude_deg=43.7,
+        longitude_deg=11.2,
+        height=10,
+        yaw=0,
+        array=AntennaArray(rows=1, columns=antennas),
+        carrier_frequency=3.5e9,
+        bandwidth=40e6,
+        subcarriers=SUBCARRIERS,
+    )
+
+
+def positive_csi(n: int) -> np.ndarray:
+    """Noise that the tiny artifact's network has an answer to."""
+    return np.random.default_rng(n).uniform(0.5, 1, (n, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
+
+
+def cell_of(positions: np.ndarray, csi: np.ndarray | None = None, antennas: int = ANTENNAS) -> CellVersion:
+    n = len(positions)
+    csi = positive_csi(n) if csi is None else csi
+    fingerprints = Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
+    return version_of(tiny_cell(antennas), fingerprints)
+
+
+def uneven_street(n: int, seed: int) -> np.ndarray:
+    """Denser in the west than in the east: errors differ from place to place."""
+    return (60 * np.random.default_rng(seed).uniform(size=(n, 2)) ** 2).astype(np.float32)
