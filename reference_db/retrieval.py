@@ -9,6 +9,7 @@ for every further pass (`next_neighbourhood` around the last answer, snapped lik
 fingerprints, which differs from user to user, would share no frame: that is why `fused` goes back to a place.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
@@ -30,6 +31,7 @@ _Rows = NDArray[np.int64]
 _VOTERS = 32  # fingerprints that a first guess is made of
 _SIGMAS = 4.0  # a coarse position is believed to be off by no more
 _MOST_CANDIDATES = 4096  # around a coarse position: a first guess among a million needs no finer grid
+_CANDIDATES_AT_ONCE = 1024  # of several users: each is compared with those of all
 # In units of `References.reach`.
 _SLACK = 0.75  # how far beyond that a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
@@ -163,10 +165,12 @@ def _most_alike(
     signals = references.signals
     rows, distances = np.empty((len(features), k), np.int64), np.empty((len(features), k), np.float32)
     known = np.isfinite(coarse).all(axis=1)
-    if known.any():
-        out = None if left_out is None else left_out[known]
-        candidates, allowed = _within_reach(references, coarse[known], accuracy[known], k, out)
-        rows[known], distances[known] = signals.nearest_of(candidates, allowed, features[known], k)
+    placed = np.flatnonzero(known)
+    if len(placed):
+        out = None if left_out is None else left_out[placed]
+        for some, candidates, allowed in _within_reach(references, coarse[placed], accuracy[placed], k, out):
+            users = placed[some]
+            rows[users], distances[users] = signals.nearest_of(candidates, allowed, features[users], k)
     if not known.all():
         lost = ~known
         if left_out is None:
@@ -180,27 +184,50 @@ def _most_alike(
 
 def _within_reach(
     references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
-) -> tuple[_Rows, NDArray[np.bool_]]:
-    """Fingerprints `[m]`, and which of them coarse positions `[b, 2]` may mean: `[b, m]`, at least k in each row.
+) -> Iterator[tuple[_Rows, _Rows, NDArray[np.bool_]]]:
+    """Some of the coarse positions `[b, 2]` at a time, `[u]`; fingerprints `[m]`; which they may mean: `[u, m]`.
 
-    Around a coarse position among very many fingerprints it is an even choice of them.
+    At least k in each row. Around a coarse position among very many fingerprints it is an even choice of them.
     """
     gates = (_SIGMAS * accuracy + _SLACK * references.reach).astype(np.float32)
-    if len(references) <= _MOST_CANDIDATES:
-        candidates = np.arange(len(references))
-    else:
-        within = [references.index.within(*one) for one in zip(coarse, gates, strict=True)]
-        thinned = [near[:: -(-len(near) // _MOST_CANDIDATES) or 1] for near in within]
-        nearest = references.index.nearest(coarse, min(k + 1, len(references)))[0].ravel()
-        candidates = np.unique(np.concatenate([*thinned, nearest]))
-    places = references.positions[candidates]
+    if len(references) > _MOST_CANDIDATES:
+        out = np.full(len(coarse), -1) if left_out is None else left_out
+        yield from _together([_within_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])
+        return
+    candidates = np.arange(len(references))
+    places = references.positions
     away = np.hypot(places[:, 0] - coarse[:, :1], places[:, 1] - coarse[:, 1:])  # [b, m]
     if left_out is not None:
         away[candidates == left_out[:, np.newaxis]] = np.inf
     allowed = away <= gates[:, np.newaxis]
     for row in np.flatnonzero(allowed.sum(axis=1) < k):
         allowed[row] = away[row] <= np.partition(away[row], k - 1)[k - 1]
-    return candidates, allowed
+    yield np.arange(len(coarse)), candidates, allowed
+
+
+def _within_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:
+    """The fingerprints at most `gate` metres from a place `[2]`, rising; at least the k nearest, even if farther."""
+    index = references.index
+    near = index.within(place, gate, _MOST_CANDIDATES)
+    near = near[near != left_out]
+    if len(near) < k:
+        nearest = index.nearest(place[np.newaxis], min(k + 1, len(references)))[0][0]
+        near = np.sort(nearest[nearest != left_out][:k])
+    return near
+
+
+def _together(own: Sequence[_Rows]) -> Iterator[tuple[_Rows, _Rows, NDArray[np.bool_]]]:
+    """Users, each with rising fingerprints of its `own`, as many at a time as have few enough between them."""
+    sizes = np.array([len(one) for one in own], np.int64)
+    parts = np.cumsum(sizes) // _CANDIDATES_AT_ONCE
+    for part in np.unique(parts):
+        some = np.flatnonzero(parts == part)
+        theirs = [own[user] for user in some.tolist()]
+        candidates = np.unique(np.concatenate(theirs)) if len(theirs) > 1 else theirs[0]
+        allowed = np.zeros((len(some), len(candidates)), np.bool_)
+        for row, rows in enumerate(theirs):
+            allowed[row, np.searchsorted(candidates, rows)] = True
+        yield some, candidates, allowed
 
 
 def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:

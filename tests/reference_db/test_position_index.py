@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from reference_db import PositionIndex, TooFewFingerprints
 
+SIZES = [400, 5000]  # a small cell and a large one
+
 
 def _positions(n: int, origin: tuple[float, float], seed: int = 0) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).uniform(-60, 60, (n, 2)) + origin).astype(np.float32)
@@ -68,29 +70,42 @@ def test_a_large_cell_searched_by_many_threads_is_as_exact() -> None:
 
 
 @pytest.mark.parametrize("radius", [0.0, 3.0, 500.0])
-def test_all_within_a_radius_are_found(radius: float) -> None:
-    positions = _positions(400, (5e4, -5e4))
+@pytest.mark.parametrize("size", SIZES)
+def test_all_within_a_radius_are_found(size: int, radius: float) -> None:
+    positions = _positions(size, (5e4, -5e4))
     found = PositionIndex(positions).within(positions[7], radius)
     expected = np.flatnonzero(_brute_force(positions, positions[[7]])[0] <= radius)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.int64
 
 
-def test_a_fingerprint_is_nearest_to_itself() -> None:
-    positions = _positions(100, (300, 400))
+@pytest.mark.parametrize("size", SIZES)
+def test_no_more_than_wanted_are_found_within_a_radius(size: int) -> None:
+    index = PositionIndex(_positions(size, (0, 0)))
+    everybody, some = (index.within(np.zeros(2, np.float32), 30, most) for most in (None, 50))
+    assert len(everybody) > 50 >= len(some) > 20
+    assert set(some.tolist()) <= set(everybody.tolist())
+    np.testing.assert_array_equal(index.within(np.zeros(2, np.float32), 30, len(everybody)), everybody)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_fingerprint_is_nearest_to_itself(size: int) -> None:
+    positions = _positions(size, (300, 400))
     indices, distances = PositionIndex(positions).nearest(positions, 1)
-    np.testing.assert_array_equal(indices[:, 0], np.arange(100))
+    np.testing.assert_array_equal(positions[indices[:, 0]], positions)
     np.testing.assert_array_equal(distances, 0)
 
 
-def test_asking_for_more_than_there_is_says_how_much_there_is() -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_asking_for_more_than_there_is_says_how_much_there_is(size: int) -> None:
     with pytest.raises(TooFewFingerprints) as caught:
-        PositionIndex(_positions(5, (0, 0))).nearest(np.zeros((1, 2), np.float32), 6)
-    assert (caught.value.wanted, caught.value.available) == (6, 5)
+        PositionIndex(_positions(size, (0, 0))).nearest(np.zeros((1, 2), np.float32), size + 1)
+    assert (caught.value.wanted, caught.value.available) == (size + 1, size)
 
 
-def test_no_centres_give_no_neighbours() -> None:
-    indices, distances = PositionIndex(_positions(5, (0, 0))).nearest(np.empty((0, 2), np.float32), 2)
+@pytest.mark.parametrize("size", SIZES)
+def test_no_centres_give_no_neighbours(size: int) -> None:
+    indices, distances = PositionIndex(_positions(size, (0, 0))).nearest(np.empty((0, 2), np.float32), 2)
     assert indices.shape == distances.shape == (0, 2)
 
 

@@ -16,7 +16,7 @@ from reference_db import (
     next_neighbourhood,
     signal_feature,
 )
-from reference_db.retrieval import MODES, snapped
+from reference_db.retrieval import MODES, _most_alike, snapped
 
 Floats = NDArray[np.float32]
 Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
@@ -27,6 +27,12 @@ USERS = 60
 @pytest.fixture(scope="module")
 def references(street: Street) -> References:
     return References.of(*street(500))
+
+
+@pytest.fixture(scope="module")
+def large(street: Street) -> References:
+    """Of more fingerprints than a request is compared with."""
+    return References.of(*street(6000))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,42 @@ def test_a_row_does_not_depend_on_the_others(references: References, users: tupl
         np.testing.assert_allclose(
             first_guess(references, features[one], coarse[one], accuracy[one])[0], together[row], rtol=0, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("leave_out", [False, True])
+def test_a_large_cell_is_searched_as_a_small_one_is(
+    large: References, users: tuple[Floats, Floats], sigma: float, leave_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, features = users
+    coarse, accuracy = _fix(truth, sigma)
+    coarse[:3] += 500  # nothing lies within their reach
+    left_out = next_neighbourhood(large, coarse, 1)[:, 0] if leave_out else None
+    found, unlike = _most_alike(large, features, coarse, accuracy, 32, left_out)
+    monkeypatch.setattr("reference_db.retrieval._MOST_CANDIDATES", len(large))
+    expected, their_unlike = _most_alike(large, features, coarse, accuracy, 32, left_out)
+    np.testing.assert_allclose(unlike, their_unlike, atol=1e-4)
+    assert (found == expected).mean() > 0.99  # but for ties
+
+
+def test_a_row_does_not_depend_on_the_others_in_a_large_cell(large: References, users: tuple[Floats, Floats]) -> None:
+    truth, features = users
+    coarse, accuracy = _fix(truth, 1.0)
+    accuracy[::7] = 20.0  # whose candidates are thinned
+    together = first_guess(large, features, coarse, accuracy)
+    for row in (0, 1, 7, USERS - 1):
+        one = slice(row, row + 1)
+        alone = first_guess(large, features[one], coarse[one], accuracy[one])
+        np.testing.assert_allclose(alone[0], together[row], rtol=0, atol=1e-3)
+
+
+def test_a_poor_fix_in_a_large_cell_is_no_worse_than_the_signal(
+    large: References, users: tuple[Floats, Floats]
+) -> None:
+    truth, features = users
+    coarse, accuracy = _fix(truth, 20.0)
+    alone = _errors(first_guess(large, features, *_no_fix(USERS)), truth).mean()
+    assert _errors(first_guess(large, features, coarse, accuracy), truth).mean() < 1.5 * alone + 0.1
 
 
 def test_a_fix_far_outside_the_cell_still_gives_a_finite_guess(
