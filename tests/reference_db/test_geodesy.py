@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import Proj
 
 from reference_db import LocalFrame
 
@@ -19,6 +20,19 @@ def test_there_and_back_is_the_same_place_to_a_millimetre(
     frame = LocalFrame(*origin)
     back = frame.to_local(*frame.to_wgs84(east, north))
     np.testing.assert_allclose(back, (east, north), atol=1e-3)
+
+
+@given(
+    origin=st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
+    east=st.floats(-50_000, 50_000),
+    north=st.floats(-50_000, 50_000),
+)
+def test_the_projection_is_proj_s_azimuthal_equidistant_one(
+    origin: tuple[float, float], east: float, north: float
+) -> None:
+    crs = {"proj": "aeqd", "lat_0": origin[0], "lon_0": origin[1], "ellps": "WGS84"}
+    longitude, latitude = LocalFrame(*origin).to_wgs84(east, north)[::-1]
+    np.testing.assert_allclose(Proj(crs)(longitude, latitude), (east, north), atol=1e-3)
 
 
 def test_a_degree_of_latitude_at_the_equator_has_its_known_length() -> None:
@@ -50,6 +64,8 @@ def test_arrays_give_what_their_elements_give() -> None:
     frame = LocalFrame(43.77, 11.25)
     latitudes, longitudes = np.array([43.76, 43.78]), np.array([11.24, 11.27])
     east, north = frame.to_local(latitudes, longitudes)
+    assert east.flags.c_contiguous
+    assert north.flags.c_contiguous
     for row in range(2):
         assert frame.to_local(float(latitudes[row]), float(longitudes[row])) == (east[row], north[row])
 
