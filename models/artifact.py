@@ -53,8 +53,19 @@ class TensorSpec(_Frozen):
     dtype: str
     shape: list[int | str]
 
+    def sized(self, **sizes: int) -> tuple[int, ...]:
+        """The shape, its free dimensions given by name."""
+        return tuple(size if isinstance(size, int) else sizes[size] for size in self.shape)
+
 
 class Graph(_Frozen):
+    """A file and what it takes and gives.
+
+    Frames lie in pools, inputs whose first free dimension is called ``pool``. The graph that encodes them gives each
+    pool back, named by `written`, and nothing of it is changed but the slots asked for: input and output may be one
+    and the same memory.
+    """
+
     file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.onnx$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     inputs: list[TensorSpec]
@@ -63,6 +74,15 @@ class Graph(_Frozen):
     def taken(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the inputs that the graph takes: not every network listens to a coarse position."""
         return {spec.name: inputs[spec.name] for spec in self.inputs}
+
+    @property
+    def pools(self) -> list[TensorSpec]:
+        return [spec for spec in self.inputs if spec.shape[:1] == ["pool"]]
+
+
+def written(pool: str) -> str:
+    """The output's name of a graph that writes into a pool."""
+    return f"written_{pool}"
 
 
 class CsiContract(_Frozen):

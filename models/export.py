@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import math
 import shutil
-import warnings
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,74 +18,70 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec
+from models.artifact import MANIFEST_FILE, SCHEMA_VERSION, Artifact, ArtifactManifest, CsiContract, written
 from models.evaluation.report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from models.evaluation.summary import metrics
 from models.mateformer import Coarse, Frame, KeysValues, Mateformer
 from models.model_card import model_card
+from models.onnx_graph import OPSET, describe_graph, write_graph
 from models.training.corpus import data_digest, load_cells
 from models.training.fit import LOG_FILE, load_model
 from models.training.recipe import Recipe
 from reference_db import PositionIndex
 
-OPSET = 18
 PARITY_M = 1e-3
+HALF_FRAMES_M = 5e-3  # of frames whose keys and values are kept in half precision
 CARD_FILE, RECIPE_FILE, WEIGHTS_FILE = "README.md", "recipe.yaml", "weights.safetensors"
-DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
 
 # Names of the free dimensions, an input each.
 KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
 USERS = {name: {0: "batch", 1: "queries"} for name in ("csi", "coarse", "accuracy")}
 SLOTS = {"slots": {0: "batch"}}
-PLACES = {"positions_known": {0: "pool", 1: "neighbours"}}
-REFERENCE = ("centre", "scale", "clock")
 
 
 class ParityLost(RuntimeError):
-    """ONNX Runtime and torch disagree by more than a millimetre."""
+    """ONNX Runtime and torch disagree by more than they may."""
 
 
 class _Frame(nn.Module):
+    """Frames are written into pools, each into its slot: on the device where they will be read."""
+
     def __init__(self, model: Mateformer) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, csi_known: Tensor, positions_known: Tensor) -> tuple[Tensor, ...]:
-        return _parts(self.model.frame(csi_known, positions_known))
+    def forward(self, csi_known: Tensor, positions_known: Tensor, slots: Tensor, *pools: Tensor) -> tuple[Tensor, ...]:
+        parts = _parts(self.model.frame(csi_known, positions_known))
+        return tuple(pool.index_put((slots,), part) for pool, part in zip(pools, parts, strict=True))
 
 
 class _Query(nn.Module):
-    """Frames lie in pools, as they come; each batch says in which slots its own are."""
+    """Frames are read out of pools, each from its slot.
+
+    Keys and values lie there in half precision, which is half the memory a frame, and are counted with in full.
+    """
 
     def __init__(self, model: Mateformer) -> None:
         super().__init__()
         self.model = model
 
-    def forward(
-        self,
-        csi: Tensor,
-        coarse: Tensor,
-        accuracy: Tensor,
-        slots: Tensor,
-        positions_known: Tensor,
-        *parts: Tensor,
-    ) -> Tensor:
-        positions_known, *parts = (pool.index_select(0, slots) for pool in (positions_known, *parts))
-        reference, offered = parts[: len(REFERENCE)], parts[len(REFERENCE) :]
-        layers = [KeysValues(*offered[i : i + 4]) for i in range(0, len(offered), 4)]
-        return self.model.query(csi, Coarse(coarse, accuracy), Frame(layers, positions_known, *reference))
+    def forward(self, csi: Tensor, coarse: Tensor, accuracy: Tensor, slots: Tensor, *pools: Tensor) -> Tensor:
+        places, centre, scale, clock, *offered = (pool.index_select(0, slots).float() for pool in pools)
+        layers = [KeysValues(K, V) for K, V in zip(offered[::2], offered[1::2], strict=True)]
+        return self.model.query(csi, Coarse(coarse, accuracy), Frame(layers, places, centre, scale, clock))
 
 
-def frame_parts(depth: int) -> dict[str, dict[int, str]]:
-    """What the ``frame`` graph gives and the ``query`` graph takes, beside positions, with the free dimensions."""
-    offered = {f"{part}_{layer}": part for layer in range(depth) for part in KeysValues._fields}
-    shapes = {name: {0: "batch", 3 if part.startswith("K") else 2: "neighbours"} for name, part in offered.items()}
-    return {name: {0: "batch"} for name in REFERENCE} | shapes
+def _pools(depth: int) -> dict[str, dict[int, str]]:
+    """The parts of frames, in the order of `_parts`, with their free dimensions."""
+    shapes = {"places": {0: "pool", 1: "neighbours"}} | {name: {0: "pool"} for name in ("centre", "scale", "clock")}
+    for layer in range(depth):
+        shapes |= {f"K_{layer}": {0: "pool", 2: "neighbours"}, f"V_{layer}": {0: "pool", 2: "neighbours"}}
+    return shapes
 
 
 def _parts(frame: Frame) -> tuple[Tensor, ...]:
-    """In the order of `frame_parts`."""
-    return (frame.centre, frame.scale, frame.clock, *(part for layer in frame.keys_values for part in layer))
+    offered = (part.half() for layer in frame.keys_values for part in layer)
+    return (frame.positions, frame.centre, frame.scale, frame.clock, *offered)
 
 
 def export_run(recipe: Recipe, run: Path, folder: Path, paths: Path) -> None:
@@ -135,35 +129,30 @@ def export(
 ) -> None:
     """Writes ``full``, ``frame`` and ``query`` graphs, ``artifact.json`` and the model card into ``folder``.
 
-    Raises `ParityLost` when ONNX Runtime's answers differ from torch's by more than a millimetre on the CSI given.
+    What is written is the `rounded` model. Raises `ParityLost` when ONNX Runtime's answers differ from torch's by more
+    than they may on the CSI given.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.cpu().eval()
+    model = rounded(model.cpu()).eval()
     csi_known, csi = (torch.view_as_real(torch.from_numpy(array)) for array in (known, users))
     positions_known, coarse = torch.from_numpy(positions), torch.from_numpy(truth) + 1.0
     # Every other user has no coarse position.
     accuracy = torch.where(torch.arange(csi.shape[1]) % 2 == 0, 1.0, math.inf).repeat(len(csi), 1)
     with torch.inference_mode():
-        frame = model.frame(csi_known, positions_known)
-    knowns, asked = (csi_known, positions_known), (csi, coarse, accuracy)
-    parts = frame_parts(model.config.depth)
-    pools = {name: axes | {0: "pool"} for name, axes in parts.items()}
-    slots = torch.arange(len(csi))
+        # New tensors: one and the same for two inputs the exporter would take for one input.
+        parts = tuple(torch.zeros_like(part) for part in _parts(model.frame(csi_known, positions_known)))
+    knowns, asked, slots = (csi_known, positions_known), (csi, coarse, accuracy), torch.arange(len(csi))
+    pools = _pools(model.config.depth)
     graphs = {
-        "full": (model, (*knowns, *asked), {**KNOWN, **USERS}, ["positions"]),
-        "frame": (_Frame(model), knowns, KNOWN, list(parts)),
-        "query": (
-            _Query(model),
-            (*asked, slots, positions_known, *_parts(frame)),
-            {**USERS, **SLOTS, **PLACES, **pools},
-            ["positions"],
-        ),
+        "full": (model, (*knowns, *asked), KNOWN | USERS, ["positions"]),
+        "frame": (_Frame(model), (*knowns, slots, *parts), KNOWN | SLOTS | pools, [written(name) for name in pools]),
+        "query": (_Query(model), (*asked, slots, *parts), USERS | SLOTS | pools, ["positions"]),
     }
     described = {}
     for name, (module, inputs, free, outputs) in graphs.items():
         path = folder / f"{name}.onnx"
-        _write_graph(module, inputs, free, outputs, path)
-        described[name] = _describe(path)
+        write_graph(module, inputs, free, outputs, path)
+        described[name] = describe_graph(path)
     check_parity(model, folder, knowns, asked)
 
     manifest = ArtifactManifest(
@@ -188,6 +177,15 @@ def export(
     _describe_artifact(folder, recipe, manifest, table=None)
 
 
+def rounded(model: Mateformer) -> Mateformer:
+    """A copy whose weights are numbers of half precision: they take half the room, and the service counts in full."""
+    copy = deepcopy(model)
+    with torch.no_grad():
+        for weights in copy.parameters():
+            weights.copy_(weights.half())
+    return copy
+
+
 def record_evaluation(artifact: Artifact, recipe: Recipe, report: Path) -> None:
     """Puts the figures that `models.evaluation` wrote into the folder ``report`` into manifest and model card.
 
@@ -207,75 +205,26 @@ def _describe_artifact(folder: Path, recipe: Recipe, manifest: ArtifactManifest,
 def check_parity(
     model: Mateformer, folder: Path, known: tuple[Tensor, Tensor], users: tuple[Tensor, Tensor, Tensor]
 ) -> float:
-    """Largest distance (metres) between torch's answers and the graphs', ``full`` and ``frame`` + ``query``.
+    """Largest distance (metres) between torch's answers and those of ``full``.
 
-    ``known`` and ``users`` are what `Mateformer.forward` takes, its first two arguments and its last three.
+    ``known`` and ``users`` are what `Mateformer.forward` takes, its first two arguments and its last three. Raises
+    `ParityLost` beyond `PARITY_M`, and where ``frame`` + ``query`` are off by more than `HALF_FRAMES_M`.
     """
     sessions = {
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in ("full", "frame", "query")
     }
     with torch.inference_mode():
-        expected = model(*known, *users).numpy()
+        expected, parts = model(*known, *users).numpy(), _parts(model.frame(*known))
     neighbourhood = {name: tensor.numpy() for name, tensor in zip(KNOWN, known, strict=True)}
     asked = {name: tensor.numpy() for name, tensor in zip(USERS, users, strict=True)}
     single_pass = sessions["full"].run(None, neighbourhood | asked)[0]
-    parts = frame_parts(model.config.depth)
-    frames = dict(zip(parts, sessions["frame"].run(None, neighbourhood), strict=True))
     # Slots in another order than the users', so that a mistaken one shows.
-    backwards = {name: np.ascontiguousarray(part[::-1]) for name, part in frames.items()}
-    backwards["positions_known"] = np.ascontiguousarray(neighbourhood["positions_known"][::-1])
-    slots = np.arange(len(known[0]), dtype=np.int64)[::-1].copy()
-    two_halves = sessions["query"].run(None, backwards | asked | {"slots": slots})[0]
-    worst = max(float(np.linalg.norm(answer - expected, axis=-1).max()) for answer in (single_pass, two_halves))
-    if not worst <= PARITY_M:
-        raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm")
+    slots = {"slots": np.arange(len(known[0]))[::-1].copy()}
+    pools = {name: torch.zeros_like(part).numpy() for name, part in zip(_pools(len(model.layers)), parts, strict=True)}
+    frames = sessions["frame"].run(None, neighbourhood | slots | pools)
+    two_halves = sessions["query"].run(None, dict(zip(pools, frames, strict=True)) | asked | slots)[0]
+    worst, halves = (float(np.linalg.norm(answer - expected, axis=-1).max()) for answer in (single_pass, two_halves))
+    if not (worst <= PARITY_M and halves <= HALF_FRAMES_M):
+        raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm, {1000 * halves:.3f} mm with frames")
     return worst
-
-
-def _write_graph(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    free: dict[str, dict[int, str]],
-    outputs: list[str],
-    path: Path,
-) -> None:
-    sizes: dict[str, torch.export.Dim] = {}
-    shapes = [
-        {axis: sizes.setdefault(size, torch.export.Dim(size, min=1, max=1 << 20)) for axis, size in axes.items()}
-        for axes in free.values()
-    ]
-    parameters = inspect.signature(module.forward).parameters.values()
-    named = sum(parameter.kind is not inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
-    variadic = [tuple(shapes[named:])] if named < len(shapes) else []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
-            module,
-            inputs,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(free),
-            output_names=outputs,
-            dynamic_shapes=(*shapes[:named], *variadic),
-            external_data=False,
-            verbose=False,
-        )
-    program.optimize()
-    program.save(path, external_data=False)
-
-
-def _describe(path: Path) -> Graph:
-    graph = onnx.load(path).graph
-
-    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
-        tensor = value.type.tensor_type
-        shape: list[int | str] = [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
-        return TensorSpec(name=value.name, dtype=DTYPES[tensor.elem_type], shape=shape)
-
-    return Graph(
-        file=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        inputs=[spec(value) for value in graph.input],
-        outputs=[spec(value) for value in graph.output],
-    )

@@ -1,5 +1,6 @@
 """From CSI and, where there is one, a coarse position to a position: the one way of requests and calibration."""
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -19,6 +20,11 @@ from service.tiles import Neighbourhood, Tiles
 # How every first neighbourhood is found; a calibration holds only for the way it was made.
 Retrieval = Literal["fused"]
 RETRIEVAL: Retrieval = "fused"
+
+# More at once are slower: what they gather no longer fits into the processor's cache.
+_FRAMES_A_RUN = 16
+
+_MOST_WARMED = 256  # tiles of a new version; colder ones are encoded when somebody asks
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -43,7 +49,7 @@ class Estimator:
         self._network = network
         self.manifest = network.manifest
         self._tiles = Tiles(self.manifest.tile_pitch)
-        self._frames = FrameCache(network, frame_bytes, most_users, metrics)
+        self._frames = FrameCache(network, frame_bytes, most_users, metrics) if network.has_frames else None
 
     def neighbours(self, fingerprints: int) -> int:
         """How many fingerprints a user is compared with in a cell of so many."""
@@ -95,6 +101,32 @@ class Estimator:
             places[lost] = np.nan
         return places
 
+    def warm(self, before: CellVersion, after: CellVersion) -> int:
+        """Encodes what a new version of a cell changes of the tiles most in use, and says how many it did.
+
+        Between one tile and the next the network is left alone for as long as the tile took. Blocks; not for the
+        owner thread. Raises `InferenceFailed`.
+        """
+        encoded = 0
+        for centre in self._network.submit(self._in_use, before).result():
+            started = time.perf_counter()
+            encoded += self._network.submit(self._encode, after, centre).result()
+            time.sleep(time.perf_counter() - started)
+        return encoded
+
+    def _in_use(self, version: CellVersion) -> list[_Floats]:
+        centres = self._tiles.known(version)
+        used = self._frames.keys if self._frames else []
+        return [centres[key] for key in used if key in centres][:_MOST_WARMED]
+
+    def _encode(self, version: CellVersion, centre: _Floats) -> bool:
+        """Whether the frame around a tile's centre had to be encoded."""
+        (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
+        if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames.keys:
+            return False
+        self._frames.slots([near])
+        return True
+
     def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
         """Each user, by row, against a neighbourhood: float32 `[b, 2]`.
 
@@ -102,8 +134,8 @@ class Estimator:
         """
         places = np.empty((len(near), 2), np.float32)
         whole = self.manifest.neighbourhood_size
-        shared = [row for row, one in near.items() if self._network.has_frames and len(one.rows) == whole]
-        if shared:
+        shared = [row for row, one in near.items() if self._frames and len(one.rows) == whole]
+        if self._frames and shared:
             with stopwatch.stage("frame"):
                 slots = self._frames.slots(near[row] for row in shared)
             with stopwatch.stage("infer"):
@@ -120,17 +152,17 @@ class Estimator:
         return places
 
     def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], places: _Floats) -> None:
-        for rows, slots in grouped(users_in_slots):
+        for rows, slots in grouped(users_in_slots, self._network.wants_few_shapes):
             asked = {name: part[rows, 0] for name, part in users.items()}
-            (answer,) = self._network.run("query", self._frames.pools | asked | {"slots": slots})
+            (answer,) = self._network.run("query", asked | {"slots": slots})
             places[rows] = answer
 
 
-def grouped(users_in_slots: Sequence[tuple[int, int]]) -> list[tuple[_Rows, _Rows]]:
+def grouped(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:
     """Users `(row, slot)` as runs of the `query` graph: rows `[frames, users]` and slots `[frames]` each.
 
     A run is a rectangle: frames with about as many users go together, the last user repeated to fill up, never more
-    than half of them.
+    than half of them. With `few_shapes` both sides are powers of two, the last frame repeated too.
     """
     by_slot: dict[int, list[int]] = defaultdict(list)
     for row, slot in users_in_slots:
@@ -139,8 +171,13 @@ def grouped(users_in_slots: Sequence[tuple[int, int]]) -> list[tuple[_Rows, _Row
     for slot, rows in by_slot.items():
         by_size[(len(rows) - 1).bit_length()].append(slot)
     runs = []
-    for slots in by_size.values():
-        width = max(len(by_slot[slot]) for slot in slots)
-        filled = [by_slot[slot] + by_slot[slot][-1:] * (width - len(by_slot[slot])) for slot in slots]
-        runs.append((np.array(filled, np.int64), np.array(slots, np.int64)))
+    for size, slots_of_size in by_size.items():
+        for first in range(0, len(slots_of_size), _FRAMES_A_RUN):
+            slots = slots_of_size[first : first + _FRAMES_A_RUN]
+            width = max(len(by_slot[slot]) for slot in slots)
+            if few_shapes:
+                width, height = 1 << size, 1 << (len(slots) - 1).bit_length()
+                slots = slots + slots[-1:] * (height - len(slots))
+            filled = [by_slot[slot] + by_slot[slot][-1:] * (width - len(by_slot[slot])) for slot in slots]
+            runs.append((np.array(filled, np.int64), np.array(slots, np.int64)))
     return runs

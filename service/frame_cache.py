@@ -5,32 +5,31 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from service.errors import InferenceFailed
 from service.metrics import Metrics
 from service.network import Network
 from service.tiles import Neighbourhood
-
-_Array = NDArray[np.float32]
 
 _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
 
 
 class FrameCache:
-    """Keeps frames of one size in slots of arrays that the `query` graph gathers from. For the owner thread only.
+    """Which frame lies in which slot of the network's pools. For the owner thread only.
 
-    At most `budget` bytes, and never fewer frames than `least`; those not used for longest make room. A frame is named
-    by the content of its neighbourhood, so that a new version of a cell drops only those that it touches. Memory is
-    taken as slots are first used.
+    Frames of one size, at most `budget` bytes of them, and never fewer than `least`; those not used for longest make
+    room. A frame is named by the content of its neighbourhood, so that a new version of a cell drops only those that
+    it touches.
     """
 
     def __init__(self, network: Network, budget: int, least: int, metrics: Metrics) -> None:
         self._network = network
-        self._budget = budget
-        self._least = least
         self._metrics = metrics
         self._slots: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
-        self._pools: dict[str, _Array] = {}  # [slots, ...] a part
+        self._frame_bytes = network.frame_bytes
+        capacity = max(least, budget // self._frame_bytes)
+        self._free = list(range(capacity))
+        network.make_room(capacity)
 
     def slots(self, neighbourhoods: Iterable[Neighbourhood]) -> dict[bytes, int]:
         """In which slot the frame of each neighbourhood lies, by its key; those that are not there are encoded.
@@ -47,29 +46,20 @@ class FrameCache:
         return {key: self._slots[key] for key in wanted}
 
     @property
-    def pools(self) -> dict[str, _Array]:
-        """What the `query` graph gathers from."""
-        return self._pools
+    def keys(self) -> list[bytes]:
+        """Of the frames that are there, the most recently used first."""
+        return list(reversed(self._slots))
 
     def _encode(self, neighbourhoods: list[Neighbourhood]) -> None:
         started = time.perf_counter()
+        slots = [self._free.pop() if self._free else self._slots.popitem(last=False)[1] for _ in neighbourhoods]
         csi_known = np.stack([one.csi for one in neighbourhoods])
         positions_known = np.stack([one.positions for one in neighbourhoods])
-        outputs = self._network.run("frame", {"csi_known": csi_known, "positions_known": positions_known})
-        names = [output.name for output in self._network.manifest.graphs["frame"].outputs]
-        parts = dict(zip(names, outputs, strict=True)) | {"positions_known": positions_known}
-        if not self._pools:
-            size = sum(part[0].nbytes for part in parts.values())
-            count = max(self._least, self._budget // size)
-            self._pools = {name: np.empty((count, *part.shape[1:]), np.float32) for name, part in parts.items()}
-        for i, one in enumerate(neighbourhoods):
-            slot = self._free_slot()
-            for name, part in parts.items():
-                self._pools[name][slot] = part[i]
-            self._slots[one.key] = slot
-        frame = sum(pool[0].nbytes for pool in self._pools.values())
-        self._metrics.frames_encoded(time.perf_counter() - started, frame * len(self._slots))
-
-    def _free_slot(self) -> int:
-        capacity = len(next(iter(self._pools.values())))
-        return len(self._slots) if len(self._slots) < capacity else self._slots.popitem(last=False)[1]
+        known = {"csi_known": csi_known, "positions_known": positions_known, "slots": np.array(slots)}
+        try:
+            self._network.run("frame", known)
+        except InferenceFailed:
+            self._free += slots
+            raise
+        self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)
+        self._metrics.frames_encoded(time.perf_counter() - started, self._frame_bytes * len(self._slots))

@@ -1,5 +1,6 @@
 """The exported network, run by ONNX Runtime."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,12 +10,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import Artifact, ArtifactManifest
+from models.artifact import Artifact, ArtifactManifest, TensorSpec
+from service.bound_graph import BoundGraph
 from service.errors import InferenceFailed
 
 _Array = NDArray[np.float32]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+_DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others on the CPU
 
 
 class NetworkUnusable(Exception):
@@ -35,12 +40,13 @@ class Network:
         self._options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
         self._options.inter_op_num_threads = 1
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._pools: dict[str, ort.OrtValue] = {}  # on the provider's device
         self._last_answer = -np.inf
         self.answers = 0  # runs of any graph that succeeded
         if missing := set(providers) - set(ort.get_available_providers()):
             raise NetworkUnusable(f"ONNX Runtime has no {', '.join(sorted(missing))} here")
         try:
-            self._sessions = self._load()
+            self._graphs = self._load()
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
             raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="inference")
@@ -54,7 +60,30 @@ class Network:
     def has_frames(self) -> bool:
         """Whether a neighbourhood can be encoded once for all users in it."""
         graphs = self.manifest.graphs
-        return "frame" in graphs and "query" in graphs and any(spec.name == "slots" for spec in graphs["query"].inputs)
+        return "frame" in graphs and "query" in graphs and bool(graphs["frame"].pools)
+
+    @property
+    def wants_few_shapes(self) -> bool:
+        """Whether each new shape of its inputs costs the provider far more than a somewhat larger one."""
+        return self.providers[0] in _DEVICES
+
+    @property
+    def frame_bytes(self) -> int:
+        """What one frame of the common size takes."""
+        pools = self.manifest.graphs["frame"].pools
+        return sum(math.prod(self._sized(spec, 1)) * np.dtype(spec.dtype).itemsize for spec in pools)
+
+    def make_room(self, frames: int) -> None:
+        """Pools with a slot for each of so many frames, where the graphs run; memory is taken as slots are used."""
+        device = _DEVICES.get(self.providers[0], "cpu")
+        self._pools = {
+            spec.name: ort.OrtValue.ortvalue_from_shape_and_type(self._sized(spec, frames), spec.dtype, device)
+            for spec in self.manifest.graphs["frame"].pools
+        }
+        self._graphs = {name: graph.rebound(self._pools) for name, graph in self._graphs.items()}
+
+    def _sized(self, spec: TensorSpec, frames: int) -> tuple[int, ...]:
+        return spec.sized(pool=frames, neighbours=self.manifest.neighbourhood_size)
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Calls `function` in the owner thread, after whatever was submitted before. Raises `InferenceFailed`."""
@@ -69,10 +98,10 @@ class Network:
         Raises `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one stays in it.
         """
         try:
-            outputs: list[_Array] = self._sessions[graph].run(None, self.manifest.graphs[graph].taken(feeds))
+            outputs = self._graphs[graph].run(feeds)
         except Exception as error:
             self._last_answer = -np.inf
-            self._sessions = self._load()
+            self._graphs = self._load()
             raise InferenceFailed("the network could not be run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
@@ -110,11 +139,12 @@ class Network:
     def close(self) -> None:
         self._owner.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self) -> dict[str, ort.InferenceSession]:
-        return {
-            name: ort.InferenceSession(graph, self._options, providers=self.providers)
-            for name, graph in self._artifact.graphs.items()
-        }
+    def _load(self) -> dict[str, BoundGraph]:
+        graphs = {}
+        for name, content in self._artifact.graphs.items():
+            session = ort.InferenceSession(content, self._options, providers=self.providers)
+            graphs[name] = BoundGraph(session, self.manifest.graphs[name], self._pools)
+        return graphs
 
 
 def as_users(csi: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:

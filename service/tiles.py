@@ -58,6 +58,11 @@ class Tiles:
             known.update(zip(missing, fetched, strict=True))
         return [Neighbourhood(version, *known[tile]) for tile in tiles]
 
+    def known(self, version: CellVersion) -> dict[bytes, NDArray[np.float32]]:
+        """The centre `[2]` of a tile asked for so far, by the key of its neighbourhood."""
+        remembered = self._remembered.get(version, {})
+        return {key: np.frombuffer(tile, np.float32) for tile, (_, key) in remembered.items()}
+
 
 def _fetched(version: CellVersion, centres: NDArray[np.float32], n: int) -> list[_Named]:
     rows = next_neighbourhood(version.references, centres, n)

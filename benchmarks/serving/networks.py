@@ -22,7 +22,7 @@ PAPER_SIZE = {"width": 256, "depth": 8, "hidden": 256, "heads": 4}
 SMALL_CHANNEL = 16  # antennas, and subcarriers: a million fingerprints of 32 x 32 fit in no small machine
 NEIGHBOURS = 64
 TILE_M = 2.0  # pitch, where the recipe has none
-_SOURCES = ("mateformer.py", "export.py", "artifact.py")
+_SOURCES = ("mateformer.py", "channel_features.py", "export.py", "onnx_graph.py", "artifact.py")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
-from models.artifact import Artifact, load_artifact
-from models.export import ParityLost, check_parity, export, record_evaluation
+from models.artifact import Artifact, load_artifact, written
+from models.export import HALF_FRAMES_M, ParityLost, check_parity, export, record_evaluation, rounded
 from models.mateformer import Mateformer
 from models.training.corpus import RadioCell, load_cell
 from models.training.recipe import Recipe
@@ -26,7 +28,7 @@ def cell(small_recipe: Recipe) -> RadioCell:
 @pytest.fixture(scope="module")
 def model(small_recipe: Recipe) -> Mateformer:
     torch.manual_seed(0)
-    return Mateformer(small_recipe.config()).eval()
+    return rounded(Mateformer(small_recipe.config())).eval()
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +79,45 @@ def test_a_frame_encoded_once_serves_many_queries(artifact: Artifact, cell: Radi
     frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
     pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
     known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
-    frame = {
-        output.name: part for output, part in zip(frame_graph.get_outputs(), frame_graph.run(None, known), strict=True)
-    }
-    frame |= {"positions_known": known["positions_known"], "slots": np.zeros(1, np.int64)}
+    pools, slots = empty_pools(artifact, frames=3), {"slots": np.ones(1, np.int64)}
+    frames = dict(zip(pools, frame_graph.run(None, known | pools | slots), strict=True)) | slots
     for user in range(16, 26):
         coarse, accuracy = cell.positions[None, user, None], np.ones((1, 1), np.float32)
         asked = {"csi": pairs[None, user, None], "coarse": coarse, "accuracy": accuracy}
-        answer = query_graph.run(None, frame | asked)[0]
-        np.testing.assert_allclose(answer, full.run(None, known | asked)[0], atol=1e-4)
+        answer = query_graph.run(None, frames | asked)[0]
+        np.testing.assert_allclose(answer, full.run(None, known | asked)[0], atol=HALF_FRAMES_M)
+
+
+def test_a_frame_is_written_into_its_slot_only(artifact: Artifact, cell: RadioCell) -> None:
+    pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
+    known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
+    pools = empty_pools(artifact, frames=3)
+    outputs = session(artifact, "frame").run(None, known | pools | {"slots": np.ones(1, np.int64)})
+    assert [spec.name for spec in artifact.manifest.graphs["frame"].outputs] == [written(name) for name in pools]
+    for pool in outputs:
+        assert not pool[[0, 2]].any()
+        assert pool[1].any()
+
+
+def empty_pools(artifact: Artifact, frames: int) -> dict[str, np.ndarray]:
+    pools = artifact.manifest.graphs["frame"].pools
+    assert pools == artifact.manifest.graphs["query"].pools
+    return {spec.name: np.zeros(spec.sized(pool=frames, neighbours=16), spec.dtype) for spec in pools}
+
+
+def test_onnx_runtime_finds_little_left_to_fuse(artifact: Artifact, small_recipe: Recipe, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(artifact.graphs["query"], options, providers=["CPUExecutionProvider"])
+    ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    depth = small_recipe.config().depth
+    # The last layer moves positions only. A Gemm has its bias in it, and the two attentions of a layer are one.
+    assert ran["Gemm"] == 1 + 7 * depth - 3 + 1
+    assert ran["Gelu"] == 2 * depth - 1
+    assert ran["Attention"] == depth
+    assert not ran["Softmax"]
+    assert ran["Gather"] == 2 * depth + 3  # keys and values, and of the places, centre and scale
+    assert not ran["Erf"]
 
 
 def test_the_manifest_says_what_the_graphs_take(artifact: Artifact, small_recipe: Recipe) -> None:

@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.mateformer import (
-    CLOCK_SCALE,
-    COMPRESSION,
-    LOUDNESS,
-    Coarse,
-    Mateformer,
-    MateformerConfig,
-    Reference,
-    log_likelihood,
-)
+from models.channel_features import CLOCK_SCALE, COMPRESSION, LOUDNESS, Reference
+from models.mateformer import Coarse, Mateformer, MateformerConfig, log_likelihood
 
 SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
 
@@ -126,9 +118,8 @@ def test_a_frame_has_keys_and_values_of_both_attentions_in_every_layer(model, sc
     known, positions, *_ = scene
     frame = model.frame(known, positions)
     assert len(frame.keys_values) == SMALL["depth"]
-    for K_H, V_H, K_Hx, V_Hx in frame.keys_values:
-        assert K_H.shape == K_Hx.shape == (2, SMALL["heads"], 8, 12)
-        assert V_H.shape == V_Hx.shape == (2, SMALL["heads"], 12, 8)
+    for K, V in frame.keys_values:
+        assert K.shape == V.shape == (2, 2 * SMALL["heads"], 12, 8)
     torch.testing.assert_close(frame.centre, positions.mean(1))
 
 

@@ -64,7 +64,7 @@ def test_frames_give_the_full_graphs_answer(network: Network, version: CellVersi
     manifest = network.manifest
     near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
     full = network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
-    np.testing.assert_allclose(fresh, full, atol=1e-3)
+    np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
     assert lookups(metrics, "hit") == lookups(metrics, "miss")
@@ -98,7 +98,8 @@ def test_bytes_held_are_those_of_the_frames(network: Network, version: CellVersi
     n = network.manifest.neighbourhood_size
     frames = FrameCache(network, 0, 4, metrics)
     network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
-    one = sum(pool[0].nbytes for pool in frames.pools.values())
+    one = network.frame_bytes
+    assert one > 0
     assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 2 * one
     network.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
     assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 4 * one

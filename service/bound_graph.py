@@ -1,0 +1,44 @@
+"""A graph of the network, and the memory that stays where it is from run to run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from models.artifact import Graph, written
+
+
+class BoundGraph:
+    """Pools of frames are bound once, on the device where the graph runs; the rest comes and goes with each run.
+
+    Where the graph writes a pool, the output is the input's own memory: only the slots asked for are touched.
+    """
+
+    def __init__(self, session: ort.InferenceSession, graph: Graph, pools: Mapping[str, ort.OrtValue]) -> None:
+        self._session, self._graph = session, graph
+        self._binding = session.io_binding()
+        taken = {spec.name: pools[spec.name] for spec in graph.pools if pools}
+        for name, pool in taken.items():
+            self._binding.bind_ortvalue_input(name, pool)
+        self._fed = [spec.name for spec in graph.inputs if spec.name not in taken]
+        into = {written(name): pool for name, pool in taken.items()}
+        self._given = [spec.name not in into for spec in graph.outputs]
+        self._names = [spec.name for spec in graph.outputs]
+        for name in into.keys() & set(self._names):
+            self._binding.bind_ortvalue_output(name, into[name])
+
+    def rebound(self, pools: Mapping[str, ort.OrtValue]) -> "BoundGraph":
+        """The same session with other pools."""
+        return BoundGraph(self._session, self._graph, pools)
+
+    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        """The outputs that are no pools; `feeds` may hold more than the graph takes."""
+        for name in self._fed:
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        for name, given in zip(self._names, self._given, strict=True):
+            if given:
+                self._binding.bind_output(name)  # anew: the last run's memory is of the last run's shape
+        self._session.run_with_iobinding(self._binding)
+        outputs = zip(self._binding.get_outputs(), self._given, strict=True)
+        return [np.array(output.numpy()) for output, given in outputs if given]
