@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reference_db.cell import Cell
 from reference_db.errors import CorruptManifest
 from reference_db.geodesy import LocalFrame
-from reference_db.half_csi import as_complex, unpack_csi
+from reference_db.half_csi import PackedCsi, unpack_csi
 from reference_db.manifest import Manifest
 from reference_db.position_index import PositionIndex
 from reference_db.retrieval import References
@@ -75,7 +75,7 @@ class CellVersion:
             scale=scale,
             times=_kept_rows([segment.times for segment in segments], kept),
             sigmas=_kept_rows([segment.sigmas for segment in segments], kept),
-            references=References.of(positions, as_complex(unpack_csi(csi, scale))),
+            references=References.of(positions, PackedCsi(csi, scale)),
             frame=LocalFrame(cell.latitude_deg, cell.longitude_deg),
             extent=Extent(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist()),
         )
@@ -108,6 +108,7 @@ class CellVersion:
 
 
 def _kept_rows(arrays: Sequence[NDArray[_Scalar]], kept: Sequence[NDArray[np.bool_]]) -> NDArray[_Scalar]:
-    rows = np.concatenate([array[keep] for array, keep in zip(arrays, kept, strict=True)])
+    pairs = zip(arrays, kept, strict=True)
+    rows = np.concatenate([array if keep.all() else array[keep] for array, keep in pairs])  # CSI is large
     rows.flags.writeable = False
     return rows

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from reference_db.cell import Cell
 from reference_db.errors import BadFingerprint, TooFewFingerprints
 from reference_db.fingerprint_id import fingerprint_ids
-from reference_db.half_csi import pack_csi
+from reference_db.half_csi import largest_components, pack_csi
 
 # Between these amplitudes the power of a whole snapshot is a normal float32.
 _FAINTEST, _LOUDEST = 1e-15, 1e15
@@ -66,8 +66,7 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
             f"csi has {shape[0]} antennas and {shape[1]} subcarriers, "
             f"cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}",
         )
-    pairs = np.ascontiguousarray(fingerprints.csi).view(np.float32)
-    peaks = np.abs(pairs).max(axis=(1, 2))  # NaN wins over any number, so one pass finds every fault
+    peaks = largest_components(fingerprints.csi)  # NaN wins over any number, so one pass finds every fault
     positions, times, sigmas = fingerprints.positions, fingerprints.times, fingerprints.sigmas
     _refuse(~np.isfinite(peaks), "csi holds NaN or infinity")
     _refuse(peaks == 0, "csi is all zero")

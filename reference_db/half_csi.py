@@ -6,9 +6,13 @@ the largest stay normal numbers, and multiplying by the scale is exact: packing 
 same bytes.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1024  # snapshots
 _TOP = 15
 _SMALLEST = -126  # the exponent of the smallest normal float32
 
@@ -21,13 +25,28 @@ def pack_csi(csi: NDArray[np.complex64]) -> tuple[NDArray[np.float16], NDArray[n
     All-zero snapshots get scale 1.
     """
     pairs = np.ascontiguousarray(csi, dtype=np.complex64).view(np.float32).reshape(*csi.shape, 2)
-    peak = np.abs(pairs).max(axis=(1, 2, 3), initial=0.0)
+    peak = largest_components(csi)
     mantissa, exponent = np.frexp(peak)
     # A peak that rounds up to the next power of two counts as that power, or packing would not be idempotent.
     exponent = exponent + (mantissa.astype(np.float16) == 1.0)
     power = np.where(peak > 0, np.maximum(exponent - _TOP, _SMALLEST), 0)
     scale = np.ldexp(np.float32(1), power)
-    return (pairs / scale[:, None, None, None]).astype(np.float16), scale
+    packed = np.empty(pairs.shape, np.float16)
+    for rows in _parts(len(csi)):  # of a large cell, no second copy at full size
+        packed[rows] = pairs[rows] / scale[rows, None, None, None]
+    return packed, scale
+
+
+def largest_components(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """The largest real or imaginary part, by amount, of each snapshot of CSI `[n, antennas, subcarriers]`: `[n]`.
+
+    NaN where a snapshot holds one.
+    """
+    pairs = np.ascontiguousarray(csi, dtype=np.complex64).view(np.float32)
+    peak = np.empty(len(csi), np.float32)
+    for rows in _parts(len(csi)):
+        peak[rows] = np.abs(pairs[rows]).max(axis=(1, 2), initial=0.0)
+    return peak
 
 
 def unpack_csi(packed: NDArray[np.float16], scale: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -39,3 +58,21 @@ def unpack_csi(packed: NDArray[np.float16], scale: NDArray[np.float32]) -> NDArr
 def as_complex(pairs: NDArray[np.float32]) -> NDArray[np.complex64]:
     """Views float32 real pairs `[..., 2]` as complex64 `[...]`."""
     return np.ascontiguousarray(pairs, dtype=np.float32).view(np.complex64)[..., 0]
+
+
+def _parts(n: int) -> Iterator[slice]:
+    yield from (slice(first, first + _AT_ONCE) for first in range(0, n, _AT_ONCE))
+
+
+@dataclass(frozen=True, eq=False)
+class PackedCsi:
+    """Packed CSI `[n, antennas, subcarriers, 2]` and its scale `[n]`, unpacked some rows at a time."""
+
+    packed: NDArray[np.float16]
+    scale: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.complex64]:
+        return as_complex(unpack_csi(self.packed[rows], self.scale[rows]))

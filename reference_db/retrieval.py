@@ -4,7 +4,7 @@ Where a request is looked for first comes from its signal, its coarse position, 
 first guess is the mode of the signal's likelihood times the coarse position's, and the neighbourhood is what lies
 nearest to it. How that meets the frame cache: a guess is only a place, so it is snapped to a tile as a coarse
 position is; users of one tile share the fingerprints nearest its centre, and so one frame. A located user costs one
-flat search over the cell's features, then one token through the `query` graph against a ready frame, and as much again
+search among the cell's features, then one token through the `query` graph against a ready frame, and as much again
 for every further pass (`next_neighbourhood` around the last answer, snapped likewise). Signal retrieval's own list of
 fingerprints, which differs from user to user, would share no frame: that is why `fused` goes back to a place.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
 from reference_db.position_index import PositionIndex
-from reference_db.signal_feature import signal_feature
+from reference_db.signal_feature import SignalFeatures, Snapshots, signal_feature
 from reference_db.signal_index import SHARPNESS, SignalIndex
 from reference_db.timing_trust import measure_timing_trust
 
@@ -32,6 +32,7 @@ _VOTERS = 32  # fingerprints that a first guess is made of
 _SIGMAS = 4.0  # a coarse position is believed to be off by no more
 _MOST_CANDIDATES = 4096  # around a coarse position: a first guess among a million needs no finer grid
 _CANDIDATES_AT_ONCE = 1024  # of several users: each is compared with those of all
+_FEATURES_AT_ONCE = 8192  # of more, each is made as often as it is needed
 # In units of `References.reach`.
 _SLACK = 0.75  # how far beyond that a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
@@ -52,9 +53,10 @@ class References:
     reach: float
 
     @classmethod
-    def of(cls, positions: _Floats, csi: NDArray[np.complex64]) -> Self:
+    def of(cls, positions: _Floats, csi: Snapshots) -> Self:
         """Indexes fingerprints: positions `[n, 2]`, CSI `[n, antennas, subcarriers]`; n at least 1."""
-        features = signal_feature(csi)
+        n = len(positions)
+        features = signal_feature(csi[np.arange(n)]) if n <= _FEATURES_AT_ONCE else SignalFeatures(csi)
         index = PositionIndex(positions)
         signals = SignalIndex(features, measure_timing_trust(features, positions))
         return cls(positions, index, signals, _reach(positions, index))

@@ -1,9 +1,40 @@
 """What of a CSI snapshot is alike at places close together."""
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 _CHUNK = 256
+
+
+class Snapshots(Protocol):
+    """CSI complex64 `[n, antennas, subcarriers]`: an array, or what makes some rows of it when asked for them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.complex64]: ...
+
+
+class Features(Protocol):
+    """Features float32 `[n, D]`: an array, or what makes some rows of it when asked for them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.float32]: ...
+
+
+class SignalFeatures:
+    """`signal_feature` of snapshots that are too many to have all theirs in memory: made for the rows asked for."""
+
+    def __init__(self, csi: Snapshots) -> None:
+        self._csi = csi
+
+    def __len__(self) -> int:
+        return len(self._csi)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return signal_feature(self._csi[rows])
 
 
 def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:

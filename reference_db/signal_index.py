@@ -5,6 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
+from reference_db.signal_feature import Features
+from reference_db.signal_lists import SignalLists
 
 # The likelihood that a request comes from a fingerprint's place falls with this power of their distance: free of any
 # scale, so that it holds for noisy radios, all of whose distances are large, and for quiet ones.
@@ -13,36 +15,41 @@ SHARPNESS = 24
 # Of features of some thousand numbers these many principal components tell places apart as well.
 _COMPONENTS, _SAMPLE = 128, 1024
 
+# Up to so many fingerprints all are compared, in no more time than a cell of a million takes to read its lists.
+_FLAT = 8192
+
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
 
 class SignalIndex:
-    """A nearest-neighbour index over signal features: FAISS flat over a cell's own principal components.
+    """A nearest-neighbour index over signal features: FAISS over a cell's own principal components.
 
-    `features` is float32 `[n, D]` as `signal_feature` makes them. `timing_trust`, 0 to 1, is the share of the second
-    half, delays as measured, in a squared distance; the first half, blind to them, has the rest. Immutable, safe to
-    share; but for rounding an answer does not depend on what else is asked in the same call.
+    `features` is float32 `[n, D]` as `signal_feature` makes them, n at least 1; `SignalFeatures` need not all be in
+    memory. `timing_trust`, 0 to 1, is the share of the second half, delays as measured, in a squared distance; the
+    first half, blind to them, has the rest. Small cells are searched exactly; of large ones the likely parts only, see
+    `SignalLists`. Immutable, safe to share; but for rounding an answer does not depend on what else is asked in the
+    same call.
     """
 
-    def __init__(self, features: _Floats, timing_trust: float = 0.5) -> None:
-        if features.ndim != 2 or features.shape[1] % 2:
-            raise ValueError(f"features have shape {list(features.shape)}, not [n, D] with an even D")
+    def __init__(self, features: Features, timing_trust: float = 0.5) -> None:
+        n = len(features)
+        sample = features[np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64)]
+        if sample.ndim != 2 or sample.shape[1] % 2:
+            raise ValueError(f"features have shape {[n, *sample.shape[1:]]}, not [n, D] with an even D")
         if not 0 <= timing_trust <= 1:
             raise ValueError(f"timing_trust is {timing_trust}, must be 0 to 1")
         self.timing_trust = timing_trust
-        self._dimensions = features.shape[1]
-        weighted = self._weighted(features)
-        self._components = _principal(weighted)  # [D, c]
-        count = self._components.shape[1]
-        self._index = faiss.IndexFlatL2(count)
-        self._index.add(weighted @ self._components)
-        held = faiss.rev_swig_ptr(self._index.get_xb(), len(features) * count)  # the index's own memory, not a copy
-        self._held: _Floats = held.reshape(len(features), count)
-        self._powers = np.square(self._held).sum(axis=1)
+        self._size, self._dimensions = n, sample.shape[1]
+        self._components = _principal(self._weighted(sample))  # [D, c]
+
+        def vectors_of(rows: _Rows) -> _Floats:
+            return self._weighted(features[rows]) @ self._components
+
+        self._vectors = _Flat(vectors_of(np.arange(n))) if n <= _FLAT else SignalLists(n, vectors_of)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._size
 
     def nearest(self, features: _Floats, k: int) -> tuple[_Rows, _Floats]:
         """The k fingerprints most like each of `features` `[b, D]`: indices int64 and distances float32, `[b, k]`.
@@ -54,7 +61,7 @@ class SignalIndex:
             raise ValueError(f"k is {k}, must be at least 1")
         if k > len(self):
             raise TooFewFingerprints(wanted=k, available=len(self))
-        squared, indices = self._index.search(self._reduced(features), k)
+        indices, squared = self._vectors.nearest(self._reduced(features), k)
         return indices, np.sqrt(np.maximum(squared, 0))
 
     def nearest_of(
@@ -69,8 +76,7 @@ class SignalIndex:
         if len(features) and k > (most := int(allowed.sum(axis=1).min())):
             raise TooFewFingerprints(wanted=k, available=most)
         asked = self._reduced(features)
-        whole = len(candidates) == len(self)
-        held, powers = (self._held, self._powers) if whole else (self._held[candidates], self._powers[candidates])
+        held, powers = self._vectors.of(candidates)
         unlike = np.where(allowed, powers - 2 * (asked @ held.T), np.float32(np.inf))
         best = np.argpartition(unlike, k - 1, axis=1)[:, :k] if k < len(candidates) else np.argsort(unlike, axis=1)
         squared = np.take_along_axis(unlike, best, axis=1)
@@ -94,9 +100,25 @@ class SignalIndex:
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
-def _principal(features: _Floats) -> _Floats:
-    """Orthonormal directions `[D, c]` in which features `[n, D]` differ most from nothing, by an even sample."""
-    sample = features[np.linspace(0, len(features) - 1, min(len(features), _SAMPLE)).astype(np.int64)]
+class _Flat:
+    def __init__(self, vectors: _Floats) -> None:
+        self._index = faiss.IndexFlatL2(vectors.shape[1])
+        self._index.add(vectors)
+        held = faiss.rev_swig_ptr(self._index.get_xb(), vectors.size)  # the index's own memory, not a copy
+        self._held: _Floats = held.reshape(vectors.shape)
+        self._powers: _Floats = np.square(self._held).sum(axis=1)
+
+    def nearest(self, vectors: _Floats, k: int) -> tuple[_Rows, _Floats]:
+        squared, indices = self._index.search(vectors, k)
+        return indices, squared
+
+    def of(self, rows: _Rows) -> tuple[_Floats, _Floats]:
+        whole = len(rows) == len(self._held)
+        return (self._held, self._powers) if whole else (self._held[rows], self._powers[rows])
+
+
+def _principal(sample: _Floats) -> _Floats:
+    """Orthonormal directions `[D, c]` in which features `[s, D]` differ most from nothing."""
     powers, vectors = (found[..., -_COMPONENTS:] for found in np.linalg.eigh((sample @ sample.T).astype(np.float64)))
     kept = powers > 1e-6 * powers[-1]
     components: _Floats = (sample.T @ (vectors[:, kept] / np.sqrt(powers[kept]))).astype(np.float32)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_db.signal_feature import Features
 from reference_db.signal_index import SHARPNESS
 
 TRUSTS = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -11,7 +12,7 @@ _USERS = 256
 _REFERENCES = 4096
 
 
-def measure_timing_trust(features: NDArray[np.float32], positions: NDArray[np.float32]) -> float:
+def measure_timing_trust(features: Features, positions: NDArray[np.float32]) -> float:
     """The one of `TRUSTS` with which fingerprints, each left out in its turn, are best located by their signal.
 
     Radios with one clock make delays the best witness there is, radios without make them a false one; the
@@ -24,10 +25,9 @@ def measure_timing_trust(features: NDArray[np.float32], positions: NDArray[np.fl
     users = rows[:_USERS]
     if len(rows) < 2:
         return TRUSTS[0]
-    blind, timed = (
-        np.maximum(2 - 2 * (half[users] @ half[rows].T), 0) for half in np.split(features, 2, axis=1)
-    )  # [users, rows], squared distances
+    halves = np.split(features[rows], 2, axis=1)
     own = np.arange(len(users))
+    blind, timed = (np.maximum(2 - 2 * (half[own] @ half.T), 0) for half in halves)  # [users, rows], squared distances
     errors = []
     for trust in TRUSTS:
         squared = np.maximum((1 - trust) * blind + trust * timed, 1e-8)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from reference_db.half_csi import as_complex, pack_csi, unpack_csi
+from reference_db.half_csi import PackedCsi, as_complex, largest_components, pack_csi, unpack_csi
 
 components = st.just(0.0) | st.floats(2**-20, 1, width=32) | st.floats(-1, -(2**-20), width=32)
 pairs = arrays(np.float32, (3, 2, 4, 2), elements=components)
@@ -57,3 +57,26 @@ def test_csi_at_the_ends_of_single_precision_packs_without_overflow() -> None:
     packed, scale = pack_csi(csi)
     assert np.isfinite(packed).all()
     assert (scale > 0).all()
+
+
+def test_of_a_large_cell_each_part_is_packed_as_it_is_alone() -> None:
+    random = np.random.default_rng(0)
+    csi = (random.normal(size=(2500, 2, 3)) + 1j * random.normal(size=(2500, 2, 3))).astype(np.complex64)
+    packed, scale = pack_csi(csi)
+    for row in (0, 1023, 1024, 2499):
+        alone, its_scale = pack_csi(csi[[row]])
+        np.testing.assert_array_equal(packed[row], alone[0])
+        assert scale[row] == its_scale[0]
+
+
+def test_some_of_the_packed_are_unpacked_alone() -> None:
+    csi = (np.arange(24).reshape(6, 2, 2) + 1j).astype(np.complex64)
+    some = PackedCsi(*pack_csi(csi))
+    assert len(some) == 6
+    np.testing.assert_array_equal(some[np.array([5, 0, 5])], csi[[5, 0, 5]])
+
+
+def test_the_largest_component_is_found_be_it_negative_or_imaginary_and_nan_wins() -> None:
+    csi = np.zeros((4, 2, 2), np.complex64)
+    csi[0, 1, 0], csi[1, 0, 1], csi[2] = -3 + 2j, 1 - 5j, [[np.nan, 0], [0, 9]]
+    np.testing.assert_array_equal(largest_components(csi), [3, 5, np.nan, 0])

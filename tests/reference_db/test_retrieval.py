@@ -132,6 +132,27 @@ def test_a_large_cell_is_searched_as_a_small_one_is(
     assert (found == expected).mean() > 0.99  # but for ties
 
 
+def test_without_a_fix_a_guess_among_very_many_moves_for_hardly_anybody(
+    street: Street, users: tuple[Floats, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, csi = street(9000)
+    features = users[1]
+    guess = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
+    monkeypatch.setattr("reference_db.signal_index._FLAT", 9000)
+    exact = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
+    assert (_errors(guess, exact) > 0.1).mean() < 0.04
+
+
+def test_features_made_when_asked_for_find_the_same(
+    street: Street, users: tuple[Floats, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, csi = street(500)
+    features = users[1]
+    guess = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
+    monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 100)
+    np.testing.assert_array_equal(first_guess(References.of(positions, csi), features, *_no_fix(USERS)), guess)
+
+
 def test_a_row_does_not_depend_on_the_others_in_a_large_cell(large: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
     coarse, accuracy = _fix(truth, 1.0)

@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reference_db import signal_feature
+from reference_db.signal_feature import SignalFeatures
 
 Waves = NDArray[np.complex64]
 
@@ -61,3 +62,10 @@ def test_csi_without_power_or_not_finite_is_refused(csi: Waves, value: float) ->
 
 def test_no_csi_gives_no_features() -> None:
     assert signal_feature(np.empty((0, 8, 12), np.complex64)).shape == (0, 192)
+
+
+def test_features_made_when_asked_for_are_the_same(csi: Waves) -> None:
+    made = SignalFeatures(csi)
+    rows = np.array([7, 0, 19, 7])
+    assert len(made) == 20
+    np.testing.assert_array_equal(made[rows], signal_feature(csi)[rows])

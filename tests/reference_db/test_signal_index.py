@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db import SignalIndex, TooFewFingerprints
+from reference_db import SignalIndex, TooFewFingerprints, signal_feature
+from reference_db.signal_feature import SignalFeatures
 
 Floats = NDArray[np.float32]
+Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
 
 
 def _features(n: int, seed: int = 0) -> Floats:
@@ -39,7 +43,7 @@ def test_a_large_cell_is_told_apart_by_its_own_principal_components() -> None:
 
     references, asked = features(places), features(users)
     indices, distances = SignalIndex(references, 0.5).nearest(asked, 1)
-    everything = np.linalg.norm(asked[:, None].astype(np.float64) - references, axis=2) * np.sqrt(0.5)
+    everything = np.sqrt(0.5 * np.stack([np.square(one.astype(np.float64) - references).sum(axis=1) for one in asked]))
     np.testing.assert_allclose(distances[:, 0], everything.min(axis=1), rtol=0.05, atol=2e-3)
     chosen = np.take_along_axis(everything, indices, axis=1)[:, 0]
     np.testing.assert_allclose(chosen, everything.min(axis=1), rtol=0.05, atol=2e-3)
@@ -54,6 +58,19 @@ def test_an_answer_does_not_depend_on_the_company_it_was_asked_in() -> None:
     ):
         np.testing.assert_array_equal(indices[-1:], alone[0])
         np.testing.assert_allclose(distances[-1:], alone[1], rtol=1e-4)
+
+
+def test_of_a_cell_too_large_to_be_compared_as_a_whole_hardly_any_is_missed(street: Street) -> None:
+    _, csi = street(9000)
+    references, asked = SignalFeatures(csi), signal_feature(street(40, seed=1)[1])
+    index = SignalIndex(references, 0.3)
+    indices, distances = index.nearest(asked, 33)
+    everybody = np.arange(len(index))
+    expected, unlike = index.nearest_of(everybody, np.ones((40, 9000), np.bool_), asked, 33)
+    assert np.mean([len(set(some) & set(those)) / 33 for some, those in zip(indices, expected, strict=True)]) > 0.98
+    np.testing.assert_allclose(distances[:, 0], unlike[:, 0], rtol=0.01)
+    exact = np.sqrt(np.square(np.sqrt([0.7, 0.3]).repeat(256) * (asked[0] - references[expected[0]])).sum(axis=1))
+    np.testing.assert_allclose(unlike[0], exact, atol=0.01)
 
 
 @pytest.mark.parametrize("candidates", [np.arange(100), np.arange(3, 95, 2)])
