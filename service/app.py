@@ -26,6 +26,7 @@ from service.openapi import OpenApi
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
 from service.served_cells import ServedCells
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.workers import Workers
 
 
@@ -56,10 +57,13 @@ def create_app(settings: Settings) -> Starlette:
         for part in (workers, served, network):
             part.close()
 
+    busiest = [
+        Route("/locate", locator.locate, methods=["POST"]),
+        Route("/locate/batch", locator.locate_batch, methods=["POST"]),
+    ]
     return Starlette(
         routes=[
-            Route("/locate", locator.locate, methods=["POST"]),
-            Route("/locate/batch", locator.locate_batch, methods=["POST"]),
+            *busiest,
             Route("/cells", cells.list_cells),
             Route("/cells/{cell_id}", cells.show_cell),
             Route("/models", models.list_models),
@@ -69,7 +73,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
         ],
-        middleware=[Middleware(RequestMetrics, metrics=metrics)],
+        middleware=[Middleware(RequestMetrics, metrics=metrics), Middleware(Shortcut, routes=busiest)],
         exception_handlers={
             ServiceError: on_service_error,
             HTTPException: on_http_exception,

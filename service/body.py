@@ -5,7 +5,7 @@ import re
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from service import errors
 from service.problem import field_error
@@ -53,19 +53,33 @@ _WILDCARDS = {"*/*", "application/*"}
 _REFUSED = re.compile(r"\bq=0(\.0*)?$")
 
 
-def request_format(request: Request) -> Format:
-    """By Content-Type, JSON where absent. Raises `UnsupportedMediaType`, for a compressed body too."""
-    if (coding := request.headers.get("content-encoding", "identity")) != "identity":
-        raise errors.UnsupportedMediaType(f"bodies encoded as {coding!r} are not read")
-    named = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+def formats(request: Request) -> tuple[Format, Format]:
+    """How to read the body, by Content-Type, and how to write the answer, by Accept.
+
+    Raises `UnsupportedMediaType`, for a compressed body too, and `NotAcceptable`.
+    """
+    headers = _headers_of(request)
+    if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
+        raise errors.UnsupportedMediaType(f"bodies encoded as {coding.decode('latin-1')!r} are not read")
+    reads = _request_format(headers.get(b"content-type", b"application/json").decode("latin-1"))
+    return reads, _response_format(headers.get(b"accept", b"*/*").decode("latin-1"), otherwise=reads)
+
+
+def _headers_of(request: Request) -> dict[bytes, bytes]:
+    """Of headers that come more than once the first: `request.headers` looks them all through for each name."""
+    return dict(reversed(request.scope["headers"]))
+
+
+def _request_format(content_type: str) -> Format:
+    """JSON where absent."""
+    named = content_type.partition(";")[0].strip().lower()
     if named not in _FORMATS:
         raise errors.UnsupportedMediaType(f"bodies of type {named!r} are not read, only {_known()}")
     return _FORMATS[named]
 
 
-def response_format(request: Request, otherwise: Format) -> Format:
-    """The first acceptable one by Accept, `otherwise` where anything goes. Raises `NotAcceptable`."""
-    accepted = request.headers.get("accept", "*/*")
+def _response_format(accepted: str, otherwise: Format) -> Format:
+    """The first acceptable one, `otherwise` where anything goes."""
     for part in accepted.lower().split(","):
         name, _, parameters = (text.strip() for text in part.partition(";"))
         if _REFUSED.search(parameters):
@@ -82,21 +96,25 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
 
     Raises `BodyTooLarge`, `BodyTooSlow`, or `MalformedBody` when the client hangs up.
     """
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > limit:
+    length = _headers_of(request).get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
         raise errors.BodyTooLarge(f"the limit is {limit} bytes")
-    body = bytearray()
+    chunks: list[bytes] = []
+    left = limit
     try:
         async with asyncio.timeout(timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise errors.MalformedBody("the body ended early")
+                chunks.append(message.get("body", b""))
+                left -= len(chunks[-1])
+                if left < 0:
                     raise errors.BodyTooLarge(f"the limit is {limit} bytes")
-    except ClientDisconnect as error:
-        raise errors.MalformedBody("the body ended early") from error
+                if not message.get("more_body"):
+                    return b"".join(chunks)  # of a single chunk that is the chunk, not a copy
     except TimeoutError as error:
         raise errors.BodyTooSlow(f"the body took longer than {timeout:g} s") from error
-    return bytes(body)
 
 
 def _known() -> str:

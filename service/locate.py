@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from models.artifact import Artifact
 from service import errors, schema
-from service.body import Format, read_body, request_format, response_format
+from service.body import Format, formats, read_body
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
@@ -24,7 +24,7 @@ from service.errors import ServiceError
 from service.estimator import RETRIEVAL, Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
-from service.problem import problem_of
+from service.problem import cause_of, problem_of
 from service.schema import LocateRequest, LocateResponse
 from service.served_cells import ServedCell, ServedCells
 from service.settings import Settings
@@ -34,7 +34,9 @@ from service.workers import Workers
 _FARTHEST = 1e6
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
 _MOST_MINUTES = 32767
+_FEW = 32  # users: well under a millisecond of the event loop's time
 
+P = ParamSpec("P")
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -97,10 +99,9 @@ class Locator:
         self._dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        with stopwatch.stage("decode"):
-            draft = self._read_item(body, reads)
-        located = await self._located([draft], request, received, "single")
-        (result,), encoded = self._write(located, received, stopwatch, lambda results: _single(results[0], writes))
+        drafts = self._read([body], reads, stopwatch)
+        located = await self._located(drafts, request, received, "single")
+        (result,), encoded = self._write(located, received, stopwatch, writes, _single)
         if isinstance(result, ServiceError):
             raise result
         return Response(encoded, media_type=writes.media_type)
@@ -110,33 +111,36 @@ class Locator:
         self._dispatcher.check_room("batch")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        drafts = await self._workers.run(self._read_batch, body, reads, stopwatch)
+        items = self._items(body, reads, stopwatch)
+        drafts = await self._work(len(items), self._read, items, reads, stopwatch)
         located = await self._located(drafts, request, received, "batch")
-        _, encoded = await self._workers.run(
-            self._write, located, received, stopwatch, lambda results: _batch(results, writes)
-        )
+        _, encoded = await self._work(len(items), self._write, located, received, stopwatch, writes, _batch)
         return Response(encoded, media_type=writes.media_type)
 
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
         received = Received(datetime.now(UTC), time.monotonic())
-        reads = request_format(request)
-        writes = response_format(request, otherwise=reads)
+        reads, writes = formats(request)
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         return reads, writes, body, received
 
-    def _read_batch(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Draft | ServiceError]:
+    def _items(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[msgspec.Raw]:
         with stopwatch.stage("decode"):
             items = reads.read(body, schema.RawBatch).items
-            if len(items) > self._settings.batch_limit:
-                raise errors.BatchTooLarge("/items", f"{len(items)} items, {self._settings.batch_limit} at most")
-            return [self._read_item(item, reads) for item in items]
+        if len(items) > self._settings.batch_limit:
+            raise errors.BatchTooLarge("/items", f"{len(items)} items, {self._settings.batch_limit} at most")
+        return items
 
-    def _read_item(self, item: bytes | msgspec.Raw, reads: Format) -> Draft | ServiceError:
-        try:
-            request = reads.read(item, LocateRequest)
-            return Draft(request, decode_csi(request.csi))
-        except ServiceError as error:
-            return error
+    async def _work(self, users: int, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
+        """Calls `function` in a thread of its own, unless for so few users that to hand it over would take longer."""
+        if users <= _FEW:
+            return function(*args, **kwargs)
+        return await self._workers.run(function, *args, **kwargs)
+
+    def _read(
+        self, items: Sequence[bytes | msgspec.Raw], reads: Format, stopwatch: Stopwatch
+    ) -> list[Draft | ServiceError]:
+        with stopwatch.stage("decode"):
+            return _each(items, lambda item: _draft(reads.read(item, LocateRequest)))
 
     async def _located(
         self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
@@ -153,11 +157,12 @@ class Locator:
         located: list[Located | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
-        encode: Callable[[list[LocateResponse | ServiceError]], bytes],
+        writes: Format,
+        whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
     ) -> tuple[list[LocateResponse | ServiceError], bytes]:
         with stopwatch.stage("encode"):
             results = _each(located, lambda one: self._describe(one, received.at))
-            encoded = encode(results)
+            encoded = writes.encode(whole(results))
         used = [one.provenance.coarse_position_used for one in results if isinstance(one, LocateResponse)]
         self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
         return results, encoded
@@ -181,10 +186,10 @@ class Locator:
     def _describe(self, found: Located, received: datetime) -> LocateResponse:
         """The answer for a user found at a local position, with its calibrated circle."""
         placed, position = found
-        if not (np.abs(position) < _FARTHEST).all():  # also when NaN
+        east, north = position.tolist()
+        if not (abs(east) < _FARTHEST and abs(north) < _FARTHEST):  # also when NaN
             raise errors.EstimateNotFinite("the network gave no usable coordinates")
         request, version = placed.draft.request, placed.served.version
-        east, north = map(float, position)
         lat, lon = version.frame.to_wgs84(east, north)
         radius = placed.rung.radius
         circle = schema.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
@@ -228,18 +233,22 @@ class Locator:
         )
 
 
-def _each(items: list[A | ServiceError], step: Callable[[A], B]) -> list[B | ServiceError]:
+def _draft(request: LocateRequest) -> Draft:
+    return Draft(request, decode_csi(request.csi))
+
+
+def _each(items: Sequence[A | ServiceError], step: Callable[[A], B]) -> list[B | ServiceError]:
     """Takes each item a step further; one that has failed, or fails now, becomes its error."""
-
-    def take(item: A | ServiceError) -> B | ServiceError:
+    results: list[B | ServiceError] = []
+    for item in items:
         if isinstance(item, ServiceError):
-            return item
+            results.append(item)
+            continue
         try:
-            return step(item)
+            results.append(step(item))
         except ServiceError as error:
-            return error
-
-    return [take(item) for item in items]
+            results.append(error)
+    return results
 
 
 def _fulfilment(
@@ -265,12 +274,13 @@ def _found(answer: Position | ServiceError) -> Position:
     return answer
 
 
-def _single(result: LocateResponse | ServiceError, writes: Format) -> bytes:
-    return b"" if isinstance(result, ServiceError) else writes.encode(result)
+def _single(results: list[LocateResponse | ServiceError]) -> LocateResponse | schema.Problem:
+    (result,) = results
+    return problem_of(result) if isinstance(result, ServiceError) else result
 
 
-def _batch(results: list[LocateResponse | ServiceError], writes: Format) -> bytes:
-    return writes.encode(schema.BatchResponse(results=[_batch_result(one) for one in results]))
+def _batch(results: list[LocateResponse | ServiceError]) -> schema.BatchResponse:
+    return schema.BatchResponse(results=[_batch_result(one) for one in results])
 
 
 def _batch_result(result: LocateResponse | ServiceError) -> schema.BatchResult:
@@ -280,4 +290,4 @@ def _batch_result(result: LocateResponse | ServiceError) -> schema.BatchResult:
 
 
 def _outcome(result: LocateResponse | ServiceError) -> str:
-    return problem_of(result).cause if isinstance(result, ServiceError) else "located"
+    return cause_of(result) if isinstance(result, ServiceError) else "located"

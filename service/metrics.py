@@ -1,8 +1,8 @@
 """What Prometheus sees. Every app has a registry of its own."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
+from types import TracebackType
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -22,13 +22,23 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {}
 
-    @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+    def stage(self, stage: Stage) -> "_Lap":
+        return _Lap(self.seconds, stage)
+
+
+class _Lap:
+    # A generator under `contextmanager` takes thrice as long, and every location is measured five times.
+    __slots__ = ("_seconds", "_stage", "_start")
+
+    def __init__(self, seconds: dict[Stage, float], stage: Stage) -> None:
+        self._seconds = seconds
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + time.perf_counter() - self._start
 
 
 class Metrics:
@@ -91,6 +101,12 @@ class Metrics:
         )
         self.cells_held = Gauge("fingerpost_cells_held", "Cells in memory, ready to serve.", registry=registry)
         self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
+        # To look a child up takes longer than to count.
+        self._stage = cache(self._stages.labels)
+        self._outcome = cache(self._locations.labels)
+        self._retrieval = cache(self._retrievals.labels)
+        self._request = cache(self._requests.labels)
+        self._duration = cache(self._durations.labels)
 
     def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
         self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
@@ -98,11 +114,11 @@ class Metrics:
     def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
         """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
         for stage, seconds in stopwatch.seconds.items():
-            self._stages.labels(stage).observe(seconds)
-        for outcome in outcomes:
-            self._locations.labels(outcome).inc()
-        for used in coarse_positions_used:
-            self._retrievals.labels("used" if used else "none").inc()
+            self._stage(stage).observe(seconds)
+        for outcome in set(outcomes):
+            self._outcome(outcome).inc(outcomes.count(outcome))
+        for used in set(coarse_positions_used):
+            self._retrieval("used" if used else "none").inc(coarse_positions_used.count(used))
 
     def dispatched(self, stopwatch: Stopwatch, waits: list[float]) -> None:
         """Counts a dispatch: the seconds of each stage, and those that each of its users had waited."""
@@ -110,7 +126,7 @@ class Metrics:
         for wait in waits:
             self._waits.observe(wait)
         for stage, seconds in stopwatch.seconds.items():
-            self._stages.labels(stage).observe(seconds)
+            self._stage(stage).observe(seconds)
 
     def frames_found(self, hits: int, misses: int) -> None:
         self._frames_found.labels("hit").inc(hits)
@@ -121,8 +137,8 @@ class Metrics:
         self._frame_bytes.set(held_bytes)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, str(status)).inc()
-        self._durations.labels(route).observe(seconds)
+        self._request(route, status).inc()
+        self._duration(route).observe(seconds)
 
     def endpoint(self, request: Request) -> Response:
         """``GET /metrics``"""

@@ -17,32 +17,50 @@ async def answers(futures: "Sequence[asyncio.Future[Position]]", request: Reques
 
     Raises `ClientGone`, and whatever a future raises that is no `ServiceError`.
     """
-    if futures:
-        _, pending = await asyncio.wait(futures, timeout=_UNWATCHED_S)
-        if pending:
-            await _watched(asyncio.ensure_future(_hung_up(request)), asyncio.gather(*pending, return_exceptions=True))
-    return [_settled(future) for future in futures]
-
-
-async def _watched(hung_up: "asyncio.Future[None]", pending: "asyncio.Future[list[object]]") -> None:
+    watch = _Watch(futures, request)
+    late = asyncio.get_running_loop().call_later(_UNWATCHED_S, watch.start)
     try:
-        await asyncio.wait((hung_up, pending), return_when=asyncio.FIRST_COMPLETED)
-        if not pending.done():
-            raise ClientGone("the client has hung up")
+        return [await _settled(future) for future in futures]
+    except asyncio.CancelledError:
+        if watch.client_gone:
+            raise ClientGone("the client has hung up") from None
+        raise
     finally:
-        hung_up.cancel()
-        pending.cancel()
+        late.cancel()
+        watch.stop()
+        _give_up(futures)
 
 
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Gives the futures up as soon as the client does."""
+
+    def __init__(self, futures: "Sequence[asyncio.Future[Position]]", request: Request) -> None:
+        self._futures = futures
+        self._request = request
+        self._hung_up: asyncio.Task[None] | None = None
+        self.client_gone = False
+
+    def start(self) -> None:
+        self._hung_up = asyncio.create_task(self._listen())
+
+    def stop(self) -> None:
+        if self._hung_up is not None:
+            self._hung_up.cancel()
+
+    async def _listen(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        _give_up(self._futures)
 
 
-def _settled(future: "asyncio.Future[Position]") -> Position | ServiceError:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, ServiceError):
+def _give_up(futures: "Sequence[asyncio.Future[Position]]") -> None:
+    for future in futures:
+        future.cancel()  # does nothing to one that is done
+
+
+async def _settled(future: "asyncio.Future[Position]") -> Position | ServiceError:
+    try:
+        return await future
+    except ServiceError as error:
         return error
-    raise error

@@ -47,6 +47,10 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
 _HTTP_CAUSES = {404: "RESOURCE_URI_STRUCTURE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
+def cause_of(error: ServiceError) -> str:
+    return KINDS[type(error)][1]
+
+
 def problem_of(error: ServiceError) -> Problem:
     """The problem that a client is told for an error."""
     status, cause = KINDS[type(error)]
