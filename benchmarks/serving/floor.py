@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from models.mateformer import TRUST, MateformerConfig
 
 _BYTES = 4  # float32
+_HALF = 2  # bytes of a frame's keys and values, a number
 _GEMM, _STREAM_BYTES, _REPEATS = 1536, 2**28, 5
 
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-adds of one location, and bytes that are read for it alone, float32."""
+    """Multiply-adds of one location, and bytes that are read for it alone."""
 
     multiply_adds: int
     bytes: int
@@ -51,7 +52,7 @@ def query_work(config: MateformerConfig, neighbours: int) -> Work:
     d, n, hidden = config.width, neighbours, config.hidden
     layer = 4 * d * d + 4 * n * d + 4 * d * hidden  # Q and O, attention to n keys, and FFN, of both streams
     token = _picture(config) + _features(config) * d + 2 * d + 3 * len(TRUST) * d * config.coarse
-    return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _BYTES)
+    return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _HALF)
 
 
 def frame_work(config: MateformerConfig, neighbours: int) -> Work:
