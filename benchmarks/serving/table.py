@@ -60,7 +60,7 @@ def _most_of_a_core(report: Report) -> float:
 
 def _network(report: NetworkReport) -> list[str]:
     served = [_server_row(report, figures) for figures in report.figures]
-    inside = [_process_row(report, NAMES[name], batches) for name, batches in report.in_process.items()]
+    inside = [_process_row(report, name, batches) for name, batches in _in_process(report)]
     floors = [
         (
             floor.kind,
@@ -72,11 +72,38 @@ def _network(report: NetworkReport) -> list[str]:
     return [
         f"## {report.network}",
         _table(_SERVERS, [*served, *inside]),
+        *_ratios(report),
         f"At {OVERLOAD:g} times the sustained load (where nothing is sustained: three times one request at a time):",
         _table(_OVERLOADS, [_overload_row(figures) for figures in report.figures]),
         "The floor:",
         _table(("tiles", "multiply-adds a location", "ms of computing", "ms of reading"), floors),
     ]
+
+
+def _ratios(report: NetworkReport) -> list[str]:
+    """What Fingerpost sustains over the most that anybody else got done, however late."""
+    ours = [figures for figures in report.figures if figures.kind != "any"]
+    most = {name: max(of.locations_per_s for of in batches) for name, batches in _in_process(report)}
+    for figures in report.figures:
+        if figures.kind == "any":
+            done = max(figures.locations_per_s, figures.overload.locations_per_s)
+            most[figures.server] = max(done, most.get(figures.server, 0.0))
+    if not ours or not most:
+        return []
+    head = ("Fingerpost", "users a request", *(f"over {name}, {rate:,.0f}/s" for name, rate in most.items()))
+    rows = [
+        (
+            f"{figures.kind}, {figures.format}",
+            str(figures.users),
+            *(f"{figures.locations_per_s / rate:.1f} x" for rate in most.values()),
+        )
+        for figures in ours
+    ]
+    return ["Over the others, who count with the most they got done at any latency and any batch:", _table(head, rows)]
+
+
+def _in_process(report: NetworkReport) -> list[tuple[str, list[Batch]]]:
+    return [(NAMES[name], batches) for name, batches in report.in_process.items()]
 
 
 def _server_row(report: NetworkReport, figures: Figures) -> tuple[str, ...]:

@@ -73,6 +73,15 @@ def test_in_process_the_best_batch_that_is_quick_enough_is_shown_beside_the_best
     assert row("ONNX Runtime")[2:4] == ["batch 1", "90 (150 at batch 64)"]
 
 
+def test_rivals_count_with_the_most_they_got_done_at_any_latency() -> None:
+    others = replace(THEIRS, overload=replace(THEIRS.overload, locations_per_s=80.0))
+    networks = [replace(REPORT.networks[0], figures=[OURS, others])]
+    lines = markdown(replace(REPORT, networks=networks)).splitlines()
+    head = next(line for line in lines if line.startswith("| Fingerpost | users a request | over"))
+    assert head == "| Fingerpost | users a request | over ONNX Runtime, in process, 150/s | over LitServe, 80/s |"
+    assert "| shared, msgpack | 1 | 13.3 x | 25.0 x |" in lines
+
+
 def test_overload_says_what_became_of_every_request() -> None:
     assert row("Fingerpost | shared | 1 | 36,000")[3:] == [
         "36,000",
