@@ -1,5 +1,6 @@
 """Puts the service together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from models.artifact import load_artifact
 from reference_db.database import ReferenceDatabase
 from reference_db.directory_store import DirectoryStore
+from service.admission import Admission
 from service.cells import Cells
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
@@ -44,7 +46,8 @@ def create_app(settings: Settings) -> Starlette:
     metrics = Metrics()
     metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest, network.providers[0])
     estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
-    dispatcher = Dispatcher(estimator, network, settings.inference_batch, settings.queue_limit_s, metrics)
+    admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
+    dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
     served = ServedCells(database, artifact, estimator, settings, metrics)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
@@ -53,7 +56,9 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        following = asyncio.create_task(served.follow(settings.follow_period_s))
         yield
+        following.cancel()
         for part in (workers, served, network):
             part.close()
 

@@ -5,20 +5,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import Congested, TooLate
+from service.admission import Admission, Lane
+from service.errors import TooLate
 from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
 
-Lane = Literal["single", "batch"]
 Position = NDArray[np.float32]  # [2] metres
 
-_SMOOTHING = 0.2  # weight of the last dispatch in the pace
 _BATCH_SHARE = 0.25  # of a dispatch, at least, where batches wait
 
 
@@ -32,27 +31,25 @@ class _Waiting(NamedTuple):
 class Dispatcher:
     """A bounded queue between the event loop and the network's owner thread; no timer, no fixed batch.
 
-    Single requests do not wait behind batches, and batches get a quarter of the network whatever happens. Users whose
+    Single requests do not wait behind batches, and batches get a quarter of a dispatch whatever happens. Users whose
     request is given up, or past its deadline, leave the queue without ever reaching the network.
     """
 
     def __init__(
-        self, estimator: Estimator, network: Network, most_users: int, longest_wait_s: float, metrics: Metrics
+        self, estimator: Estimator, network: Network, most_users: int, admission: Admission, metrics: Metrics
     ) -> None:
         self._estimator = estimator
         self._network = network
         self._most_users = most_users
-        self._longest_wait = longest_wait_s
+        self._admission = admission
         self._metrics = metrics
         self._waiting: dict[Lane, deque[_Waiting]] = {"single": deque(), "batch": deque()}
         self._lock = threading.Lock()
         self._busy = False  # a dispatch is running or on its way
-        self._pace = 0.0  # seconds a user takes of late
 
     def check_room(self, lane: Lane) -> None:
-        """Raises `Congested` where whoever joins the queue now would wait too long."""
-        if len(self._waiting[lane]) * self._pace > self._longest_wait:
-            raise Congested("too many users are waiting already")
+        """Raises `Congested` where nobody else should join the queue now."""
+        self._admission.check(lane, len(self._waiting[lane]))
 
     def locate(self, user: User, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
         """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
@@ -85,7 +82,7 @@ class Dispatcher:
         """Whom to locate now, and for whom it is too late: single requests first, but a share for batches."""
         late: list[_Waiting] = []
         kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * self._most_users))
-        batch = self._take_from("single", self._most_users - kept, late)
+        batch = self._take_from("single", min(self._most_users - kept, self._admission.most), late)
         return batch + self._take_from("batch", self._most_users - len(batch), late), late
 
     def _take_from(self, lane: Lane, most: int, late: list[_Waiting]) -> list[_Waiting]:
@@ -94,6 +91,8 @@ class Dispatcher:
             one = queue.popleft()
             if not one.answer.cancelled():
                 (taken if now < one.deadline else late).append(one)
+        if not queue:
+            self._admission.drained(lane)
         return taken
 
     def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
@@ -104,8 +103,7 @@ class Dispatcher:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
-        pace = (time.monotonic() - started) / len(batch)
-        self._pace = pace if not self._pace else self._pace + _SMOOTHING * (pace - self._pace)
+        self._admission.dispatched(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch])
         return list(positions)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -44,9 +45,30 @@ class ServedCells:
         self._settings = settings
         self._metrics = metrics
         self._held: dict[str, ServedCell] = {}
+        self._complaints: dict[str, str] = {}  # why a cell's newest version does not serve, told once
         self._arriving: dict[str, asyncio.Task[ServedCell]] = {}
         # Not the requests' threads: a cell that calibrates for seconds must not hold up the others.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")
+
+    async def follow(self, period_s: float) -> None:
+        """Looks for new versions of the cells in service, for ever, and puts each in the old one's place when ready.
+
+        Ready is a version that is loaded, calibrated and warm. One that cannot be served leaves the old one in place.
+        """
+        while True:
+            await asyncio.sleep(period_s)
+            for cell_id, held in list(self._held.items()):
+                try:
+                    found = await asyncio.get_running_loop().run_in_executor(self._loaders, self._newer, cell_id, held)
+                except ServiceError as error:
+                    if self._complaints.get(cell_id) != (complaint := str(error)):
+                        self._complaints[cell_id] = complaint
+                        _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
+                    continue
+                self._complaints.pop(cell_id, None)
+                if found is not None:
+                    self._held[cell_id] = found
+                    _log.info("cell %s: version %s serves", cell_id, found.version.version)
 
     async def serve(self, cell_ids: Iterable[str]) -> Mapping[str, ServedCell | ServiceError]:
         """Each of these cells, or why it cannot be served."""
@@ -80,14 +102,31 @@ class ServedCells:
         self._metrics.cells_held.set(len(self._held))
         return served
 
+    def _newer(self, cell_id: str, held: ServedCell) -> ServedCell | None:
+        """The store's version, warm, where it is not the one that is held."""
+        version = self._read(self._database.reload, cell_id)
+        if version is held.version:
+            return None
+        found = self._prepared(version)
+        started = time.monotonic()
+        encoded = self._estimator.warm(held.version, version)
+        _log.info("cell %s: %d tiles warmed in %.1f s", cell_id, encoded, time.monotonic() - started)
+        return found
+
     def _load(self, cell_id: str) -> ServedCell:
+        return self._prepared(self._read(self._database.cell, cell_id))
+
+    def _read(self, read: Callable[[str], CellVersion], cell_id: str) -> CellVersion:
         try:
-            version = self._database.cell(cell_id)
+            return read(cell_id)
         except UnknownCell as error:
             raise errors.CellNotFound("/cellId", "no such cell") from error
         except (ReferenceDatabaseError, OSError) as error:
             _log.exception("cell %s cannot be read", cell_id)
             raise errors.CellUnreadable("the cell's fingerprints cannot be read") from error
+
+    def _prepared(self, version: CellVersion) -> ServedCell:
+        cell_id = version.cell.cell_id
         check_serves(self._artifact, version, self._settings.confidence)
         calibration = Calibration.of_quality(version.manifest.quality, self._artifact.digest)
         if calibration is None or calibration.confidence != self._settings.confidence:

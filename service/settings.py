@@ -31,13 +31,18 @@ class Settings(BaseSettings):
         default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
     )
 
+    follow_period_s: float = Field(2.0, gt=0, description="How often to look for new versions of the cells in service.")
+
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
     body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")
     batch_limit: int = Field(256, gt=0, description="Most items in one batch.")
     request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
     waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")
     queue_limit_s: float = Field(
-        0.25, gt=0, description="How long a queue may get, in seconds of the network's work; the next gets a 503."
+        0.25, gt=0, description="How long a burst may make a queue, in seconds of work; the next user gets a 503."
+    )
+    standing_queue_s: float = Field(
+        0.005, gt=0, description="How long a queue may be that does not drain, likewise; higher for throughput."
     )
 
     inference_threads: int = Field(

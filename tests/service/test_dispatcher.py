@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from service.admission import Admission
 from service.dispatcher import Dispatcher
-from service.errors import Congested, InferenceFailed, TooLate
+from service.errors import InferenceFailed, TooLate
 from service.estimator import Estimator, User
 from service.metrics import Metrics
 from service.network import Network
@@ -27,7 +28,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def dispatcher(network: Network, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, 0.05, metrics)
+    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, Admission(0.25, 0.005), metrics)
 
 
 def user(row: int, sign: float = 1.0) -> User:
@@ -68,25 +69,6 @@ async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
         await late
     assert np.isfinite(await in_time).all()
     assert dispatches(metrics) == [1, 1]
-
-
-@pytest.mark.anyio
-async def test_there_is_no_room_once_the_queue_takes_longer_than_allowed(
-    dispatcher: Dispatcher, network: Network
-) -> None:
-    dispatcher.check_room("single")
-    await dispatcher.locate(user(0), math.inf, "single")
-    free = threading.Event()
-    network.submit(free.wait)
-    dispatcher._pace = 0.02  # seconds a user, as a slow network would have it
-    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(2)]
-    dispatcher.check_room("single")
-    answers.append(dispatcher.locate(user(3), math.inf, "single"))
-    with pytest.raises(Congested):
-        dispatcher.check_room("single")
-    free.set()
-    await asyncio.gather(*answers)
-    dispatcher.check_room("single")
 
 
 @pytest.mark.anyio

@@ -1,0 +1,126 @@
+"""Cells in service, and versions of them that are published meanwhile; the shipped network in made-up cells."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+
+from models.artifact import load_artifact
+from reference_db import CellVersion, DirectoryStore, import_fingerprints
+from reference_db.database import ReferenceDatabase
+from service.estimator import Estimator, User
+from service.metrics import Metrics, Stopwatch
+from service.network import Network
+from service.served_cells import ServedCells
+from service.settings import Settings
+from tests.service.conftest import NOW
+from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
+
+CELL = make_cell("plane")
+STREET = street(300, 1)
+CORNER = STREET[STREET.sum(axis=1).argmin()]  # south-west
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def network(artifact_directory: Path) -> Iterator[Network]:
+    network = Network(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def estimator(network: Network, metrics: Metrics) -> Estimator:
+    return Estimator(network, 16, 2**20, metrics)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path)
+
+
+@pytest.fixture
+async def served(
+    store: DirectoryStore, estimator: Estimator, artifact_directory: Path, metrics: Metrics
+) -> AsyncIterator[ServedCells]:
+    """Looks for new versions a hundred times a second."""
+    settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
+    cells = ServedCells(ReferenceDatabase(store), load_artifact(artifact_directory), estimator, settings, metrics)
+    following = asyncio.create_task(cells.follow(0.01))
+    yield cells
+    following.cancel()
+    cells.close()
+
+
+def publish(store: DirectoryStore, positions: np.ndarray) -> None:
+    import_fingerprints(store, CELL, fingerprints_at(positions), {}, "", NOW)
+
+
+def encoded(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frame_cache_lookups_total", {"result": "miss"}) or 0.0
+
+
+async def version_served(cells: ServedCells) -> CellVersion:
+    served = (await cells.serve(["plane"]))["plane"]
+    assert not isinstance(served, Exception)
+    return served.version
+
+
+async def successor(cells: ServedCells, before: CellVersion) -> CellVersion:
+    with anyio.fail_after(PATIENCE_S):
+        while (version := await version_served(cells)) is before:
+            await asyncio.sleep(0.01)
+    return version
+
+
+def locate(network: Network, estimator: Estimator, version: CellVersion, places: np.ndarray) -> None:
+    pairs = users_at(places).view(np.float32).reshape(len(places), 32, 32, 2)
+    users = [User(version, csi, place, 1.0) for csi, place in zip(pairs, places, strict=True)]
+    network.submit(estimator.locate, users, Stopwatch()).result()
+
+
+@pytest.mark.anyio
+async def test_a_new_version_takes_over_with_the_tiles_in_use_encoded(
+    served: ServedCells, store: DirectoryStore, network: Network, estimator: Estimator, metrics: Metrics
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    places = np.stack([CORNER, -CORNER + STREET.min(axis=0) + STREET.max(axis=0)])  # and the opposite one
+    locate(network, estimator, before, places)
+    tiles = encoded(metrics)
+    assert tiles == 2
+
+    publish(store, np.concatenate([STREET, CORNER[np.newaxis] + 0.1]))
+    after = await successor(served, before)
+    assert encoded(metrics) == tiles + 1  # of the corner; at the other one nothing has changed
+    locate(network, estimator, after, places)
+    assert encoded(metrics) == tiles + 1
+
+
+@pytest.mark.anyio
+async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
+    served: ServedCells, store: DirectoryStore
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    publish(store, STREET[:5])  # fewer than the network wants
+    await asyncio.sleep(0.1)
+    assert await version_served(served) is before
+    publish(store, STREET[:200])
+    assert len(await successor(served, before)) == 200
+
+
+def test_nothing_is_warmed_that_nobody_used(network: Network, estimator: Estimator, store: DirectoryStore) -> None:
+    publish(store, STREET)
+    before = ReferenceDatabase(store).cell("plane")
+    assert estimator.warm(before, before) == 0
+    locate(network, estimator, before, STREET[:4])
+    assert estimator.warm(before, before) == 0
