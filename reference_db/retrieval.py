@@ -186,8 +186,8 @@ def _most_alike(
 
 def _within_reach(
     references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
-) -> Iterator[tuple[_Rows, _Rows, NDArray[np.bool_]]]:
-    """Some of the coarse positions `[b, 2]` at a time, `[u]`; fingerprints `[m]`; which they may mean: `[u, m]`.
+) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
+    """Some, u, of the coarse positions `[b, 2]` at a time; fingerprints `[m]`; which they may mean: `[u, m]`.
 
     At least k in each row. Around a coarse position among very many fingerprints it is an even choice of them.
     """
@@ -204,7 +204,7 @@ def _within_reach(
     allowed = away <= gates[:, np.newaxis]
     for row in np.flatnonzero(allowed.sum(axis=1) < k):
         allowed[row] = away[row] <= np.partition(away[row], k - 1)[k - 1]
-    yield np.arange(len(coarse)), candidates, allowed
+    yield slice(None), candidates, allowed
 
 
 def _within_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:
@@ -218,18 +218,19 @@ def _within_gate(references: References, place: _Floats, gate: float, left_out: 
     return near
 
 
-def _together(own: Sequence[_Rows]) -> Iterator[tuple[_Rows, _Rows, NDArray[np.bool_]]]:
+def _together(own: Sequence[_Rows]) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
     """Users, each with rising fingerprints of its `own`, as many at a time as have few enough between them."""
-    sizes = np.array([len(one) for one in own], np.int64)
-    parts = np.cumsum(sizes) // _CANDIDATES_AT_ONCE
-    for part in np.unique(parts):
-        some = np.flatnonzero(parts == part)
-        theirs = [own[user] for user in some.tolist()]
-        candidates = np.unique(np.concatenate(theirs)) if len(theirs) > 1 else theirs[0]
-        allowed = np.zeros((len(some), len(candidates)), np.bool_)
-        for row, rows in enumerate(theirs):
-            allowed[row, np.searchsorted(candidates, rows)] = True
-        yield some, candidates, allowed
+    first, count = 0, 0
+    for end, rows in enumerate(own, 1):
+        count += len(rows)
+        if end == len(own) or count >= _CANDIDATES_AT_ONCE:
+            theirs = own[first:end]
+            candidates = np.unique(np.concatenate(theirs)) if len(theirs) > 1 else rows
+            allowed = np.zeros((len(theirs), len(candidates)), np.bool_)
+            for permitted, mine in zip(allowed, theirs, strict=True):
+                permitted[np.searchsorted(candidates, mine)] = True
+            yield slice(first, end), candidates, allowed
+            first, count = end, 0
 
 
 def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:
