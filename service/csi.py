@@ -11,7 +11,7 @@ from service.schema import Csi
 _DTYPES: dict[str, np.dtype[np.floating]] = {"complex64": np.dtype("<f4"), "complex32": np.dtype("<f2")}
 # Between these mean powers the power of a snapshot, and its square, are normal float32.
 _FAINTEST_POWER, _LOUDEST_POWER = 1e-30, 1e18
-# And between these, no doubt of it is left by the rounding of a power that is summed up in float32.
+# And between these there is no doubt, however a sum of float32 is rounded.
 _SAFE_LEAST, _SAFE_MOST = 1e-24, 1e17
 
 
@@ -28,7 +28,7 @@ def decode_csi(csi: Csi) -> NDArray[np.float32]:
             "/csi/data", f"{len(csi.data)} bytes, {expected} expected of {csi.encoding} {csi.shape}"
         )
     received = np.frombuffer(csi.data, dtype)
-    if csi.scale == 1 and dtype == np.float32 and _SAFE_LEAST <= received.dot(received) / len(received) <= _SAFE_MOST:
+    if csi.scale == 1 and dtype == np.float32 and _is_plainly_good(received):
         return received.reshape(antennas, subcarriers, 2)  # as nearly all CSI comes: not even copied
     sent = received.astype(np.float64)
     energy = float(sent @ sent)  # no float32 overflows or vanishes in float64: one product tells good CSI from bad
@@ -42,3 +42,8 @@ def decode_csi(csi: Csi) -> NDArray[np.float32]:
         )
     sent *= csi.scale
     return sent.astype(np.float32).reshape(antennas, subcarriers, 2)
+
+
+def _is_plainly_good(numbers: NDArray[np.floating]) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(_SAFE_LEAST <= numbers.dot(numbers) / len(numbers) <= _SAFE_MOST)

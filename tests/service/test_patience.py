@@ -58,5 +58,16 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: 
 
 
 @pytest.mark.anyio
+async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
+    futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(asyncio.Event())))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert all(future.cancelled() for future in futures)
+
+
+@pytest.mark.anyio
 async def test_nobody_to_wait_for_is_no_wait() -> None:
     assert await answers([], request_of_a_client_that_leaves(asyncio.Event())) == []
