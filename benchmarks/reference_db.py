@@ -1,0 +1,145 @@
+"""What it costs to look up fingerprints as a cell grows: ``python -m benchmarks.reference_db``.
+
+Towns made of the demo's two cells, block beside block, 16 antennas by 16 subcarriers. Users are fingerprints heard with
+1 % of noise, looked up one at a time by one thread: medians of the quickest of seven rounds. Of the signals in a large
+town only a part is read; how often a first guess without coarse position moves by more than 1 m for that is counted
+against comparing all of them, for users with 1 % and with 10 % of noise and for fingerprints left out, which only their
+neighbours can find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from benchmarks.serving.cells import town
+from reference_db import References, SignalIndex, first_guess, signal_feature
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+RESULT = Path(__file__).parent / "results" / "reference_db.md"
+
+_ANTENNAS, _USERS, _ROUNDS = 16, 512, 7
+_NEIGHBOURS, _RADIUS_M, _ACCURACY_M, _MOVED_M = 64, 7.0, 1.0, 1.0
+_AT_ONCE = 1 << 16  # fingerprints
+
+_Floats = NDArray[np.float32]
+_Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Median seconds a look-up; which share of users moves; seconds that indexing takes."""
+
+    fingerprints: int
+    look_ups: dict[str, float]
+    moved: dict[str, float]
+    indexed_s: float
+
+    def cells(self) -> dict[str, str]:
+        return (
+            {"fingerprints": f"{self.fingerprints:,}"}
+            | {f"{name} (ms)": f"{1e3 * seconds:.3f}" for name, seconds in self.look_ups.items()}
+            | {f"moved, {who}": f"{share:.1%}" for who, share in self.moved.items()}
+            | {"indexed in (s)": f"{self.indexed_s:.1f}"}
+        )
+
+
+class Everybody:
+    """A cell's signals, all of them compared: what `SignalIndex.nearest` is measured against."""
+
+    def __init__(self, signals: SignalIndex) -> None:
+        self._signals = signals
+
+    def nearest(self, features: _Floats, k: int) -> tuple[_Rows, _Floats]:
+        found = []
+        for part in np.split(np.arange(len(self._signals)), range(_AT_ONCE, len(self._signals), _AT_ONCE)):
+            allowed = np.ones((len(features), len(part)), np.bool_)
+            found.append(self._signals.nearest_of(part, allowed, features, min(k, len(part))))
+        rows, unlike = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+        best = np.argsort(unlike, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(rows, best, axis=1), np.take_along_axis(unlike, best, axis=1)
+
+
+def measure(size: int) -> Cost:
+    _, fingerprints = town(size, _ANTENNAS)
+    positions, csi = fingerprints.positions, fingerprints.csi
+    random = np.random.default_rng(0)
+    users = random.choice(size, min(_USERS, size), replace=False)
+    started = time.perf_counter()
+    references = References.of(positions, csi)
+    indexed_s = time.perf_counter() - started
+
+    own = signal_feature(csi[users])
+    quiet, noisy = (signal_feature(_heard(csi[users], noise, random)) for noise in (0.01, 0.1))
+    coarse = (positions[users] + random.normal(0, _ACCURACY_M, (len(users), 2))).astype(np.float32)
+    accuracy = np.full(len(users), _ACCURACY_M, np.float32)
+    nowhere = np.full_like(coarse, np.nan)
+    everybody = replace(references, signals=Everybody(references.signals))
+
+    def guess_near(places: _Floats, u: slice) -> object:
+        return first_guess(references, quiet[u], places[u], accuracy[u])
+
+    def moved(features: _Floats, left_out: _Rows | None = None) -> float:
+        guess, exact = (first_guess(r, features, nowhere, accuracy, left_out) for r in (references, everybody))
+        return float((np.linalg.norm(guess - exact, axis=1) > _MOVED_M).mean())
+
+    look_ups: dict[str, Callable[[slice], object]] = {
+        f"{_NEIGHBOURS} nearest by position": lambda u: references.index.nearest(coarse[u], _NEIGHBOURS),
+        f"all within {_RADIUS_M:g} m": lambda u: references.index.within(coarse[u][0], _RADIUS_M),
+        f"first guess, coarse position of {_ACCURACY_M:g} m": lambda u: guess_near(coarse, u),
+        "first guess, no coarse position": lambda u: guess_near(nowhere, u),
+    }
+    return Cost(
+        size,
+        {name: _median(look_up, len(users)) for name, look_up in look_ups.items()},
+        {"1 % of noise": moved(quiet), "10 %": moved(noisy), "left out": moved(own, users)},
+        indexed_s,
+    )
+
+
+def markdown(costs: Sequence[Cost]) -> str:
+    rows = [cost.cells() for cost in costs]
+    lines = [list(rows[0]), ["---:"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _heard(csi: NDArray[np.complex64], noise: float, random: np.random.Generator) -> NDArray[np.complex64]:
+    """CSI `[n, a, s]` with white noise of `noise` times each snapshot's amplitude."""
+    amplitude = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True) / 2)
+    white = random.normal(size=csi.shape) + 1j * random.normal(size=csi.shape)
+    return (csi + noise * amplitude * white).astype(np.complex64)
+
+
+def _median(look_up: Callable[[slice], object], users: int) -> float:
+    """Of the quickest round: what else runs on a machine comes and goes."""
+    seconds = np.empty((_ROUNDS, users))
+    for at in np.ndindex(seconds.shape):
+        started = time.perf_counter()
+        look_up(slice(at[1], at[1] + 1))
+        seconds[at] = time.perf_counter() - started
+    return float(np.median(seconds, axis=1).min())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time look-ups in cells of growing size.")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="fingerprints a cell")
+    sizes = parser.parse_args().sizes
+    faiss.omp_set_num_threads(1)
+    with threadpool_limits(1):
+        table = markdown([measure(size) for size in sizes])
+    RESULT.write_text(
+        f"    python -m benchmarks.reference_db\n\n{(__doc__ or '').partition(chr(10))[2].strip()}\n\n{table}"
+    )
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
