@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test check bench clean
+.PHONY: demo serve test check bench bench-profile clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -41,6 +41,9 @@ check: $(VENV)/.dev  ## style, types and import directions
 
 bench: $(VENV)/.dev .venv-bench/.rivals  ## how fast it answers, beside LitServe, BentoML, ONNX Runtime and PyTorch
 	$(BIN)/python -m benchmarks.serving
+
+bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## where the CPU of a location goes: top ten functions and a flame graph
+	$(BIN)/python -m benchmarks.serving.profile
 
 clean:
 	rm -rf $(VENV) .venv-bench var build *.egg-info
