@@ -196,15 +196,18 @@ def _within_reach(
         out = np.full(len(coarse), -1) if left_out is None else left_out
         yield from _together([_within_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])
         return
-    candidates = np.arange(len(references))
     places = references.positions
-    away = np.hypot(places[:, 0] - coarse[:, :1], places[:, 1] - coarse[:, 1:])  # [b, m]
+    away = np.square(places[:, 0] - coarse[:, :1]) + np.square(places[:, 1] - coarse[:, 1:])  # [b, m] metres squared
     if left_out is not None:
-        away[candidates == left_out[:, np.newaxis]] = np.inf
-    allowed = away <= gates[:, np.newaxis]
-    for row in np.flatnonzero(allowed.sum(axis=1) < k):
+        away[np.arange(len(references)) == left_out[:, np.newaxis]] = np.inf
+    allowed = away <= np.square(gates)[:, np.newaxis]
+    for row in np.flatnonzero(np.count_nonzero(allowed, axis=1) < k):
         allowed[row] = away[row] <= np.partition(away[row], k - 1)[k - 1]
-    yield slice(None), candidates, allowed
+    candidates = np.flatnonzero(allowed.any(axis=0))
+    if 2 * len(candidates) < len(references):
+        yield slice(None), candidates, allowed[:, candidates]
+    else:
+        yield slice(None), np.arange(len(references)), allowed
 
 
 def _within_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:

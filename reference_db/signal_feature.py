@@ -1,11 +1,12 @@
 """What of a CSI snapshot is alike at places close together."""
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 256
+_CHUNK = 16  # snapshots at once: more no longer fit into the processor's cache
 
 
 class Snapshots(Protocol):
@@ -50,22 +51,44 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
     """
     n, antennas, subcarriers = csi.shape
     features = np.empty((n, 2, antennas * subcarriers), np.float32)
-    window = (np.hamming(antennas)[:, np.newaxis] * np.hamming(subcarriers)).astype(np.float32)
+    over_antennas, over_subcarriers = _transforms(antennas, subcarriers)
     for start in range(0, n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        peak = np.abs(csi[rows]).max(axis=(1, 2), keepdims=True)
+        pairs = _pairs(csi[start : start + _CHUNK])  # [m, antennas, subcarriers, 2]
+        peak = np.abs(pairs).max(axis=(1, 2, 3), keepdims=True)
         if not (np.isfinite(peak) & (peak > 0)).all():
             raise ValueError("csi must be finite and not all zero")
-        h = csi[rows] / peak  # first, so that powers of very faint or loud channels are normal numbers
-        lag = np.einsum("nas,nas->n", h[..., 1:], h[..., :-1].conj())
+        # First, so that powers of very faint or loud channels are normal numbers.
+        pairs = pairs / peak
+        h = pairs.view(np.complex64)[..., 0]
+        lag = np.einsum("mas,mas->m", h[..., 1:], h[..., :-1].conj())
         ramp = np.exp(-1j * np.angle(lag)[:, np.newaxis] * np.arange(subcarriers)).astype(np.complex64)
-        windowed = h * window
-        features[rows, 0] = _picture(windowed * ramp[:, np.newaxis])
-        features[rows, 1] = _picture(windowed)
+        parts = (over_antennas @ pairs.reshape(len(h), antennas, -1)).view(np.complex64)
+        both = np.empty((len(h), 2, antennas, subcarriers), np.complex64)
+        np.add(parts[:, :antennas], np.complex64(1j) * parts[:, antennas:], out=both[:, 1])
+        np.multiply(both[:, 1], ramp[:, np.newaxis], out=both[:, 0])
+        spectrum = (both.view(np.float32) @ over_subcarriers).reshape(*both.shape[:3], 2, subcarriers)
+        magnitude = np.sqrt(np.square(spectrum[..., 0, :]) + np.square(spectrum[..., 1, :])).reshape(len(h), 2, -1)
+        # The square of the picture is the magnitude, so that its norm needs no square.
+        features[start : start + _CHUNK] = np.sqrt(magnitude / magnitude.sum(axis=-1, keepdims=True))
     return features.reshape(n, 2 * antennas * subcarriers)
 
 
-def _picture(h: NDArray[np.complexfloating]) -> NDArray[np.floating]:
-    picture = np.sqrt(np.abs(np.fft.fft2(h))).reshape(len(h), -1)
-    unit: NDArray[np.floating] = picture / np.linalg.norm(picture, axis=1, keepdims=True)
-    return unit
+@lru_cache
+def _transforms(antennas: int, subcarriers: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The windowed DFT as products of real matrices, which for so few samples take half the time of FFTs.
+
+    The first, `[2 · antennas, antennas]`, gives real and imaginary part of its factor apart; the second takes real
+    pairs `[2 · subcarriers]` to real parts, then imaginary parts.
+    """
+    over_antennas, over_subcarriers = (
+        np.fft.fft(np.diag(np.hamming(size)), axis=0) for size in (antennas, subcarriers)
+    )
+    re, im = over_subcarriers.real.T, over_subcarriers.imag.T
+    pairs = np.stack([np.concatenate([re, im], axis=1), np.concatenate([-im, re], axis=1)], axis=1)
+    first = np.concatenate([over_antennas.real, over_antennas.imag])
+    return first.astype(np.float32), pairs.reshape(2 * subcarriers, 2 * subcarriers).astype(np.float32)
+
+
+def _pairs(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Complex `[...]` as real pairs `[..., 2]`, where it can be without a copy."""
+    return np.ascontiguousarray(csi, np.complex64)[..., np.newaxis].view(np.float32)

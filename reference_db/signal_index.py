@@ -41,10 +41,12 @@ class SignalIndex:
             raise ValueError(f"timing_trust is {timing_trust}, must be 0 to 1")
         self.timing_trust = timing_trust
         self._size, self._dimensions = n, sample.shape[1]
-        self._components = _principal(self._weighted(sample))  # [D, c]
+        weights = np.sqrt(np.repeat(np.array([1 - timing_trust, timing_trust], np.float32), sample.shape[1] // 2))
+        self._components = weights[:, np.newaxis] * _principal(weights * sample)  # [D, c]
 
         def vectors_of(rows: _Rows) -> _Floats:
-            return self._weighted(features[rows]) @ self._components
+            vectors: _Floats = features[rows] @ self._components
+            return vectors
 
         self._vectors = _Flat(vectors_of(np.arange(n))) if n <= _FLAT else SignalLists(n, vectors_of)
 
@@ -77,7 +79,9 @@ class SignalIndex:
             raise TooFewFingerprints(wanted=k, available=most)
         asked = self._reduced(features)
         held, powers = self._vectors.of(candidates)
-        unlike = np.where(allowed, powers - 2 * (asked @ held.T), np.float32(np.inf))
+        unlike = asked @ (-2 * held.T)
+        unlike += powers
+        unlike[~allowed] = np.inf
         best = np.argpartition(unlike, k - 1, axis=1)[:, :k] if k < len(candidates) else np.argsort(unlike, axis=1)
         squared = np.take_along_axis(unlike, best, axis=1)
         order = np.argsort(squared, axis=1, kind="stable")
@@ -88,16 +92,8 @@ class SignalIndex:
         """Principal components `[b, c]` of features; raises `ValueError` for features that are none."""
         if features.ndim != 2 or features.shape[1] != self._dimensions or not np.isfinite(features).all():
             raise ValueError(f"features must be finite and of shape [b, {self._dimensions}]")
-        return self._weighted(features) @ self._components
-
-    def _weighted(self, features: _Floats) -> _Floats:
-        half = self._dimensions // 2
-        parts = []
-        if self.timing_trust < 1:
-            parts.append(np.sqrt(1 - self.timing_trust) * features[:, :half])
-        if self.timing_trust > 0:
-            parts.append(np.sqrt(self.timing_trust) * features[:, half:])
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        reduced: _Floats = features @ self._components
+        return reduced
 
 
 class _Flat:
