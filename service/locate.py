@@ -15,11 +15,12 @@ from starlette.responses import Response
 
 from models.artifact import Artifact
 from service import errors, schema
+from service.admission import Lane
 from service.body import Format, formats, read_body
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
-from service.dispatcher import Dispatcher, Lane, Position
+from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
 from service.estimator import RETRIEVAL, Estimator, User
 from service.metrics import Metrics, Stopwatch
