@@ -7,6 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from service.admission import Admission
 from service.dispatcher import Dispatcher
 from service.errors import ClientGone, TooLate
 from service.estimator import Estimator
@@ -29,7 +30,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
     network: Network, free: threading.Event
 ) -> None:
     metrics, gone = Metrics(), asyncio.Event()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
+    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
@@ -45,7 +46,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
 @pytest.mark.anyio
 async def test_a_patient_client_gets_answers_and_errors_in_their_order(network: Network, free: threading.Event) -> None:
     metrics = Metrics()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, 1.0, metrics)
+    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
