@@ -153,7 +153,7 @@ def measure_rival(
     for tuning in list(commands)[: plan.tunings]:
         with _noting(f"{network.name}: trying {rival}, {tuning}", notes):
             found.append(measure(generator, commands[tuning], single, plan.sweep, tuning))
-    found.sort(key=lambda figures: (figures.locations_per_s, figures.overload.locations_per_s), reverse=True)
+    found.sort(key=lambda figures: (figures.locations_per_s, figures.most_locations_per_s), reverse=True)
     shown: list[Figures] = []
     for users in plan.rival_batches:
         load = make_rival_load(users, *cells.street(0), folder)

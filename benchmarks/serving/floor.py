@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from models.mateformer import TRUST, MateformerConfig
 
 _BYTES = 4  # float32
@@ -81,10 +83,13 @@ def floors(config: MateformerConfig, neighbours: int, machine: Machine) -> list[
 
 
 def measure_machine() -> Machine:
-    """The best of a few: a large float32 product, and a sum over a quarter of a gibibyte."""
+    """The best of a few: a large float32 product by NumPy's BLAS, and a sum over a quarter of a gibibyte by torch.
+
+    On some processors torch's own products take twice as long.
+    """
     import torch
 
-    a, b = torch.rand(2, _GEMM, _GEMM).unbind()
+    a, b = np.random.default_rng(0).random((2, _GEMM, _GEMM), np.float32)
     stream = torch.ones(_STREAM_BYTES // _BYTES)
     return Machine(_GEMM**3 / _best(lambda: a @ b), _STREAM_BYTES / _best(stream.sum))
 
