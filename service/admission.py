@@ -7,17 +7,16 @@ from service.errors import Congested
 
 Lane = Literal["single", "batch"]
 
-_SMOOTHING = 0.2  # weight of the last dispatch in what a user takes
-_BURST_S = 0.05  # of work: a queue that drains sooner is a burst, and no harm
-_FEWEST = 16  # users in a dispatch, where so many wait: fewer cost the network more each
+_BURST_S = 0.05  # what is worked off sooner is a burst, and no harm
+_PATIENCE: dict[Lane, float] = {"single": 1.0, "batch": 5.0}  # how much longer a batch may wait
 
 
 class Admission:
-    """Judges queues by the work that stands in them.
+    """Judges queues by how long their first has been waiting.
 
-    A burst may fill a queue up to `longest_s` seconds of work. A queue that does not drain only adds to everybody's
-    latency: it may stand at `standing_s`. Work is measured as dispatches are done. To encode a frame is work of
-    another kind: it comes in bursts, where users enter new tiles, and counts against `longest_s` only.
+    In a burst that may be `longest_s` seconds. Once the network has had no rest for a while, a queue only adds to
+    everybody's latency: its first may have waited `standing_s`, a few times that in the queue of batches. Encoding
+    frames does not count as having no rest: it comes in bursts, where users enter new tiles.
 
     The owner thread tells, the event loop asks; each number is written whole.
     """
@@ -25,35 +24,18 @@ class Admission:
     def __init__(self, longest_s: float, standing_s: float) -> None:
         self._longest = longest_s
         self._standing = standing_s
-        self._pace = 0.0  # seconds a user takes, beside encoding
-        self._encoding = 0.0  # seconds of that a user
-        self._drained: dict[Lane, float] = {"single": 0.0, "batch": 0.0}  # time.monotonic, put off by encoding
+        self._begun = 0.0  # time.monotonic when the network last had been idle, put off by encoding
 
-    @property
-    def most(self) -> int:
-        """How many users a dispatch may take, so that those who come meanwhile need not wait long."""
-        return max(_FEWEST, round(self._standing / self._pace)) if self._pace else _FEWEST
-
-    def check(self, lane: Lane, waiting: int) -> None:
-        """Raises `Congested` where there is no room in a lane for anybody behind those who are waiting."""
-        if not waiting:
-            self.drained(lane)
-        elif waiting * (self._pace + self._encoding) > self._longest or (
-            waiting * self._pace > self._standing and time.monotonic() - self._drained[lane] > _BURST_S
-        ):
+    def check(self, lane: Lane, waited: float) -> None:
+        """Raises `Congested` where nobody else should join a lane whose first has waited so many seconds."""
+        lasting = time.monotonic() - self._begun > _BURST_S
+        if waited > (_PATIENCE[lane] * self._standing if lasting else self._longest):
             raise Congested("too many users are waiting already")
 
-    def drained(self, lane: Lane) -> None:
-        """Nobody is waiting in a lane."""
-        self._drained[lane] = max(self._drained[lane], time.monotonic())
+    def begins(self) -> None:
+        """The network was idle, and somebody came."""
+        self._begun = time.monotonic()
 
-    def dispatched(self, users: int, seconds: float, encoding: float) -> None:
-        """So many users took so many seconds, of which so many went into encoding frames."""
-        self._pace = _smoothed(self._pace, (seconds - encoding) / users)
-        self._encoding = _smoothed(self._encoding, encoding / users)
-        for lane in self._drained:
-            self._drained[lane] += encoding
-
-
-def _smoothed(before: float, now: float) -> float:
-    return before + _SMOOTHING * (now - before) if before else now
+    def encoded(self, seconds: float) -> None:
+        """The network spent so long on encoding frames."""
+        self._begun += seconds

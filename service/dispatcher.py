@@ -18,6 +18,7 @@ from service.network import Network
 
 Position = NDArray[np.float32]  # [2] metres
 
+_MOST_SINGLE = 16  # single users in a dispatch: more would let those who come meanwhile wait long
 _BATCH_SHARE = 0.25  # of a dispatch, at least, where batches wait
 
 
@@ -49,7 +50,11 @@ class Dispatcher:
 
     def check_room(self, lane: Lane) -> None:
         """Raises `Congested` where nobody else should join the queue now."""
-        self._admission.check(lane, len(self._waiting[lane]))
+        try:
+            waited = time.monotonic() - self._waiting[lane][0].since
+        except IndexError:  # nobody; the network may take the last one at any time
+            waited = 0.0
+        self._admission.check(lane, waited)
 
     def locate(self, user: User, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
         """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
@@ -62,6 +67,7 @@ class Dispatcher:
         with self._lock:
             idle, self._busy = not self._busy, True
         if idle:
+            self._admission.begins()
             self._network.submit(self._dispatch)
         return answer
 
@@ -82,7 +88,7 @@ class Dispatcher:
         """Whom to locate now, and for whom it is too late: single requests first, but a share for batches."""
         late: list[_Waiting] = []
         kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * self._most_users))
-        batch = self._take_from("single", min(self._most_users - kept, self._admission.most), late)
+        batch = self._take_from("single", min(self._most_users - kept, _MOST_SINGLE), late)
         return batch + self._take_from("batch", self._most_users - len(batch), late), late
 
     def _take_from(self, lane: Lane, most: int, late: list[_Waiting]) -> list[_Waiting]:
@@ -91,8 +97,6 @@ class Dispatcher:
             one = queue.popleft()
             if not one.answer.cancelled():
                 (taken if now < one.deadline else late).append(one)
-        if not queue:
-            self._admission.drained(lane)
         return taken
 
     def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
@@ -103,7 +107,7 @@ class Dispatcher:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
-        self._admission.dispatched(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
+        self._admission.encoded(stopwatch.seconds.get("frame", 0.0))
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch])
         return list(positions)
 

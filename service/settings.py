@@ -39,10 +39,10 @@ class Settings(BaseSettings):
     request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
     waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")
     queue_limit_s: float = Field(
-        0.25, gt=0, description="How long a burst may make a queue, in seconds of work; the next user gets a 503."
+        0.25, gt=0, description="How long the first in a queue may have waited in a burst; the next user gets a 503."
     )
     standing_queue_s: float = Field(
-        0.005, gt=0, description="How long a queue may be that does not drain, likewise; higher for throughput."
+        0.01, gt=0, description="How long under lasting load, likewise; five times as long for batches."
     )
 
     inference_threads: int = Field(

@@ -61,37 +61,39 @@ SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, small
 
 def main() -> None:
     plan, folder = _plan()
-    report = run(plan)
     folder.mkdir(parents=True, exist_ok=True)
-    report.write(folder / "serving.json")
-    (folder / "serving.md").write_text(table := markdown(report))
-    if report.networks:
-        draw(report, folder / "serving.png")
+    for report in run(plan):
+        report.write(folder / "serving.json")
+        (folder / "serving.md").write_text(table := markdown(report))
+        if report.networks:
+            draw(report, folder / "serving.png")
     print(table)
 
 
-def run(plan: Plan) -> Report:
+def run(plan: Plan) -> Iterator[Report]:
+    """All that is known so far, each time that there is more: an hour's work should survive an interruption."""
     generator, rates = build(FOLDER), measure_machine()
-    found, notes = [], []
-    for network in [shipped()] if plan.small else [paper_size(FOLDER), shipped()]:
-        measured, missing = measure_network(network, plan, generator, rates)
-        found.append(measured)
-        notes += missing
-    grown: list[Grown] = []
-    if plan.sizes:
-        with _noting("a growing cell", notes):
-            for row in grow(generator, paper_size(FOLDER, SMALL_CHANNEL), plan.sizes, plan.pace, FOLDER):
-                _say(f"{row.fingerprints:,} fingerprints, {row.kind}: done")
-                grown.append(row)
-    return Report(
+    report = Report(
         date=datetime.now(UTC).date().isoformat(),
         quick=plan.pace is QUICK,
         machine=machine.describe(rivals.PYTHON if rivals.PYTHON.exists() else None, generator),
         rates=rates,
-        networks=found,
-        growth=grown,
-        notes=notes,
+        networks=[],
+        growth=[],
+        notes=[],
     )
+    for network in [shipped()] if plan.small else [paper_size(FOLDER), shipped()]:
+        measured, missing = measure_network(network, plan, generator, rates)
+        report = replace(report, networks=[*report.networks, measured], notes=[*report.notes, *missing])
+        yield report
+    if plan.sizes:
+        grown: list[Grown] = []
+        notes: list[str] = []
+        with _noting("a growing cell", notes):
+            for row in grow(generator, paper_size(FOLDER, SMALL_CHANNEL), plan.sizes, plan.pace, FOLDER):
+                _say(f"{row.fingerprints:,} fingerprints, {row.kind}: done")
+                grown.append(row)
+        yield replace(report, growth=grown, notes=[*report.notes, *notes])
 
 
 def measure_network(network: Network, plan: Plan, generator: Path, rates: Machine) -> tuple[NetworkReport, list[str]]:

@@ -1,4 +1,4 @@
-"""Queues by the work that stands in them; time is what the dispatches say it is."""
+"""Queues by how long their first has waited."""
 
 import time
 
@@ -12,60 +12,44 @@ MS = 1e-3
 
 
 @pytest.fixture
-def admission() -> Admission:
-    """Users take a millisecond each, and the queue has long been standing."""
+def burst() -> Admission:
+    """The network was idle a moment ago."""
     admission = Admission(LONGEST, STANDING)
-    admission.dispatched(10, 10 * MS, 0.0)
+    admission.begins()
     return admission
 
 
 @pytest.fixture
-def burst(admission: Admission) -> Admission:
-    """As before, but it was empty a moment ago."""
-    admission.check("single", 0)
-    return admission
-
-
-def test_whoever_finds_nobody_waiting_may_come(admission: Admission) -> None:
-    admission.check("single", 0)
-
-
-def test_a_standing_queue_may_be_short_only(admission: Admission) -> None:
-    admission.check("single", 5)
-    with pytest.raises(Congested):
-        admission.check("single", 6)
-
-
-def test_a_burst_may_be_longer(burst: Admission) -> None:
-    burst.check("single", 250)
-    with pytest.raises(Congested):
-        burst.check("single", 251)
-
-
-def test_a_burst_that_does_not_drain_becomes_a_standing_queue(burst: Admission) -> None:
+def lasting(burst: Admission) -> Admission:
+    """The network has had no rest for a while."""
     time.sleep(60 * MS)
+    return burst
+
+
+def test_under_lasting_load_nobody_joins_those_who_wait_long(lasting: Admission) -> None:
+    lasting.check("single", 4 * MS)
     with pytest.raises(Congested):
-        burst.check("single", 6)
-    burst.drained("single")
-    burst.check("single", 6)
+        lasting.check("single", 6 * MS)
 
 
-def test_the_lanes_are_judged_each_for_itself(burst: Admission) -> None:
-    burst.check("single", 6)
+def test_batches_may_wait_longer(lasting: Admission) -> None:
+    lasting.check("batch", 24 * MS)
     with pytest.raises(Congested):
-        burst.check("batch", 6)
+        lasting.check("batch", 26 * MS)
 
 
-def test_time_spent_encoding_makes_no_standing_queue_but_counts_as_work(burst: Admission) -> None:
-    burst.dispatched(10, 110 * MS, 100 * MS)  # smoothed: nothing was encoded before
+def test_a_burst_may_wait_longer(burst: Admission) -> None:
+    burst.check("single", 240 * MS)
+    with pytest.raises(Congested):
+        burst.check("single", 260 * MS)
+
+
+def test_load_that_pauses_is_a_burst_again(lasting: Admission) -> None:
+    lasting.begins()
+    lasting.check("single", 240 * MS)
+
+
+def test_time_spent_encoding_is_no_lasting_load(burst: Admission) -> None:
+    burst.encoded(100 * MS)
     time.sleep(60 * MS)
-    burst.check("single", 6)
-    with pytest.raises(Congested):
-        burst.check("single", 23)  # at 11 ms each
-
-
-def test_a_dispatch_takes_fewer_users_the_longer_they_take() -> None:
-    quick, slow = Admission(LONGEST, 0.02), Admission(LONGEST, 0.02)
-    quick.dispatched(64, 64 * 0.5 * MS, 0.0)
-    slow.dispatched(64, 64 * 5 * MS, 0.0)
-    assert (quick.most, slow.most) == (40, 16)
+    burst.check("single", 240 * MS)
