@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.admission import Admission, Lane
-from service.errors import TooLate
+from service.errors import InferenceFailed, TooLate
 from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
@@ -68,7 +68,11 @@ class Dispatcher:
             idle, self._busy = not self._busy, True
         if idle:
             self._admission.begins()
-            self._network.submit(self._dispatch)
+            try:
+                self._network.submit(self._dispatch)
+            except InferenceFailed:
+                self._busy = False
+                raise
         return answer
 
     def _dispatch(self) -> None:

@@ -30,7 +30,7 @@ class Pace:
     fewest: int
 
 
-THOROUGH = Pace(trial_s=3.0, half_load_s=8.0, overload_s=6.0, trials=11, fewest=100)
+THOROUGH = Pace(trial_s=3.0, half_load_s=8.0, overload_s=6.0, trials=14, fewest=100)
 SWEEP = Pace(trial_s=2.0, half_load_s=3.0, overload_s=3.0, trials=8, fewest=50)
 QUICK = Pace(trial_s=1.0, half_load_s=2.0, overload_s=1.0, trials=5, fewest=20)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 PRECISION = 1.05
 _FEWEST = 0.5  # requests a second: a server that cannot keep that up sustains nothing
-_NEAR = 2.0
+_NEAR, _MORE_CHANCES = 4.0, 2
 
 
 def highest_rate(strain: Callable[[float], float], start: float, most: float, trials: int) -> float:
@@ -15,7 +15,7 @@ def highest_rate(strain: Callable[[float], float], start: float, most: float, tr
     `strain` says how hard a rate is: up to 1 it is kept up with. `start` is doubled, or halved down to half a request a
     second, until there is a rate that is kept up with and one that is not, `most` at the highest; then their middle is
     tried until they are within 5 %. `trials` at most. Noise can fail a rate that would pass, so a rate that fails by
-    less than `_NEAR` is given a second chance.
+    less than `_NEAR` is given two more chances.
     """
     left = trials
 
@@ -23,9 +23,10 @@ def highest_rate(strain: Callable[[float], float], start: float, most: float, tr
         nonlocal left
         left -= 1
         found = strain(rate)
-        if 1 < found < _NEAR and left:
-            left -= 1
-            found = strain(rate)
+        for _ in range(_MORE_CHANCES):
+            if 1 < found < _NEAR and left:
+                left -= 1
+                found = strain(rate)
         return found <= 1
 
     rate = min(start, most)

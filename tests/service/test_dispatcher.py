@@ -94,8 +94,9 @@ async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
 @pytest.mark.anyio
 async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: Network) -> None:
     network.close()
-    with pytest.raises(InferenceFailed):
-        dispatcher.locate(user(0), math.inf, "single")
+    for _ in range(2):
+        with pytest.raises(InferenceFailed):
+            dispatcher.locate(user(0), math.inf, "single")
 
 
 @pytest.mark.anyio
