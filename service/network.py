@@ -36,7 +36,10 @@ class Network:
         self.manifest: ArtifactManifest = artifact.manifest
         self.providers = list(providers)
         self._artifact = artifact
-        self._threads = threads
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
+        self._options.inter_op_num_threads = 1
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._pools: dict[str, ort.OrtValue] = {}  # on the provider's device
         self._last_answer = -np.inf
         self.answers = 0  # runs of any graph that succeeded
@@ -139,19 +142,9 @@ class Network:
     def _load(self) -> dict[str, BoundGraph]:
         graphs = {}
         for name, content in self._artifact.graphs.items():
-            # A query's products are too small to share, and whoever comes meanwhile must be read.
-            options = _options(max(1, self._threads - 1) if name == "query" else self._threads)
-            session = ort.InferenceSession(content, options, providers=self.providers)
+            session = ort.InferenceSession(content, self._options, providers=self.providers)
             graphs[name] = BoundGraph(session, self.manifest.graphs[name], self._pools)
         return graphs
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def as_users(csi: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:

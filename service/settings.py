@@ -46,9 +46,9 @@ class Settings(BaseSettings):
     )
 
     inference_threads: int = Field(
-        default_factory=lambda: min(4, os.cpu_count() or 1),
+        default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) - 1)),
         gt=0,
-        description="Threads inside one inference; one fewer against ready frames: the event loop wants a core.",
+        description="Threads inside one inference; the event loop wants a core too.",
     )
     inference_batch: int = Field(64, gt=0, description="Most users in one inference; bounds its memory.")
     frame_cache_bytes: int = Field(

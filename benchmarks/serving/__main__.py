@@ -33,6 +33,7 @@ from reference_db import Cell, Fingerprints
 FOLDER = Path("var/bench")
 RESULTS = Path("benchmarks/results")
 RIVALS = (*rivals.SERVERS, *inprocess.NAMES)
+NETWORKS = ("paper", "shipped")
 BATCHES = (1, 16, 64)
 RIVAL_BATCHES = (1, 16)
 IN_PROCESS_S = 3.0  # a batch size
@@ -52,11 +53,11 @@ class Plan:
     streets: int  # cells of 2,000 fingerprints
     sizes: tuple[int, ...]  # of the growing cell
     in_process_s: float
-    small: bool  # the shipped network only
+    networks: tuple[str, ...]
 
 
-FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, small=False)
-SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, small=True)
+FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, NETWORKS)
+SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, ("shipped",))
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def run(plan: Plan) -> Iterator[Report]:
         growth=[],
         notes=[],
     )
-    for network in [shipped()] if plan.small else [paper_size(FOLDER), shipped()]:
+    for network in (paper_size(FOLDER) if name == "paper" else shipped() for name in plan.networks):
         measured, missing = measure_network(network, plan, generator, rates)
         report = replace(report, networks=[*report.networks, measured], notes=[*report.notes, *missing])
         yield report
@@ -183,6 +184,7 @@ def _plan() -> tuple[Plan, Path]:
     parser.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, help="kinds of tiles; default all")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="whom to measure beside Fingerpost; default all")
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, help="the paper's size, the shipped; default both")
     parser.add_argument("--no-growth", action="store_true", help="leave out the growing cell")
     given = parser.parse_args()
     plan = SMOKE if given.quick else FULL
@@ -190,6 +192,8 @@ def _plan() -> tuple[Plan, Path]:
         plan = replace(plan, kinds=tuple(given.kinds))
     if given.rivals is not None:
         plan = replace(plan, rivals=tuple(given.rivals))
+    if given.networks is not None:
+        plan = replace(plan, networks=tuple(given.networks))
     if given.no_growth:
         plan = replace(plan, sizes=())
     return plan, RESULTS if plan == FULL else FOLDER
