@@ -17,6 +17,7 @@ OVERLOAD = 3.0
 _MOST = 10_000.0  # requests a second
 _REFUSALS = (429, 503)
 _PATIENCE, _FEWEST = 3.0, 3
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,11 @@ class Attack:
         """Every request once, slowly, then once more, so that a cache of any kind has seen them."""
         warmup = self._load.warmup
         rate = max(1.0, 40.0 / warmup.users)
-        for attempt in range(2):
-            answers = fire(
-                self._generator, self.server.port, warmup, rate * (1 + attempt), warmup.count, marker=PROBLEM
-            )
+        port = self.server.port
+        for _ in range(_ATTEMPTS):  # a very large cell is loaded for longer than the generator waits
+            if fire(self._generator, port, warmup, rate, warmup.count, marker=PROBLEM).located:
+                break
+        answers = fire(self._generator, port, warmup, 2 * rate, warmup.count, marker=PROBLEM)
         if not answers.located:
             raise NotAnswering(f"{self.server.name} located nobody: {answers.status_counts()}")
 
