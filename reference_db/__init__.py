@@ -3,19 +3,21 @@
 Units are SI; positions are metres east and north of the cell's base station.
 """
 
-from reference_db.cell import AntennaArray, Cell
+from reference_db.cell import AntennaArray, Area, Cell
 from reference_db.cell_version import CellVersion, Extent
-from reference_db.database import ReferenceDatabase
+from reference_db.contents import Contents, read_contents
 from reference_db.directory_store import DirectoryStore
 from reference_db.errors import (
     BadFingerprint,
     BadFingerprintFile,
+    BadUpdate,
     CorruptManifest,
     CorruptSegment,
     MissingSegment,
     ReferenceDatabaseError,
+    StoreUnavailable,
     TooFewFingerprints,
-    UnknownCell,
+    UnknownVersion,
     VersionConflict,
 )
 from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
@@ -23,20 +25,26 @@ from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.importing import import_fingerprints
 from reference_db.knn import weighted_knn
-from reference_db.manifest import Manifest, SegmentReference
+from reference_db.manifest import Change, Manifest, RequestKey, SegmentReference
 from reference_db.position_index import PositionIndex
+from reference_db.retention import Retention
 from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
 from reference_db.signal_feature import signal_feature
 from reference_db.signal_index import SignalIndex
 from reference_db.store import Store
+from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back, thinned
 
 __all__ = [
     "AntennaArray",
+    "Area",
     "BadFingerprint",
     "BadFingerprintFile",
+    "BadUpdate",
     "Cell",
     "CellVersion",
+    "Change",
+    "Contents",
     "CorruptManifest",
     "CorruptSegment",
     "DirectoryStore",
@@ -46,25 +54,36 @@ __all__ = [
     "Manifest",
     "MissingSegment",
     "Mode",
+    "Origin",
     "PositionIndex",
-    "ReferenceDatabase",
     "ReferenceDatabaseError",
     "References",
+    "RequestKey",
+    "Retention",
     "Segment",
     "SegmentReference",
     "SignalIndex",
     "Store",
+    "StoreUnavailable",
     "TooFewFingerprints",
-    "UnknownCell",
+    "UnknownVersion",
+    "Update",
     "VersionConflict",
+    "appended",
     "check_fingerprints",
+    "deleted",
     "first_guess",
     "first_neighbourhood",
     "import_fingerprints",
     "next_neighbourhood",
     "read_cell_file",
+    "read_contents",
     "read_fingerprint_file",
+    "replaced",
+    "retention_set",
+    "rolled_back",
     "signal_feature",
+    "thinned",
     "weighted_knn",
     "write_fingerprint_file",
 ]

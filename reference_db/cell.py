@@ -3,6 +3,8 @@
 import math
 from typing import Annotated, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -27,12 +29,38 @@ class AntennaArray(BaseModel):
         return self.rows * self.columns
 
 
+class Area(BaseModel):
+    """A rectangle in metres east and north of a base station, its edges included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+    @model_validator(mode="after")
+    def _has_sides(self) -> Self:
+        if not (self.west < self.east and self.south < self.north):
+            raise ValueError("west must be below east and south below north")
+        return self
+
+    def holds(self, positions: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of positions `[n, 2]` lie in it: bool `[n]`."""
+        east, north = positions.T
+        inside: NDArray[np.bool_] = (
+            (east >= self.west) & (east <= self.east) & (north >= self.south) & (north <= self.north)
+        )
+        return inside
+
+
 class Cell(BaseModel):
     """What stays true of a cell however often its fingerprints change.
 
     Latitude and longitude (WGS84 degrees) place the base station, the origin of the cell's east-north
     frame. `height` is metres above the ground at its foot, `yaw` the direction of the array's broadside
-    in radians counter-clockwise from east; `carrier_frequency` and `bandwidth` are hertz.
+    in radians counter-clockwise from east; `carrier_frequency` and `bandwidth` are hertz. Where an `area` is
+    stated no fingerprint may lie outside it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,6 +74,7 @@ class Cell(BaseModel):
     carrier_frequency: float = Field(ge=1e6, le=1e12)
     bandwidth: float = Field(gt=0)
     subcarriers: int = Field(ge=1, le=65536)
+    area: Area | None = None
 
     @model_validator(mode="after")
     def _bandwidth_fits_the_carrier(self) -> Self:

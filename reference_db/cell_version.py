@@ -1,23 +1,21 @@
 """One version of a cell, in memory and ready to serve."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
-from reference_db.errors import CorruptManifest
+from reference_db.contents import Contents
+from reference_db.errors import TooFewFingerprints
 from reference_db.geodesy import LocalFrame
-from reference_db.half_csi import PackedCsi, unpack_csi
+from reference_db.half_csi import CsiPart, PackedCsi
 from reference_db.manifest import Manifest
 from reference_db.position_index import PositionIndex
 from reference_db.retrieval import References
 from reference_db.segment import Segment
 from reference_db.signal_index import SignalIndex
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class Extent(NamedTuple):
@@ -33,52 +31,52 @@ class Extent(NamedTuple):
 class CellVersion:
     """An immutable snapshot: whoever holds one sees no update, and its arrays are read-only.
 
-    Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]`
-    metres, `csi` float16 `[n, antennas, subcarriers, 2]` with `scale` float32 `[n]` as stored, `times`
-    float64 `[n]` Unix seconds, `sigmas` float32 `[n]` metres.
+    Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]` metres,
+    `csi` as stored. `base` are the references of the segments that the manifest calls indexed.
     """
 
-    manifest: Manifest
-    ids: NDArray[np.uint64]
-    positions: NDArray[np.float32]
-    csi: NDArray[np.float16]
-    scale: NDArray[np.float32]
-    times: NDArray[np.float64]
-    sigmas: NDArray[np.float32]
+    contents: Contents
+    csi: PackedCsi
+    base: References
     references: References
     frame: LocalFrame
     extent: Extent
 
     @classmethod
-    def assemble(cls, manifest: Manifest, segments: Sequence[Segment]) -> Self:
-        """Puts together what `manifest` lists, `segments` being its segments in order.
+    def assemble(cls, contents: Contents, before: "CellVersion | None" = None) -> Self:
+        """Indexes what a version holds, going on from the indices of the one `before` as far as they are the same.
 
-        Raises `CorruptManifest` when they do not fit each other or leave no fingerprint.
+        The indices do not depend on whether there was one before. Raises `TooFewFingerprints` where none is held.
         """
-        cell = manifest.cell
-        shape = (cell.antennas, cell.subcarriers, 2)
-        for reference, segment in zip(manifest.segments, segments, strict=True):
-            if len(segment) != reference.count or segment.csi.shape[1:] != shape:
-                raise CorruptManifest(f"manifest {manifest.digest} does not describe {reference.digest}")
-        tombstones = np.array(manifest.tombstones, dtype=np.uint64)
-        kept = [~np.isin(segment.ids, tombstones) for segment in segments]
-        if not any(keep.any() for keep in kept):
-            raise CorruptManifest(f"manifest {manifest.digest} leaves no fingerprint")
-        positions = _kept_rows([segment.positions for segment in segments], kept)
-        csi = _kept_rows([segment.csi for segment in segments], kept)
-        scale = _kept_rows([segment.scale for segment in segments], kept)
+        if not len(contents):
+            raise TooFewFingerprints(wanted=1, available=0)
+        cell, indexed = contents.manifest.cell, contents.manifest.indexed
+        parts = [_part(*one) for one in zip(contents.segments, contents.kept, strict=True)]
+        shared = 0 if before is None else _shared(contents, before.contents)
+        if before is not None and shared >= indexed == before.contents.manifest.indexed:
+            base = before.base
+            whole = shared >= len(before.contents.segments)
+            references, done = (before.references, shared) if whole else (base, indexed)
+        else:
+            csi = PackedCsi(parts[:indexed])
+            references = base = References.of(contents.positions[: len(csi)], csi)
+            done = indexed
+        for part in parts[done:]:
+            some, held = PackedCsi([part]), len(references)
+            references = references.extended(contents.positions[held : held + len(some)], some)
+        low, high = contents.positions.min(axis=0).tolist(), contents.positions.max(axis=0).tolist()
         return cls(
-            manifest=manifest,
-            ids=_kept_rows([segment.ids for segment in segments], kept),
-            positions=positions,
-            csi=csi,
-            scale=scale,
-            times=_kept_rows([segment.times for segment in segments], kept),
-            sigmas=_kept_rows([segment.sigmas for segment in segments], kept),
-            references=References.of(positions, PackedCsi(csi, scale)),
+            contents=contents,
+            csi=PackedCsi(parts),
+            base=base,
+            references=references,
             frame=LocalFrame(cell.latitude_deg, cell.longitude_deg),
-            extent=Extent(*positions.min(axis=0).tolist(), *positions.max(axis=0).tolist()),
+            extent=Extent(*low, *high),
         )
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.contents.manifest
 
     @property
     def cell(self) -> Cell:
@@ -89,6 +87,14 @@ class CellVersion:
         return self.manifest.version
 
     @property
+    def ids(self) -> NDArray[np.uint64]:
+        return self.contents.ids
+
+    @property
+    def positions(self) -> NDArray[np.float32]:
+        return self.contents.positions
+
+    @property
     def index(self) -> PositionIndex:
         return self.references.index
 
@@ -97,18 +103,27 @@ class CellVersion:
         return self.references.signals
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.positions)
 
     def csi_of(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """The CSI of fingerprints `[...]` as float32 real pairs `[..., antennas, subcarriers, 2]`.
 
         Raises `IndexError` for an index outside the version.
         """
-        return unpack_csi(self.csi[indices], self.scale[indices])
+        return self.csi.pairs(indices)
 
 
-def _kept_rows(arrays: Sequence[NDArray[_Scalar]], kept: Sequence[NDArray[np.bool_]]) -> NDArray[_Scalar]:
-    pairs = zip(arrays, kept, strict=True)
-    rows = np.concatenate([array if keep.all() else array[keep] for array, keep in pairs])  # CSI is large
-    rows.flags.writeable = False
-    return rows
+def _part(segment: Segment, kept: NDArray[np.bool_] | None) -> CsiPart:
+    return CsiPart(segment.csi, segment.scale, None if kept is None else np.flatnonzero(kept))
+
+
+def _shared(contents: Contents, before: Contents) -> int:
+    """How many segments both begin with, alive in them the same fingerprints."""
+    count = 0
+    pairs = zip(contents.manifest.segments, before.manifest.segments, contents.kept, before.kept, strict=False)
+    for one, other, kept, kept_before in pairs:
+        alike = kept is kept_before if kept is None or kept_before is None else np.array_equal(kept, kept_before)
+        if one != other or not alike:
+            break
+        count += 1
+    return count

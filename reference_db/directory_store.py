@@ -1,97 +1,195 @@
 """A store in a directory of the local file system.
 
-    segments/<first 2 digits>/<digest>.safetensors
-    cells/<cell_id>/manifests/<digest>.json    every version ever published
-    cells/<cell_id>/current                    the digest of the current one
-    cells/<cell_id>/lock                       held while publishing
+    cells/<cell_id>/versions/<number>/manifest.json
+    cells/<cell_id>/versions/<number>/<digest of the manifest>
+    cells/<cell_id>/versions/<number>/<digest>.safetensors    each segment that the manifest lists
+    cells/<cell_id>/drafts/                                   versions in the making
+    cells/<cell_id>/lock                                      held while publishing
 
-Segments and manifests are written once and never change; the atomic replacement of `current` is the one
-moment at which a version comes to be.
+A version is a folder with all that it needs; segments that the version before it had are hard links to the same file.
+It is written as a draft, and the one renaming of the folder to its number is the moment at which it comes to be.
+What a killed writer leaves are drafts: whoever holds the lock next removes them.
 """
 
+import contextlib
 import fcntl
+import mmap
+import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from reference_db.cell import CELL_ID_PATTERN
-from reference_db.durable_file import make_directory, write_durably
-from reference_db.errors import CorruptManifest, MissingSegment, VersionConflict
+from reference_db.durable_file import make_directory, sync_directory, write_and_sync
+from reference_db.errors import CorruptManifest, MissingSegment, StoreUnavailable, UnknownVersion, VersionConflict
 from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
+from reference_db.store import Buffer
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
+_NUMBER = re.compile(r"[0-9]{10}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DirectoryStore:
-    """The default `Store`; any number of threads and processes of one machine may share the directory."""
+    """The default `Store`; any number of threads and processes of one machine may share the directory.
+
+    Segments are mapped into memory, not read: the system keeps of them what is used. Drafts left behind by killed
+    writers are removed when the store is opened.
+    """
 
     def __init__(self, root: Path) -> None:
         self._cells = root / "cells"
-        self._segments = root / "segments"
+        for cell_id in self._named():
+            self._remove_abandoned(cell_id)
 
     def cells(self) -> list[str]:
-        return sorted(pointer.parent.name for pointer in self._cells.glob("*/current"))
+        return [cell_id for cell_id in self._named() if self.numbers(cell_id)]
 
     def current(self, cell_id: str) -> Manifest | None:
-        digest = self._current_digest(cell_id)
-        if digest is None:
-            return None
-        try:
-            data = self._manifest_path(cell_id, digest).read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptManifest(f"cell {cell_id!r}: manifest {digest} is missing") from error
-        return Manifest.from_bytes(data, digest)
+        while numbers := self.numbers(cell_id):
+            with contextlib.suppress(UnknownVersion):  # a cell that was removed and made anew meanwhile
+                return self.manifest(cell_id, numbers[-1])
+        return None
 
-    def publish(self, manifest: Manifest, expected: str | None) -> None:
-        cell_id = manifest.cell.cell_id
-        for segment in manifest.segments:
-            if not self._segment_path(segment.digest).is_file():
-                raise MissingSegment(segment.digest)
-        with self._locked(cell_id):
-            current = self._current_digest(cell_id)
-            if current != expected:
-                raise VersionConflict(cell_id, expected, current)
-            write_durably(self._manifest_path(cell_id, manifest.digest), manifest.to_bytes())
-            write_durably(self._cells / cell_id / "current", f"{manifest.digest}\n".encode())
+    def manifest(self, cell_id: str, number: int) -> Manifest:
+        if not _CELL_ID.fullmatch(cell_id):
+            raise UnknownVersion(cell_id, number)
+        folder = self._version(cell_id, number)
+        with _reachable():
+            try:
+                names = os.listdir(folder)
+                data = (folder / "manifest.json").read_bytes()
+            except FileNotFoundError:
+                if folder.is_dir():
+                    raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its manifest") from None
+                raise UnknownVersion(cell_id, number) from None
+        digests = [name for name in names if _DIGEST.fullmatch(name)]
+        if len(digests) != 1:
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its digest")
+        manifest = Manifest.from_bytes(data, digests[0])
+        if (manifest.cell.cell_id, manifest.number) != (cell_id, number):
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} is another one's")
+        return manifest
 
-    def put_segment(self, data: bytes) -> str:
-        digest = digest_of(data)
-        path = self._segment_path(digest)
-        # Comparing instead of trusting the name heals a damaged segment when its file is imported again.
-        if not (path.is_file() and path.read_bytes() == data):
-            write_durably(path, data)
-        return digest
-
-    def get_segment(self, digest: str) -> bytes:
-        try:
-            return self._segment_path(digest).read_bytes()
-        except FileNotFoundError:
-            raise MissingSegment(digest) from None
-
-    def _current_digest(self, cell_id: str) -> str | None:
+    def numbers(self, cell_id: str) -> list[int]:
         # Cell ids come from URLs: one that no cell can have must never become a path.
         if not _CELL_ID.fullmatch(cell_id):
-            return None
-        try:
-            digest = (self._cells / cell_id / "current").read_text().strip()
-        except FileNotFoundError:
-            return None
-        if not _DIGEST.fullmatch(digest):
-            raise CorruptManifest(f"cell {cell_id!r}: its pointer to the current manifest is damaged")
-        return digest
+            return []
+        with _reachable():
+            try:
+                names = os.listdir(self._cells / cell_id / "versions")
+            except FileNotFoundError:
+                return []
+        return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
-    def _manifest_path(self, cell_id: str, digest: str) -> Path:
-        return self._cells / cell_id / "manifests" / f"{digest}.json"
+    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
+        cell_id = manifest.cell.cell_id
+        with _reachable(), self._locked(cell_id):
+            self._remove_drafts(cell_id)
+            current = self.current(cell_id)
+            digest = None if current is None else current.digest
+            if digest != expected:
+                raise VersionConflict(cell_id, expected, digest)
+            versions = self._cells / cell_id / "versions"
+            make_directory(versions)
+            with self._draft(cell_id) as draft:
+                self._write(draft, manifest, {digest_of(data): data for data in segments}, current)
+                draft.rename(self._version(cell_id, manifest.number))
+            sync_directory(versions)
 
-    def _segment_path(self, digest: str) -> Path:
-        return self._segments / digest[:2] / f"{digest}.safetensors"
+    def get_segment(self, cell_id: str, digest: str) -> Buffer:
+        with _reachable():
+            path = self._segment(cell_id, digest)
+            if path is None:
+                raise MissingSegment(digest)
+            with path.open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    return b""
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _write(self, draft: Path, manifest: Manifest, given: Mapping[str, bytes], current: Manifest | None) -> None:
+        cell_id = manifest.cell.cell_id
+        for digest in dict.fromkeys(segment.digest for segment in manifest.segments):
+            path = draft / f"{digest}.safetensors"
+            if digest in given:
+                write_and_sync(path, given[digest])
+            else:
+                kept = self._segment(cell_id, digest, current)
+                if kept is None:
+                    raise MissingSegment(digest)
+                _link(kept, path)
+        write_and_sync(draft / "manifest.json", manifest.to_bytes())
+        write_and_sync(draft / manifest.digest, b"")
+        sync_directory(draft)
+
+    def _segment(self, cell_id: str, digest: str, first: Manifest | None = None) -> Path | None:
+        """Where a segment lies, looked for in one version first and then from the newest on."""
+        numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
+        paths = (self._version(cell_id, number) / f"{digest}.safetensors" for number in numbers)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _version(self, cell_id: str, number: int) -> Path:
+        return self._cells / cell_id / "versions" / f"{number:010d}"
+
+    def _named(self) -> list[str]:
+        with _reachable():
+            try:
+                names = os.listdir(self._cells)
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if _CELL_ID.fullmatch(name))
 
     @contextmanager
-    def _locked(self, cell_id: str) -> Iterator[None]:
+    def _draft(self, cell_id: str) -> Iterator[Path]:
+        draft = self._cells / cell_id / "drafts" / uuid4().hex
+        make_directory(draft)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # nothing, once it was renamed
+
+    def _remove_drafts(self, cell_id: str) -> None:
+        shutil.rmtree(self._cells / cell_id / "drafts", ignore_errors=True)
+
+    def _remove_abandoned(self, cell_id: str) -> None:
+        if (self._cells / cell_id / "drafts").is_dir():
+            # Somebody may be at work there, or may forbid us to be: then it is for the next one to do.
+            with (
+                contextlib.suppress(BlockingIOError, StoreUnavailable),
+                _reachable(),
+                self._locked(cell_id, wait=False),
+            ):
+                self._remove_drafts(cell_id)
+
+    @contextmanager
+    def _locked(self, cell_id: str, *, wait: bool = True) -> Iterator[None]:
         make_directory(self._cells / cell_id)
         with (self._cells / cell_id / "lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also when the process is killed
+            # Released with the file, also when the process is killed.
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A disk that is full, gone or read-only is a store that cannot be reached."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"the reference database's directory: {error.strerror or error}") from error
+
+
+def _link(kept: Path, path: Path) -> None:
+    try:
+        os.link(kept, path)
+    except OSError:  # a file system without hard links, or with no more of them for this file
+        write_and_sync(path, kept.read_bytes())

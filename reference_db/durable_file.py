@@ -1,4 +1,4 @@
-"""Writing a file so that a crash at any moment leaves either the old file or the new one."""
+"""Writing files so that a crash at any moment leaves either the old state or the new one."""
 
 import os
 from pathlib import Path
@@ -10,15 +10,20 @@ def write_durably(path: Path, data: bytes) -> None:
     make_directory(path.parent)
     draft = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_and_sync(draft, data)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
+
+
+def write_and_sync(path: Path, data: bytes) -> None:
+    """Writes a new file and returns once its bytes are on the disk; that its folder lists it is another matter."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_directory(path: Path) -> None:
@@ -27,10 +32,11 @@ def make_directory(path: Path) -> None:
         return
     make_directory(path.parent)
     path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Returns once what a folder lists is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

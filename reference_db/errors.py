@@ -27,12 +27,21 @@ class TooFewFingerprints(ReferenceDatabaseError):
         self.available = available
 
 
-class UnknownCell(ReferenceDatabaseError):
-    """The store holds no cell of this name."""
+class UnknownVersion(ReferenceDatabaseError):
+    """The cell has no version of this number, or keeps it no longer."""
 
-    def __init__(self, cell_id: str) -> None:
-        super().__init__(f"no cell {cell_id!r}")
+    def __init__(self, cell_id: str, number: int) -> None:
+        super().__init__(f"cell {cell_id!r} has no version {number}")
         self.cell_id = cell_id
+        self.number = number
+
+
+class BadUpdate(ReferenceDatabaseError):
+    """An update cannot be made of the cell as it is; nothing is wrong with any one fingerprint."""
+
+
+class StoreUnavailable(ReferenceDatabaseError):
+    """The store cannot be reached, or does not answer in time; nothing is known of what was asked of it."""
 
 
 class CorruptSegment(ReferenceDatabaseError):

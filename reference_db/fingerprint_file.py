@@ -39,7 +39,8 @@ _Arrays = dict[str, NDArray[np.generic]]
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 _WGS84 = {"latitudes_deg", "longitudes_deg"}
-_KNOWN = {"csi", "scale", "positions", "times", "sigmas"} | _WGS84
+_WRITTEN = ("csi", "scale", "positions", "times", "sigmas")
+_KNOWN = {*_WRITTEN} | _WGS84
 
 
 def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, Fingerprints]:
@@ -76,7 +77,9 @@ def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -
     Raises what `check_fingerprints` raises; then nothing is written.
     """
     check_fingerprints(fingerprints, cell)
-    write_durably(path, save(Segment.of(fingerprints).arrays(), metadata={"cell": cell.model_dump_json()}))
+    segment = Segment.of(fingerprints)
+    arrays = {name: np.ascontiguousarray(getattr(segment, name)) for name in _WRITTEN}
+    write_durably(path, save(arrays, metadata={"cell": cell.model_dump_json()}))
 
 
 def _parse_cell(described: str | bytes, name: str) -> Cell:

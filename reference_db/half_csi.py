@@ -6,8 +6,8 @@ the largest stay normal numbers, and multiplying by the scale is exact: packing 
 same bytes.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,15 +64,26 @@ def _parts(n: int) -> Iterator[slice]:
     yield from (slice(first, first + _AT_ONCE) for first in range(0, n, _AT_ONCE))
 
 
-@dataclass(frozen=True, eq=False)
-class PackedCsi:
-    """Packed CSI `[n, antennas, subcarriers, 2]` and its scale `[n]`, unpacked some rows at a time."""
+class CsiPart(NamedTuple):
+    """Packed CSI `[m, antennas, subcarriers, 2]`, its scale `[m]`, and which of the rows are meant (None: all)."""
 
     packed: NDArray[np.float16]
     scale: NDArray[np.float32]
+    rows: NDArray[np.int64] | None
+
+
+class PackedCsi:
+    """The CSI of parts that lie apart, unpacked some rows at a time."""
+
+    def __init__(self, parts: Sequence[CsiPart]) -> None:
+        self._packed = np.concatenate([p.packed if p.rows is None else p.packed[p.rows] for p in parts])
+        self._scale = np.concatenate([p.scale if p.rows is None else p.scale[p.rows] for p in parts])
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self._packed)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.complex64]:
-        return as_complex(unpack_csi(self.packed[rows], self.scale[rows]))
+        return as_complex(self.pairs(rows))
+
+    def pairs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return unpack_csi(self._packed[rows], self._scale[rows])

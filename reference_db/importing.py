@@ -1,43 +1,26 @@
-"""Bringing fingerprints into a store as a new version of their cell."""
+"""Bringing fingerprints into a store as a whole cell."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from pydantic import JsonValue
 
 from reference_db.cell import Cell
-from reference_db.fingerprints import Fingerprints, check_fingerprints
-from reference_db.manifest import Manifest, SegmentReference
-from reference_db.segment import Segment, digest_of
+from reference_db.fingerprints import Fingerprints
+from reference_db.manifest import Manifest
 from reference_db.store import Store
+from reference_db.update import Origin, replaced
 
 
 def import_fingerprints(
-    store: Store,
-    cell: Cell,
-    fingerprints: Fingerprints,
-    quality: Mapping[str, JsonValue],
-    note: str,
-    now: datetime,
+    store: Store, cell: Cell, fingerprints: Fingerprints, quality: Mapping[str, JsonValue], origin: Origin
 ) -> Manifest:
     """Creates the cell, or replaces its description and all its fingerprints, and returns the new manifest.
 
-    Everything is checked before anything is written. `now` must know its time zone. Raises `BadFingerprint`
-    or `TooFewFingerprints` for fingerprints that do not fit the cell, and `VersionConflict` when somebody
-    else published the cell meanwhile; then the cell is as it was.
+    Everything is checked before anything is written. Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints
+    that do not fit the cell, and `VersionConflict` when somebody else published the cell meanwhile; then the cell is
+    as it was.
     """
-    check_fingerprints(fingerprints, cell)
-    data = Segment.of(fingerprints).to_bytes()
-    parent = store.current(cell.cell_id)
-    manifest = Manifest(
-        cell=cell,
-        number=parent.number + 1 if parent else 1,
-        parent=parent.digest if parent else None,
-        segments=(SegmentReference(digest=digest_of(data), count=len(fingerprints)),),
-        quality=dict(quality),
-        created_at=now,
-        note=note,
-    )
-    store.put_segment(data)
-    store.publish(manifest, expected=manifest.parent)
-    return manifest
+    before = store.current(cell.cell_id)
+    update = replaced(before, cell, fingerprints, origin).measured(dict(quality))
+    store.publish(update.manifest, update.segments, None if before is None else before.digest)
+    return update.manifest

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Literal, Self
@@ -10,39 +11,62 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Val
 
 from reference_db.cell import Cell
 from reference_db.errors import CorruptManifest
+from reference_db.retention import Retention
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FingerprintId = Annotated[int, Field(ge=0, lt=2**64)]
+Action = Literal["created", "replaced", "appended", "deleted", "rolled back", "retention set", "thinned"]
 
 
-class SegmentReference(BaseModel):
-    """A segment by its digest, and how many fingerprints it holds."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SegmentReference(_Frozen):
+    """A segment by its digest, and how many fingerprints it holds."""
 
     digest: Digest
     count: int = Field(ge=1)
 
 
-class Manifest(BaseModel):
+class RequestKey(_Frozen):
+    """By what an operator's request is known again: digests of its idempotency key and of all it asked for."""
+
+    key: Digest
+    body: Digest
+
+
+class Change(_Frozen):
+    """What an operator did to make a version: `added` and `removed` count fingerprints."""
+
+    action: Action
+    added: int = Field(ge=0)
+    removed: int = Field(ge=0)
+    author: str = Field(max_length=256)
+    note: str = Field(max_length=4096)
+    request: RequestKey | None = None
+
+
+class Manifest(_Frozen):
     """The cell's description and what its fingerprints are, in order, without the fingerprints themselves.
 
     `number` counts a cell's versions from 1; `parent` is the digest of the manifest that this one followed.
-    A fingerprint whose id is among the `tombstones` is dropped wherever a segment holds it. `quality` is
-    whatever was measured of this version, as JSON values.
+    A fingerprint whose id is among the `tombstones` is dropped wherever a segment holds it. The indices are made of
+    the first `indexed` segments and extended by the others, so that whoever loads a version, by whatever way, answers
+    alike. `quality` is whatever was measured of this version, as JSON values.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     cell: Cell
     number: int = Field(ge=1)
     parent: Digest | None
     segments: tuple[SegmentReference, ...]
+    indexed: int = Field(ge=0)
     tombstones: tuple[FingerprintId, ...] = ()
+    retention: Retention = Retention()
     quality: dict[str, JsonValue]
     created_at: AwareDatetime
-    note: str
+    change: Change
 
     @field_validator("quality")
     @classmethod
@@ -67,6 +91,10 @@ class Manifest(BaseModel):
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
 
+    def measured(self, quality: Mapping[str, JsonValue]) -> Self:
+        """The same version with more known of its quality."""
+        return self.model_validate(self.model_dump() | {"quality": self.quality | dict(quality)})
+
     @cached_property
     def digest(self) -> str:
         return sha256(self.to_bytes()).hexdigest()
@@ -75,6 +103,11 @@ class Manifest(BaseModel):
     def version(self) -> str:
         """What people and answers call this version: "<number>-<first 12 digits of the digest>"."""
         return f"{self.number}-{self.digest[:12]}"
+
+    @property
+    def fingerprints(self) -> int:
+        """How many it holds."""
+        return sum(segment.count for segment in self.segments) - len(self.tombstones)
 
 
 def _finite(value: JsonValue) -> bool:

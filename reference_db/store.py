@@ -1,14 +1,19 @@
 """The seam between the reference database and wherever its bytes are kept."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from reference_db.manifest import Manifest
 
+Buffer = bytes | memoryview
+
 
 class Store(Protocol):
-    """Keeps segments by digest and, for each cell, its manifests and which of them is current.
+    """Keeps, for each cell, its versions: manifests, numbered from 1 without a gap, and the segments they list.
 
-    A reader sees the old version of a cell or the new one, whatever happens to the writer.
+    A reader sees the old version of a cell or the new one, whatever happens to the writer; what a writer left behind
+    that was killed disappears by itself. All methods may be called by any thread, and raise `StoreUnavailable` where
+    the bytes cannot be reached. Names that no cell can have are names of cells that are not there.
     """
 
     def cells(self) -> list[str]:
@@ -20,17 +25,23 @@ class Store(Protocol):
         Raises `CorruptManifest` when there is one that cannot be trusted.
         """
 
-    def publish(self, manifest: Manifest, expected: str | None) -> None:
+    def manifest(self, cell_id: str, number: int) -> Manifest:
+        """A version by its number. Raises `UnknownVersion` where there is none, and `CorruptManifest`."""
+
+    def numbers(self, cell_id: str) -> list[int]:
+        """The numbers of the versions that are kept, rising; of a cell that is not there none."""
+
+    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
         """Makes `manifest` current if the current one's digest still is `expected` (None: no cell yet).
 
-        Raises `VersionConflict` otherwise, and `MissingSegment` when a segment was not put first.
+        `segments` are the bytes of those that the manifest lists and the current one does not; a rollback may list
+        segments of any version that is kept. When it returns nothing short of losing the disk, or Redis' own files,
+        loses the version. Raises `VersionConflict` when somebody else was first, and `MissingSegment` when a segment
+        is listed that is neither given nor kept; then nothing has changed.
         """
 
-    def put_segment(self, data: bytes) -> str:
-        """Keeps a segment's bytes for good and returns their digest; putting them again is harmless."""
+    def get_segment(self, cell_id: str, digest: str) -> Buffer:
+        """The bytes kept under a digest, as they are: `Segment.from_buffer` verifies them. Raises `MissingSegment`."""
 
-    def get_segment(self, digest: str) -> bytes:
-        """The bytes kept under a digest, as they are: `Segment.from_bytes` verifies them.
-
-        Raises `MissingSegment`.
-        """
+    def close(self) -> None:
+        """Gives back connections; the store is not used any more."""

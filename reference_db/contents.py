@@ -1,0 +1,100 @@
+"""What one version of a cell holds, read from its store and not yet indexed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_db.errors import CorruptManifest
+from reference_db.fingerprints import Fingerprints
+from reference_db.manifest import Manifest
+from reference_db.segment import Segment, joined
+from reference_db.store import Store
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """A manifest and its segments; `kept` says of each segment's rows `[n]` which the tombstones leave, None: all."""
+
+    manifest: Manifest
+    segments: tuple[Segment, ...]
+    kept: tuple[NDArray[np.bool_] | None, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, segments: Sequence[Segment]) -> Self:
+        """Raises `CorruptManifest` when the manifest does not describe these segments, in their order."""
+        shape = (manifest.cell.antennas, manifest.cell.subcarriers, 2)
+        if len(segments) != len(manifest.segments) or manifest.indexed > len(segments):
+            raise CorruptManifest(f"manifest {manifest.digest} does not fit its segments")
+        for reference, segment in zip(manifest.segments, segments, strict=True):
+            if len(segment) != reference.count or segment.csi.shape[1:] != shape:
+                raise CorruptManifest(f"manifest {manifest.digest} does not describe {reference.digest}")
+        tombstones = np.array(manifest.tombstones, np.uint64)
+        contents = cls(manifest, tuple(segments), tuple(_kept(segment, tombstones) for segment in segments))
+        if len(contents) != manifest.fingerprints:
+            raise CorruptManifest(f"manifest {manifest.digest} miscounts its fingerprints")
+        return contents
+
+    @cached_property
+    def ids(self) -> NDArray[np.uint64]:
+        """uint64 `[n]`, as the others in the order of the segments."""
+        return self._rows([segment.ids for segment in self.segments], np.zeros(0, np.uint64))
+
+    @cached_property
+    def positions(self) -> NDArray[np.float32]:
+        """float32 `[n, 2]` metres."""
+        return self._rows([segment.positions for segment in self.segments], np.zeros((0, 2), np.float32))
+
+    @cached_property
+    def times(self) -> NDArray[np.float64]:
+        """float64 `[n]` Unix seconds, 0 where unknown."""
+        return self._rows([segment.times for segment in self.segments], np.zeros(0, np.float64))
+
+    @cached_property
+    def sigmas(self) -> NDArray[np.float32]:
+        """float32 `[n]` metres."""
+        return self._rows([segment.sigmas for segment in self.segments], np.zeros(0, np.float32))
+
+    def left(self, segments: slice) -> list[Segment]:
+        """Some of the segments without what the tombstones take; those with nothing left are not there."""
+        pairs = zip(self.segments[segments], self.kept[segments], strict=True)
+        left = [segment if kept is None else segment.rows(kept) for segment, kept in pairs]
+        return [segment for segment in left if len(segment)]
+
+    def fingerprints(self) -> Fingerprints:
+        """All of them, as they were measured. Raises `ValueError` where there is none."""
+        return joined(self.left(slice(None))).fingerprints()
+
+    def __len__(self) -> int:
+        pairs = zip(self.segments, self.kept, strict=True)
+        return sum(len(segment) if kept is None else int(kept.sum()) for segment, kept in pairs)
+
+    def _rows(self, arrays: Sequence[NDArray[_Scalar]], none: NDArray[_Scalar]) -> NDArray[_Scalar]:
+        pairs = zip(arrays, self.kept, strict=True)
+        rows = np.concatenate([none, *(array if kept is None else array[kept] for array, kept in pairs)])
+        rows.flags.writeable = False
+        return rows
+
+
+def read_contents(store: Store, manifest: Manifest, held: Contents | None = None) -> Contents:
+    """A version's segments from the store, those that `held` has already from there.
+
+    Raises `MissingSegment`, `CorruptSegment` or `CorruptManifest`, and `StoreUnavailable`.
+    """
+    known = {} if held is None else dict(zip(held.manifest.segments, held.segments, strict=True))
+    cell_id = manifest.cell.cell_id
+    segments = [
+        known.get(reference) or Segment.from_buffer(store.get_segment(cell_id, reference.digest), reference.digest)
+        for reference in manifest.segments
+    ]
+    return Contents.of(manifest, segments)
+
+
+def _kept(segment: Segment, tombstones: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
+    kept = ~np.isin(segment.ids, tombstones)
+    return None if kept.all() else kept

@@ -1,0 +1,50 @@
+"""How long a cell keeps its fingerprints."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Retention(BaseModel):
+    """A cell's policy; what is None keeps everything.
+
+    `max_age_s`: seconds since a fingerprint was measured; one whose time is unknown never grows old.
+    `max_fingerprints`: of more the newest stay, of equal times the later in the cell.
+    `min_spacing_m`: of fingerprints nearer to each other than this the newer stays.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_age_s: float | None = Field(default=None, gt=0)
+    max_fingerprints: int | None = Field(default=None, ge=1)
+    min_spacing_m: float | None = Field(default=None, gt=0, le=1000)
+
+    def kept(self, positions: NDArray[np.float32], times: NDArray[np.float64], now: float) -> NDArray[np.bool_]:
+        """Which fingerprints stay at `now` (Unix seconds): bool `[n]` for positions `[n, 2]` metres, times `[n]`."""
+        kept = np.ones(len(times), np.bool_)
+        if self.max_age_s is not None:
+            kept &= (times == 0) | (times >= now - self.max_age_s)
+        if self.min_spacing_m is None and self.max_fingerprints is None:
+            return kept
+        newest_first = np.lexsort((-np.arange(len(times)), -times))
+        if self.min_spacing_m is not None:
+            kept &= _spaced(positions, newest_first[kept[newest_first]], self.min_spacing_m)
+        if self.max_fingerprints is not None:
+            ranked = newest_first[kept[newest_first]]
+            kept[ranked[self.max_fingerprints :]] = False
+        return kept
+
+
+def _spaced(positions: NDArray[np.float32], order: NDArray[np.int64], spacing: float) -> NDArray[np.bool_]:
+    """Of the rows in `order`, those that no row chosen before lies nearer to than `spacing` metres: bool `[n]`."""
+    chosen = np.zeros(len(positions), np.bool_)
+    squares = np.floor(positions / spacing).astype(np.int64).tolist()
+    places = positions.astype(np.float64).tolist()
+    taken: dict[tuple[int, int], list[int]] = {}  # by square, as wide as the spacing: neighbours are in nine of them
+    for row in order.tolist():
+        (east, north), (i, j) = places[row], squares[row]
+        around = (other for di in (-1, 0, 1) for dj in (-1, 0, 1) for other in taken.get((i + di, j + dj), ()))
+        if all((east - places[o][0]) ** 2 + (north - places[o][1]) ** 2 >= spacing**2 for o in around):
+            chosen[row] = True
+            taken.setdefault((i, j), []).append(row)
+    return chosen
