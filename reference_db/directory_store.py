@@ -50,10 +50,11 @@ class DirectoryStore:
         return [cell_id for cell_id in self._named() if self.numbers(cell_id)]
 
     def current(self, cell_id: str) -> Manifest | None:
-        while numbers := self.numbers(cell_id):
-            with contextlib.suppress(UnknownVersion):  # a cell that was removed and made anew meanwhile
-                return self.manifest(cell_id, numbers[-1])
-        return None
+        number = self.newest(cell_id)
+        return self.manifest(cell_id, number) if number else None
+
+    def newest(self, cell_id: str) -> int:
+        return max(self.numbers(cell_id), default=0)
 
     def manifest(self, cell_id: str, number: int) -> Manifest:
         if not _CELL_ID.fullmatch(cell_id):

@@ -37,7 +37,10 @@ class RequestKey(_Frozen):
 
 
 class Change(_Frozen):
-    """What an operator did to make a version: `added` and `removed` count fingerprints."""
+    """What an operator did to make a version: `added` and `removed` count fingerprints.
+
+    One that replaces all, be it by those of an older version, removes all there were and adds all there are.
+    """
 
     action: Action
     added: int = Field(ge=0)
@@ -93,7 +96,7 @@ class Manifest(_Frozen):
 
     def measured(self, quality: Mapping[str, JsonValue]) -> Self:
         """The same version with more known of its quality."""
-        return self.model_validate(self.model_dump() | {"quality": self.quality | dict(quality)})
+        return self.model_validate(dict(self) | {"quality": self.quality | dict(quality)})
 
     @cached_property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
 """The seam between the reference database and wherever its bytes are kept."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reference_db.manifest import Manifest
 
@@ -25,6 +25,9 @@ class Store(Protocol):
         Raises `CorruptManifest` when there is one that cannot be trusted.
         """
 
+    def newest(self, cell_id: str) -> int:
+        """The number of the cell's current version, 0 where there is none: a question to be asked often."""
+
     def manifest(self, cell_id: str, number: int) -> Manifest:
         """A version by its number. Raises `UnknownVersion` where there is none, and `CorruptManifest`."""
 
@@ -45,3 +48,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Gives back connections; the store is not used any more."""
+
+
+@runtime_checkable
+class News(Protocol):
+    """A store that tells of new versions; whoever listens may still miss one, and should look by itself at times."""
+
+    def changed(self, timeout_s: float) -> set[str]:
+        """The cells that were published since the last call; waits so long for one, if there is none.
+
+        For one thread. Raises `StoreUnavailable`.
+        """

@@ -129,27 +129,24 @@ def thinned(before: Contents, origin: Origin) -> Update | None:
     return update if update.manifest.change.removed else None
 
 
-def rolled_back(before: Contents, target: Contents, origin: Origin) -> Update:
+def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
     """Publishes an older version of the cell once more: its description, fingerprints, retention and quality."""
     change = Change(
         action="rolled back",
-        added=int((~np.isin(target.ids, before.ids)).sum()),
-        removed=int((~np.isin(before.ids, target.ids)).sum()),
+        added=len(target),
+        removed=before.fingerprints,
         author=origin.author,
         note=origin.note,
         request=origin.request,
     )
-    manifest = target.manifest.model_copy(
-        update={
-            "number": before.manifest.number + 1,
-            "parent": before.manifest.digest,
-            "created_at": origin.now,
-            "change": change,
-        }
-    )
-    # Copied with it, the cached digest would be the old version's.
-    manifest = Manifest.model_validate(manifest.model_dump())
-    return Update(replace(target, manifest=manifest), ())
+    # Validated anew, because a copy would keep the cached digest.
+    fields = dict(target.manifest) | {
+        "number": before.number + 1,
+        "parent": before.digest,
+        "created_at": origin.now,
+        "change": change,
+    }
+    return Update(replace(target, manifest=Manifest.model_validate(fields)), ())
 
 
 def _plan_of(before: Contents) -> _Plan:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reference_db.opening import open_store
+from reference_db.store import News
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -11,8 +13,6 @@ from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
 from models.artifact import load_artifact
-from reference_db.database import ReferenceDatabase
-from reference_db.directory_store import DirectoryStore
 from service.admission import Admission
 from service.cells import Cells
 from service.dispatcher import Dispatcher
@@ -26,6 +26,8 @@ from service.models import Models
 from service.network import Network
 from service.openapi import OpenApi
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
+from service.publisher import Publisher
+from service.retaining import retain
 from service.served_cells import ServedCells
 from service.settings import Settings
 from service.shortcut import Shortcut
@@ -41,25 +43,29 @@ def create_app(settings: Settings) -> Starlette:
     threadpool_limits(limits=1)
     artifact = load_artifact(settings.artifact_directory)
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
-    store = DirectoryStore(settings.database_directory)
-    database = ReferenceDatabase(store)
+    store = open_store(settings.redis_url or settings.database_directory)
     metrics = Metrics()
     metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest, network.providers[0])
     estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
     dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
-    served = ServedCells(database, artifact, estimator, settings, metrics)
+    served = ServedCells(store, artifact, estimator, settings, metrics)
+    publisher = Publisher(store, artifact, estimator, served, settings, metrics)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
     cells, models, health = Cells(store), Models(artifact, network.providers), Health(settings, network)
-    openapi = OpenApi(artifact.manifest, database, settings.batch_limit)
+    openapi = OpenApi(artifact.manifest, store, settings.batch_limit)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        following = asyncio.create_task(served.follow(settings.follow_period_s))
+        watching = [served.follow(settings.follow_period_s), retain(publisher, settings.retention_period_s)]
+        if isinstance(store, News):
+            watching.append(served.listen(store))
+        tasks = [asyncio.create_task(watch) for watch in watching]
         yield
-        following.cancel()
-        for part in (workers, served, network):
+        for task in tasks:
+            task.cancel()
+        for part in (workers, publisher, served, network, store):
             part.close()
 
     busiest = [

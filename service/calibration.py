@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
+from reference_db.manifest import Manifest
 from service import errors
 from service.estimator import RETRIEVAL, Estimator, Retrieval
 from service.settings import Settings
@@ -35,13 +36,17 @@ class Rung(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """One cell's errors with one artifact; `rungs` in rising order of sigma, the one without a coarse position last."""
+    """One cell's errors with one artifact; `rungs` in rising order of sigma, the one without a coarse position last.
+
+    `fingerprints` is how many the cell had when it was measured.
+    """
 
     artifact: str
     retrieval: Retrieval
     confidence: float
     samples: int
     seed: int
+    fingerprints: int
     rungs: Annotated[list[Rung], msgspec.Meta(min_length=1)]
 
     def rung(self, accuracy: float | None) -> Rung:
@@ -82,7 +87,7 @@ def conformal_rank(n: int, confidence: float) -> int:
     return math.ceil((n + 1) * confidence - 1e-9)
 
 
-def check_serves(artifact: Artifact, version: CellVersion, confidence: float) -> None:
+def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> None:
     """Raises `CellNotServed` or `CellTooSmall` unless the artifact can locate users and say how well."""
     cell, csi = version.cell, artifact.manifest.csi
     if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
@@ -94,8 +99,8 @@ def check_serves(artifact: Artifact, version: CellVersion, confidence: float) ->
     needed = artifact.manifest.minimum_neighbours
     while conformal_rank(needed, confidence) > needed:
         needed += 1
-    if len(version) < needed:
-        raise errors.CellTooSmall("/cellId", f"the cell has {len(version)} fingerprints, {needed} are needed")
+    if version.fingerprints < needed:
+        raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, {needed} are needed")
 
 
 def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, settings: Settings) -> Calibration:
@@ -103,7 +108,7 @@ def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, se
 
     Raises `CellNotServed`, `CellTooSmall`, `InferenceFailed` or `EstimateNotFinite`.
     """
-    check_serves(artifact, version, settings.confidence)
+    check_serves(artifact, version.manifest, settings.confidence)
     rng = np.random.default_rng(settings.calibration_seed)
     samples = min(max(settings.calibration_samples, _fewest(settings.confidence)), len(version))
     rows = np.sort(rng.choice(len(version), samples, replace=False))
@@ -119,6 +124,7 @@ def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, se
         confidence=settings.confidence,
         samples=samples,
         seed=settings.calibration_seed,
+        fingerprints=len(version),
         rungs=rungs,
     )
 

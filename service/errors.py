@@ -96,6 +96,35 @@ class CellNotServed(FieldError):
 class CellUnreadable(ServiceError): ...
 
 
+# Operators' changes
+class FingerprintsUnreadable(ServiceError): ...
+
+
+class FingerprintRefused(FieldError): ...
+
+
+class UpdateRefused(ServiceError):
+    """The change cannot be made of the cell as it is."""
+
+
+class VersionRefused(ServiceError):
+    """The canary: users would be located far worse than before."""
+
+
+class VersionNotFound(FieldError): ...
+
+
+class PreconditionFailed(ServiceError):
+    """The cell is not, or no longer, at the version that the change is meant for."""
+
+
+class IdempotencyKeyReused(ServiceError): ...
+
+
+class StoreDown(ServiceError):
+    """The reference database cannot be reached; cells in memory go on serving."""
+
+
 # The service itself
 class InferenceFailed(ServiceError): ...
 

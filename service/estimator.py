@@ -1,6 +1,5 @@
 """From CSI and, where there is one, a coarse position to a position: the one way of requests and calibration."""
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,7 +11,8 @@ from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.retrieval import first_guess, next_neighbourhood
 from reference_db.signal_feature import signal_feature
-from service.frame_cache import FrameCache
+from service.errors import InferenceFailed
+from service.frame_cache import FrameCache, as_known
 from service.metrics import Metrics, Stopwatch
 from service.network import Network, as_users
 from service.tiles import Neighbourhood, Tiles
@@ -85,14 +85,14 @@ class Estimator:
         return places
 
     def positions(
-        self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows
+        self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
     ) -> _Floats:
         """As `locate`, for users of one cell who are not compared with a fingerprint each, `left_out` int64 `[b]`.
 
-        `csi` `[b, ...]`, `coarse` `[b, 2]`, `accuracy` `[b]`. Nobody shares a frame: this is the `full` graph's work.
-        Blocks; not for the owner thread. Raises `InferenceFailed`.
+        `csi` `[b, ...]`, `coarse` `[b, 2]`, `accuracy` `[b]`. Nobody shares a frame: this is the `full` graph's work,
+        aside. Raises `InferenceFailed`.
         """
-        n = self.neighbours(len(version) - 1)
+        n = self.neighbours(len(version) - (left_out is not None))
         places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(places).all(axis=1)
@@ -104,15 +104,9 @@ class Estimator:
     def warm(self, before: CellVersion, after: CellVersion) -> int:
         """Encodes what a new version of a cell changes of the tiles most in use, and says how many it did.
 
-        Between one tile and the next the network is left alone for as long as the tile took. Blocks; not for the
-        owner thread. Raises `InferenceFailed`.
+        Aside: users are located meanwhile. Blocks; not for the owner thread. Raises `InferenceFailed`.
         """
-        encoded = 0
-        for centre in self._network.submit(self._in_use, before).result():
-            started = time.perf_counter()
-            encoded += self._network.submit(self._encode, after, centre).result()
-            time.sleep(time.perf_counter() - started)
-        return encoded
+        return sum(self._encode(after, centre) for centre in self._network.submit(self._in_use, before).result())
 
     def _in_use(self, version: CellVersion) -> list[_Floats]:
         centres = self._tiles.known(version)
@@ -121,11 +115,25 @@ class Estimator:
 
     def _encode(self, version: CellVersion, centre: _Floats) -> bool:
         """Whether the frame around a tile's centre had to be encoded."""
-        (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
-        if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames.keys:
+        frames = self._frames
+        reserved = self._network.submit(self._reserve, version, centre).result()
+        if frames is None or reserved is None:
             return False
-        self._frames.slots([near])
+        near, slot = reserved
+        try:
+            self._network.aside("frame", as_known([near], [slot]))
+        except InferenceFailed:
+            self._network.submit(frames.release, slot).result()
+            raise
+        self._network.submit(frames.admit, near.key, slot).result()
         return True
+
+    def _reserve(self, version: CellVersion, centre: _Floats) -> tuple[Neighbourhood, int] | None:
+        """The neighbourhood of a tile and a slot for its frame; None where none is wanted."""
+        (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
+        if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames:
+            return None
+        return near, self._frames.reserve()
 
     def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
         """Each user, by row, against a neighbourhood: float32 `[b, 2]`.

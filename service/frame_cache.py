@@ -2,9 +2,10 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import InferenceFailed
 from service.metrics import Metrics
@@ -27,7 +28,7 @@ class FrameCache:
         self._metrics = metrics
         self._slots: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._frame_bytes = network.frame_bytes
-        capacity = max(least, budget // self._frame_bytes)
+        capacity = max(least + 1, budget // self._frame_bytes)  # one may be reserved
         self._free = list(range(capacity))
         network.make_room(capacity)
 
@@ -45,6 +46,25 @@ class FrameCache:
             self._encode(missing[first : first + _AT_ONCE])
         return {key: self._slots[key] for key in wanted}
 
+    def reserve(self) -> int:
+        """A slot that is nobody's until `admit` or `release`, so that a frame can be encoded into it aside."""
+        return self._free.pop() if self._free else self._slots.popitem(last=False)[1]
+
+    def admit(self, key: bytes, slot: int) -> None:
+        """A reserved slot now holds the frame of this key."""
+        if key in self._slots:  # somebody was quicker
+            self.release(slot)
+        else:
+            self._slots[key] = slot
+            self._metrics.frames_held(self._frame_bytes * len(self._slots))
+
+    def release(self, slot: int) -> None:
+        """A reserved slot holds nothing after all."""
+        self._free.append(slot)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._slots
+
     @property
     def keys(self) -> list[bytes]:
         """Of the frames that are there, the most recently used first."""
@@ -52,14 +72,21 @@ class FrameCache:
 
     def _encode(self, neighbourhoods: list[Neighbourhood]) -> None:
         started = time.perf_counter()
-        slots = [self._free.pop() if self._free else self._slots.popitem(last=False)[1] for _ in neighbourhoods]
-        csi_known = np.stack([one.csi for one in neighbourhoods])
-        positions_known = np.stack([one.positions for one in neighbourhoods])
-        known = {"csi_known": csi_known, "positions_known": positions_known, "slots": np.array(slots)}
+        slots = [self.reserve() for _ in neighbourhoods]
         try:
-            self._network.run("frame", known)
+            self._network.run("frame", as_known(neighbourhoods, slots))
         except InferenceFailed:
             self._free += slots
             raise
         self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)
-        self._metrics.frames_encoded(time.perf_counter() - started, self._frame_bytes * len(self._slots))
+        self._metrics.frames_encoded(time.perf_counter() - started)
+        self._metrics.frames_held(self._frame_bytes * len(self._slots))
+
+
+def as_known(neighbourhoods: Sequence[Neighbourhood], slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+    """What the `frame` graph takes to encode neighbourhoods of one size into slots of the pools."""
+    return {
+        "csi_known": np.stack([one.csi for one in neighbourhoods]),
+        "positions_known": np.stack([one.positions for one in neighbourhoods]),
+        "slots": np.array(slots),
+    }

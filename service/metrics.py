@@ -100,11 +100,41 @@ class Metrics:
             buckets=_BUCKETS,
         )
         self.cells_held = Gauge("fingerpost_cells_held", "Cells in memory, ready to serve.", registry=registry)
+        self.cell_bytes = Gauge(
+            "fingerpost_cell_memory_bytes", "Memory that the cells held take, mapped files apart.", registry=registry
+        )
+        self.cells_evicted = Counter(
+            "fingerpost_cells_evicted_total", "Cells that left memory to make room.", registry=registry
+        )
+        self._cell_lookups = Counter(
+            "fingerpost_cell_lookups_total",
+            "Cells asked for by requests, by whether they were in memory.",
+            ["result"],
+            registry=registry,
+        )
+        self._cell_loads = Histogram(
+            "fingerpost_cell_load_duration_seconds",
+            "Time to load a cell at its first use.",
+            registry=registry,
+            buckets=(*_BUCKETS, 30, 60, 120),
+        )
+        self.stale_seconds = Gauge(
+            "fingerpost_reference_db_stale_seconds",
+            "Time since the reference database last said which cells have new versions.",
+            registry=registry,
+        )
+        self._updates = Counter(
+            "fingerpost_cell_updates_total",
+            "Operators' changes, by outcome: published, replayed, or the cause of the problem.",
+            ["outcome"],
+            registry=registry,
+        )
         self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
         # To look a child up takes longer than to count.
         self._stage = cache(self._stages.labels)
         self._outcome = cache(self._locations.labels)
         self._retrieval = cache(self._retrievals.labels)
+        self._cell_lookup = cache(self._cell_lookups.labels)
         self._request = cache(self._requests.labels)
         self._duration = cache(self._durations.labels)
 
@@ -132,9 +162,21 @@ class Metrics:
         self._frames_found.labels("hit").inc(hits)
         self._frames_found.labels("miss").inc(misses)
 
-    def frames_encoded(self, seconds: float, held_bytes: int) -> None:
+    def frames_encoded(self, seconds: float) -> None:
         self._frame_durations.observe(seconds)
+
+    def frames_held(self, held_bytes: int) -> None:
         self._frame_bytes.set(held_bytes)
+
+    def cells_found(self, hits: int, misses: int) -> None:
+        self._cell_lookup("hit").inc(hits)
+        self._cell_lookup("miss").inc(misses)
+
+    def cell_loaded(self, seconds: float) -> None:
+        self._cell_loads.observe(seconds)
+
+    def updated(self, outcome: str) -> None:
+        self._updates.labels(outcome).inc()
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._request(route, status).inc()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact, ArtifactManifest, TensorSpec
 from service.bound_graph import BoundGraph
 from service.errors import InferenceFailed
+from service.workers import give_way
 
 _Array = NDArray[np.float32]
 _P = ParamSpec("_P")
@@ -27,7 +28,9 @@ class NetworkUnusable(Exception):
 
 
 class Network:
-    """The artifact's graphs, and the one thread that runs them, whichever thread asks.
+    """The artifact's graphs, and the one thread that runs them for users, whichever thread asks.
+
+    What no user waits for runs `aside`: in sessions of its own, whose thread gives way.
 
     Raises `NetworkUnusable` unless a real inference succeeds, on the first of `providers`.
     """
@@ -36,20 +39,19 @@ class Network:
         self.manifest: ArtifactManifest = artifact.manifest
         self.providers = list(providers)
         self._artifact = artifact
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
-        self._options.inter_op_num_threads = 1
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._threads = threads
         self._pools: dict[str, ort.OrtValue] = {}  # on the provider's device
         self._last_answer = -np.inf
         self.answers = 0  # runs of any graph that succeeded
         if missing := set(providers) - set(ort.get_available_providers()):
             raise NetworkUnusable(f"ONNX Runtime has no {', '.join(sorted(missing))} here")
         try:
-            self._graphs = self._load()
+            self._graphs = self._load(self._threads)
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
             raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._graphs_aside: dict[str, BoundGraph] = {}
+        self._spare = ThreadPoolExecutor(1, thread_name_prefix="inference-aside", initializer=give_way)
         try:
             self.prove()
         except InferenceFailed as error:
@@ -81,6 +83,7 @@ class Network:
             for spec in self.manifest.graphs["frame"].pools
         }
         self._graphs = {name: graph.rebound(self._pools) for name, graph in self._graphs.items()}
+        self._graphs_aside = {}
 
     def _sized(self, spec: TensorSpec, frames: int) -> tuple[int, ...]:
         return spec.sized(pool=frames, neighbours=self.manifest.neighbourhood_size)
@@ -101,11 +104,30 @@ class Network:
             outputs = self._graphs[graph].run(feeds)
         except Exception as error:
             self._last_answer = -np.inf
-            self._graphs = self._load()
+            self._graphs = self._load(self._threads)
             raise InferenceFailed("the network could not be run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
         return outputs
+
+    def aside(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
+        """As `run`, for what no user waits for: users' runs go on beside it. Blocks; for any thread but the owner's.
+
+        Raises `InferenceFailed`.
+        """
+        try:
+            future = self._spare.submit(self._run_aside, graph, feeds)
+        except RuntimeError as error:
+            raise InferenceFailed("the network has been stopped") from error
+        return future.result()
+
+    def _run_aside(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
+        try:
+            self._graphs_aside = self._graphs_aside or self._load(1)
+            return self._graphs_aside[graph].run(feeds)
+        except Exception as error:
+            self._graphs_aside = {}
+            raise InferenceFailed("the network could not be run") from error
 
     def positions(
         self, csi_known: _Array, positions_known: _Array, csi: _Array, coarse: _Array, accuracy: _Array
@@ -115,11 +137,10 @@ class Network:
         `csi_known` `[b, neighbours, antennas, subcarriers, 2]`, `positions_known` `[b, neighbours, 2]`, `csi`
         `[b, antennas, subcarriers, 2]`, `coarse` `[b, 2]` metres and `accuracy` `[b]`, its 1-sigma error on each axis
         in metres; all float32. Where there is no coarse position both are NaN. By the `full` graph, a neighbourhood
-        each. Blocks; not for the owner thread. Raises `InferenceFailed`.
+        each, `aside`. Raises `InferenceFailed`.
         """
         feeds = {"csi_known": csi_known, "positions_known": positions_known}
-        users = as_users(csi, coarse, accuracy)
-        located: _Array = self.submit(self.run, "full", feeds | users).result()[0][:, 0]
+        located: _Array = self.aside("full", feeds | as_users(csi, coarse, accuracy))[0][:, 0]
         return located
 
     def prove(self) -> None:
@@ -128,7 +149,9 @@ class Network:
         waves = plane_waves(csi.antennas, csi.subcarriers, n + 1)[np.newaxis]
         places = np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2)
         nowhere = np.full((1, 2), np.nan, np.float32)
-        if not np.isfinite(self.positions(waves[:, :n], places, waves[:, n], nowhere, nowhere[:, 0])).all():
+        feeds = {"csi_known": waves[:, :n], "positions_known": places}
+        users = as_users(waves[:, n], nowhere, nowhere[:, 0])
+        if not np.isfinite(self.submit(self.run, "full", feeds | users).result()[0]).all():
             raise InferenceFailed("the network's answer is not finite")
 
     @property
@@ -137,12 +160,17 @@ class Network:
         return time.monotonic() - self._last_answer
 
     def close(self) -> None:
-        self._owner.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._owner, self._spare):
+            executor.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self) -> dict[str, BoundGraph]:
+    def _load(self, threads: int) -> dict[str, BoundGraph]:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         graphs = {}
         for name, content in self._artifact.graphs.items():
-            session = ort.InferenceSession(content, self._options, providers=self.providers)
+            session = ort.InferenceSession(content, options, providers=self.providers)
             graphs[name] = BoundGraph(session, self.manifest.graphs[name], self._pools)
         return graphs
 

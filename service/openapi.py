@@ -4,14 +4,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
 from models.artifact import ArtifactManifest
-from reference_db.cell_version import CellVersion
-from reference_db.database import ReferenceDatabase
+from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
+from reference_db.geodesy import LocalFrame
+from reference_db.store import Store
 from service import schema
 from service.cells import CellDetail, CellList
 from service.models import ModelList
@@ -40,9 +40,9 @@ _ROOTS = (
 
 
 class OpenApi:
-    def __init__(self, manifest: ArtifactManifest, database: ReferenceDatabase, batch_limit: int) -> None:
+    def __init__(self, manifest: ArtifactManifest, store: Store, batch_limit: int) -> None:
         self._manifest = manifest
-        self._database = database
+        self._store = store
         self._batch_limit = batch_limit
 
     def endpoint(self, request: Request) -> Response:
@@ -116,11 +116,10 @@ class OpenApi:
         csi = self._manifest.csi
         wave = plane_waves(csi.antennas, csi.subcarriers, 1).astype("<f2")
         cell_id, x, y, lat, lon = "cell", 0.0, 0.0, 0.0, 0.0
-        version = self._a_cell()
-        if version is not None:
-            cell_id = version.cell.cell_id
-            x, y = np.median(version.positions, axis=0).round(1).tolist()
-            lat, lon = version.frame.to_wgs84(x, y)
+        if found := self._a_cell():
+            cell, (west, south, east, north) = found
+            cell_id, x, y = cell.cell_id, round((west + east) / 2, 1), round((south + north) / 2, 1)
+            lat, lon = LocalFrame(cell.latitude_deg, cell.longitude_deg).to_wgs84(x, y)
         sent = {"encoding": "complex32", "shape": [csi.antennas, csi.subcarriers], "data": wave.tobytes()}
         alone = {"cellId": cell_id, "csi": sent}
         local = alone | {"coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}}
@@ -128,16 +127,20 @@ class OpenApi:
         wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
         return msgspec.to_builtins(local), msgspec.to_builtins(wgs84), msgspec.to_builtins(alone)
 
-    def _a_cell(self) -> CellVersion | None:
+    def _a_cell(self) -> tuple[Cell, list[float]] | None:
+        """A cell that the artifact serves, and the extent of its fingerprints."""
         csi = self._manifest.csi
-        for cell_id in self._database.cells():
+        for cell_id in self._store.cells():
             try:
-                version = self._database.cell(cell_id)
-            except (ReferenceDatabaseError, OSError):
+                manifest = self._store.current(cell_id)
+            except ReferenceDatabaseError:
                 continue
-            fits = (version.cell.antennas, version.cell.subcarriers) == (csi.antennas, csi.subcarriers)
-            if fits and len(version) >= self._manifest.neighbourhood_size:
-                return version
+            if manifest is None or manifest.fingerprints < self._manifest.neighbourhood_size:
+                continue
+            survey = manifest.quality.get("survey")
+            fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
+            if fits and isinstance(survey, dict):
+                return manifest.cell, msgspec.convert(survey["extent"], list[float])
         return None
 
 

@@ -36,6 +36,14 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.CellTooSmall: (HTTPStatus.CONFLICT, "CELL_TOO_SMALL"),
     errors.CellNotServed: (HTTPStatus.CONFLICT, "CELL_NOT_SERVED_BY_ARTIFACT"),
     errors.CellUnreadable: (HTTPStatus.INTERNAL_SERVER_ERROR, "CELL_UNREADABLE"),
+    errors.FingerprintsUnreadable: (HTTPStatus.BAD_REQUEST, "FINGERPRINTS_UNREADABLE"),
+    errors.FingerprintRefused: (HTTPStatus.UNPROCESSABLE_ENTITY, "FINGERPRINT_REFUSED"),
+    errors.UpdateRefused: (HTTPStatus.CONFLICT, "UPDATE_REFUSED"),
+    errors.VersionRefused: (HTTPStatus.CONFLICT, "VERSION_REFUSED"),
+    errors.VersionNotFound: (HTTPStatus.NOT_FOUND, "VERSION_NOT_FOUND"),
+    errors.PreconditionFailed: (HTTPStatus.PRECONDITION_FAILED, "PRECONDITION_FAILED"),
+    errors.IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED"),
+    errors.StoreDown: (HTTPStatus.SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
     errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),
     errors.Congested: (HTTPStatus.SERVICE_UNAVAILABLE, "NF_CONGESTION"),
@@ -43,6 +51,8 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.TooLate: (HTTPStatus.GATEWAY_TIMEOUT, "MAX_RESP_TIME_EXCEEDED"),
     errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
 }
+
+_PASSING = errors.Congested | errors.NotReady | errors.StoreDown  # may be over when one asks again
 
 _HTTP_CAUSES = {404: "RESOURCE_URI_STRUCTURE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
@@ -76,7 +86,7 @@ def field_error(error: msgspec.ValidationError) -> FieldError:
 
 async def on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    headers = {"Retry-After": "1"} if isinstance(error, errors.Congested | errors.NotReady) else None
+    headers = {"Retry-After": "1"} if isinstance(error, _PASSING) else None
     return response_of(problem_of(error), headers)
 
 

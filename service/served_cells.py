@@ -1,24 +1,32 @@
-"""The cells that the service can locate users in: loaded, checked and calibrated."""
+"""The cells that the service can locate users in: loaded, calibrated, kept up to date, within a budget of memory."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
-from reference_db.database import ReferenceDatabase
-from reference_db.errors import ReferenceDatabaseError, UnknownCell
+from reference_db.contents import read_contents
+from reference_db.errors import StoreUnavailable
+from reference_db.manifest import Manifest
+from reference_db.store import News, Store
 from service import errors
 from service.calibration import Calibration, calibrate, check_serves
 from service.errors import ServiceError
 from service.estimator import Estimator
 from service.metrics import Metrics
+from service.refusals import refusals
 from service.settings import Settings
+from service.workers import give_way
 
 _log = logging.getLogger("fingerpost.cells")
+
+_LISTENING_S = 1.0  # how long a stop may have to wait for the listener
+_RETRIED_S = 60.0  # after so long a version that did not serve is tried again
 
 
 class ServedCell(NamedTuple):
@@ -28,60 +36,171 @@ class ServedCell(NamedTuple):
     calibration: Calibration
 
 
+class _Refused(NamedTuple):
+    number: int
+    complaint: str
+    at: float  # time.monotonic
+
+
 class ServedCells:
-    """Brings cells into service at their first use, each once however many ask for it meanwhile."""
+    """Brings cells into service at their first use, each once however many ask for it meanwhile.
+
+    Those not used for longest leave when the others need their memory; requests that hold one keep it until they end.
+    For the event loop's thread.
+    """
 
     def __init__(
-        self,
-        database: ReferenceDatabase,
-        artifact: Artifact,
-        estimator: Estimator,
-        settings: Settings,
-        metrics: Metrics,
+        self, store: Store, artifact: Artifact, estimator: Estimator, settings: Settings, metrics: Metrics
     ) -> None:
-        self._database = database
+        self._store = store
         self._artifact = artifact
         self._estimator = estimator
         self._settings = settings
         self._metrics = metrics
-        self._held: dict[str, ServedCell] = {}
-        self._complaints: dict[str, str] = {}  # why a cell's newest version does not serve, told once
+        self._held: OrderedDict[str, ServedCell] = OrderedDict()  # least recently used first
+        self._held_bytes = 0
+        self._refused: dict[str, _Refused] = {}  # what became of the newest version of a cell that does not serve
         self._arriving: dict[str, asyncio.Task[ServedCell]] = {}
+        self._tried: dict[str, int] = {}  # the number of the last version of a cell that was to replace one
+        self._replacing: dict[str, asyncio.Task[None]] = {}
+        self._told: dict[str, CellVersion | None] = {}  # cells said to have a new version; perhaps one like it
+        self._news = asyncio.Event()
+        self._up_to_date = time.monotonic()
+        metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
         # Not the requests' threads: a cell that calibrates for seconds must not hold up the others.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")
-
-    async def follow(self, period_s: float) -> None:
-        """Looks for new versions of the cells in service, for ever, and puts each in the old one's place when ready.
-
-        Ready is a version that is loaded, calibrated and warm. One that cannot be served leaves the old one in place.
-        """
-        while True:
-            await asyncio.sleep(period_s)
-            for cell_id, held in list(self._held.items()):
-                try:
-                    found = await asyncio.get_running_loop().run_in_executor(self._loaders, self._newer, cell_id, held)
-                except ServiceError as error:
-                    if self._complaints.get(cell_id) != (complaint := str(error)):
-                        self._complaints[cell_id] = complaint
-                        _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
-                    continue
-                self._complaints.pop(cell_id, None)
-                if found is not None:
-                    self._held[cell_id] = found
-                    _log.info("cell %s: version %s serves", cell_id, found.version.version)
+        self._listener = ThreadPoolExecutor(1, thread_name_prefix="news")
+        self._replacers = ThreadPoolExecutor(2, thread_name_prefix="new-versions", initializer=give_way)
 
     async def serve(self, cell_ids: Iterable[str]) -> Mapping[str, ServedCell | ServiceError]:
         """Each of these cells, or why it cannot be served."""
         cells: dict[str, ServedCell | ServiceError] = {}
+        missing = 0
         for cell_id in dict.fromkeys(cell_ids):
+            held = self._held.get(cell_id)
+            if held is not None:
+                self._held.move_to_end(cell_id)
+                cells[cell_id] = held
+                continue
+            missing += 1
             try:
-                cells[cell_id] = self._held.get(cell_id) or await self._arrival(cell_id)
+                cells[cell_id] = await self._arrival(cell_id)
             except ServiceError as error:
                 cells[cell_id] = error
+        self._metrics.cells_found(len(cells) - missing, missing)
         return cells
 
+    def held(self, cell_id: str) -> CellVersion | None:
+        """The version that serves users now, if one does."""
+        found = self._held.get(cell_id)
+        return None if found is None else found.version
+
+    def tell(self, cell_id: str, like: CellVersion | None = None) -> None:
+        """There is a new version of a cell; `like` is one of the same fingerprints, its indices ready."""
+        self._told[cell_id] = like
+        self._news.set()
+
+    async def follow(self, period_s: float) -> None:
+        """Puts new versions of the cells in service into their old ones' places, for ever.
+
+        It looks for them when it is told, and by itself every `period_s` seconds, because it may not be told. A version
+        takes its place when it is loaded, calibrated and warm; one that cannot be served leaves the old one where it
+        is.
+        """
+        due = time.monotonic() + period_s
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                    await self._news.wait()
+            except TimeoutError:
+                await self._reconcile()
+                due = time.monotonic() + period_s
+            self._news.clear()
+            told, self._told = self._told, {}
+            for cell_id, like in told.items():
+                self._replace(cell_id, like)
+
+    async def listen(self, news: News) -> None:
+        """Hears of new versions as soon as a replica publishes them, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                for cell_id in await loop.run_in_executor(self._listener, news.changed, _LISTENING_S):
+                    self.tell(cell_id)
+            except StoreUnavailable:
+                await asyncio.sleep(_LISTENING_S)  # `follow` tells of it
+
+    async def _reconcile(self) -> None:
+        """Asks the store which cells have changed, whatever was told."""
+        held = {cell_id: served.version.manifest.number for cell_id, served in self._held.items()}
+        loop = asyncio.get_running_loop()
+        try:
+            newer = await loop.run_in_executor(self._replacers, self._newer, held)
+        except StoreUnavailable as error:
+            _log.warning("the reference database cannot be asked for new versions: %s", error)
+            return
+        self._up_to_date = time.monotonic()
+        for cell_id in newer:
+            self._replace(cell_id, None)
+
+    def _newer(self, held: Mapping[str, int]) -> list[str]:
+        """The cells whose newest version is another one, unless it has been tried just now."""
+        newer = []
+        for cell_id, number in held.items():
+            newest, refused = self._store.newest(cell_id), self._refused.get(cell_id)
+            tried = refused is not None and refused.number == newest and time.monotonic() - refused.at < _RETRIED_S
+            if newest != number and not tried:
+                newer.append(cell_id)
+        return newer
+
     def close(self) -> None:
-        self._loaders.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._loaders, self._replacers, self._listener):
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    def _replace(self, cell_id: str, like: CellVersion | None) -> None:
+        """Begins to put the newest version of a cell into the place of the one that is held."""
+        held = self._held.get(cell_id)
+        if held is None:
+            return
+        if cell_id in self._replacing:
+            # What that one loads may be older than what was told of now.
+            self._replacing[cell_id].add_done_callback(lambda _: self.tell(cell_id, like))
+            return
+        task = self._replacing[cell_id] = asyncio.create_task(self._replaced(cell_id, held, like))
+        task.add_done_callback(lambda _: self._replacing.pop(cell_id))
+
+    async def _replaced(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._replacers, self._successor, cell_id, held, like)
+        except ServiceError as error:
+            self._refuse(cell_id, held, error)
+            return
+        self._refused.pop(cell_id, None)
+        if found is not None and cell_id in self._held:  # it may have left meanwhile
+            self._put(cell_id, found)
+            _log.info("cell %s: version %s serves", cell_id, found.version.version)
+
+    def _refuse(self, cell_id: str, held: ServedCell, error: ServiceError) -> None:
+        if isinstance(error, errors.StoreDown):
+            return  # says nothing of the version, and is told of by `_reconcile`
+        complaint, number = str(error), self._tried.get(cell_id, 0)
+        before = self._refused.get(cell_id)
+        if before is None or before[:2] != (number, complaint):
+            _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
+        self._refused[cell_id] = _Refused(number, complaint, time.monotonic())
+
+    def _successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
+        """The store's version, warm, where it is not the one that is held."""
+        manifest = self._current(cell_id)
+        self._tried[cell_id] = manifest.number
+        if manifest.digest == held.version.manifest.digest:
+            return None
+        found = self._prepared(self._loaded(manifest, held.version, like or held.version))
+        started = time.monotonic()
+        encoded = self._estimator.warm(held.version, found.version)
+        _log.info("cell %s: %d tiles warmed in %.1f s", cell_id, encoded, time.monotonic() - started)
+        return found
 
     async def _arrival(self, cell_id: str) -> ServedCell:
         task = self._arriving.get(cell_id)
@@ -97,39 +216,46 @@ class ServedCells:
             task.exception()  # marks it as seen, for when nobody waits any more
 
     async def _bring(self, cell_id: str) -> ServedCell:
-        served = await asyncio.get_running_loop().run_in_executor(self._loaders, self._load, cell_id)
-        self._held[cell_id] = served
-        self._metrics.cells_held.set(len(self._held))
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        served = await loop.run_in_executor(self._loaders, self._first, cell_id)
+        self._metrics.cell_loaded(time.monotonic() - started)
+        self._put(cell_id, served)
         return served
 
-    def _newer(self, cell_id: str, held: ServedCell) -> ServedCell | None:
-        """The store's version, warm, where it is not the one that is held."""
-        version = self._read(self._database.reload, cell_id)
-        if version is held.version:
-            return None
-        found = self._prepared(version)
-        started = time.monotonic()
-        encoded = self._estimator.warm(held.version, version)
-        _log.info("cell %s: %d tiles warmed in %.1f s", cell_id, encoded, time.monotonic() - started)
-        return found
+    def _put(self, cell_id: str, served: ServedCell) -> None:
+        """Holds a cell; for its memory those not used for longest leave, but never the last one."""
+        before = self._held.pop(cell_id, None)
+        self._held_bytes += served.version.resident_bytes - (before.version.resident_bytes if before else 0)
+        self._held[cell_id] = served
+        while self._held_bytes > self._settings.cell_memory_bytes and len(self._held) > 1:
+            left, gone = self._held.popitem(last=False)
+            self._held_bytes -= gone.version.resident_bytes
+            self._metrics.cells_evicted.inc()
+            _log.info("cell %s leaves memory", left)
+        self._metrics.cells_held.set(len(self._held))
+        self._metrics.cell_bytes.set(self._held_bytes)
 
-    def _load(self, cell_id: str) -> ServedCell:
-        return self._prepared(self._read(self._database.cell, cell_id))
+    def _first(self, cell_id: str) -> ServedCell:
+        return self._prepared(self._loaded(self._current(cell_id), None, None))
 
-    def _read(self, read: Callable[[str], CellVersion], cell_id: str) -> CellVersion:
-        try:
-            return read(cell_id)
-        except UnknownCell as error:
-            raise errors.CellNotFound("/cellId", "no such cell") from error
-        except (ReferenceDatabaseError, OSError) as error:
-            _log.exception("cell %s cannot be read", cell_id)
-            raise errors.CellUnreadable("the cell's fingerprints cannot be read") from error
+    def _current(self, cell_id: str) -> Manifest:
+        with refusals():
+            manifest = self._store.current(cell_id)
+        if manifest is None:
+            raise errors.CellNotFound("/cellId", "no such cell")
+        return manifest
+
+    def _loaded(self, manifest: Manifest, held: CellVersion | None, like: CellVersion | None) -> CellVersion:
+        """A version with segments from the store or the version held, and with the indices of `like` as far as they go."""
+        check_serves(self._artifact, manifest, self._settings.confidence)
+        with refusals():
+            contents = read_contents(self._store, manifest, None if held is None else held.contents)
+        return CellVersion.assemble(contents, like)
 
     def _prepared(self, version: CellVersion) -> ServedCell:
-        cell_id = version.cell.cell_id
-        check_serves(self._artifact, version, self._settings.confidence)
         calibration = Calibration.of_quality(version.manifest.quality, self._artifact.digest)
         if calibration is None or calibration.confidence != self._settings.confidence:
-            _log.warning("cell %s was imported without this artifact: calibrating it now", cell_id)
+            _log.warning("cell %s is not calibrated for this artifact: doing it now", version.cell.cell_id)
             calibration = calibrate(self._artifact, self._estimator, version, self._settings)
         return ServedCell(version, calibration)

@@ -31,7 +31,16 @@ class Settings(BaseSettings):
         default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
     )
 
-    follow_period_s: float = Field(2.0, gt=0, description="How often to look for new versions of the cells in service.")
+    redis_url: str | None = Field(
+        None, description="Where the reference database lies in Redis, redis:// or redis+cluster://; then no directory."
+    )
+    follow_period_s: float = Field(
+        2.0, gt=0, description="How often to look for new versions of the cells in service, whatever is told of them."
+    )
+    retention_period_s: float = Field(600.0, gt=0, description="How often to look for fingerprints that are too old.")
+    cell_memory_bytes: int = Field(
+        4 * 2**30, gt=0, description="Memory for cells, mapped files apart; those not used for longest make room."
+    )
 
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
     body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")

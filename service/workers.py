@@ -1,11 +1,16 @@
-"""The threads that work on requests, so that the event loop never does."""
+"""Threads, so that the event loop never works."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from service.errors import Congested
+
+# Of Linux's nice values not the last: a thread that never runs would keep the interpreter's lock when it has it.
+_LAST = 10
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,3 +38,9 @@ class Workers:
 
     def _release(self, future: "asyncio.Future[T]") -> None:
         self._taken -= 1
+
+
+def give_way() -> None:
+    """Lets every other thread go before the one that calls this, where threads have a priority of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, _LAST)

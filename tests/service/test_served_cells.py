@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
+from reference_db.database import ReferenceDatabase
 
 from models.artifact import load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
-from reference_db.database import ReferenceDatabase
 from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
