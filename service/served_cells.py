@@ -247,7 +247,7 @@ class ServedCells:
         return manifest
 
     def _loaded(self, manifest: Manifest, held: CellVersion | None, like: CellVersion | None) -> CellVersion:
-        """A version with segments from the store or the version held, and with the indices of `like` as far as they go."""
+        """A version with segments from the store or the version held, its indices from `like` as far as they go."""
         check_serves(self._artifact, manifest, self._settings.confidence)
         with refusals():
             contents = read_contents(self._store, manifest, None if held is None else held.contents)
