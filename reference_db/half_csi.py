@@ -7,7 +7,8 @@ same bytes.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from mmap import mmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,26 +65,74 @@ def _parts(n: int) -> Iterator[slice]:
     yield from (slice(first, first + _AT_ONCE) for first in range(0, n, _AT_ONCE))
 
 
-class CsiPart(NamedTuple):
-    """Packed CSI `[m, antennas, subcarriers, 2]`, its scale `[m]`, and which of the rows are meant (None: all)."""
+@dataclass(frozen=True, eq=False)
+class CsiPart:
+    """Packed CSI `[m, antennas, subcarriers, 2]`, perhaps in a mapped file, its scale `[m]`, and which rows count.
+
+    `rows` int64 `[r]`, each below m; None where all do.
+    """
 
     packed: NDArray[np.float16]
     scale: NDArray[np.float32]
-    rows: NDArray[np.int64] | None
+    rows: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.packed) if self.rows is None else len(self.rows)
 
 
 class PackedCsi:
-    """The CSI of parts that lie apart, unpacked some rows at a time."""
+    """The packed CSI of at least one part, one after the other, unpacked some rows at a time. Copies no CSI."""
 
     def __init__(self, parts: Sequence[CsiPart]) -> None:
-        self._packed = np.concatenate([p.packed if p.rows is None else p.packed[p.rows] for p in parts])
-        self._scale = np.concatenate([p.scale if p.rows is None else p.scale[p.rows] for p in parts])
+        self._parts = tuple(parts)
+        # A plain view, because memmap objects are slow to index.
+        self._packed = [np.asarray(part.packed) for part in parts]
+        scales = [part.scale if part.rows is None else part.scale[part.rows] for part in parts]
+        self._scale = np.asarray(scales[0]) if len(scales) == 1 else np.concatenate(scales)
+        self._first = np.cumsum([0, *map(len, parts)])[:-1]
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._scale)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.complex64]:
         return as_complex(self.pairs(rows))
 
     def pairs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return unpack_csi(self._packed[rows], self._scale[rows])
+        """The CSI of rows `[...]` as float32 real pairs `[..., antennas, subcarriers, 2]`.
+
+        Raises `IndexError` for a row outside.
+        """
+        if rows.size and rows.astype(np.uint64).max() >= len(self):  # negative ones are then large
+            raise IndexError(f"rows are {rows.min()} to {rows.max()}, of {len(self)}")
+        if len(self._parts) == 1:
+            packed = self._packed[0][self._stored(0, rows)]
+        else:
+            packed = np.empty((*rows.shape, *self._packed[0].shape[1:]), np.float16)
+            owners = np.searchsorted(self._first, rows, side="right") - 1
+            for part in np.flatnonzero(np.bincount(owners.ravel())).tolist():
+                own = owners == part
+                packed[own] = self._packed[part][self._stored(part, rows[own] - self._first[part])]
+        return unpack_csi(packed, self._scale[rows])
+
+    def extended(self, parts: Sequence[CsiPart]) -> "PackedCsi":
+        """With more parts behind."""
+        return PackedCsi([*self._parts, *parts])
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes it keeps in memory: those in mapped files the system takes back when it needs them."""
+        held: list[NDArray[np.generic]] = [self._scale]
+        for part in self._parts:
+            held += [part.packed] if part.rows is None else [part.packed, part.scale, part.rows]
+        return sum(array.nbytes for array in held if not _is_mapped(array))
+
+    def _stored(self, part: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        kept = self._parts[part].rows
+        return rows if kept is None else kept[rows]
+
+
+def _is_mapped(array: NDArray[np.generic]) -> bool:
+    owner: object = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return isinstance(owner, mmap)

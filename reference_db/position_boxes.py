@@ -32,19 +32,19 @@ class PositionBoxes:
             indices[row], squared[row] = self._nearest(centre, n)
         return indices, squared
 
-    def within(self, centre: _Floats, radius: float, most: int | None = None) -> _Rows:
+    def within(self, centre: _Floats, radius: float, most: int | None = None) -> tuple[_Rows, int]:
         """The indices of all positions at most `radius` metres from `centre` `[2]`, rising.
 
-        Or, where there may be many more than `most`, an even choice over the places, of no more.
+        Or, where there may be many more than `most`, an even choice over the places, of no more. And 1, or of how many
+        each was chosen.
         """
         reach = np.float32(radius) ** 2
         boxes = np.flatnonzero(self._apart(centre) <= reach)
         step = 1 if most is None else max(1, boxes.size * self._rows.shape[1] // (_SPARE * most))
         squared = self._squared(boxes, centre, step)
         found = self._rows[boxes, ::step].ravel()[squared <= reach]
-        if most is not None and len(found) > most:
-            found = found[:: -(-len(found) // most)]  # of neighbours in a box and of neighbouring boxes
-        return np.sort(found)
+        thinned = 1 if most is None else -(-len(found) // most) or 1  # neighbours in a box, neighbouring boxes
+        return np.sort(found[::thinned]), step * thinned
 
     def _nearest(self, centre: _Floats, n: int) -> tuple[_Rows, _Floats]:
         apart = self._apart(centre)

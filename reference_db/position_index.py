@@ -1,5 +1,9 @@
 """Which fingerprints lie near a place."""
 
+from collections.abc import Sequence
+from copy import copy
+from typing import NamedTuple
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +31,29 @@ class PositionIndex:
     """
 
     def __init__(self, positions: _Floats) -> None:
-        if positions.ndim != 2 or positions.shape[1] != 2:
-            raise ValueError(f"positions have shape {list(positions.shape)}, not [n, 2]")
-        self._places = _Flat(positions) if len(positions) <= _FLAT else PositionBoxes(positions)
-        self._size = len(positions)
+        self.positions = _checked(positions)
+        self._parts: tuple[_Part, ...] = (_Part(0, len(positions), _places(positions)),)
+
+    def extended(self, positions: _Floats) -> "PositionIndex":
+        """An index of k more positions `[k, 2]`, its rows n to n + k - 1, that shares this one's boxes.
+
+        What came last is held flat, until there is enough of it for boxes of its own: there are those of the
+        beginning, those of everything since, and a flat end.
+        """
+        longer = copy(self)
+        longer.positions = np.concatenate([self.positions, _checked(positions)])
+        longer.positions.flags.writeable = False
+        boxed = [part for part in self._parts if isinstance(part.places, PositionBoxes)]
+        if len(longer) - _end(boxed) > _FLAT:
+            del boxed[1:]
+        first = _end(boxed)
+        if first < len(longer) or not boxed:
+            boxed.append(_Part(first, len(longer), _places(longer.positions[first:])))
+        longer._parts = tuple(boxed)
+        return longer
 
     def __len__(self) -> int:
-        return self._size
+        return len(self.positions)
 
     def nearest(self, centres: _Floats, n: int) -> tuple[_Rows, _Floats]:
         """The n positions nearest to each centre `[b, 2]`: indices int64 and distances float32, `[b, n]`.
@@ -47,7 +67,13 @@ class PositionIndex:
             raise ValueError(f"n is {n}, must be at least 1")
         if n > len(self):
             raise TooFewFingerprints(wanted=n, available=len(self))
-        indices, squared = self._places.nearest(centres, n)
+        found = [part.nearest(centres, n) for part in self._parts]
+        if len(found) == 1:
+            indices, squared = found[0]
+        else:
+            indices, squared = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+            order = squared.argsort(axis=1, kind="stable")[:, :n]
+            indices, squared = np.take_along_axis(indices, order, axis=1), np.take_along_axis(squared, order, axis=1)
         return indices, np.sqrt(squared)
 
     def within(self, centre: _Floats, radius: float, most: int | None = None) -> _Rows:
@@ -55,7 +81,40 @@ class PositionIndex:
 
         Given `most`, no more than these: of many more, an even choice.
         """
-        return self._places.within(centre, radius, most)
+        found = [part.within(centre, radius, most) for part in self._parts]
+        coarsest = max(one_of for _, one_of in found)
+        indices = np.concatenate([rows[:: round(coarsest / one_of)] for rows, one_of in found])
+        return indices if most is None else indices[:: -(-len(indices) // most) or 1]
+
+
+class _Part(NamedTuple):
+    """The rows from `first` to before `end`."""
+
+    first: int
+    end: int
+    places: "_Flat | PositionBoxes"
+
+    def nearest(self, centres: _Floats, n: int) -> tuple[_Rows, _Floats]:
+        indices, squared = self.places.nearest(centres, min(n, self.end - self.first))
+        return indices + self.first, squared
+
+    def within(self, centre: _Floats, radius: float, most: int | None) -> tuple[_Rows, int]:
+        indices, one_of = self.places.within(centre, radius, most)
+        return indices + self.first, one_of
+
+
+def _end(parts: Sequence[_Part]) -> int:
+    return parts[-1].end if parts else 0
+
+
+def _places(positions: _Floats) -> "_Flat | PositionBoxes":
+    return _Flat(positions) if len(positions) <= _FLAT else PositionBoxes(positions)
+
+
+def _checked(positions: _Floats) -> _Floats:
+    if positions.ndim != 2 or positions.shape[1] != 2:
+        raise ValueError(f"positions have shape {list(positions.shape)}, not [n, 2]")
+    return positions
 
 
 class _Flat:
@@ -70,11 +129,12 @@ class _Flat:
         squared, indices = self._index.search(self._around_origin(centres), n, params=_EXACTLY)
         return indices, squared
 
-    def within(self, centre: _Floats, radius: float, most: int | None) -> _Rows:
+    def within(self, centre: _Floats, radius: float, most: int | None) -> tuple[_Rows, int]:
         # Not FAISS's own search by range, whose radius is squared and exclusive.
-        away = np.square(self._held - self._around_origin(centre)).sum(axis=1)
-        found = np.flatnonzero(away <= np.float32(radius) ** 2)
-        return found if most is None else found[:: -(-len(found) // most) or 1]
+        away = np.square(self._held - self._around_origin(centre))
+        found = np.flatnonzero(away[:, 0] + away[:, 1] <= np.float32(radius) ** 2)
+        one_of = 1 if most is None else -(-len(found) // most) or 1
+        return found[::one_of], one_of
 
     def _around_origin(self, positions: _Floats) -> _Floats:
         return np.ascontiguousarray(positions - self._origin, dtype=np.float32)

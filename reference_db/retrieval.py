@@ -10,7 +10,7 @@ fingerprints, which differs from user to user, would share no frame: that is why
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
 from reference_db.position_index import PositionIndex
-from reference_db.signal_feature import SignalFeatures, Snapshots, signal_feature
+from reference_db.signal_feature import Features, SignalFeatures, Snapshots, signal_feature
 from reference_db.signal_index import SHARPNESS, SignalIndex
 from reference_db.timing_trust import measure_timing_trust
 
@@ -55,11 +55,19 @@ class References:
     @classmethod
     def of(cls, positions: _Floats, csi: Snapshots) -> Self:
         """Indexes fingerprints: positions `[n, 2]`, CSI `[n, antennas, subcarriers]`; n at least 1."""
-        n = len(positions)
-        features = signal_feature(csi[np.arange(n)]) if n <= _FEATURES_AT_ONCE else SignalFeatures(csi)
+        features = _features(csi)
         index = PositionIndex(positions)
         signals = SignalIndex(features, measure_timing_trust(features, positions))
         return cls(positions, index, signals, _reach(positions, index))
+
+    def extended(self, positions: _Floats, csi: Snapshots) -> Self:
+        """With fingerprints behind these that came later: positions `[k, 2]`, CSI `[k, antennas, subcarriers]`.
+
+        Costs what k cost, see `indices_due` for how long that can go on; reach and timing trust stay as they are. The
+        same fingerprints in the same portions make the same references.
+        """
+        index = self.index.extended(positions)
+        return replace(self, positions=index.positions, index=index, signals=self.signals.extended(_features(csi)))
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -256,6 +264,11 @@ def _check_enough(references: References, n: int, left_out: _Rows | None) -> Non
     available = len(references) - (left_out is not None)
     if n > available:
         raise TooFewFingerprints(wanted=n, available=available)
+
+
+def _features(csi: Snapshots) -> Features:
+    n = len(csi)
+    return signal_feature(csi[np.arange(n)]) if n <= _FEATURES_AT_ONCE else SignalFeatures(csi)
 
 
 def _reach(positions: _Floats, index: PositionIndex) -> float:

@@ -1,5 +1,7 @@
 """Which fingerprints sound most like a request."""
 
+from copy import copy
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ _COMPONENTS, _SAMPLE = 128, 1024
 
 # Up to so many fingerprints all are compared, in no more time than a cell of a million takes to read its lists.
 _FLAT = 8192
+
+_AT_ONCE = 2048  # features that are made at once of those that are appended
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -49,6 +53,19 @@ class SignalIndex:
             return vectors
 
         self._vectors = _Flat(vectors_of(np.arange(n))) if n <= _FLAT else SignalLists(n, vectors_of)
+
+    def extended(self, features: Features) -> "SignalIndex":
+        """An index of k more fingerprints, their features `[k, D]`, as rows n to n + k - 1.
+
+        It goes on with this one's principal components and timing trust and shares its lists. Raises `ValueError` for
+        features of another shape or not finite.
+        """
+        rows = np.arange(len(features))
+        vectors = [self._reduced(features[some]) for some in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE))]
+        longer = copy(self)
+        longer._size += len(rows)
+        longer._vectors = self._vectors.extended(np.concatenate(vectors))
+        return longer
 
     def __len__(self) -> int:
         return self._size
@@ -97,12 +114,17 @@ class SignalIndex:
 
 
 class _Flat:
-    def __init__(self, vectors: _Floats) -> None:
-        self._index = faiss.IndexFlatL2(vectors.shape[1])
-        self._index.add(vectors)
-        held = faiss.rev_swig_ptr(self._index.get_xb(), vectors.size)  # the index's own memory, not a copy
-        self._held: _Floats = held.reshape(vectors.shape)
+    def __init__(self, *vectors: _Floats) -> None:
+        components = vectors[0].shape[1]
+        self._index = faiss.IndexFlatL2(components)
+        for some in vectors:
+            self._index.add(some)
+        held = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * components)  # its own memory, not a copy
+        self._held: _Floats = held.reshape(-1, components)
         self._powers: _Floats = np.square(self._held).sum(axis=1)
+
+    def extended(self, vectors: _Floats) -> "_Flat":
+        return _Flat(self._held, vectors)
 
     def nearest(self, vectors: _Floats, k: int) -> tuple[_Rows, _Floats]:
         squared, indices = self._index.search(vectors, k)
