@@ -102,6 +102,13 @@ class CellVersion:
     def signals(self) -> SignalIndex:
         return self.references.signals
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that the version takes in memory, those of mapped files apart."""
+        contents = self.contents
+        labels = sum(one.nbytes for one in (contents.ids, contents.positions, contents.times, contents.sigmas))
+        return labels + self.csi.resident_bytes + self.references.resident_bytes
+
     def __len__(self) -> int:
         return len(self.positions)
 

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from reference_db.opening import open_store
-from reference_db.store import News
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -13,6 +11,8 @@ from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
 from models.artifact import load_artifact
+from reference_db.opening import open_store
+from reference_db.store import News
 from service.admission import Admission
 from service.cells import Cells
 from service.dispatcher import Dispatcher

@@ -98,7 +98,7 @@ def cell_detail(manifest: Manifest) -> CellDetail:
         digest=manifest.digest,
         parent=manifest.parent,
         created_at=manifest.created_at,
-        note=manifest.note,
+        note=manifest.change.note,
         fingerprints=fingerprints_in(manifest),
         point=Point(lat=cell.latitude_deg, lon=cell.longitude_deg),
         height=cell.height,

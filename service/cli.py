@@ -111,7 +111,7 @@ def list_cells(database: Database = None) -> None:
     for cell_id in _store(settings).cells():
         manifest = _current(settings, cell_id)
         created = manifest.created_at.isoformat(timespec="seconds")
-        table.add_row(cell_id, manifest.version, str(fingerprints_in(manifest)), created, manifest.note)
+        table.add_row(cell_id, manifest.version, str(fingerprints_in(manifest)), created, manifest.change.note)
     _console().print(table)
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,17 @@ import httpx
 import msgspec
 import pytest
 
-from reference_db import DirectoryStore, import_fingerprints
-from service.cell_import import measure
+from models.artifact import load_artifact
+from reference_db import CellVersion, DirectoryStore, import_fingerprints
+from service.calibration import calibrate
 from service.client import request_of
+from service.estimator import Estimator
+from service.metrics import Metrics
 from service.network import Network
 from service.settings import Settings
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_artifact import write_tiny_artifact
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.service.tiny_cell import ORIGIN, version_of
 
 
 @pytest.fixture
@@ -60,12 +61,19 @@ def store(settings: Settings) -> DirectoryStore:
         ("narrow", 100, 16, False),
     ):
         cell, fingerprints = make_cell(cell_id, antennas), fingerprints_at(street(n, n), antennas)
-        quality = {}
-        if calibrated:
-            calibration, digest = measure(settings, cell, fingerprints, NOW)
-            quality = calibration.as_quality(digest)
-        import_fingerprints(store, cell, fingerprints, quality, "test", NOW)
+        quality = _calibrated(settings, version_of(cell, fingerprints)) if calibrated else {}
+        import_fingerprints(store, cell, fingerprints, quality, ORIGIN)
     return store
+
+
+def _calibrated(settings: Settings, version: CellVersion) -> Json:
+    artifact = load_artifact(settings.artifact_directory)
+    network = Network(artifact, settings.inference_threads, settings.execution_providers)
+    estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, Metrics())
+    try:
+        return calibrate(artifact, estimator, version, settings).as_quality(artifact.digest)
+    finally:
+        network.close()
 
 
 @pytest.fixture(scope="session")

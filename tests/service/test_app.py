@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from service.settings import Settings
 from service.workers import Workers
 from tests.service.plane_cell import USER, users_at
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
-from tests.service.tiny_cell import tiny_cell
+from tests.service.tiny_cell import ORIGIN, tiny_cell
 
 
 @asynccontextmanager
@@ -44,7 +43,7 @@ def tiny_settings(tmp_path: Path) -> Settings:
     csi = np.random.default_rng(0).uniform(0.5, 1, (40, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
     fingerprints = Fingerprints(csi, positions, np.zeros(40), np.full(40, 0.05, np.float32))
     store = DirectoryStore(tmp_path / "database")
-    import_fingerprints(store, tiny_cell(), fingerprints, {}, "", datetime(2026, 1, 1, tzinfo=UTC))
+    import_fingerprints(store, tiny_cell(), fingerprints, {}, ORIGIN)
     return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
 
 

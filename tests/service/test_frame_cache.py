@@ -10,7 +10,7 @@ from models.artifact import load_artifact
 from reference_db import CellVersion, first_guess, next_neighbourhood, signal_feature
 from reference_db.half_csi import as_complex
 from service.estimator import Estimator, User
-from service.frame_cache import FrameCache
+from service.frame_cache import FrameCache, as_known
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.tiles import Neighbourhood, Tiles
@@ -81,14 +81,16 @@ def test_a_batch_gives_each_what_it_gets_alone(network: Network, version: CellVe
 
 def test_the_least_recently_used_frame_makes_room(network: Network, version: CellVersion, metrics: Metrics) -> None:
     n = network.manifest.neighbourhood_size
-    frames = FrameCache(network, 0, 3, metrics)  # no budget: only what one dispatch needs
+    frames = FrameCache(network, 0, 2, metrics)  # no budget: only what one dispatch needs, and one for the warming
     a, b, c, d = neighbourhoods(version, range(4), n)
-    network.submit(frames.slots, [a, b, c]).result()
+    network.submit(frames.slots, [a, b]).result()
+    network.submit(frames.slots, [c]).result()
     network.submit(frames.slots, [a]).result()
     slots = network.submit(frames.slots, [d, a]).result()  # b has not been used for longest
     assert slots[a.key] != slots[d.key]
     assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (2, 4)
-    network.submit(frames.slots, [a, c, d]).result()
+    network.submit(frames.slots, [a, c]).result()
+    network.submit(frames.slots, [d]).result()
     assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (5, 4)
     network.submit(frames.slots, [b]).result()
     assert lookups(metrics, "miss") == 5
@@ -96,7 +98,7 @@ def test_the_least_recently_used_frame_makes_room(network: Network, version: Cel
 
 def test_bytes_held_are_those_of_the_frames(network: Network, version: CellVersion, metrics: Metrics) -> None:
     n = network.manifest.neighbourhood_size
-    frames = FrameCache(network, 0, 4, metrics)
+    frames = FrameCache(network, 0, 3, metrics)
     network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
     one = network.frame_bytes
     assert one > 0
@@ -105,12 +107,23 @@ def test_bytes_held_are_those_of_the_frames(network: Network, version: CellVersi
     assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 4 * one
 
 
+def test_a_frame_encoded_aside_is_found(network: Network, version: CellVersion, metrics: Metrics) -> None:
+    frames = FrameCache(network, 0, 2, metrics)
+    a, b = neighbourhoods(version, range(2), network.manifest.neighbourhood_size)
+    slot = network.submit(frames.reserve).result()
+    network.aside("frame", as_known([a], [slot]))
+    network.submit(frames.slots, [b]).result()  # while the slot is nobody's
+    network.submit(frames.admit, a.key, slot).result()
+    assert network.submit(frames.slots, [a]).result() == {a.key: slot}
+    assert lookups(metrics, "hit") == 1
+
+
 def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
     network: Network, version: CellVersion, metrics: Metrics
 ) -> None:
     n = network.manifest.neighbourhood_size
     far_away = fingerprints_at(np.array([[300.0, 200.0]], np.float32))
-    grown = version_of(CELL, fingerprints_at(street(300, 1)), far_away, number=2)
+    grown = version_of(CELL, fingerprints_at(street(300, 1)), far_away)
     frames = FrameCache(network, 0, 4, metrics)
     (before,), (after,) = (neighbourhoods(some, range(1), n) for some in (version, grown))
     slots = network.submit(frames.slots, [before]).result()

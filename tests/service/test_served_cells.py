@@ -7,17 +7,16 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
-from reference_db.database import ReferenceDatabase
 
 from models.artifact import load_artifact
-from reference_db import CellVersion, DirectoryStore, import_fingerprints
+from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
 from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.served_cells import ServedCells
 from service.settings import Settings
-from tests.service.conftest import NOW
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_cell import ORIGIN
 
 CELL = make_cell("plane")
 STREET = street(300, 1)
@@ -53,7 +52,7 @@ async def served(
 ) -> AsyncIterator[ServedCells]:
     """Looks for new versions a hundred times a second."""
     settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
-    cells = ServedCells(ReferenceDatabase(store), load_artifact(artifact_directory), estimator, settings, metrics)
+    cells = ServedCells(store, load_artifact(artifact_directory), estimator, settings, metrics)
     following = asyncio.create_task(cells.follow(0.01))
     yield cells
     following.cancel()
@@ -61,7 +60,7 @@ async def served(
 
 
 def publish(store: DirectoryStore, positions: np.ndarray) -> None:
-    import_fingerprints(store, CELL, fingerprints_at(positions), {}, "", NOW)
+    import_fingerprints(store, CELL, fingerprints_at(positions), {}, ORIGIN)
 
 
 def encoded(metrics: Metrics) -> float:
@@ -120,7 +119,9 @@ async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
 
 def test_nothing_is_warmed_that_nobody_used(network: Network, estimator: Estimator, store: DirectoryStore) -> None:
     publish(store, STREET)
-    before = ReferenceDatabase(store).cell("plane")
+    manifest = store.current("plane")
+    assert manifest is not None
+    before = CellVersion.assemble(read_contents(store, manifest))
     assert estimator.warm(before, before) == 0
     locate(network, estimator, before, STREET[:4])
     assert estimator.warm(before, before) == 0

@@ -35,7 +35,7 @@ def test_users_of_one_tile_share_what_lies_nearest_its_centre(version: CellVersi
 
 def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersion) -> None:
     more = fingerprints_at(version.positions[:1] + np.float32(0.01), 4)
-    grown = version_of(CELL, fingerprints_at(street(200, 1), 4), replace(more), number=2)
+    grown = version_of(CELL, fingerprints_at(street(200, 1), 4), replace(more))
     tiles, places = Tiles(1.0), version.positions
     before, after = (tiles.neighbourhoods(some, places, 8) for some in (version, grown))
     renamed = [old.key != new.key for old, new in zip(before, after, strict=True)]

@@ -4,24 +4,18 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Manifest, Segment, SegmentReference
-from reference_db.segment import digest_of
+from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Origin, appended, replaced
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 
+ORIGIN = Origin("test", datetime(2026, 1, 1, tzinfo=UTC))
 
-def version_of(cell: Cell, *parts: Fingerprints, number: int = 1) -> CellVersion:
-    """A segment a part, of a version that no store holds."""
-    segments = [Segment.of(part) for part in parts]
-    manifest = Manifest(
-        cell=cell,
-        number=number,
-        parent=None,
-        segments=tuple(SegmentReference(digest=digest_of(one.to_bytes()), count=len(one)) for one in segments),
-        quality={},
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        note="",
-    )
-    return CellVersion.assemble(manifest, segments)
+
+def version_of(cell: Cell, *parts: Fingerprints) -> CellVersion:
+    """The first part as the cell was created, the others appended, of a version that no store holds."""
+    update = replaced(None, cell, parts[0], ORIGIN)
+    for part in parts[1:]:
+        update = appended(update.contents, part, ORIGIN)
+    return CellVersion.assemble(update.contents)
 
 
 def tiny_cell(antennas: int = ANTENNAS) -> Cell:
