@@ -1,7 +1,7 @@
 """The seam between the reference database and wherever its bytes are kept."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from reference_db.manifest import Manifest
 
@@ -48,14 +48,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Gives back connections; the store is not used any more."""
-
-
-@runtime_checkable
-class News(Protocol):
-    """A store that tells of new versions; whoever listens may still miss one, and should look by itself at times."""
-
-    def changed(self, timeout_s: float) -> set[str]:
-        """The cells that were published since the last call; waits so long for one, if there is none.
-
-        For one thread. Raises `StoreUnavailable`.
-        """

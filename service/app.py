@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from models.artifact import load_artifact
 from reference_db.opening import open_store
-from reference_db.store import News
+from reference_db.version_news import News
 from service.admission import Admission
 from service.cells import Cells
 from service.dispatcher import Dispatcher

@@ -13,7 +13,8 @@ from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import StoreUnavailable
 from reference_db.manifest import Manifest
-from reference_db.store import News, Store
+from reference_db.store import Store
+from reference_db.version_news import News
 from service import errors
 from service.calibration import Calibration, calibrate, check_serves
 from service.errors import ServiceError

@@ -45,7 +45,8 @@ def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersi
 
 
 def test_the_same_ids_in_another_cell_are_another_neighbourhood(version: CellVersion) -> None:
-    elsewhere = replace(version, manifest=version.manifest.model_copy(update={"cell": make_cell("other", 4)}))
+    manifest = version.manifest.model_copy(update={"cell": make_cell("other", 4)})
+    elsewhere = replace(version, contents=replace(version.contents, manifest=manifest))
     place = version.positions[:1]
     (here,), (there,) = (Tiles(1.0).neighbourhoods(some, place, 8) for some in (version, elsewhere))
     assert here.key != there.key

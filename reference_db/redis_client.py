@@ -1,0 +1,91 @@
+"""Connections to Redis: a single server's or a cluster's, by URL."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis import Redis, RedisCluster
+from redis.backoff import ExponentialBackoff
+from redis.cluster import ClusterNode
+from redis.connection import parse_url
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+from reference_db.errors import StoreUnavailable
+
+Client = Redis | RedisCluster
+
+_CLUSTER = "+cluster"
+_DEFAULT_PORT = 6379
+_MOST_RETRIES = 1  # a connection that Redis has closed meanwhile
+
+
+class RedisClient:
+    """Opens its connections when they are first needed, so that it can be made while Redis is away.
+
+    `url` is `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS, or, for a cluster,
+    `redis+cluster://` or `rediss+cluster://` with one host or more, separated by commas: any of its nodes, or a name
+    that resolves to some. Raises `ValueError` for another URL. An answer is waited for at most `timeout_s`; nothing
+    is asked again that took so long. Any thread may use it.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._hosts, self._in_cluster = _hosts(url)
+        self._nodes = [parse_url(host) for host in self._hosts]  # type: ignore[no-untyped-call]
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connected(self) -> Iterator[Client]:
+        """The client; while it is used everything that can go wrong with Redis is `StoreUnavailable`."""
+        try:
+            yield self._opened()
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise StoreUnavailable(f"Redis: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _opened(self) -> Client:
+        if self._client is None:
+            client = self._open()  # a cluster is asked for its nodes here: not while others wait for the lock
+            with self._lock:
+                if self._client is None:
+                    self._client = client
+            if self._client is not client:
+                client.close()
+        return self._client
+
+    def _open(self) -> Client:
+        options: dict[str, Any] = {
+            "socket_timeout": self._timeout_s,
+            "socket_connect_timeout": self._timeout_s,
+            "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), _MOST_RETRIES, (ConnectionError,)),
+            "protocol": 2,
+        }
+        if not self._in_cluster:
+            return Redis.from_url(self._hosts[0], **options)
+        others = [
+            ClusterNode(node["host"], node.get("port", _DEFAULT_PORT))  # type: ignore[no-untyped-call]
+            for node in self._nodes[1:]
+        ]
+        # The hosts named are asked again whenever the cluster has changed: its nodes' own addresses may all be new.
+        return RedisCluster.from_url(self._hosts[0], startup_nodes=others, dynamic_startup_nodes=False, **options)
+
+
+def _hosts(url: str) -> tuple[list[str], bool]:
+    """A URL of redis-py's for each host, and whether they are nodes of a cluster."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.removesuffix(_CLUSTER)
+    if scheme not in ("redis", "rediss") or not parts.netloc:
+        raise ValueError("a Redis URL begins with redis://, rediss://, redis+cluster:// or rediss+cluster://")
+    if scheme == parts.scheme:
+        return [url], False
+    login, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(scheme=scheme, netloc=login + at + host)) for host in hosts.split(",")], True
