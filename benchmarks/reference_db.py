@@ -5,6 +5,12 @@ Towns made of the demo's two cells, block beside block, 16 antennas by 16 subcar
 town only a part is read; how often a first guess without coarse position moves by more than 1 m for that is counted
 against comparing all of them, for users with 1 % and with 10 % of noise and for fingerprints left out, which only their
 neighbours can find.
+
+Then the same town is indexed but for its last streets, which are appended 1,000 fingerprints at a time (or all, where
+they are fewer): as many as may follow until `indices_due` has all of them indexed anew. Appending is timed with the
+making of features, its median and its slowest portion, to be held against indexing anew; look-ups once more with all of
+them appended. Bytes a fingerprint are those of the indices then; CSI, 4 bytes an antenna and subcarrier, stays in its
+file.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving.cells import town
 from reference_db import References, SignalIndex, first_guess, signal_feature
+from reference_db.compaction import indices_due
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 RESULT = Path(__file__).parent / "results" / "reference_db.md"
@@ -29,6 +36,7 @@ RESULT = Path(__file__).parent / "results" / "reference_db.md"
 _ANTENNAS, _USERS, _ROUNDS = 16, 512, 7
 _NEIGHBOURS, _RADIUS_M, _ACCURACY_M, _MOVED_M = 64, 7.0, 1.0, 1.0
 _AT_ONCE = 1 << 16  # fingerprints
+_PORTION = 1_000  # of them, appended together
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -36,12 +44,16 @@ _Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cost:
-    """Median seconds a look-up; which share of users moves; seconds that indexing takes."""
+    """Median seconds a look-up; which share of users moves; seconds that indexing takes, and an append."""
 
     fingerprints: int
     look_ups: dict[str, float]
     moved: dict[str, float]
     indexed_s: float
+    appended: int
+    appends_s: Sequence[float]
+    look_ups_appended: dict[str, float]
+    bytes_each: float
 
     def cells(self) -> dict[str, str]:
         return (
@@ -49,6 +61,15 @@ class Cost:
             | {f"{name} (ms)": f"{1e3 * seconds:.3f}" for name, seconds in self.look_ups.items()}
             | {f"moved, {who}": f"{share:.1%}" for who, share in self.moved.items()}
             | {"indexed in (s)": f"{self.indexed_s:.1f}"}
+        )
+
+    def cells_appended(self) -> dict[str, str]:
+        return (
+            {"fingerprints": f"{self.fingerprints:,}", "of them appended": f"{self.appended:,}"}
+            | {f"{name} (ms)": f"{1e3 * seconds:.3f}" for name, seconds in self.look_ups_appended.items()}
+            | {f"up to {_PORTION:,} appended in (s)": f"{np.median(self.appends_s):.3f}"}
+            | {"at most (s)": f"{max(self.appends_s):.3f}", "indexed anew in (s)": f"{self.indexed_s:.1f}"}
+            | {"bytes a fingerprint": f"{self.bytes_each:.0f}"}
         )
 
 
@@ -84,31 +105,56 @@ def measure(size: int) -> Cost:
     nowhere = np.full_like(coarse, np.nan)
     everybody = replace(references, signals=Everybody(references.signals))
 
-    def guess_near(places: _Floats, u: slice) -> object:
-        return first_guess(references, quiet[u], places[u], accuracy[u])
+    def look_ups(among: References) -> dict[str, Callable[[slice], object]]:
+        def guess(places: _Floats, u: slice) -> object:
+            return first_guess(among, quiet[u], places[u], accuracy[u])
+
+        return {
+            f"{_NEIGHBOURS} nearest by position": lambda u: among.index.nearest(coarse[u], _NEIGHBOURS),
+            f"all within {_RADIUS_M:g} m": lambda u: among.index.within(coarse[u][0], _RADIUS_M),
+            f"first guess, coarse position of {_ACCURACY_M:g} m": lambda u: guess(coarse, u),
+            "first guess, no coarse position": lambda u: guess(nowhere, u),
+        }
+
+    def medians(among: References) -> dict[str, float]:
+        return {name: _median(look_up, len(users)) for name, look_up in look_ups(among).items()}
 
     def moved(features: _Floats, left_out: _Rows | None = None) -> float:
         guess, exact = (first_guess(r, features, nowhere, accuracy, left_out) for r in (references, everybody))
         return float((np.linalg.norm(guess - exact, axis=1) > _MOVED_M).mean())
 
-    look_ups: dict[str, Callable[[slice], object]] = {
-        f"{_NEIGHBOURS} nearest by position": lambda u: references.index.nearest(coarse[u], _NEIGHBOURS),
-        f"all within {_RADIUS_M:g} m": lambda u: references.index.within(coarse[u][0], _RADIUS_M),
-        f"first guess, coarse position of {_ACCURACY_M:g} m": lambda u: guess_near(coarse, u),
-        "first guess, no coarse position": lambda u: guess_near(nowhere, u),
-    }
-    return Cost(
-        size,
-        {name: _median(look_up, len(users)) for name, look_up in look_ups.items()},
-        {"1 % of noise": moved(quiet), "10 %": moved(noisy), "left out": moved(own, users)},
-        indexed_s,
-    )
+    whole = medians(references)
+    shares = {"1 % of noise": moved(quiet), "10 %": moved(noisy), "left out": moved(own, users)}
+    appended = _most_appended(size)
+    extended, appends_s = _grown(positions, csi, size - appended)
+    bytes_each = extended.resident_bytes / size
+    return Cost(size, whole, shares, indexed_s, appended, appends_s, medians(extended), bytes_each)
 
 
 def markdown(costs: Sequence[Cost]) -> str:
-    rows = [cost.cells() for cost in costs]
+    tables = [cost.cells() for cost in costs], [cost.cells_appended() for cost in costs]
+    return "\n".join(map(_table, tables))
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
     lines = [list(rows[0]), ["---:"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _most_appended(size: int) -> int:
+    """How many of a cell's fingerprints may have been appended since it was indexed."""
+    return max((most for most in range(size) if not indices_due(size - most, most)), default=0)
+
+
+def _grown(positions: _Floats, csi: NDArray[np.complex64], indexed: int) -> tuple[References, list[float]]:
+    """References of so many fingerprints, extended by the rest, and the seconds that each portion of them took."""
+    references, seconds = References.of(positions[:indexed], csi[:indexed]), []
+    for first in range(indexed, len(positions), _PORTION):
+        some = slice(first, first + _PORTION)
+        started = time.perf_counter()
+        references = references.extended(positions[some], csi[some])
+        seconds.append(time.perf_counter() - started)
+    return references, seconds
 
 
 def _heard(csi: NDArray[np.complex64], noise: float, random: np.random.Generator) -> NDArray[np.complex64]:

@@ -46,6 +46,10 @@ class PositionBoxes:
         thinned = 1 if most is None else -(-len(found) // most) or 1  # neighbours in a box, neighbouring boxes
         return np.sort(found[::thinned]), step * thinned
 
+    @property
+    def resident_bytes(self) -> int:
+        return sum(held.nbytes for held in (self._rows, self._points, self._low, self._high))
+
     def _nearest(self, centre: _Floats, n: int) -> tuple[_Rows, _Floats]:
         apart = self._apart(centre)
         first = max(_FIRST, 1 + -(-n // self._rows.shape[1]))  # one may not be full

@@ -86,6 +86,11 @@ class PositionIndex:
         indices = np.concatenate([rows[:: round(coarsest / one_of)] for rows, one_of in found])
         return indices if most is None else indices[:: -(-len(indices) // most) or 1]
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        return self.positions.nbytes + sum(part.places.resident_bytes for part in self._parts)
+
 
 class _Part(NamedTuple):
     """The rows from `first` to before `end`."""
@@ -135,6 +140,10 @@ class _Flat:
         found = np.flatnonzero(away[:, 0] + away[:, 1] <= np.float32(radius) ** 2)
         one_of = 1 if most is None else -(-len(found) // most) or 1
         return found[::one_of], one_of
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._held.nbytes
 
     def _around_origin(self, positions: _Floats) -> _Floats:
         return np.ascontiguousarray(positions - self._origin, dtype=np.float32)

@@ -69,6 +69,11 @@ class References:
         index = self.index.extended(positions)
         return replace(self, positions=index.positions, index=index, signals=self.signals.extended(_features(csi)))
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        return self.index.resident_bytes + self.signals.resident_bytes
+
     def __len__(self) -> int:
         return len(self.positions)
 

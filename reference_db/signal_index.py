@@ -105,6 +105,11 @@ class SignalIndex:
         squared = np.take_along_axis(squared, order, axis=1) + np.square(asked).sum(axis=1, keepdims=True)
         return candidates[np.take_along_axis(best, order, axis=1)], np.sqrt(np.maximum(squared, 0))
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        return self._components.nbytes + self._vectors.resident_bytes
+
     def _reduced(self, features: _Floats) -> _Floats:
         """Principal components `[b, c]` of features; raises `ValueError` for features that are none."""
         if features.ndim != 2 or features.shape[1] != self._dimensions or not np.isfinite(features).all():
@@ -129,6 +134,10 @@ class _Flat:
     def nearest(self, vectors: _Floats, k: int) -> tuple[_Rows, _Floats]:
         squared, indices = self._index.search(vectors, k)
         return indices, squared
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._held.nbytes + self._powers.nbytes
 
     def of(self, rows: _Rows) -> tuple[_Floats, _Floats]:
         whole = len(rows) == len(self._held)

@@ -79,6 +79,12 @@ class SignalLists:
         vectors = held.astype(np.float32)
         return vectors, np.einsum("mc,mc->m", vectors, vectors)
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        vectors = self._held.nbytes + self._held_later.nbytes
+        return 2 * vectors + 8 * self._size + 4 * self._lists * self._held.shape[1]  # rows; centres
+
     def _read(self, vectors: _Floats, k: int, lists: int) -> tuple[_Floats, _Rows]:
         reading = faiss.SearchParametersIVF(nprobe=lists, quantizer_params=_EACH)  # type: ignore[call-arg]
         squared, rows = self._index.search(vectors, k, params=reading)

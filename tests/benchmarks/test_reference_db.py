@@ -9,12 +9,16 @@ from reference_db import References, signal_feature
 
 def test_a_small_town_is_looked_up_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference_db, "_USERS", 20)
-    cost = measure(300)
-    assert min(cost.look_ups.values()) > 0
+    monkeypatch.setattr(reference_db, "_PORTION", 50)
+    cost = measure(800)
+    assert min(*cost.look_ups.values(), *cost.look_ups_appended.values()) > 0
+    assert (cost.appended, len(cost.appends_s)) == (160, 4)
     assert set(cost.moved.values()) == {0.0}  # all of so few are compared anyway
-    head, _, row = markdown([cost]).splitlines()
-    assert head.count("|") == row.count("|")
-    assert row.startswith("| 300 |")
+    found, appended = markdown([cost]).split("\n\n")
+    for table, start in ((found, "| 800 |"), (appended, "| 800 | 160 |")):
+        head, _, row = table.splitlines()
+        assert head.count("|") == row.count("|")
+        assert row.startswith(start)
 
 
 def test_everybody_is_compared_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from reference_db.half_csi import PackedCsi, as_complex, largest_components, pack_csi, unpack_csi
+from reference_db.half_csi import CsiPart, PackedCsi, as_complex, largest_components, pack_csi, unpack_csi
 
 components = st.just(0.0) | st.floats(2**-20, 1, width=32) | st.floats(-1, -(2**-20), width=32)
 pairs = arrays(np.float32, (3, 2, 4, 2), elements=components)
@@ -69,11 +73,60 @@ def test_of_a_large_cell_each_part_is_packed_as_it_is_alone() -> None:
         assert scale[row] == its_scale[0]
 
 
+CSI = (np.arange(24).reshape(6, 2, 2) * 7 + 1j).astype(np.complex64)
+PACKED, SCALE = pack_csi(CSI)
+
+
 def test_some_of_the_packed_are_unpacked_alone() -> None:
-    csi = (np.arange(24).reshape(6, 2, 2) + 1j).astype(np.complex64)
-    some = PackedCsi(*pack_csi(csi))
+    some = PackedCsi([CsiPart(PACKED, SCALE)])
     assert len(some) == 6
-    np.testing.assert_array_equal(some[np.array([5, 0, 5])], csi[[5, 0, 5]])
+    np.testing.assert_array_equal(some[np.array([5, 0, 5])], CSI[[5, 0, 5]])
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any),
+    shape=st.sampled_from([(0,), (1,), (40,), (3, 7), ()]),
+    seed=st.integers(0, 2**32),
+)
+def test_parts_are_unpacked_as_if_they_were_one(sizes: list[int], shape: tuple[int, ...], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts, whole = [], []
+    for size in sizes:
+        csi = random.normal(size=(size, 2, 3, 2)).astype(np.float32)
+        packed, scale = pack_csi(as_complex(csi * 10 ** random.uniform(-6, 6)))
+        kept = np.flatnonzero(random.uniform(size=size) < 0.7) if random.uniform() < 0.5 else None
+        parts.append(CsiPart(packed, scale, kept))
+        whole.append(unpack_csi(packed, scale)[slice(None) if kept is None else kept])
+    everything = np.concatenate(whole)
+    at = random.integers(0, len(parts))
+    for together in (PackedCsi(parts), PackedCsi(parts[: at + 1]).extended(parts[at + 1 :])):
+        assert len(together) == len(everything)
+        if len(everything):
+            rows = random.integers(0, len(everything), shape)
+            pairs = together.pairs(rows)
+            assert pairs.dtype == np.float32
+            np.testing.assert_array_equal(pairs, everything[rows])
+            np.testing.assert_array_equal(together[rows], as_complex(everything[rows]))
+
+
+@pytest.mark.parametrize("row", [-1, 4, 12])
+@pytest.mark.parametrize(
+    "parts", [[CsiPart(PACKED[:4], SCALE[:4])], [CsiPart(PACKED, SCALE, np.arange(3)), CsiPart(PACKED[:1], SCALE[:1])]]
+)
+def test_a_row_outside_is_refused(parts: list[CsiPart], row: int) -> None:
+    with pytest.raises(IndexError):
+        PackedCsi(parts).pairs(np.array([0, row]))
+
+
+def test_what_lies_in_a_mapped_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    np.save(tmp_path / "csi.npy", PACKED)
+    with (tmp_path / "csi.npy").open("rb") as file:
+        data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+    from_buffer = np.frombuffer(data[-PACKED.nbytes :], np.float16).reshape(PACKED.shape)
+    for mapped in (np.load(tmp_path / "csi.npy", mmap_mode="r"), from_buffer):
+        csi = PackedCsi([CsiPart(PACKED, SCALE), CsiPart(mapped, SCALE)])
+        assert csi.resident_bytes == PACKED.nbytes + 2 * SCALE.nbytes
+        np.testing.assert_array_equal(csi[np.array([11, 1])], CSI[[5, 1]])
 
 
 def test_the_largest_component_is_found_be_it_negative_or_imaginary_and_nan_wins() -> None:

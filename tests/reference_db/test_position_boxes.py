@@ -78,7 +78,8 @@ def test_all_within_a_radius_are_found_rising(kind: str, size: int, radius: floa
     centres = _centres(positions, np.random.default_rng(seed))
     for centre, away in zip(centres, _away(positions, centres), strict=True):
         for reach in (radius, radius / 1e3):
-            found = boxes.within(centre, reach)
+            found, one_of = boxes.within(centre, reach)
+            assert one_of == 1
             assert found.dtype == np.int64
             assert (np.diff(found) > 0).all()
             blur = 1e-6 * reach
@@ -89,7 +90,7 @@ def test_all_within_a_radius_are_found_rising(kind: str, size: int, radius: floa
 def test_a_radius_counts_whom_it_just_meets() -> None:
     positions = _town("a survey grid", 3000, 0.0, 0)
     centre = np.float32([5.0, 7.0])
-    found = PositionBoxes(positions).within(centre, 2.5)  # 1.5, 2.0, 2.5
+    found, _ = PositionBoxes(positions).within(centre, 2.5)  # 1.5, 2.0, 2.5
     np.testing.assert_array_equal(found, np.flatnonzero(_away(positions, centre[None])[0] <= 2.5))
     assert _away(positions[found], centre[None]).max() == 2.5
 
@@ -98,15 +99,16 @@ def test_many_are_thinned_evenly_and_few_are_not() -> None:
     positions = _town("even", 40_000, 0.0, 0)
     boxes, centre = PositionBoxes(positions), np.zeros(2, np.float32)
     for radius in (60.0, 200.0, 1e4):
-        everybody, some = boxes.within(centre, radius), boxes.within(centre, radius, most=400)
+        everybody, (some, one_of) = boxes.within(centre, radius)[0], boxes.within(centre, radius, most=400)
+        assert one_of == pytest.approx(len(everybody) / len(some), rel=0.05)
         assert set(some.tolist()) <= set(everybody.tolist())
         assert (np.diff(some) > 0).all()
         assert 150 < len(some) <= 400
         quarter = [len(those[(positions[those] > 0).all(axis=1)]) / len(those) for those in (everybody, some)]
         assert quarter[1] == pytest.approx(quarter[0], abs=0.06)
-    few = boxes.within(centre, 10.0)
+    few, _ = boxes.within(centre, 10.0)
     assert 10 < len(few) < 400
-    np.testing.assert_array_equal(boxes.within(centre, 10.0, most=400), few)
+    np.testing.assert_array_equal(boxes.within(centre, 10.0, most=400)[0], few)
 
 
 @pytest.mark.parametrize("kind", TOWNS)
