@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
@@ -96,7 +96,12 @@ class Manifest(_Frozen):
 
     def measured(self, quality: Mapping[str, JsonValue]) -> Self:
         """The same version with more known of its quality."""
-        return self.model_validate(dict(self) | {"quality": self.quality | dict(quality)})
+        return self.changed(quality=self.quality | dict(quality))
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy in which some fields differ; raises `ValidationError` where they may not."""
+        own = {name: getattr(self, name) for name in type(self).model_fields}  # not the cached digest
+        return self.model_validate(own | fields)
 
     @cached_property
     def digest(self) -> str:

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp
 from service.settings import Settings
 
 _SWITCH_S = 0.0005
+# Longer than load balancers keep their connections: who closes one first must not be the one who is asked.
+_KEEP_ALIVE_S = 75
 
 
 def serve(app: ASGIApp, settings: Settings) -> None:
@@ -30,6 +32,7 @@ def serve(app: ASGIApp, settings: Settings) -> None:
         server_header=False,
         proxy_headers=settings.access_log,  # nothing but its lines says where a request came from
         ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
     )
     for number in (signal.SIGINT, signal.SIGTERM):

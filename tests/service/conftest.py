@@ -83,6 +83,7 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
     environment = {
         f"FINGERPOST_{name.upper()}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
         for name, value in knobs.items()
+        if value is not None
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "serve"],

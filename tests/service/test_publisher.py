@@ -1,4 +1,4 @@
-"""Operators' changes on their way to versions: the shipped network in made-up cells, a real directory."""
+"""Operators' changes on their way to versions: a network that takes no time in made-up cells, a real directory."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.artifact import load_artifact
+from models.artifact import Artifact
 from reference_db import (
     Contents,
     DirectoryStore,
@@ -33,7 +33,9 @@ from service.network import Network
 from service.publisher import Conditions, Published, Publisher
 from service.served_cells import ServedCells
 from service.settings import Settings
-from tests.service.plane_cell import fingerprints_at, make_cell, street
+from tests.service.plane_cell import fingerprints_at as measured_at
+from tests.service.plane_cell import make_cell, street
+from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
 
 CELL = make_cell("plane")
@@ -42,11 +44,9 @@ ANYWAY = Conditions()
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    directory = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
-    network = Network(load_artifact(directory), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Its answer is the middle of the 8 fingerprints around the first guess."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), antennas=32, subcarriers=32)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 @pytest.fixture
-def publisher(network: Network, store: DirectoryStore, artifact_directory: Path) -> Iterator[Publisher]:
-    artifact, metrics = load_artifact(artifact_directory), Metrics()
+def publisher(artifact: Artifact, store: DirectoryStore) -> Iterator[Publisher]:
+    network, metrics = Network(artifact, 1, ["CPUExecutionProvider"]), Metrics()
     settings = Settings(calibration_samples=20, calibration_sigmas_m=(1.0,))
     estimator = Estimator(network, 16, 2**20, metrics)
     served = ServedCells(store, artifact, estimator, settings, metrics)
@@ -64,6 +64,13 @@ def publisher(network: Network, store: DirectoryStore, artifact_directory: Path)
     yield publisher
     publisher.close()
     served.close()
+    network.close()
+
+
+def fingerprints_at(positions: np.ndarray) -> Fingerprints:
+    """Their first number is positive, which the network wants."""
+    measured = measured_at(positions)
+    return replace(measured, csi=measured.csi * np.exp(-1j * np.angle(measured.csi[:, :1, :1])).astype(np.complex64))
 
 
 async def replace_all(publisher: Publisher, fingerprints: Fingerprints, conditions: Conditions = ANYWAY) -> Published:
@@ -257,7 +264,7 @@ async def test_what_is_wrong_with_a_fingerprint_reaches_the_operator(publisher: 
     await replace_all(publisher, good)
     with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell holds this fingerprint already"):
         await append(publisher, good)
+    sigmas = np.where(np.arange(len(STREET)) == 7, -1, 0.05).astype(np.float32)
     with pytest.raises(errors.FingerprintRefused, match="/fingerprints/7: sigma"):
-        sigmas = np.where(np.arange(len(STREET)) == 7, -1, 0.05).astype(np.float32)
         await replace_all(publisher, replace(good, sigmas=sigmas))
     assert await publisher.read(partial(len, "abc")) == 3

@@ -14,8 +14,15 @@ from models.artifact import Artifact, ArtifactManifest, CsiContract, Graph, Tens
 ANTENNAS, SUBCARRIERS = 4, 3
 
 
-def write_tiny_artifact(directory: Path, neighbours: int = 8, minimum: int = 4, passes: int = 1) -> Artifact:
-    channel = [ANTENNAS, SUBCARRIERS, 2]
+def write_tiny_artifact(
+    directory: Path,
+    neighbours: int = 8,
+    minimum: int = 4,
+    passes: int = 1,
+    antennas: int = ANTENNAS,
+    subcarriers: int = SUBCARRIERS,
+) -> Artifact:
+    channel = [antennas, subcarriers, 2]
     shapes: dict[str, list[int | str]] = {
         "csi_known": ["batch", "neighbours", *channel],
         "positions_known": ["batch", "neighbours", 2],
@@ -60,7 +67,7 @@ def write_tiny_artifact(directory: Path, neighbours: int = 8, minimum: int = 4, 
                 outputs=[TensorSpec(name="positions", dtype="float32", shape=["batch", "queries", 2])],
             )
         },
-        csi=CsiContract(antennas=ANTENNAS, subcarriers=SUBCARRIERS, carrier_frequency=3.5e9, bandwidth=40e6),
+        csi=CsiContract(antennas=antennas, subcarriers=subcarriers, carrier_frequency=3.5e9, bandwidth=40e6),
         neighbourhood_size=neighbours,
         minimum_neighbours=minimum,
         passes=passes,
