@@ -1,6 +1,7 @@
 """What ``fingerpost locate`` sends and gets."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import httpx
 import msgspec
 import numpy as np
 
+from reference_db.cell import CELL_ID_PATTERN
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.fingerprint_file import read_fingerprint_file
+from service.schema import CELL_HEADER
 
 _TIMEOUT_S = 60.0
 
@@ -58,6 +61,7 @@ def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
         answer = httpx.post(
             f"{url.rstrip('/')}/locate/batch",
             json={"items": [user.request for user in users]},
+            headers=_cell_header(users),
             timeout=_TIMEOUT_S,
         )
         content = answer.json()
@@ -67,6 +71,15 @@ def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
         raise ClientError(f"{url} answered {answer.status_code} {content.get('cause')}: {content.get('detail')}")
     results: list[dict[str, Any]] = content["results"]
     return results
+
+
+def _cell_header(users: list[FileUser]) -> dict[str, str]:
+    """By which a load balancer sends users of one cell to the replica that has it; none where they are of several."""
+    named = [user.request.get("cellId") if isinstance(user.request, dict) else None for user in users]
+    cell_id = named[0] if named else None
+    if not isinstance(cell_id, str) or not re.fullmatch(CELL_ID_PATTERN, cell_id):
+        return {}
+    return {CELL_HEADER: cell_id} if all(other == cell_id for other in named) else {}
 
 
 def _fingerprints_as_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.artifact import ArtifactManifest
-from reference_db.cell import Cell
+from reference_db.cell import CELL_ID_PATTERN, Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
@@ -26,6 +26,15 @@ Locates a radio user from one snapshot of channel state information (CSI) and, w
 Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes); the answer comes in the format that
 `Accept` asks for, by default that of the request. Every 4xx and 5xx is `application/problem+json` with a
 machine-readable `cause` and, where a field is at fault, `invalidParams`."""
+
+_CELL_HEADER: _Json = {
+    "name": schema.CELL_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The users' cell, where all are of one: a load balancer then sends them to the replica that has it "
+    "in memory. The service itself goes by the body alone.",
+    "schema": {"type": "string", "pattern": CELL_ID_PATTERN},
+}
 
 _ROOTS = (
     schema.LocateRequest,
@@ -154,6 +163,7 @@ def _operation(name: str, summary: str, answer: str, body: str | None = None, ex
         },
     }
     if body is not None:
+        operation["parameters"] = [_CELL_HEADER]
         named = {title: {"value": value} for title, value in (examples or {}).items()}
         operation["responses"]["200"]["content"]["application/msgpack"] = _content(answer)
         operation["requestBody"] = {

@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from reference_db.cell import CELL_ID_PATTERN
 
+CELL_HEADER = "Fingerpost-Cell"
+
 CellId = Annotated[str, Meta(pattern=CELL_ID_PATTERN, description="Which cell's base station measured the CSI.")]
 Latitude = Annotated[float, Meta(ge=-90, le=90, description="WGS84 degrees.")]
 Longitude = Annotated[float, Meta(ge=-180, le=180, description="WGS84 degrees.")]

@@ -68,6 +68,12 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
     }
 
 
+def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) -> None:
+    for path in ("/locate", "/locate/batch"):
+        (parameter,) = document["paths"][path]["post"]["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
+
+
 def test_every_cause_is_listed(document: dict[str, Any]) -> None:
     problems = document["paths"]["/locate"]["post"]["responses"]
     described = problems["4XX"]["description"] + problems["5XX"]["description"]

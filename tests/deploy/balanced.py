@@ -1,0 +1,118 @@
+"""Two real replicas on one reference database, behind a real HAProxy with the configuration that is shipped."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
+DEADLINE_S = 60.0
+REPLICAS = ("replica-1", "replica-2")
+
+
+class Balanced(NamedTuple):
+    """HAProxy as its clients see it, where it tells about itself, and the replicas behind, by its names for them."""
+
+    client: httpx.Client
+    metrics_url: str
+    admin_socket: Path
+    replica_urls: dict[str, str]
+    replicas: dict[str, subprocess.Popen[str]]
+
+    def stop(self, replica: str) -> None:
+        self.replicas[replica].terminate()
+        assert self.replicas[replica].wait(DEADLINE_S) == 0
+
+    def is_up(self, replica: str) -> bool:
+        """Whether HAProxy, by its health checks, gives users to the replica."""
+        text = httpx.get(f"{self.metrics_url}/metrics", timeout=DEADLINE_S).text
+        up = re.search(rf'^haproxy_server_status{{proxy="locate",server="{replica}",state="UP"}} (\d)', text, re.M)
+        assert up is not None, text
+        return up[1] == "1"
+
+    def tell(self, command: str) -> str:
+        """What HAProxy answers to an operator's command."""
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.settimeout(DEADLINE_S)
+            admin.connect(str(self.admin_socket))
+            admin.sendall(f"{command}\n".encode())
+            return admin.makefile().read().strip()
+
+    def answered(self, route: str) -> dict[str, float]:
+        """How many requests each replica, by its own account, has answered."""
+        pattern = re.compile(rf'^fingerpost_requests_total{{route="{route}",.*}} (\S+)', re.M)
+        texts = {name: httpx.get(f"{url}/metrics", timeout=DEADLINE_S).text for name, url in self.replica_urls.items()}
+        return {name: sum(map(float, pattern.findall(text))) for name, text in texts.items()}
+
+
+@contextmanager
+def balance(haproxy: str, database: Path) -> Iterator[Balanced]:
+    settings = {
+        "FINGERPOST_PORT": "0",
+        "FINGERPOST_DATABASE_DIRECTORY": str(database),
+        "FINGERPOST_INFERENCE_THREADS": "1",
+        "FINGERPOST_CALIBRATION_SAMPLES": "20",
+        "FINGERPOST_CALIBRATION_SIGMAS_M": "[1.0]",
+    }
+    with ExitStack() as stack:
+        serve = [sys.executable, "-m", "service", "serve"]
+        replicas = {name: stack.enter_context(_running(serve, settings)) for name in REPLICAS}
+        urls = {name: _url(process) for name, process in replicas.items()}
+        client, observers, admin_socket = stack.enter_context(haproxy_before(haproxy, list(urls.values())))
+        yield Balanced(client, observers, admin_socket, urls, replicas)
+
+
+@contextmanager
+def haproxy_before(haproxy: str, urls: list[str]) -> Iterator[tuple[httpx.Client, str, Path]]:
+    """A client of HAProxy before the two replicas, the URL where it tells about itself, and its operators' socket."""
+    with ExitStack() as stack:
+        # pytest's own directories may be too deep for a socket's name.
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="haproxy")))
+        (directory / "server-state").write_text("1\n")
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        users, observers = (f"http://127.0.0.1:{listening.getsockname()[1]}" for listening in sockets)
+        addresses = {
+            "FINGERPOST_HAPROXY_BIND": f"fd@{sockets[0].fileno()}",
+            "FINGERPOST_HAPROXY_METRICS": f"fd@{sockets[1].fileno()}",
+            "FINGERPOST_HAPROXY_DIRECTORY": str(directory),
+        }
+        for i, url in enumerate(urls, 1):
+            addresses[f"FINGERPOST_REPLICA_{i}"] = url.removeprefix("http://")
+        log = stack.enter_context((directory / "log").open("w"))
+        command = [haproxy, "-db", "-f", str(CONFIGURATION)]
+        stack.enter_context(_running(command, addresses, [one.fileno() for one in sockets], log))
+        client = stack.enter_context(httpx.Client(base_url=users, timeout=DEADLINE_S))
+        yield client, observers, directory / "admin.sock"
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], descriptors: list[int] | None = None, out: Any = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=out, text=True, pass_fds=descriptors or ()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def _url(replica: subprocess.Popen[str]) -> str:
+    assert replica.stdout is not None
+    line = replica.stdout.readline()
+    assert line.startswith("fingerpost: serving at "), line
+    return line.removeprefix("fingerpost: serving at ").strip()

@@ -1,0 +1,239 @@
+"""Which replica HAProxy asks, and what becomes of a cell's users when replicas come and go."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+import msgspec
+import pytest
+
+from reference_db import DirectoryStore, import_fingerprints
+from service.client import FileUser, locate, request_of
+from tests.deploy.balanced import CONFIGURATION, DEADLINE_S, REPLICAS, Balanced, balance, haproxy_before
+from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_cell import ORIGIN
+
+NAMES = [f"cell-{number}" for number in range(60)]  # not there: routed all the same, and 404 at no cost
+SHARED = 30  # without a cell HAProxy walks along its ring, where up to eight turns in a row are one replica's
+
+
+@pytest.fixture(scope="module")
+def haproxy() -> str:
+    path = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if path is None:
+        pytest.skip("haproxy is not installed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("database")
+    for cell_id in ("plane", "other"):
+        cell, fingerprints = make_cell(cell_id), fingerprints_at(street(80, seed=1))
+        import_fingerprints(DirectoryStore(directory), cell, fingerprints, {}, ORIGIN)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def balanced(haproxy: str, database: Path) -> Iterator[Balanced]:
+    with balance(haproxy, database) as balanced:
+        yield balanced
+
+
+def _eventually(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _user(cell_id: str) -> Json:
+    return request_of(cell_id, users_at(USER)[0])
+
+
+def _packed(cell_id: str) -> bytes:
+    csi = {"encoding": "complex64", "shape": [32, 32], "data": users_at(USER)[0].tobytes()}
+    return msgspec.msgpack.encode({"csi": csi, "cellId": cell_id})
+
+
+def _replica(answer: httpx.Response) -> str:
+    replica: str = answer.headers["Fingerpost-Replica"]
+    return replica
+
+
+def _route(client: httpx.Client, cell_id: str) -> str:
+    """The replica that a cell's users go to: to refuse one costs it nothing."""
+    answer = client.post("/locate", json={"cellId": cell_id})
+    assert answer.status_code == 400, answer.text
+    return _replica(answer)
+
+
+@pytest.mark.parametrize("replicas", [{}, {"FINGERPOST_REPLICAS": "fingerpost.example:8080"}])
+def test_configuration_is_valid_and_gives_no_warning(haproxy: str, tmp_path: Path, replicas: dict[str, str]) -> None:
+    (tmp_path / "server-state").write_text("1\n")
+    environment = os.environ | replicas | {"FINGERPOST_HAPROXY_DIRECTORY": str(tmp_path)}
+    checked = subprocess.run(
+        [haproxy, "-c", "-dW", "-f", CONFIGURATION], env=environment, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_users_are_located_by_the_replica_that_is_named(balanced: Balanced) -> None:
+    for cell_id in ("plane", "other"):
+        before = balanced.answered("/locate")
+        answers = [balanced.client.post("/locate", json=_user(cell_id)) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+        (replica,) = {_replica(answer) for answer in answers}
+        assert balanced.answered("/locate") == before | {replica: before[replica] + 3}
+
+
+@pytest.mark.parametrize("cell_id", NAMES[:6])
+def test_requests_of_a_cell_go_to_one_replica_however_it_is_named(balanced: Balanced, cell_id: str) -> None:
+    client, user = balanced.client, _user(cell_id)
+    named = {"Fingerpost-Cell": cell_id}
+    msgpack = named | {"Content-Type": "application/msgpack"}
+    answers = [
+        client.get(f"/cells/{cell_id}"),
+        client.post("/locate", json=user),
+        client.post("/locate", json=dict(reversed(user.items()))),
+        client.post("/locate", content=_packed(cell_id), headers=msgpack),
+        client.post("/locate", json=_user("another"), headers=named),
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    batches = [
+        client.post("/locate/batch", json={"items": [user, user]}),
+        client.post("/locate/batch", json={"items": [user] * 40}),  # far more than HAProxy holds of a body
+    ]
+    assert {answer.status_code for answer in batches} == {200}
+    assert len({_replica(answer) for answer in (*answers, *batches)}) == 1
+
+
+def test_command_line_names_the_cell_that_all_its_users_are_of(balanced: Balanced) -> None:
+    url, route = str(balanced.client.base_url), "/locate/batch"
+    # So long that HAProxy does not come to the cell's name.
+    user = FileUser({"csi": _user("plane")["csi"] | {"data": "A" * 2**16}, "cellId": "plane"}, None)
+    other = FileUser(_user("other"), None)
+    before, replica = balanced.answered(route), _route(balanced.client, "plane")
+    for _ in range(4):
+        assert [set(result) for result in locate(url, [user, user])] == [{"problem"}] * 2
+    named = balanced.answered(route)
+    assert named == before | {replica: before[replica] + 4}
+    for _ in range(SHARED):
+        locate(url, [user, other])
+    shares = [count - named[name] for name, count in balanced.answered(route).items()]
+    assert sum(shares) == SHARED
+    assert min(shares) > 0
+
+
+def test_without_a_cell_replicas_share_the_requests(balanced: Balanced) -> None:
+    requests: list[dict[str, Any]] = [
+        {"content": _packed("nowhere"), "headers": {"Content-Type": "application/msgpack"}},
+        {"content": b"no JSON"},
+        {"json": [1]},
+        {"json": {"items": []}},
+        {"json": {"cellId": None}},
+    ]
+    for request in requests:
+        asked = {_replica(balanced.client.post("/locate", **request)) for _ in range(SHARED)}
+        assert asked == set(REPLICAS), request
+
+
+def test_cells_spread_over_the_replicas(balanced: Balanced) -> None:
+    routed = [_route(balanced.client, name) for name in NAMES]
+    assert min(map(routed.count, REPLICAS)) >= len(NAMES) // 4
+
+
+def test_a_replica_that_comes_takes_cells_that_it_gives_back_when_it_goes(balanced: Balanced) -> None:
+    before = {name: _route(balanced.client, name) for name in NAMES}
+    # To HAProxy it is a third one, whoever answers.
+    address = balanced.replica_urls["replica-1"].removeprefix("http://")
+    assert "registered" in balanced.tell(f"add server locate/replica-3 {address} id 3 weight 100")
+    try:
+        assert balanced.tell("enable server locate/replica-3") == ""
+        with_three = {name: _route(balanced.client, name) for name in NAMES}
+        kept = {name: replica for name, replica in with_three.items() if replica != "replica-3"}
+        assert len(NAMES) // 6 <= len(kept) <= len(NAMES) * 5 // 6
+        assert kept.items() <= before.items()
+    finally:
+        balanced.tell("disable server locate/replica-3")
+    assert {name: _route(balanced.client, name) for name in NAMES} == before
+
+
+def test_metrics_are_of_the_balancer_alone(balanced: Balanced) -> None:
+    answer = balanced.client.get("/metrics")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["cause"] == "RESOURCE_URI_STRUCTURE_NOT_FOUND"
+    assert "haproxy_server_status" in httpx.get(f"{balanced.metrics_url}/metrics", timeout=DEADLINE_S).text
+
+
+def test_the_other_replica_takes_over_at_once_and_without_any_the_answer_is_a_problem(
+    haproxy: str, database: Path
+) -> None:
+    with balance(haproxy, database) as balanced:
+        client = balanced.client
+        assert {_route(client, name) for name in NAMES} == set(REPLICAS)
+        balanced.stop("replica-1")
+        # No health check need have noticed.
+        assert {_route(client, name) for name in NAMES} == {"replica-2"}
+        assert {_replica(client.get(f"/cells/{name}")) for name in NAMES} == {"replica-2"}
+        _eventually(lambda: not balanced.is_up("replica-1"))
+        assert balanced.is_up("replica-2")
+        assert {_route(client, name) for name in NAMES} == {"replica-2"}
+        balanced.stop("replica-2")
+        _expect_none(client.post("/locate", json=_user("plane")))
+        _eventually(lambda: not balanced.is_up("replica-2"))
+        _expect_none(client.post("/locate", json=_user("plane")))
+        _expect_none(client.get("/health/ready"))
+
+
+class _Dying(BaseHTTPRequestHandler):
+    """A replica that is ready, but breaks off over whatever it is sent; `seen` by all of them."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        if self.path == "/health/ready":
+            self.send_response(200)
+            self.end_headers()
+        else:
+            self.seen.append(self.command)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append(f"{self.command} {self.path}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_a_replica_may_have_seen_is_sent_again_for_users_alone(haproxy: str) -> None:
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Dying)) for _ in REPLICAS]
+        for replica in replicas:
+            threading.Thread(target=replica.serve_forever, daemon=True).start()
+            stack.callback(replica.shutdown)
+        urls = [f"http://127.0.0.1:{replica.server_port}" for replica in replicas]
+        client, _, _ = stack.enter_context(haproxy_before(haproxy, urls))
+        for path, times in (("/cells/plane/fingerprints", 1), ("/locate", 4)):
+            _Dying.seen.clear()
+            # On a connection that has been used before, HAProxy would hang up instead.
+            answer = client.post(path, json={"cellId": "plane"}, headers={"Connection": "close"})
+            assert (answer.status_code, answer.json()["cause"]) == (502, "SYSTEM_FAILURE")
+            assert _Dying.seen == [f"POST {path}"] * times
+
+
+def _expect_none(answer: httpx.Response) -> None:
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "1"
+    problem = answer.json()
+    assert (problem["status"], problem["cause"]) == (503, "NOT_READY")
