@@ -96,7 +96,11 @@ class Manifest(_Frozen):
 
     def measured(self, quality: Mapping[str, JsonValue]) -> Self:
         """The same version with more known of its quality."""
-        return self.model_validate(dict(self) | {"quality": self.quality | dict(quality)})
+        return self.altered(quality=self.quality | dict(quality))
+
+    def altered(self, **changes: object) -> Self:
+        """Another manifest, which differs in these fields; validated anew, and named by its own digest."""
+        return self.model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     @cached_property
     def digest(self) -> str:

@@ -139,14 +139,10 @@ def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
         note=origin.note,
         request=origin.request,
     )
-    # Validated anew, because a copy would keep the cached digest.
-    fields = dict(target.manifest) | {
-        "number": before.number + 1,
-        "parent": before.digest,
-        "created_at": origin.now,
-        "change": change,
-    }
-    return Update(replace(target, manifest=Manifest.model_validate(fields)), ())
+    manifest = target.manifest.altered(
+        number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
+    )
+    return Update(replace(target, manifest=manifest), ())
 
 
 def _plan_of(before: Contents) -> _Plan:
