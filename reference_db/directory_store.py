@@ -95,6 +95,9 @@ class DirectoryStore:
             digest = None if current is None else current.digest
             if digest != expected:
                 raise VersionConflict(cell_id, expected, digest)
+            number = 0 if current is None else current.number
+            if manifest.number != number + 1:
+                raise ValueError(f"cell {cell_id!r}: version {manifest.number} cannot follow version {number}")
             versions = self._cells / cell_id / "versions"
             make_directory(versions)
             with self._draft(cell_id) as draft:
@@ -132,6 +135,8 @@ class DirectoryStore:
 
     def _segment(self, cell_id: str, digest: str, first: Manifest | None = None) -> Path | None:
         """Where a segment lies, looked for in one version first and then from the newest on."""
+        if not _DIGEST.fullmatch(digest):
+            return None
         numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
         paths = (self._version(cell_id, number) / f"{digest}.safetensors" for number in numbers)
         return next((path for path in paths if path.is_file()), None)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
@@ -96,12 +96,11 @@ class Manifest(_Frozen):
 
     def measured(self, quality: Mapping[str, JsonValue]) -> Self:
         """The same version with more known of its quality."""
-        return self.changed(quality=self.quality | dict(quality))
+        return self.altered(quality=self.quality | dict(quality))
 
-    def changed(self, **fields: Any) -> Self:
-        """A copy in which some fields differ; raises `ValidationError` where they may not."""
-        own = {name: getattr(self, name) for name in type(self).model_fields}  # not the cached digest
-        return self.model_validate(own | fields)
+    def altered(self, **changes: object) -> Self:
+        """Another manifest, which differs in these fields; validated anew, and named by its own digest."""
+        return self.model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     @cached_property
     def digest(self) -> str:

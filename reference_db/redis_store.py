@@ -31,6 +31,7 @@ _CELLS = "fingerpost:cells"
 _NEWS = "fingerpost:versions"
 _MOST_NEWS = 10_000
 _CELL_ID = re.compile(CELL_ID_PATTERN)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTER = re.compile(rb"([0-9]+) ([0-9a-f]{64}) ([0-9a-f]{32})")
 _SEGMENT_TIMEOUT_S = 30.0
 _LONGEST_WAIT_S = 10.0  # for news: well below that timeout
@@ -156,7 +157,7 @@ class RedisStore:
         raise StoreUnavailable(f"Redis has dropped segments of cell {cell_id!r} before they could be published")
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
-        if not _CELL_ID.fullmatch(cell_id):
+        if not (_CELL_ID.fullmatch(cell_id) and _DIGEST.fullmatch(digest)):
             raise MissingSegment(digest)
         with self._patient.connected() as client:
             data = cast(bytes | None, client.get(_key(cell_id, f"segment:{digest}")))

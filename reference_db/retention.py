@@ -38,8 +38,8 @@ class Retention(BaseModel):
 def _spaced(positions: NDArray[np.float32], order: NDArray[np.int64], spacing: float) -> NDArray[np.bool_]:
     """Of the rows in `order`, those that no row chosen before lies nearer to than `spacing` metres: bool `[n]`."""
     chosen = np.zeros(len(positions), np.bool_)
-    squares = np.floor(positions / spacing).astype(np.int64).tolist()
-    places = positions.astype(np.float64).tolist()
+    exact = positions.astype(np.float64)
+    squares, places = np.floor(exact / spacing).astype(np.int64).tolist(), exact.tolist()
     taken: dict[tuple[int, int], list[int]] = {}  # by square, as wide as the spacing: neighbours are in nine of them
     for row in order.tolist():
         (east, north), (i, j) = places[row], squares[row]

@@ -57,7 +57,7 @@ class Segment:
             raise CorruptSegment(f"segment {digest} hashes to {digest_of(data)}")
         try:
             arrays = _parsed(data)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptSegment(f"segment {digest} is no safetensors file: {error}") from error
         if {name: (str(array.dtype), array.ndim) for name, array in arrays.items()} != _ARRAYS:
             raise CorruptSegment(f"segment {digest} holds other arrays than a segment's")

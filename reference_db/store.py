@@ -40,7 +40,8 @@ class Store(Protocol):
         `segments` are the bytes of those that the manifest lists and the current one does not; a rollback may list
         segments of any version that is kept. When it returns nothing short of losing the disk, or Redis' own files,
         loses the version. Raises `VersionConflict` when somebody else was first, and `MissingSegment` when a segment
-        is listed that is neither given nor kept; then nothing has changed.
+        is listed that is neither given nor kept; then nothing has changed. Raises `ValueError` for a manifest whose
+        number is not the next.
         """
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:

@@ -139,7 +139,7 @@ def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
         note=origin.note,
         request=origin.request,
     )
-    manifest = target.manifest.changed(
+    manifest = target.manifest.altered(
         number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
     )
     return Update(replace(target, manifest=manifest), ())

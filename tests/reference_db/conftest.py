@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints
+from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, Origin
 
 MakeFingerprints = Callable[..., Fingerprints]
 Street = Callable[..., tuple[NDArray[np.float32], NDArray[np.complex64]]]
@@ -40,6 +41,11 @@ def make_fingerprints(cell: Cell) -> MakeFingerprints:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def origin() -> Origin:
+    return Origin("ada", datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.fixture
