@@ -4,7 +4,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
-from typing import IO, Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _ARRAYS = {
 }  # name: dtype as safetensors calls it, and as NumPy does
 
 
-def export_fingerprints(contents: Contents, file: BinaryIO, file_format: FileFormat) -> None:
+def export_fingerprints(contents: Contents, file: IO[bytes], file_format: FileFormat) -> None:
     """Writes fingerprints and the description of their cell, CSI as it is stored: float16 with a scale.
 
     Segment by segment: no second copy of a large cell comes into memory. Imported again it gives the same ids.
@@ -30,7 +30,7 @@ def export_fingerprints(contents: Contents, file: BinaryIO, file_format: FileFor
     {"safetensors": _write_safetensors, "npz": _write_npz}[file_format](contents, file)
 
 
-def _write_safetensors(contents: Contents, file: BinaryIO) -> None:
+def _write_safetensors(contents: Contents, file: IO[bytes]) -> None:
     header: dict[str, Any] = {"__metadata__": {"cell": contents.manifest.cell.model_dump_json()}}
     end = 0
     for name, (dtype, numpy_dtype) in _ARRAYS.items():
@@ -44,7 +44,7 @@ def _write_safetensors(contents: Contents, file: BinaryIO) -> None:
         _write_rows(contents, name, file)
 
 
-def _write_npz(contents: Contents, file: BinaryIO) -> None:
+def _write_npz(contents: Contents, file: IO[bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, (_, dtype) in _ARRAYS.items():
             described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": _shape(contents, name)}

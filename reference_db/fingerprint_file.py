@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar
+from typing import IO, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class FingerprintFile:
     cell: Cell | None
 
     @classmethod
-    def read(cls, file: BinaryIO, most_bytes: int | None = None) -> Self:
+    def read(cls, file: IO[bytes], most_bytes: int | None = None) -> Self:
         """Reads an open file of either format, which its first bytes tell. Arrays may stay in the file, mapped.
 
         Raises `BadFingerprintFile`; nothing is inflated that would take more than `most_bytes` all together.
@@ -133,12 +133,12 @@ def _parse_cell(described: str | bytes) -> Cell:
         raise BadFingerprintFile(f"bad cell description: {error}") from error
 
 
-def _read_safetensors(file: BinaryIO) -> tuple[_Arrays, str | None]:
+def _read_safetensors(file: IO[bytes]) -> tuple[_Arrays, str | None]:
     arrays, metadata = tensors_in(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     return arrays, metadata.get("cell")
 
 
-def _read_npz(file: BinaryIO, most_bytes: int | None) -> tuple[_Arrays, str | None]:
+def _read_npz(file: IO[bytes], most_bytes: int | None) -> tuple[_Arrays, str | None]:
     with zipfile.ZipFile(file) as archive:
         declared = sum(member.file_size for member in archive.infolist())
         if most_bytes is not None and declared > most_bytes:

@@ -3,113 +3,215 @@
 import math
 import re
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_db.cell import CELL_ID_PATTERN
-from reference_db.errors import ReferenceDatabaseError
+from reference_db.cell import CELL_ID_PATTERN, Cell
 from reference_db.manifest import Manifest
+from reference_db.retention import Retention
 from reference_db.store import Store
 from service.errors import CellNotFound, CellUnreadable
-from service.schema import Point, WireStruct
+from service.publisher import Publisher
+from service.refusals import refusals
+from service.schema import Dimension, Latitude, Longitude, WireStruct
+
+_CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
+_YAW_DECIMALS = 9  # so that degrees read, and sent again, are the same degrees
 
 
-class CellSummary(WireStruct, frozen=True, kw_only=True):
-    cell_id: str
-    version: str
-    fingerprints: int
-    created_at: datetime
+class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
 
 
-class CellList(WireStruct, frozen=True, kw_only=True):
-    cells: list[CellSummary]
+class Place(_Struct, frozen=True, kw_only=True):
+    lat: Latitude
+    lon: Longitude
 
 
-class CellArray(WireStruct, frozen=True, kw_only=True):
+class CellArray(_Struct, frozen=True, kw_only=True):
     """Rows x columns of antennas, `spacing` wavelengths apart."""
 
-    rows: int
-    columns: int
-    spacing: float
+    rows: Annotated[int, Meta(ge=1, le=256)]
+    columns: Annotated[int, Meta(ge=1, le=256)]
+    spacing: Annotated[float, Meta(gt=0, le=100)] = 0.5
 
 
-class CellDetail(WireStruct, frozen=True, kw_only=True):
-    """One version of a cell. Metres and hertz; `yaw_deg`: the broadside, counter-clockwise from east."""
+class CellArea(_Struct, frozen=True, kw_only=True):
+    """A rectangle, its edges included; metres east and north of the base station."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class CellDescription(_Struct, frozen=True, kw_only=True):
+    """A base station and its channel. Metres, hertz; `yaw_deg`: the array's broadside, counter-clockwise from east."""
+
+    point: Place
+    height: Annotated[float, Meta(ge=-1e3, le=1e5)]
+    yaw_deg: Annotated[float, Meta(ge=-360, le=360)]
+    array: CellArray
+    carrier_frequency: Annotated[float, Meta(ge=1e6, le=1e12)]
+    bandwidth: Annotated[float, Meta(gt=0)]
+    subcarriers: Dimension
+    area: Annotated[CellArea | None, Meta(description="Where stated no fingerprint may lie outside it.")] = None
+
+
+class CellRetention(_Struct, frozen=True, kw_only=True):
+    """How long a cell keeps its fingerprints; what is null or absent keeps everything."""
+
+    max_age_s: (
+        Annotated[
+            float,
+            Meta(gt=0, description="Since they were measured; those of unknown time never grow old.", examples=[2.6e6]),
+        ]
+        | None
+    ) = None
+    max_fingerprints: Annotated[int, Meta(ge=1, description="Of more the newest stay.", examples=[50000])] | None = None
+    min_spacing_m: (
+        Annotated[
+            float, Meta(gt=0, le=1000, description="Of those nearer to each other the newer stays.", examples=[0.2])
+        ]
+        | None
+    ) = None
+
+
+class CellChange(_Struct, frozen=True, kw_only=True):
+    """What made a version: `added` and `removed` count fingerprints."""
+
+    action: str
+    added: int
+    removed: int
+    author: str
+    note: str
+
+
+class CellDetail(CellDescription, frozen=True, kw_only=True):
+    """One version of a cell."""
 
     cell_id: str
     version: str
     digest: str
     parent: str | None
     created_at: datetime
-    note: str
+    change: CellChange
+    retention: CellRetention
     fingerprints: int
-    point: Point
-    height: float
-    yaw_deg: float
-    array: CellArray
-    carrier_frequency: float
-    bandwidth: float
-    subcarriers: int
     quality: dict[str, Any]
 
 
+class CellSummary(_Struct, frozen=True, kw_only=True):
+    cell_id: str
+    version: str
+    fingerprints: int
+    created_at: datetime
+    author: str
+    note: str
+
+
+class CellList(_Struct, frozen=True, kw_only=True):
+    cells: list[CellSummary]
+    unreadable: Annotated[list[str], Meta(description="Cells that are there, but damaged.")] | UnsetType = UNSET
+
+
 class Cells:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
 
-    def list_cells(self, request: Request) -> Response:
+    async def list_cells(self, request: Request) -> Response:
         """``GET /cells``"""
-        manifests = [self._manifest(cell_id) for cell_id in self._store.cells()]
-        summaries = [
-            CellSummary(
-                cell_id=manifest.cell.cell_id,
-                version=manifest.version,
-                fingerprints=fingerprints_in(manifest),
-                created_at=manifest.created_at,
-            )
-            for manifest in manifests
-        ]
-        return Response(msgspec.json.encode(CellList(cells=summaries)), media_type="application/json")
+        found = await self._publisher.read(_list, self._publisher.store)
+        return Response(msgspec.json.encode(found), media_type="application/json")
 
-    def show_cell(self, request: Request) -> Response:
+    async def show_cell(self, request: Request) -> Response:
         """``GET /cells/{cellId}``"""
-        manifest = self._manifest(request.path_params["cell_id"])
-        return Response(msgspec.json.encode(cell_detail(manifest)), media_type="application/json")
-
-    def _manifest(self, cell_id: str) -> Manifest:
-        try:
-            manifest = self._store.current(cell_id) if re.fullmatch(CELL_ID_PATTERN, cell_id) else None
-        except (ReferenceDatabaseError, OSError) as error:
-            raise CellUnreadable("the cell's manifest cannot be read") from error
-        if manifest is None:
-            raise CellNotFound("/cellId", "no such cell")
-        return manifest
+        return detail_response(await self._publisher.read(current_of, self._publisher.store, cell_id_of(request)))
 
 
-def cell_detail(manifest: Manifest) -> CellDetail:
-    """A manifest as the outside sees it."""
-    cell = manifest.cell
+def cell_id_of(request: Request) -> str:
+    """The cell that a request's path names. Raises `CellNotFound` for what can be no cell's name."""
+    cell_id: str = request.path_params["cell_id"]
+    if not _CELL_ID.fullmatch(cell_id):
+        raise CellNotFound("/cellId", "no such cell")
+    return cell_id
+
+
+def current_of(store: Store, cell_id: str) -> Manifest:
+    """Raises `CellNotFound`, and what the store raises. Blocks."""
+    manifest = store.current(cell_id)
+    if manifest is None:
+        raise CellNotFound("/cellId", "no such cell")
+    return manifest
+
+
+def detail_response(manifest: Manifest, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A version in full, its name as the ETag."""
+    tagged = {"ETag": f'"{manifest.version}"'} | (headers or {})
+    return Response(msgspec.json.encode(_detail(manifest)), status, tagged, media_type="application/json")
+
+
+def description_of(cell: Cell) -> CellDescription:
+    """A cell as the outside sees it."""
+    return CellDescription(**_described(cell))
+
+
+def retention_of(retention: Retention) -> CellRetention:
+    """A retention as the outside sees it."""
+    return CellRetention(**retention.model_dump())
+
+
+def _detail(manifest: Manifest) -> CellDetail:
     return CellDetail(
-        cell_id=cell.cell_id,
+        **_described(manifest.cell),
+        cell_id=manifest.cell.cell_id,
         version=manifest.version,
         digest=manifest.digest,
         parent=manifest.parent,
         created_at=manifest.created_at,
-        note=manifest.change.note,
-        fingerprints=fingerprints_in(manifest),
-        point=Point(lat=cell.latitude_deg, lon=cell.longitude_deg),
-        height=cell.height,
-        yaw_deg=math.degrees(cell.yaw),
-        array=CellArray(rows=cell.array.rows, columns=cell.array.columns, spacing=cell.array.spacing),
-        carrier_frequency=cell.carrier_frequency,
-        bandwidth=cell.bandwidth,
-        subcarriers=cell.subcarriers,
+        change=CellChange(**manifest.change.model_dump(exclude={"request"})),
+        retention=retention_of(manifest.retention),
+        fingerprints=manifest.fingerprints,
         quality=dict(manifest.quality),
     )
 
 
-def fingerprints_in(manifest: Manifest) -> int:
-    return sum(segment.count for segment in manifest.segments) - len(manifest.tombstones)
+def _described(cell: Cell) -> dict[str, Any]:
+    return {
+        "point": Place(lat=cell.latitude_deg, lon=cell.longitude_deg),
+        "height": cell.height,
+        "yaw_deg": round(math.degrees(cell.yaw), _YAW_DECIMALS),
+        "array": CellArray(**cell.array.model_dump()),
+        "carrier_frequency": cell.carrier_frequency,
+        "bandwidth": cell.bandwidth,
+        "subcarriers": cell.subcarriers,
+        "area": None if cell.area is None else CellArea(**cell.area.model_dump()),
+    }
+
+
+def _list(store: Store) -> CellList:
+    """One damaged cell hides no other."""
+    cells, unreadable = [], []
+    for cell_id in store.cells():
+        try:
+            with refusals():
+                manifest = store.current(cell_id)
+        except CellUnreadable:
+            unreadable.append(cell_id)
+            continue
+        if manifest is not None:
+            cells.append(
+                CellSummary(
+                    cell_id=cell_id,
+                    version=manifest.version,
+                    fingerprints=manifest.fingerprints,
+                    created_at=manifest.created_at,
+                    author=manifest.change.author,
+                    note=manifest.change.note,
+                )
+            )
+    return CellList(cells=cells, unreadable=unreadable or UNSET)
