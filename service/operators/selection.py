@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reference_db.contents import Contents
 from reference_db.geodesy import LocalFrame
-from service.cells import CellArea
+from service.cell_schema import CellArea
 from service.errors import FieldIncorrect
 from service.operators.sent_cell import area_from
 from service.schema import Latitude, Longitude, WireStruct

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from reference_db.cell import Area, Cell
 from reference_db.retention import Retention
-from service.cells import CellArea, CellDescription, CellRetention
+from service.cell_schema import CellArea, CellDescription, CellRetention
 from service.errors import FieldIncorrect
 from service.schema import CellId
 

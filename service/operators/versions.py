@@ -13,7 +13,8 @@ from starlette.responses import Response
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from reference_db.store import Store
-from service.cells import cell_id_of, current_of, description_of, detail_response, retention_of
+from service.cell_schema import description_of, retention_of
+from service.cells import cell_id_of, current_of, detail_response
 from service.errors import CellUnreadable
 from service.operators.query import Query
 from service.operators.selection import names_of

@@ -18,7 +18,8 @@ from reference_db.retention import Retention
 from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back
 from service import errors
 from service.body import format_of, media_type_of, read_body
-from service.cells import CellRetention, cell_id_of, current_of, detail_response
+from service.cell_schema import CellRetention
+from service.cells import cell_id_of, current_of, detail_response
 from service.operators.order import Order, order_of
 from service.operators.selection import Selection, selected
 from service.operators.sent_cell import retention_from
@@ -56,6 +57,8 @@ class Writes:
             sent = await self._read(read_cell, upload, media_type, order)
 
             def change(before: Manifest | None) -> Update:
+                if sent.cell is None and before is None:
+                    raise errors.CellNotFound("/cellId", "no such cell, and the body describes none")
                 cell = sent.cell or _there(before).cell
                 return replaced(before, cell, sent.fingerprints(cell), origin)
 
