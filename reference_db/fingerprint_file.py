@@ -13,15 +13,17 @@ Arrays, n rows each:
 The cell's description is JSON: safetensors metadata `cell`, npz array `cell` (a string), or given apart.
 """
 
+import math
+import mmap
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from reference_db.cell import Cell
@@ -31,7 +33,9 @@ from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex, unpack_csi
 from reference_db.segment import Segment
+from reference_db.tensor_buffer import tensors_in
 
+SUFFIXES = {".safetensors", ".npz"}
 UNKNOWN_TIME = 0.0
 DEFAULT_SIGMA = 0.05
 
@@ -41,6 +45,39 @@ _Real = TypeVar("_Real", np.float32, np.float64)
 _WGS84 = {"latitudes_deg", "longitudes_deg"}
 _WRITTEN = ("csi", "scale", "positions", "times", "sigmas")
 _KNOWN = {*_WRITTEN} | _WGS84
+_ZIP = b"PK\x03\x04"
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True, eq=False)
+class FingerprintFile:
+    """An import file as it came, nothing in it believed yet: arrays by name, and the cell that it describes, if any."""
+
+    arrays: _Arrays
+    cell: Cell | None
+
+    @classmethod
+    def read(cls, file: IO[bytes], most_bytes: int | None = None) -> Self:
+        """Reads an open file of either format, which its first bytes tell. Arrays may stay in the file, mapped.
+
+        Raises `BadFingerprintFile`; nothing is inflated that would take more than `most_bytes` all together.
+        """
+        file.seek(0)
+        magic = file.read(len(_ZIP))
+        try:
+            arrays, described = _read_npz(file, most_bytes) if magic == _ZIP else _read_safetensors(file)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise BadFingerprintFile(str(error)) from error
+        except (OSError, ValueError, EOFError, OverflowError, RuntimeError) as error:
+            raise BadFingerprintFile(str(error)) from error
+        return cls(arrays, None if described is None else _parse_cell(described))
+
+    def fingerprints(self, cell: Cell) -> Fingerprints:
+        """What it holds as fingerprints of `cell`, not checked.
+
+        Raises `BadFingerprintFile`, and `BadFingerprint` for a place that is not on Earth.
+        """
+        return _fingerprints(dict(self.arrays), cell)
 
 
 def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, Fingerprints]:
@@ -49,15 +86,19 @@ def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, F
     Raises `BadFingerprintFile` when the file cannot be read as described above, `BadFingerprint` naming the
     first row that cannot be accepted, `TooFewFingerprints` when there is no row.
     """
-    arrays, described = _read(path)
-    if cell is None:
-        if described is None:
-            raise BadFingerprintFile(f"{path.name} describes no cell, and none was given")
-        cell = _parse_cell(described, path.name)
+    if path.suffix not in SUFFIXES:
+        raise BadFingerprintFile(f"{path.name}: neither .safetensors nor .npz")
     try:
-        fingerprints = _fingerprints(arrays, cell)
+        with path.open("rb") as opened:
+            file = FingerprintFile.read(opened)
+        cell = cell or file.cell
+        if cell is None:
+            raise BadFingerprintFile("describes no cell, and none was given")
+        fingerprints = file.fingerprints(cell)
     except BadFingerprintFile as error:
         raise BadFingerprintFile(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise BadFingerprintFile(f"{path.name}: {error.strerror}") from error
     check_fingerprints(fingerprints, cell)
     return cell, fingerprints
 
@@ -68,7 +109,10 @@ def read_cell_file(path: Path) -> Cell:
         described = path.read_bytes()
     except OSError as error:
         raise BadFingerprintFile(f"{path.name}: {error.strerror}") from error
-    return _parse_cell(described, path.name)
+    try:
+        return _parse_cell(described)
+    except BadFingerprintFile as error:
+        raise BadFingerprintFile(f"{path.name}: {error}") from error
 
 
 def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -> None:
@@ -82,37 +126,40 @@ def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -
     write_durably(path, save(arrays, metadata={"cell": cell.model_dump_json()}))
 
 
-def _parse_cell(described: str | bytes, name: str) -> Cell:
+def _parse_cell(described: str | bytes) -> Cell:
     try:
         return Cell.model_validate_json(described)
     except ValidationError as error:
-        raise BadFingerprintFile(f"{name}: bad cell description: {error}") from error
+        raise BadFingerprintFile(f"bad cell description: {error}") from error
 
 
-def _read(path: Path) -> tuple[_Arrays, str | None]:
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        raise BadFingerprintFile(f"{path.name}: neither .safetensors nor .npz")
-    try:
-        return reader(path)
-    except (OSError, ValueError, EOFError, NotImplementedError) as error:
-        raise BadFingerprintFile(f"{path.name}: {error}") from error
-    except (SafetensorError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadFingerprintFile(f"{path.name}: {error}") from error
+def _read_safetensors(file: IO[bytes]) -> tuple[_Arrays, str | None]:
+    arrays, metadata = tensors_in(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    return arrays, metadata.get("cell")
 
 
-def _read_safetensors(path: Path) -> tuple[_Arrays, str | None]:
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not iterable itself
-        return arrays, (file.metadata() or {}).get("cell")
-
-
-def _read_npz(path: Path) -> tuple[_Arrays, str | None]:
-    with path.open("rb") as opened, np.lib.npyio.NpzFile(opened, allow_pickle=False) as file:
-        arrays = dict(file)
+def _read_npz(file: IO[bytes], most_bytes: int | None) -> tuple[_Arrays, str | None]:
+    with zipfile.ZipFile(file) as archive:
+        declared = sum(member.file_size for member in archive.infolist())
+        if most_bytes is not None and declared > most_bytes:
+            raise BadFingerprintFile(f"unpacks to {declared} bytes, {most_bytes} at most")
+        arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in archive.infolist()}
     described = arrays.pop("cell", None)
     return arrays, None if described is None else str(described)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.generic]:
+    """NumPy would make room for whatever size an array claims before it reads the first number."""
+    with archive.open(member) as opened:
+        header = _NPY_HEADERS.get(np.lib.format.read_magic(opened))
+        if header is None:
+            raise BadFingerprintFile(f"{member.filename} is no array of a known format")
+        shape, _, dtype = header(opened)
+        if not dtype.hasobject and opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise BadFingerprintFile(f"{member.filename} is not of the size that it claims")
+    with archive.open(member) as opened:
+        array: NDArray[np.generic] = np.lib.format.read_array(opened, allow_pickle=False)
+        return array
 
 
 def _fingerprints(arrays: _Arrays, cell: Cell) -> Fingerprints:

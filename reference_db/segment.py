@@ -1,10 +1,9 @@
 """A segment: fingerprints as the bytes that are stored, named by their digest."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from reference_db.fingerprint_id import fingerprint_ids
 from reference_db.fingerprints import Fingerprints
 from reference_db.half_csi import as_complex, pack_csi, unpack_csi
 from reference_db.store import Buffer
+from reference_db.tensor_buffer import tensors_in
 
 _ARRAYS = {
     "csi": ("float16", 4),
@@ -25,7 +25,6 @@ _ARRAYS = {
     "ids": ("uint64", 1),
 }  # name: dtype, rank
 
-_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U64": "<u8"}  # as safetensors calls them
 MOST_BYTES = 64 * 2**20  # of CSI in one segment: what Redis moves in well under a second
 
 
@@ -56,8 +55,8 @@ class Segment:
         if digest_of(data) != digest:
             raise CorruptSegment(f"segment {digest} hashes to {digest_of(data)}")
         try:
-            arrays = _parsed(data)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            arrays, _ = tensors_in(data)
+        except ValueError as error:
             raise CorruptSegment(f"segment {digest} is no safetensors file: {error}") from error
         if {name: (str(array.dtype), array.ndim) for name, array in arrays.items()} != _ARRAYS:
             raise CorruptSegment(f"segment {digest} holds other arrays than a segment's")
@@ -94,16 +93,3 @@ def joined(segments: Sequence[Segment]) -> Segment:
 def digest_of(data: Buffer) -> str:
     """The name of stored bytes: sha256 in lower-case hexadecimal."""
     return sha256(data).hexdigest()
-
-
-def _parsed(data: Buffer) -> dict[str, NDArray[Any]]:
-    """The arrays of a safetensors file, where they lie; its own reader copies them."""
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(bytes(data[8 : 8 + length]))
-    header.pop("__metadata__", None)
-    arrays = {}
-    for name, entry in header.items():
-        first, end = entry["data_offsets"]
-        body = data[8 + length + first : 8 + length + end]
-        arrays[name] = np.frombuffer(body, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return arrays

@@ -14,7 +14,6 @@ from models.artifact import load_artifact
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
-from service.cells import Cells
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
@@ -25,6 +24,7 @@ from service.metrics import Metrics, RequestMetrics
 from service.models import Models
 from service.network import Network
 from service.openapi import OpenApi
+from service.operators.routes import operator_routes
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
 from service.publisher import Publisher
 from service.retaining import retain
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> Starlette:
     publisher = Publisher(store, artifact, estimator, served, settings, metrics)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
-    cells, models, health = Cells(store), Models(artifact, network.providers), Health(settings, network)
+    models, health = Models(artifact, network.providers), Health(settings, network)
     openapi = OpenApi(artifact.manifest, store, settings.batch_limit)
 
     @asynccontextmanager
@@ -75,8 +75,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *busiest,
-            Route("/cells", cells.list_cells),
-            Route("/cells/{cell_id}", cells.show_cell),
+            *operator_routes(publisher, settings),
             Route("/models", models.list_models),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),

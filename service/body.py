@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -59,10 +60,23 @@ def formats(request: Request) -> tuple[Format, Format]:
     Raises `UnsupportedMediaType`, for a compressed body too, and `NotAcceptable`.
     """
     headers = _headers_of(request)
-    if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
-        raise errors.UnsupportedMediaType(f"bodies encoded as {coding.decode('latin-1')!r} are not read")
-    reads = _request_format(headers.get(b"content-type", b"application/json").decode("latin-1"))
+    reads = format_of(_media_type(headers))
     return reads, _response_format(headers.get(b"accept", b"*/*").decode("latin-1"), otherwise=reads)
+
+
+def media_type_of(request: Request) -> str:
+    """A body's, in lower case and without parameters; JSON where absent.
+
+    Raises `UnsupportedMediaType` for a compressed body.
+    """
+    return _media_type(_headers_of(request))
+
+
+def format_of(media_type: str, others: Sequence[str] = ()) -> Format:
+    """Raises `UnsupportedMediaType`, which names `others` as known too."""
+    if media_type not in _FORMATS:
+        raise errors.UnsupportedMediaType(f"bodies of type {media_type!r} are not read, only {_known(others)}")
+    return _FORMATS[media_type]
 
 
 def _headers_of(request: Request) -> dict[bytes, bytes]:
@@ -70,12 +84,10 @@ def _headers_of(request: Request) -> dict[bytes, bytes]:
     return dict(reversed(request.scope["headers"]))
 
 
-def _request_format(content_type: str) -> Format:
-    """JSON where absent."""
-    named = content_type.partition(";")[0].strip().lower()
-    if named not in _FORMATS:
-        raise errors.UnsupportedMediaType(f"bodies of type {named!r} are not read, only {_known()}")
-    return _FORMATS[named]
+def _media_type(headers: dict[bytes, bytes]) -> str:
+    if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
+        raise errors.UnsupportedMediaType(f"bodies encoded as {coding.decode('latin-1')!r} are not read")
+    return headers.get(b"content-type", b"application/json").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _response_format(accepted: str, otherwise: Format) -> Format:
@@ -117,5 +129,5 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
         raise errors.BodyTooSlow(f"the body took longer than {timeout:g} s") from error
 
 
-def _known() -> str:
-    return " or ".join(dict.fromkeys(known.media_type for known in _FORMATS.values()))
+def _known(others: Sequence[str] = ()) -> str:
+    return " or ".join(dict.fromkeys([*(known.media_type for known in _FORMATS.values()), *others]))

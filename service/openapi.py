@@ -13,7 +13,7 @@ from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
-from service.cells import CellDetail, CellList
+from service.cell_schema import CellDetail, CellList
 from service.models import ModelList
 from service.network import plane_waves
 from service.problem import KINDS, PROBLEM_JSON

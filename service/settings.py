@@ -44,6 +44,11 @@ class Settings(BaseSettings):
 
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
     body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")
+    upload_limit_bytes: int = Field(
+        2 * 2**30,
+        gt=0,
+        description="Largest body, and largest size unpacked, of fingerprints sent to a cell.",
+    )
     batch_limit: int = Field(256, gt=0, description="Most items in one batch.")
     request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
     waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")

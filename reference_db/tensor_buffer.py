@@ -1,0 +1,49 @@
+"""Arrays in a buffer of safetensors, where they lie; the format's own reader copies them."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_db.store import Buffer
+
+_DTYPES = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "C64": "<c8",
+    "I8": "<i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U8": "<u1",
+    "U16": "<u2",
+    "U32": "<u4",
+    "U64": "<u8",
+    "BOOL": "?",
+}  # as safetensors calls them
+
+
+def tensors_in(data: Buffer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays, views of `data`, and the metadata.
+
+    Raises `ValueError` for anything that is not safetensors, sizes that do not fit the buffer included.
+    """
+    length = int.from_bytes(data[:8], "little")
+    body = memoryview(data)[8 + length :]
+    try:
+        header = json.loads(bytes(data[8 : 8 + length]))
+        metadata = header.pop("__metadata__", {})
+        return {name: _array(name, entry, body) for name, entry in header.items()}, dict(metadata)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not safetensors: {error!r}") from error
+
+
+def _array(name: str, entry: dict[str, Any], body: memoryview) -> NDArray[Any]:
+    first, end = entry["data_offsets"]
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
+    if not 0 <= first <= end <= len(body) or end - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} does not fit its place")
+    return np.frombuffer(body[first:end], dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""What operators do to cells while they serve."""
