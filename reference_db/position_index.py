@@ -82,9 +82,10 @@ class PositionIndex:
         Given `most`, no more than these: of many more, an even choice.
         """
         found = [part.within(centre, radius, most) for part in self._parts]
-        coarsest = max(one_of for _, one_of in found)
-        indices = np.concatenate([rows[:: round(coarsest / one_of)] for rows, one_of in found])
-        return indices if most is None else indices[:: -(-len(indices) // most) or 1]
+        if most is None or len(found) == 1:
+            return np.concatenate([rows for rows, _ in found])
+        one_of_all = max(sum(len(rows) * one_of for rows, one_of in found) / most, *(one_of for _, one_of in found))
+        return np.concatenate([_some(rows, int(len(rows) * one_of / one_of_all)) for rows, one_of in found])
 
     @property
     def resident_bytes(self) -> int:
@@ -106,6 +107,10 @@ class _Part(NamedTuple):
     def within(self, centre: _Floats, radius: float, most: int | None) -> tuple[_Rows, int]:
         indices, one_of = self.places.within(centre, radius, most)
         return indices + self.first, one_of
+
+
+def _some(rows: _Rows, count: int) -> _Rows:
+    return rows[np.arange(count) * len(rows) // max(1, count)]
 
 
 def _end(parts: Sequence[_Part]) -> int:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -118,3 +118,108 @@ def test_centres_that_are_no_finite_pairs_are_refused(centres: NDArray[np.float6
 def test_asking_for_no_neighbour_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         PositionIndex(_positions(5, (0, 0))).nearest(np.zeros((1, 2), np.float32), 0)
+
+
+def _extended(positions: NDArray[np.float32], cuts: list[int]) -> PositionIndex:
+    first, *others = np.split(positions, cuts)
+    index = PositionIndex(first)
+    for some in others:
+        index = index.extended(some)
+    return index
+
+
+def _places(kind: str, n: int, seed: int) -> NDArray[np.float32]:
+    random = np.random.default_rng(seed)
+    match kind:
+        case "copies":
+            places = random.integers(0, 6, (n, 2)).astype(float)
+        case "outliers":
+            places = random.uniform(0, 60, (n, 2))
+            places[::50] = random.uniform(-1e5, 1e5, places[::50].shape)
+        case "a town that grows":
+            places = np.stack([np.linspace(0, 500, n), random.uniform(0, 60, n)], axis=1)
+        case _:
+            places = random.uniform(-60, 60, (n, 2))
+    return places.astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["anywhere", "copies", "outliers", "a town that grows"])
+@given(
+    size=st.sampled_from([1, 90, 4000, 4096, 4097, 9000, 20_000]),
+    shares=st.lists(st.floats(0, 1), max_size=5),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=15, deadline=None)
+def test_an_extended_index_answers_as_one_of_everything(kind: str, size: int, shares: list[float], seed: int) -> None:
+    positions = _places(kind, size, seed)
+    index = _extended(positions, sorted(round(share * size) for share in shares))
+    assert len(index) == size
+    np.testing.assert_array_equal(index.positions, positions)
+    random = np.random.default_rng(seed)
+    centres = np.concatenate([positions[random.integers(0, size, 3)], np.float32([[30, 30], [-2e3, 5e4]])])
+    everything = _brute_force(positions, centres)
+    for n in {1, min(64, size), size}:
+        indices, distances = index.nearest(centres, n)
+        assert (indices.dtype, distances.dtype) == (np.int64, np.float32)
+        chosen = np.take_along_axis(everything, indices, axis=1)
+        # Far away float32 itself resolves millimetres only.
+        np.testing.assert_allclose(chosen, np.sort(everything, axis=1)[:, :n], atol=1e-3, rtol=2e-7)
+        np.testing.assert_allclose(distances, chosen, atol=1e-3, rtol=2e-7)
+        assert all(len(set(row)) == n for row in indices.tolist())
+    for centre, away in zip(centres, everything, strict=True):
+        found = index.within(centre, 5.5)
+        assert (np.diff(found) > 0).all()
+        assert set(np.flatnonzero(away <= 5.499)) <= set(found.tolist()) <= set(np.flatnonzero(away <= 5.501))
+        some = index.within(centre, 5.5, 40)
+        assert len(some) <= 40
+        assert set(some.tolist()) <= set(found.tolist())
+
+
+def test_a_position_appended_to_a_large_cell_is_found_by_its_row() -> None:
+    positions = _positions(6000, (0, 0))
+    index = PositionIndex(positions).extended(np.float32([[500, 500], [501, 500]]))
+    indices, distances = index.nearest(np.float32([[501, 500]]), 3)
+    assert indices[0, :2].tolist() == [6001, 6000]
+    np.testing.assert_array_equal(distances[0, :2], [0, 1])
+    np.testing.assert_array_equal(index.within(np.float32([500, 500]), 1), [6000, 6001])
+
+
+@pytest.mark.parametrize("appended", [500, 5000, 15_000])
+def test_of_many_within_a_radius_those_appended_get_their_share(appended: int) -> None:
+    index = _extended(_positions(20_000, (0, 0)), [20_000 - appended, 20_000 - appended // 3])
+    centre = np.zeros(2, np.float32)
+    everybody, some = index.within(centre, 50), index.within(centre, 50, 1000)
+    assert 350 < len(some) <= 1000
+    share, expected = ((rows >= 20_000 - appended).mean() for rows in (some, everybody))
+    assert share == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_extending_an_index_leaves_it_as_it_was(size: int) -> None:
+    positions, more = _positions(size, (0, 0)), _positions(5000, (0, 0), seed=1)
+    index = PositionIndex(positions)
+    before = index.nearest(more[:20], 30)
+    longer = index.extended(more[:10])
+    longer.extended(more)
+    assert (len(index), len(longer)) == (size, size + 10)
+    for one, other in zip(index.nearest(more[:20], 30), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert longer.within(more[3], 0).tolist() == [size + 3]
+
+
+def test_extended_by_nothing_it_is_the_same() -> None:
+    for size in (0, 3, 5000):
+        index = PositionIndex(_positions(size, (0, 0)))
+        assert len(index.extended(np.empty((0, 2), np.float32))) == size
+        assert len(index.extended(np.zeros((2, 2), np.float32))) == size + 2
+
+
+def test_positions_of_another_shape_are_not_appended() -> None:
+    with pytest.raises(ValueError, match="positions have shape"):
+        PositionIndex(_positions(5, (0, 0))).extended(np.zeros((2, 3), np.float32))
+
+
+def test_it_tells_the_memory_that_it_takes() -> None:
+    index = PositionIndex(_positions(6000, (0, 0)))
+    assert 16 * 6000 < index.resident_bytes < 40 * 6000
+    assert index.extended(_positions(100, (0, 0))).resident_bytes == index.resident_bytes + 1600

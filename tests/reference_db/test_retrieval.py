@@ -16,6 +16,8 @@ from reference_db import (
     next_neighbourhood,
     signal_feature,
 )
+from reference_db.compaction import indices_due
+from reference_db.half_csi import CsiPart, PackedCsi, pack_csi
 from reference_db.retrieval import MODES, _most_alike, snapped
 
 Floats = NDArray[np.float32]
@@ -310,3 +312,95 @@ def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pi
     centre = snapped(place, pitch)
     assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
     np.testing.assert_allclose(snapped(centre, pitch), centre)
+
+
+def _grown(positions: Floats, csi: NDArray[np.complex64], indexed: int, step: int) -> References:
+    grown = References.of(positions[:indexed], csi[:indexed])
+    for first in range(indexed, len(positions), step):
+        grown = grown.extended(positions[first : first + step], csi[first : first + step])
+    return grown
+
+
+def _hold_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_db.position_index._FLAT", 900)
+    monkeypatch.setattr("reference_db.signal_index._FLAT", 900)
+    monkeypatch.setattr("reference_db.retrieval._MOST_CANDIDATES", 800)
+
+
+@pytest.mark.parametrize("order", ["anywhere", "new streets"])
+@pytest.mark.parametrize("large", [False, True])
+def test_as_much_appended_as_may_be_a_guess_is_as_good_as_in_a_cell_indexed_whole(
+    street: Street, users: tuple[Floats, Floats], large: bool, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        _hold_as_large(monkeypatch)
+    indexed, total = (1600, 2000) if large else (512, 640)
+    positions, csi = street(total)
+    if order == "new streets":
+        rising = np.argsort(positions[:, 1])
+        positions, csi = positions[rising], csi[rising]
+    truth, features = users
+    whole, grown = References.of(positions, csi), _grown(positions, csi, indexed, 120)
+    assert not indices_due(indexed, total - indexed)
+    assert len(grown) == len(whole) == total
+    np.testing.assert_array_equal(grown.positions, positions)
+    for fix in (_no_fix(USERS), _fix(truth, 1.0), _fix(truth, 10.0)):
+        errors = [_errors(first_guess(references, features, *fix), truth).mean() for references in (grown, whole)]
+        assert errors[0] < 1.15 * errors[1] + 0.02
+    np.testing.assert_array_equal(  # by position nothing is lost
+        np.sort(next_neighbourhood(grown, truth, 16), axis=1), np.sort(next_neighbourhood(whole, truth, 16), axis=1)
+    )
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_extended_as_appends_came_or_all_at_once_after_a_cold_load_it_answers_the_same(
+    street: Street, users: tuple[Floats, Floats], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        _hold_as_large(monkeypatch)
+    indexed = 1600 if large else 300
+    positions, csi = street(indexed + 900)
+    parts = [CsiPart(*pack_csi(some)) for some in np.split(csi, [indexed, indexed + 17, indexed + 600])]
+    truth, features = users
+    answers = []
+
+    def answer(references: References) -> tuple[Floats, ...]:
+        found = references.signals.nearest(features, 40)
+        return (*found, *references.index.nearest(truth, 40), first_guess(references, features, *_no_fix(USERS)))
+
+    def extended(references: References, part: CsiPart) -> References:
+        first = len(references)
+        return references.extended(positions[first : first + len(part)], PackedCsi([part]))
+
+    living = References.of(positions[:indexed], PackedCsi(parts[:1]))
+    for part in parts[1:]:
+        living = extended(living, part)
+        answers.append(answer(living))  # readers meanwhile
+    cold = References.of(positions[:indexed].copy(), PackedCsi(parts[:1]))
+    for part in parts[1:]:
+        cold = extended(cold, part)
+    for one, other in zip(answer(cold), answers[-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert cold.resident_bytes == living.resident_bytes > 8 * len(cold)
+
+
+def test_fingerprints_appended_in_a_place_of_their_own_are_found_there(street: Street) -> None:
+    positions, csi = street(300)
+    elsewhere = positions[:50] + np.float32([1000, 0])
+    mirrored = csi[:50, ::-1]
+    grown = References.of(positions, csi).extended(elsewhere, mirrored)
+    features = signal_feature(np.ascontiguousarray(mirrored))
+    for fix in (_no_fix(50), _fix(elsewhere, 1.0)):
+        assert np.median(_errors(first_guess(grown, features, *fix), elsewhere)) < 1.0
+    rows = first_neighbourhood(grown, "fused", features, *_fix(elsewhere, 1.0), 8)
+    assert (rows >= 300).mean() > 0.99
+
+
+def test_many_appended_at_once_are_the_same_as_few_features_at_a_time(
+    street: Street, users: tuple[Floats, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, csi = street(700)
+    features = users[1]
+    guess = first_guess(_grown(positions, csi, 300, 400), features, *_no_fix(USERS))
+    monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 350)
+    np.testing.assert_array_equal(first_guess(_grown(positions, csi, 300, 400), features, *_no_fix(USERS)), guess)

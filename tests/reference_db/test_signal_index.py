@@ -131,3 +131,28 @@ def test_mistaken_arguments_are_refused() -> None:
         SignalIndex(_features(5)[:, :-1])
     with pytest.raises(ValueError, match="timing_trust"):
         SignalIndex(_features(5), 1.5)
+
+
+@pytest.mark.parametrize("appended", [0, 1, 80, 5000])
+def test_those_appended_are_compared_like_the_others(appended: int) -> None:
+    references, features = _features(500 + appended), _features(30, seed=1)
+    index = SignalIndex(references[:500], 0.3)
+    index = index.extended(references[500 : 500 + appended // 2]).extended(references[500 + appended // 2 :])
+    assert (len(index), index.timing_trust) == (500 + appended, 0.3)
+    everything = _distances(references, features, 0.3)
+    everybody = np.arange(len(index))
+    for indices, distances in (
+        index.nearest(features, 7),
+        index.nearest_of(everybody, np.ones((30, len(index)), np.bool_), features, 7),
+        index.nearest_of(everybody[:-1], np.ones((30, len(index) - 1), np.bool_), features, 7),
+    ):
+        np.testing.assert_allclose(distances, np.take_along_axis(everything, indices, axis=1), atol=1e-3)
+    indices, distances = index.nearest(features, 7)
+    np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :7], atol=1e-3)
+
+
+def test_features_of_another_kind_are_not_appended() -> None:
+    index = SignalIndex(_features(5))
+    for features in (np.full((1, 80), np.nan, np.float32), np.zeros((1, 82), np.float32)):
+        with pytest.raises(ValueError, match="features must be"):
+            index.extended(features)

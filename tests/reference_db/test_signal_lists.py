@@ -92,3 +92,37 @@ def test_vectors_are_asked_for_a_few_thousand_at_a_time(vectors: Floats) -> None
 
     SignalLists(N, vectors_of)
     assert max(asked_for) < 4096 < N <= sum(asked_for) <= 2 * N
+
+
+@pytest.mark.parametrize("appended", [1, 700, 2 * N])
+def test_of_those_appended_as_few_are_missed(lists: SignalLists, vectors: Floats, appended: int) -> None:
+    more, asked = _vectors(appended, seed=2), _vectors(100, seed=1)
+    longer = lists.extended(more[: appended // 3]).extended(more[appended // 3 :])
+    everything = _squared(np.concatenate([vectors, more]), asked)
+    rows, squared = longer.nearest(asked, 33)
+    np.testing.assert_allclose(np.sqrt(squared), np.sqrt(np.take_along_axis(everything, rows, axis=1)), atol=1e-3)
+    assert (np.sqrt(squared) < np.sqrt(np.sort(everything, axis=1)[:, :33]) + 1e-3).mean() > 0.99
+    assert (np.diff(squared, axis=1) >= 0).all()
+    assert all(len(set(row)) == 33 for row in rows.tolist())
+    found = longer.nearest(more[-1:], 1)
+    np.testing.assert_allclose(found[1], 0, atol=1e-3)
+    held, powers = longer.of(rows[0])
+    np.testing.assert_allclose(held, np.concatenate([vectors, more])[rows[0]], atol=1e-3)
+    np.testing.assert_allclose(powers, np.square(held).sum(axis=1), rtol=1e-5)
+
+
+def test_asked_for_all_it_finds_those_appended_too(lists: SignalLists) -> None:
+    longer = lists.extended(_vectors(50, seed=2))
+    np.testing.assert_array_equal(np.sort(longer.nearest(_vectors(1, seed=1), N + 50)[0]), [np.arange(N + 50)])
+
+
+def test_extended_lists_leave_those_they_share_as_they_were(lists: SignalLists) -> None:
+    asked = _vectors(20, seed=1)
+    before = lists.nearest(asked, 33)
+    longer = lists.extended(asked)
+    later = longer.nearest(asked, 1)
+    longer.extended(asked).extended(asked)
+    for one, other in zip((*lists.nearest(asked, 33), *longer.nearest(asked, 1)), (*before, *later), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(later[0][:, 0], np.arange(N, N + 20))
+    assert longer.resident_bytes - lists.resident_bytes == 20 * (4 * 24 + 8)
