@@ -114,10 +114,6 @@ class PackedCsi:
                 packed[own] = self._packed[part][self._stored(part, rows[own] - self._first[part])]
         return unpack_csi(packed, self._scale[rows])
 
-    def extended(self, parts: Sequence[CsiPart]) -> "PackedCsi":
-        """With more parts behind."""
-        return PackedCsi([*self._parts, *parts])
-
     @property
     def resident_bytes(self) -> int:
         """Bytes it keeps in memory: those in mapped files the system takes back when it needs them."""
