@@ -54,7 +54,8 @@ class Dispatcher:
             waited = time.monotonic() - self._waiting[lane][0].since
         except IndexError:  # nobody; the network may take the last one at any time
             waited = 0.0
-        self._admission.check(lane, waited)
+        ahead = len(self._waiting["single"]) + (len(self._waiting["batch"]) if lane == "batch" else 0)
+        self._admission.check(lane, waited, ahead)
 
     def locate(self, user: User, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
         """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
@@ -91,9 +92,10 @@ class Dispatcher:
     def _take(self) -> tuple[list[_Waiting], list[_Waiting]]:
         """Whom to locate now, and for whom it is too late: single requests first, but a share for batches."""
         late: list[_Waiting] = []
-        kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * self._most_users))
-        batch = self._take_from("single", min(self._most_users - kept, _MOST_SINGLE), late)
-        return batch + self._take_from("batch", self._most_users - len(batch), late), late
+        most = self._admission.share(self._most_users)
+        kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * most))
+        batch = self._take_from("single", min(most - kept, _MOST_SINGLE), late)
+        return batch + self._take_from("batch", most - len(batch), late), late
 
     def _take_from(self, lane: Lane, most: int, late: list[_Waiting]) -> list[_Waiting]:
         queue, taken, now = self._waiting[lane], list[_Waiting](), time.monotonic()
@@ -111,7 +113,7 @@ class Dispatcher:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
-        self._admission.encoded(stopwatch.seconds.get("frame", 0.0))
+        self._admission.located(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch])
         return list(positions)
 
