@@ -1,5 +1,6 @@
 """``fingerpost``: serve, ask, look after cells. Heavy parts are imported by the commands that need them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from service.commands.options import ArtifactOption, Database, console, fail, se
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Locates radio users from their channel.")
 cells = typer.Typer(no_args_is_help=True, help="The cells of the reference database.")
 app.add_typer(cells, name="cells")
-for _name, _command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "list": shown.list_cells,
     "show": shown.show_cell,
     "versions": shown.list_versions,
@@ -25,7 +26,8 @@ for _name, _command in {
     "rollback": changes.roll_back,
     "retention": changes.retention,
     "export": shown.export,
-}.items():
+}
+for _name, _command in _COMMANDS.items():
     cells.command(_name)(_command)
 
 

@@ -1,8 +1,5 @@
 """``GET /openapi.json``: OpenAPI 3.1 out of the schemas, with examples that this service answers."""
 
-from http import HTTPStatus
-from typing import Any
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,12 +10,10 @@ from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
-from service.cell_schema import CellDetail, CellList
 from service.models import ModelList
 from service.network import plane_waves
-from service.problem import KINDS, PROBLEM_JSON
-
-_Json = dict[str, Any]
+from service.openapi_cells import CELL_ROOTS, cell_paths
+from service.openapi_operation import Json, operation, plain
 
 _DESCRIPTION = """\
 Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position.
@@ -27,7 +22,7 @@ Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes); the answer
 `Accept` asks for, by default that of the request. Every 4xx and 5xx is `application/problem+json` with a
 machine-readable `cause` and, where a field is at fault, `invalidParams`."""
 
-_CELL_HEADER: _Json = {
+_CELL_HEADER: Json = {
     "name": schema.CELL_HEADER,
     "in": "header",
     "required": False,
@@ -42,9 +37,8 @@ _ROOTS = (
     schema.BatchRequest,
     schema.BatchResponse,
     schema.Problem,
-    CellList,
-    CellDetail,
     ModelList,
+    *CELL_ROOTS,
 )
 
 
@@ -58,7 +52,7 @@ class OpenApi:
         """``GET /openapi.json``"""
         return Response(msgspec.json.encode(self.document()), media_type="application/json")
 
-    def document(self) -> _Json:
+    def document(self) -> Json:
         _, components = msgspec.json.schema_components(_ROOTS, ref_template="#/components/schemas/{name}")
         batch = components["BatchRequest"]["properties"]["items"]
         batch |= {"minItems": 1, "maxItems": self._batch_limit}
@@ -74,15 +68,16 @@ class OpenApi:
             "components": {"schemas": components},
         }
 
-    def _paths(self) -> _Json:
+    def _paths(self) -> Json:
         local, wgs84, alone = self._examples()
         return {
             "/locate": {
-                "post": _operation(
+                "post": operation(
                     "locate",
                     "Locate one user",
                     answer="LocateResponse",
                     body="LocateRequest",
+                    parameters=[_CELL_HEADER],
                     examples={
                         "local coarse position": local,
                         "WGS84 coarse position": wgs84,
@@ -91,36 +86,23 @@ class OpenApi:
                 )
             },
             "/locate/batch": {
-                "post": _operation(
+                "post": operation(
                     "locateBatch",
                     "Locate many users, each with a location or a problem of its own",
                     answer="BatchResponse",
                     body="BatchRequest",
+                    parameters=[_CELL_HEADER],
                     examples={"three users": {"items": [local, wgs84, alone]}},
                 )
             },
-            "/cells": {"get": _operation("listCells", "List the cells", answer="CellList")},
-            "/cells/{cellId}": {
-                "get": _operation("showCell", "Show a cell", answer="CellDetail")
-                | {
-                    "parameters": [
-                        {
-                            "name": "cellId",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string"},
-                            "example": local["cellId"],
-                        }
-                    ]
-                }
-            },
-            "/models": {"get": _operation("listModels", "List the models", answer="ModelList")},
-            "/health/live": {"get": _plain("live", "Whether the process answers", "application/json")},
-            "/health/ready": {"get": _plain("ready", "Whether users can be located", "application/json")},
-            "/metrics": {"get": _plain("metrics", "Prometheus metrics", "text/plain")},
+            **cell_paths(local["cellId"]),
+            "/models": {"get": operation("listModels", "List the models", answer="ModelList")},
+            "/health/live": {"get": plain("live", "Whether the process answers", "application/json")},
+            "/health/ready": {"get": plain("ready", "Whether users can be located", "application/json")},
+            "/metrics": {"get": plain("metrics", "Prometheus metrics", "text/plain")},
         }
 
-    def _examples(self) -> tuple[_Json, _Json, _Json]:
+    def _examples(self) -> tuple[Json, Json, Json]:
         """Made-up CSI in a cell that is there: they work as they stand and give no fingerprint away."""
         csi = self._manifest.csi
         wave = plane_waves(csi.antennas, csi.subcarriers, 1).astype("<f2")
@@ -151,49 +133,3 @@ class OpenApi:
             if fits and isinstance(survey, dict):
                 return manifest.cell, msgspec.convert(survey["extent"], list[float])
         return None
-
-
-def _operation(name: str, summary: str, answer: str, body: str | None = None, examples: _Json | None = None) -> _Json:
-    operation: _Json = {
-        "operationId": name,
-        "summary": summary,
-        "responses": {
-            "200": {"description": summary, "content": {"application/json": _content(answer)}},
-            **_problems(),
-        },
-    }
-    if body is not None:
-        operation["parameters"] = [_CELL_HEADER]
-        named = {title: {"value": value} for title, value in (examples or {}).items()}
-        operation["responses"]["200"]["content"]["application/msgpack"] = _content(answer)
-        operation["requestBody"] = {
-            "required": True,
-            "content": {
-                "application/json": _content(body) | {"examples": named},
-                "application/msgpack": _content(body),
-            },
-        }
-    return operation
-
-
-def _plain(name: str, summary: str, media_type: str) -> _Json:
-    answer = {"description": summary, "content": {media_type: {}}}
-    return {"operationId": name, "summary": summary, "responses": {"200": answer, **_problems()}}
-
-
-def _content(name: str) -> _Json:
-    return {"schema": {"$ref": f"#/components/schemas/{name}"}}
-
-
-def _problems() -> _Json:
-    """Every cause is listed under its status class."""
-    kinds: dict[str, list[str]] = {"4XX": [], "5XX": []}
-    for status, cause in KINDS.values():
-        kinds["5XX" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "4XX"].append(cause)
-    return {
-        family: {
-            "description": "`cause` is one of: " + ", ".join(sorted(causes)) + ".",
-            "content": {PROBLEM_JSON: _content("Problem")},
-        }
-        for family, causes in kinds.items()
-    }

@@ -40,7 +40,7 @@ from reference_db import (
 )
 from reference_db.redis_client import RedisClient
 from reference_db.redis_store import RedisStore
-from tests.redis_servers import RedisCluster, RedisServer, wait_until
+from tests.redis_servers import PATIENCE_S, RedisCluster, RedisServer, wait_until
 
 CELL = Cell(
     cell_id="updated",
@@ -182,7 +182,9 @@ def _places(stack: ExitStack) -> Iterator[str]:
 
 
 def _opened(address: str) -> Store:
-    return RedisStore(address, draft_life_s=_DRAFT_LIFE_S) if "://" in address else open_store(address)
+    if "://" not in address:
+        return open_store(address)
+    return RedisStore(address, timeout_s=PATIENCE_S, draft_life_s=_DRAFT_LIFE_S)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-import signal
+"""What a store in a directory does besides: files, locks, and writers killed at each step that they take."""
+
+import fcntl
+import os
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,153 +12,238 @@ from reference_db import (
     Cell,
     CorruptManifest,
     DirectoryStore,
-    Fingerprints,
     Manifest,
-    MissingSegment,
-    ReferenceDatabase,
-    Segment,
-    SegmentReference,
-    VersionConflict,
-    import_fingerprints,
+    StoreUnavailable,
+    UnknownVersion,
+    Update,
+    appended,
+    read_contents,
+    replaced,
     write_fingerprint_file,
 )
+from reference_db.update import Origin
+from tests.reference_db.conftest import MakeFingerprints
+from tests.reference_db.killed_writers import leftovers
 
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-
-# Imports a file into a store and dies without warning when it is about to rename its n-th file into place.
-DYING_IMPORT = """
+# Makes a store with one version and one of its fingerprint file beside it, again and again, each time by a process
+# that dies without warning just before the next of the steps by which anything comes to the disk.
+DYING_IMPORTS = """
 import os, signal, sys
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from reference_db import DirectoryStore, import_fingerprints, read_fingerprint_file
+from reference_db import DirectoryStore, Origin, import_fingerprints, read_fingerprint_file
 
-root, file, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-renames = 0
+folder, files = Path(sys.argv[1]), [read_fingerprint_file(Path(path)) for path in sys.argv[2:]]
+origin = Origin("ada", datetime(2026, 1, 2, tzinfo=UTC))
+STEPS = {"os.mkdir", "os.rename", "os.link", "os.rmdir", "os.remove", "open"}
 
-def die(event, arguments):
-    global renames
-    if event == "os.rename":
-        renames += 1
-        if renames == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+def dying_at(last):
+    steps = 0
+    def step(event, arguments):
+        nonlocal steps
+        if event in STEPS and (event != "open" or str(folder) in str(arguments[0])):
+            steps += 1
+            if steps == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return step
 
-cell, fingerprints = read_fingerprint_file(file)
-sys.addaudithook(die)
-import_fingerprints(DirectoryStore(root), cell, fingerprints, {}, "", datetime.now(UTC))
+for last in count(1):
+    root = folder / f"{last:02d}"
+    import_fingerprints(DirectoryStore(root), *files[0], {}, origin)
+    pid = os.fork()
+    if not pid:
+        step, sync = dying_at(last), os.fsync
+        os.fsync = lambda descriptor: (step("os.mkdir", ()), sync(descriptor))
+        sys.addaudithook(step)
+        import_fingerprints(DirectoryStore(root), *files[1], {}, origin)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] == 0:
+        break
 """
 
 
-def _manifest(cell: Cell, digest: str, note: str) -> Manifest:
-    segments = (SegmentReference(digest=digest, count=12),)
-    return Manifest(cell=cell, number=1, parent=None, segments=segments, quality={}, created_at=NOW, note=note)
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
 
 
-def test_an_empty_store_has_no_cells(store: DirectoryStore, cell: Cell) -> None:
+@pytest.fixture
+def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
+    return replaced(None, cell, make_fingerprints(), origin)
+
+
+@pytest.fixture
+def following(created: Update, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
+    return appended(created.contents, make_fingerprints(3, 1), origin)
+
+
+def _publish(store: DirectoryStore, update: Update) -> Manifest:
+    store.publish(update.manifest, update.segments, update.manifest.parent)
+    return update.manifest
+
+
+def _folder(root: Path, manifest: Manifest) -> Path:
+    return root / "cells" / manifest.cell.cell_id / "versions" / f"{manifest.number:010d}"
+
+
+def test_a_version_is_a_folder_with_all_that_it_needs(
+    store: DirectoryStore, root: Path, created: Update, following: Update
+) -> None:
+    for manifest in (_publish(store, created), _publish(store, following)):
+        needed = {"manifest.json", manifest.digest} | {f"{one.digest}.safetensors" for one in manifest.segments}
+        assert set(os.listdir(_folder(root, manifest))) == needed
+
+
+def test_a_segment_lies_on_the_disk_once(store: DirectoryStore, root: Path, created: Update, following: Update) -> None:
+    old, new = _folder(root, _publish(store, created)), _folder(root, _publish(store, following))
+    (shared,) = (path.name for path in old.glob("*.safetensors"))
+    assert (old / shared).samefile(new / shared)
+    (old / shared).unlink()
+    assert len(read_contents(store, following.manifest)) == 15
+
+
+def test_a_segment_is_copied_where_it_cannot_be_linked(
+    store: DirectoryStore, created: Update, following: Update, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(store, created)
+
+    def too_many(*_: object) -> None:
+        raise OSError("too many links")
+
+    monkeypatch.setattr(os, "link", too_many)
+    _publish(store, following)
+    assert len(read_contents(store, following.manifest)) == 15
+
+
+def test_a_segment_is_mapped_not_read(store: DirectoryStore, created: Update) -> None:
+    manifest = _publish(store, created)
+    contents = read_contents(store, manifest)
+    assert isinstance(store.get_segment(manifest.cell.cell_id, manifest.segments[0].digest), memoryview)
+    assert not contents.segments[0].csi.flags.owndata
+    assert not contents.segments[0].csi.flags.writeable
+
+
+def test_a_writer_killed_at_any_step_leaves_the_old_version_or_the_new_one(
+    cell: Cell, make_fingerprints: MakeFingerprints, tmp_path: Path, origin: Origin
+) -> None:
+    files = [tmp_path / "old.safetensors", tmp_path / "new.safetensors"]
+    for seed, file in enumerate(files):
+        write_fingerprint_file(file, cell, make_fingerprints(seed=seed))
+    folder = tmp_path / "stores"
+    command = [sys.executable, "-W", "error", "-c", DYING_IMPORTS, str(folder), *map(str, files)]
+    single_threaded = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # it forks
+    subprocess.run(command, env=single_threaded, check=True, timeout=120)
+
+    newest = []
+    for root in sorted(folder.iterdir()):
+        number = len(os.listdir(root / "cells" / cell.cell_id / "versions"))  # before it is opened and tidied up
+        newest.append(number)
+        store = DirectoryStore(root)
+        current = store.current(cell.cell_id)
+        assert current is not None
+        assert current.number == number
+        assert len(read_contents(store, current)) == 12
+        assert leftovers(str(root), store) == set()
+        update = replaced(current, cell, make_fingerprints(5, 2), origin)  # nothing is left locked
+        assert _publish(store, update) == store.current(cell.cell_id)
+    assert newest == sorted(newest)
+    assert set(newest) == {1, 2}
+    assert len(newest) > 10
+
+
+def test_what_a_killed_writer_left_goes_when_the_store_is_opened_or_published_to(
+    store: DirectoryStore, root: Path, created: Update, following: Update
+) -> None:
+    _publish(store, created)
+    for again in (lambda: DirectoryStore(root), lambda: _publish(store, following)):
+        draft = root / "cells" / created.manifest.cell.cell_id / "drafts" / "dead"
+        draft.mkdir(parents=True)
+        (draft / "manifest.json").write_text("half")
+        assert leftovers(str(root), store)
+        again()
+        assert leftovers(str(root), store) == set()
+
+
+def test_opening_a_store_neither_disturbs_nor_awaits_a_writer_at_work(
+    store: DirectoryStore, root: Path, created: Update
+) -> None:
+    _publish(store, created)
+    home = root / "cells" / created.manifest.cell.cell_id
+    draft = home / "drafts" / "living"
+    draft.mkdir()
+    with (home / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        DirectoryStore(root)
+        assert draft.is_dir()
+    DirectoryStore(root)
+    assert not draft.is_dir()
+
+
+def test_damage_to_a_version_is_noticed(store: DirectoryStore, root: Path, created: Update, following: Update) -> None:
+    _publish(store, created)
+    manifest = _publish(store, following)
+    cell_id, folder = manifest.cell.cell_id, _folder(root, manifest)
+    document, name = folder / "manifest.json", folder / manifest.digest
+    whole = document.read_bytes()
+    document.write_bytes(whole.replace(b'"number":2', b'"number":3'))
+    with pytest.raises(CorruptManifest, match="hashes to"):
+        store.current(cell_id)
+    document.unlink()
+    with pytest.raises(CorruptManifest, match="lost its manifest"):
+        store.current(cell_id)
+    document.write_bytes(whole)
+    name.rename(folder / "elsewhere")
+    with pytest.raises(CorruptManifest, match="lost its digest"):
+        store.current(cell_id)
+    (folder / "elsewhere").rename(name)
+    other = _folder(root, created.manifest)
+    document.write_bytes((other / "manifest.json").read_bytes())
+    name.rename(folder / created.manifest.digest)
+    with pytest.raises(CorruptManifest, match="another one's"):
+        store.current(cell_id)
+    assert store.manifest(cell_id, 1) == created.manifest  # the one before is as good as ever
+
+
+def test_a_truncated_segment_is_served_as_it_is(store: DirectoryStore, root: Path, created: Update) -> None:
+    manifest = _publish(store, created)
+    (path,) = _folder(root, manifest).glob("*.safetensors")
+    path.write_bytes(b"")
+    assert bytes(store.get_segment(manifest.cell.cell_id, manifest.segments[0].digest)) == b""
+
+
+def test_what_is_no_cell_or_version_is_left_alone(store: DirectoryStore, root: Path, created: Update) -> None:
+    manifest = _publish(store, created)
+    versions = _folder(root, manifest).parent
+    (versions / "notes").mkdir()
+    (root / "cells" / ".hidden").mkdir()
+    (root / "cells" / "never-published").mkdir()
+    assert store.numbers(manifest.cell.cell_id) == [1]
+    assert store.cells() == [manifest.cell.cell_id]
+
+
+def test_no_name_leads_out_of_the_store(store: DirectoryStore, root: Path, created: Update) -> None:
+    manifest = _publish(store, created)
+    (root / "cells" / manifest.cell.cell_id).rename(root / "outside")
+    with pytest.raises(UnknownVersion):
+        store.manifest("../outside", 1)
+    assert store.numbers("../outside") == []
+
+
+def test_a_directory_that_is_none_is_unavailable(tmp_path: Path, created: Update) -> None:
+    (tmp_path / "store").touch()
+    with pytest.raises(StoreUnavailable):
+        DirectoryStore(tmp_path / "store")
+    (tmp_path / "store").unlink()
+    store = DirectoryStore(tmp_path / "store")
+    (tmp_path / "store").touch()
+    for ask in (store.cells, lambda: _publish(store, created)):
+        with pytest.raises(StoreUnavailable):
+            ask()
+
+
+def test_a_store_that_is_only_read_makes_no_directory(root: Path, cell: Cell) -> None:
+    store = DirectoryStore(root)
     assert store.cells() == []
     assert store.current(cell.cell_id) is None
-
-
-def test_what_was_published_is_current(
-    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints]
-) -> None:
-    manifest = import_fingerprints(store, cell, make_fingerprints(), {}, "", NOW)
-    assert store.current(cell.cell_id) == manifest
-    assert store.cells() == [cell.cell_id]
-
-
-def test_a_segment_comes_back_as_it_was_put(store: DirectoryStore) -> None:
-    digest = store.put_segment(b"bytes")
-    assert store.put_segment(b"bytes") == digest
-    assert store.get_segment(digest) == b"bytes"
-
-
-def test_putting_a_segment_again_heals_it(store: DirectoryStore, tmp_path: Path) -> None:
-    digest = store.put_segment(b"bytes")
-    (file,) = tmp_path.rglob("*.safetensors")
-    file.write_bytes(b"bytez")
-    store.put_segment(b"bytes")
-    assert store.get_segment(digest) == b"bytes"
-
-
-def test_a_segment_never_put_is_missing(store: DirectoryStore, cell: Cell) -> None:
-    with pytest.raises(MissingSegment):
-        store.get_segment("0" * 64)
-    with pytest.raises(MissingSegment):
-        store.publish(_manifest(cell, "0" * 64, ""), expected=None)
-    assert store.cells() == []
-
-
-def test_of_two_writers_the_second_is_told(store: DirectoryStore, cell: Cell) -> None:
-    digest = store.put_segment(b"bytes")
-    first, second = _manifest(cell, digest, "first"), _manifest(cell, digest, "second")
-    store.publish(first, expected=None)
-    with pytest.raises(VersionConflict) as caught:
-        store.publish(second, expected=None)
-    assert caught.value.current == first.digest
-    assert store.current(cell.cell_id) == first
-    store.publish(second, expected=first.digest)
-    assert store.current(cell.cell_id) == second
-
-
-def test_of_many_writers_at_once_exactly_one_wins(store: DirectoryStore, cell: Cell) -> None:
-    digest = store.put_segment(b"bytes")
-    manifests = [_manifest(cell, digest, str(writer)) for writer in range(16)]
-
-    def publish(manifest: Manifest) -> Manifest | None:
-        try:
-            store.publish(manifest, expected=None)
-        except VersionConflict:
-            return None
-        return manifest
-
-    with ThreadPoolExecutor(16) as pool:
-        winners = [winner for winner in pool.map(publish, manifests) if winner]
-    assert winners == [store.current(cell.cell_id)]
-
-
-@pytest.mark.parametrize("rename", [1, 2, 3], ids=["segment", "manifest", "pointer"])
-def test_a_writer_killed_before_the_pointer_moved_leaves_the_old_version(
-    store: DirectoryStore,
-    cell: Cell,
-    make_fingerprints: Callable[..., Fingerprints],
-    tmp_path: Path,
-    rename: int,
-) -> None:
-    old = import_fingerprints(store, cell, make_fingerprints(), {}, "old", NOW)
-    file = tmp_path / "new.safetensors"
-    write_fingerprint_file(file, cell, make_fingerprints(seed=1))
-    command = [sys.executable, "-c", DYING_IMPORT, str(tmp_path / "store"), str(file), str(rename)]
-
-    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
-    assert store.current(cell.cell_id) == old
-    assert len(ReferenceDatabase(store).cell(cell.cell_id)) == 12
-
-    # Nothing is left locked: the same writer, left alone, succeeds.
-    subprocess.run([*command[:-1], "0"], check=True, timeout=60)
-    new = store.current(cell.cell_id)
-    assert new is not None
-    assert (new.number, new.parent) == (2, old.digest)
-    segment = new.segments[0].digest
-    assert len(Segment.from_bytes(store.get_segment(segment), segment)) == 12
-
-
-@pytest.mark.parametrize("cell_id", ["../elsewhere", "..", ".", "", "a/b", "a\x00b", "florence-1\n"])
-def test_a_name_that_no_cell_can_have_is_simply_unknown(store: DirectoryStore, cell_id: str) -> None:
-    assert store.current(cell_id) is None
-
-
-def test_a_damaged_pointer_or_manifest_is_noticed(
-    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints], tmp_path: Path
-) -> None:
-    manifest = import_fingerprints(store, cell, make_fingerprints(), {}, "", NOW)
-    home = tmp_path / "store" / "cells" / cell.cell_id
-    document = home / "manifests" / f"{manifest.digest}.json"
-    document.write_bytes(document.read_bytes().replace(b'"number":1', b'"number":2'))
-    with pytest.raises(CorruptManifest, match="hashes to"):
-        store.current(cell.cell_id)
-    document.unlink()
-    with pytest.raises(CorruptManifest, match="missing"):
-        store.current(cell.cell_id)
-    (home / "current").write_text("../../secret")
-    with pytest.raises(CorruptManifest, match="pointer"):
-        store.current(cell.cell_id)
+    assert not root.exists()

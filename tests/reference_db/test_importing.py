@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,10 @@ from reference_db import (
     Cell,
     DirectoryStore,
     Fingerprints,
+    Origin,
     TooFewFingerprints,
     import_fingerprints,
 )
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def _files(folder: Path) -> dict[Path, bytes]:
@@ -21,35 +19,40 @@ def _files(folder: Path) -> dict[Path, bytes]:
 
 
 def test_a_first_import_creates_the_cell(
-    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints]
+    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints], origin: Origin
 ) -> None:
-    manifest = import_fingerprints(store, cell, make_fingerprints(), {"radius": 0.5}, "first", NOW)
-    assert (manifest.number, manifest.parent) == (1, None)
-    assert (manifest.quality, manifest.note, manifest.created_at) == ({"radius": 0.5}, "first", NOW)
-    assert [segment.count for segment in manifest.segments] == [12]
+    manifest = import_fingerprints(store, cell, make_fingerprints(), {"radius": 0.5}, origin)
+    assert (manifest.number, manifest.parent, manifest.fingerprints) == (1, None, 12)
+    assert (manifest.quality["radius"], manifest.created_at) == (0.5, origin.now)
+    assert (manifest.change.action, manifest.change.author) == ("created", origin.author)
+    assert store.current(cell.cell_id) == manifest
 
 
 def test_a_second_import_replaces_the_first(
-    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints]
+    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints], origin: Origin
 ) -> None:
-    first = import_fingerprints(store, cell, make_fingerprints(), {}, "", NOW)
-    second = import_fingerprints(store, cell, make_fingerprints(5, seed=1), {}, "", NOW)
-    assert (second.number, second.parent) == (2, first.digest)
-    assert [segment.count for segment in second.segments] == [5]
+    first = import_fingerprints(store, cell, make_fingerprints(), {}, origin)
+    second = import_fingerprints(store, cell, make_fingerprints(5, seed=1), {}, origin)
+    assert (second.number, second.parent, second.fingerprints) == (2, first.digest, 5)
+    assert (second.change.action, second.change.added, second.change.removed) == ("replaced", 5, 12)
     assert store.current(cell.cell_id) == second
 
 
 def test_a_bad_fingerprint_changes_nothing(
-    store: DirectoryStore, cell: Cell, make_fingerprints: Callable[..., Fingerprints], tmp_path: Path
+    store: DirectoryStore,
+    cell: Cell,
+    make_fingerprints: Callable[..., Fingerprints],
+    tmp_path: Path,
+    origin: Origin,
 ) -> None:
-    import_fingerprints(store, cell, make_fingerprints(), {}, "", NOW)
+    import_fingerprints(store, cell, make_fingerprints(), {}, origin)
     before = _files(tmp_path)
     bad = make_fingerprints(seed=1)
     bad.sigmas[11] = 0
     with pytest.raises(BadFingerprint, match="row 11"):
-        import_fingerprints(store, cell, bad, {}, "", NOW)
+        import_fingerprints(store, cell, bad, {}, origin)
     with pytest.raises(TooFewFingerprints):
-        import_fingerprints(store, cell, make_fingerprints(0), {}, "", NOW)
+        import_fingerprints(store, cell, make_fingerprints(0), {}, origin)
     with pytest.raises(ValueError, match="quality"):
-        import_fingerprints(store, cell, make_fingerprints(seed=1), {"radius": float("nan")}, "", NOW)
+        import_fingerprints(store, cell, make_fingerprints(seed=1), {"radius": float("nan")}, origin)
     assert _files(tmp_path) == before

@@ -1,10 +1,11 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
 
 import pytest
 from pydantic import ValidationError
 
-from reference_db import Cell, CorruptManifest, Manifest, SegmentReference
+from reference_db import Cell, Change, CorruptManifest, Manifest, RequestKey, Retention, SegmentReference
 
 
 @pytest.fixture
@@ -13,11 +14,20 @@ def manifest(cell: Cell) -> Manifest:
         cell=cell,
         number=3,
         parent="a" * 64,
-        segments=(SegmentReference(digest="b" * 64, count=12),),
+        segments=(SegmentReference(digest="b" * 64, count=12), SegmentReference(digest="c" * 64, count=3)),
+        indexed=1,
         tombstones=(0, 2**64 - 1),
+        retention=Retention(max_age_s=86400.0, min_spacing_m=0.5),
         quality={"radius": 0.75, "levels": [0.5, None]},
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        note="zweite Messfahrt, Straße 7",
+        change=Change(
+            action="appended",
+            added=3,
+            removed=2,
+            author="ada",
+            note="zweite Messfahrt, Straße 7",
+            request=RequestKey(key="d" * 64, body="e" * 64),
+        ),
     )
 
 
@@ -37,8 +47,34 @@ def test_its_version_is_its_number_and_the_start_of_its_digest(manifest: Manifes
     assert manifest.version == f"3-{manifest.digest[:12]}"
 
 
+def test_it_counts_the_fingerprints_that_its_tombstones_leave(manifest: Manifest) -> None:
+    assert manifest.fingerprints == 13
+
+
 def test_any_change_changes_the_digest(manifest: Manifest) -> None:
-    assert manifest.model_copy(update={"note": ""}).digest != manifest.digest
+    digests = {
+        manifest.altered(**{field: value}).digest
+        for field, value in {
+            "number": 4,
+            "parent": None,
+            "indexed": 2,
+            "tombstones": (0,),
+            "retention": Retention(),
+            "quality": {},
+            "change": manifest.change.model_copy(update={"note": ""}),
+        }.items()
+    }
+    assert len(digests | {manifest.digest}) == 8
+
+
+def test_what_is_measured_of_a_version_is_added_though_its_digest_was_asked_for(manifest: Manifest) -> None:
+    before = manifest.digest
+    measured = manifest.measured({"radius": 1.5, "survey": None})
+    assert measured.quality == {"radius": 1.5, "levels": [0.5, None], "survey": None}
+    assert measured.digest != before
+    assert Manifest.from_bytes(measured.to_bytes(), measured.digest) == measured
+    with pytest.raises(ValidationError, match="quality"):
+        manifest.measured({"radius": float("nan")})
 
 
 def test_a_manifest_is_immutable(manifest: Manifest) -> None:
@@ -59,10 +95,16 @@ def test_a_time_without_a_zone_is_refused(manifest: Manifest) -> None:
 
 def test_a_time_of_another_zone_survives(manifest: Manifest) -> None:
     there = datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))
-    moved = manifest.model_copy(update={"created_at": there})
+    moved = manifest.altered(created_at=there)
     assert Manifest.from_bytes(moved.to_bytes(), moved.digest).created_at == there
 
 
 def test_damaged_bytes_are_refused(manifest: Manifest) -> None:
-    with pytest.raises(CorruptManifest):
+    with pytest.raises(CorruptManifest, match="hashes to"):
         Manifest.from_bytes(manifest.to_bytes() + b" ", manifest.digest)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"schema_version":1}'])
+def test_bytes_that_are_no_manifest_are_refused_though_their_digest_is_right(data: bytes) -> None:
+    with pytest.raises(CorruptManifest, match="validation error"):
+        Manifest.from_bytes(data, sha256(data).hexdigest())

@@ -33,7 +33,8 @@ from reference_db import (
     replaced,
     rolled_back,
 )
-from tests.redis_servers import RedisServers, empty, nodes_of
+from reference_db.redis_store import RedisStore
+from tests.redis_servers import PATIENCE_S, RedisServers, empty, nodes_of
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.killed_writers import leftovers
 
@@ -47,9 +48,13 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return servers.url
 
 
+def _opened(address: str) -> Store:
+    return RedisStore(address, timeout_s=PATIENCE_S) if "://" in address else open_store(address)
+
+
 @pytest.fixture
 def store(address: str) -> Iterator[Store]:
-    store = open_store(address)
+    store = _opened(address)
     yield store
     store.close()
 
@@ -101,7 +106,7 @@ def test_an_empty_store_has_no_cells(store: Store, cell: Cell) -> None:
 
 def test_what_was_published_is_current_for_everybody(store: Store, address: str, created: Update) -> None:
     manifest = _publish(store, created)
-    other = open_store(address)
+    other = _opened(address)
     for one in (store, other):
         assert one.current(manifest.cell.cell_id) == manifest
         assert one.newest(manifest.cell.cell_id) == 1

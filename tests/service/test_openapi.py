@@ -49,18 +49,31 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     check("Problem", client.post("/locate", json={}).json())
     check("CellList", client.get("/cells").json())
     check("CellDetail", client.get("/cells/plane").json())
+    check("CellDetail", client.get("/cells/plane/versions/1").json())
+    check("VersionList", client.get("/cells/plane/versions").json())
+    check("VersionDiff", client.get("/cells/plane/versions/1/diff/1").json())
+    check("FingerprintList", client.get("/cells/plane/fingerprints?limit=3").json())
     check("ModelList", client.get("/models").json())
 
 
 def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         if "get" in operations:
-            assert client.get(path.replace("{cellId}", "plane")).status_code == 200
+            there = path.format(cellId="plane", version="1", other="1")
+            assert client.get(there).status_code == 200
     assert set(document["paths"]) == {
         "/locate",
         "/locate/batch",
         "/cells",
         "/cells/{cellId}",
+        "/cells/{cellId}/export",
+        "/cells/{cellId}/fingerprints",
+        "/cells/{cellId}/fingerprints/delete",
+        "/cells/{cellId}/retention",
+        "/cells/{cellId}/rollback",
+        "/cells/{cellId}/versions",
+        "/cells/{cellId}/versions/{version}",
+        "/cells/{cellId}/versions/{version}/diff/{other}",
         "/models",
         "/health/live",
         "/health/ready",

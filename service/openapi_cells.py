@@ -1,0 +1,172 @@
+"""What operators may ask of cells, as OpenAPI describes it."""
+
+from typing import get_args
+
+from reference_db.exporting import FileFormat
+from service.cell_schema import CellDetail, CellList, CellRetention
+from service.openapi_operation import Json, content, operation, problems
+from service.operators.listing import FingerprintList
+from service.operators.selection import Selection
+from service.operators.sent_fingerprints import FILE, CellBody, FingerprintsBody
+from service.operators.versions import VersionDiff, VersionList
+from service.operators.writes import Preview, Rollback
+
+CELL_ROOTS = (
+    CellList,
+    CellDetail,
+    CellRetention,
+    CellBody,
+    FingerprintsBody,
+    FingerprintList,
+    Selection,
+    Preview,
+    Rollback,
+    VersionList,
+    VersionDiff,
+)
+
+_FILE_SAID = """\
+A fingerprint file, safetensors or npz: `csi` complex `[n, antennas, subcarriers]`, or real pairs `[..., 2]` with
+`scale`; `positions` `[n, 2]` metres, or `latitudes_deg` and `longitudes_deg`; optionally `times` (Unix seconds) and
+`sigmas` (metres); and the cell's description as JSON, metadata `cell` or array `cell`."""
+
+_ETAG = {"description": "The version, quoted.", "schema": {"type": "string"}}
+_REPLAYED = {
+    "description": "`true` where an earlier request with the same Idempotency-Key made this version.",
+    "schema": {"type": "string"},
+}
+
+
+def cell_paths(cell_id: str) -> Json:
+    """``/cells`` and everything below it; `cell_id` is an example."""
+    cell = _parameter("path", "cellId", "The cell's name.", {"type": "string"}, cell_id)
+    named = _parameter("query", "version", "A version or its number; else the current one.", {"type": "string"})
+    return {
+        "/cells": {"get": operation("listCells", "List the cells", answer="CellList")},
+        "/cells/{cellId}": {
+            "get": operation("showCell", "Show a cell", answer="CellDetail", parameters=[cell]),
+            "put": _change("putCell", "Create a cell, or replace it as a whole", "CellBody", cell, file=True),
+        },
+        "/cells/{cellId}/fingerprints": {
+            "get": operation(
+                "listFingerprints",
+                "List fingerprints, without their CSI",
+                answer="FingerprintList",
+                parameters=[
+                    cell,
+                    named,
+                    _parameter("query", "limit", "How many, at most.", _number(100_000)),
+                    _parameter("query", "after", "Only those after this id.", {"type": "string"}),
+                ],
+            ),
+            "post": _change("appendFingerprints", "Add fingerprints", "FingerprintsBody", cell, file=True),
+        },
+        "/cells/{cellId}/fingerprints/delete": {"post": _deletion(cell)},
+        "/cells/{cellId}/retention": {
+            "put": _change("setRetention", "Say how long the cell keeps its fingerprints", "CellRetention", cell)
+        },
+        "/cells/{cellId}/rollback": {
+            "post": _change("rollBack", "Publish an older version once more", "Rollback", cell)
+        },
+        "/cells/{cellId}/versions": {
+            "get": operation(
+                "listVersions",
+                "List versions, newest first",
+                answer="VersionList",
+                parameters=[
+                    cell,
+                    _parameter("query", "limit", "How many, at most.", _number(1000)),
+                    _parameter("query", "before", "Only those of lower number.", _number(10**9)),
+                ],
+            )
+        },
+        "/cells/{cellId}/versions/{version}": {
+            "get": operation(
+                "showVersion", "Show a version", answer="CellDetail", parameters=[cell, _version("version")]
+            )
+        },
+        "/cells/{cellId}/versions/{version}/diff/{other}": {
+            "get": operation(
+                "diffVersions",
+                "Show what lies between two versions",
+                answer="VersionDiff",
+                parameters=[cell, _version("version"), _version("other")],
+            )
+        },
+        "/cells/{cellId}/export": {"get": _export(cell, named)},
+    }
+
+
+def _change(name: str, summary: str, body: str, cell: Json, *, file: bool = False) -> Json:
+    """An operation that makes a version."""
+    created = name == "putCell"
+    published = {
+        "description": summary,
+        "headers": {"ETag": _ETAG, "Idempotency-Replayed": _REPLAYED},
+        "content": {"application/json": content("CellDetail")},
+    }
+    bodies = {"application/json": content(body), "application/msgpack": content(body)}
+    if file:
+        bodies[FILE] = {"schema": {"type": "string", "format": "binary", "description": _FILE_SAID}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [
+            cell,
+            _parameter("query", "author", "Who; kept with the version.", {"type": "string", "maxLength": 256}),
+            _parameter("query", "note", "Why; kept with the version.", {"type": "string", "maxLength": 4096}),
+            _parameter(
+                "query",
+                "force",
+                "Publish even if users would be located far worse, or the artifact cannot serve the cell.",
+                {"type": "boolean", "default": False},
+            ),
+            _parameter("header", "If-Match", "Only if this is the current version, or any: `*`.", {"type": "string"}),
+            _parameter("header", "If-None-Match", "`*`: only if there is no such cell.", {"type": "string"}),
+            _parameter(
+                "header",
+                "Idempotency-Key",
+                "Asked again with the same key and body, nothing is changed again.",
+                {"type": "string", "minLength": 1, "maxLength": 256},
+            ),
+        ],
+        "requestBody": {"required": True, "content": bodies},
+        "responses": ({"201": published} if created else {}) | {"200": published, **problems()},
+    }
+
+
+def _deletion(cell: Json) -> Json:
+    deletion = _change("deleteFingerprints", "Delete the fingerprints that meet all criteria", "Selection", cell)
+    said = "Only say how many these are: the answer is a Preview."
+    deletion["parameters"].append(_parameter("query", "dryRun", said, {"type": "boolean", "default": False}))
+    answers = deletion["responses"]["200"]["content"]["application/json"]
+    answers["schema"] = {"oneOf": [answers["schema"], content("Preview")["schema"]]}
+    return deletion
+
+
+def _export(cell: Json, named: Json) -> Json:
+    formats = {"type": "string", "enum": list(get_args(FileFormat)), "default": get_args(FileFormat)[0]}
+    file = {
+        "description": "A fingerprint file.",
+        "headers": {"ETag": _ETAG},
+        "content": {FILE: {"schema": {"type": "string", "format": "binary", "description": _FILE_SAID}}},
+    }
+    return {
+        "operationId": "exportCell",
+        "summary": "Get a version as a file that can be imported again",
+        "parameters": [cell, named, _parameter("query", "format", "Which kind of file.", formats)],
+        "responses": {"200": file, **problems()},
+    }
+
+
+def _version(name: str) -> Json:
+    return _parameter("path", name, "A version, as in 3-ab12cd34ef56, or its number.", {"type": "string"}, "1")
+
+
+def _number(most: int) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": most}
+
+
+def _parameter(place: str, name: str, said: str, schema: Json, example: str | None = None) -> Json:
+    parameter: Json = {"name": name, "in": place, "description": said, "schema": schema, "required": place == "path"}
+    return parameter if example is None else parameter | {"example": example}
