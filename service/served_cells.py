@@ -11,7 +11,7 @@ from typing import NamedTuple
 from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
-from reference_db.errors import StoreUnavailable
+from reference_db.errors import CorruptManifest, StoreUnavailable
 from reference_db.manifest import Manifest
 from reference_db.store import Store
 from reference_db.version_news import News
@@ -148,7 +148,12 @@ class ServedCells:
         """The cells whose newest version is another one, unless it has been tried just now."""
         newer = []
         for cell_id, number in held.items():
-            newest, refused = self._store.newest(cell_id), self._refused.get(cell_id)
+            try:
+                newest = self._store.newest(cell_id)
+            except CorruptManifest as error:  # one damaged cell must not keep the others from being followed
+                _log.warning("%s", error)
+                continue
+            refused = self._refused.get(cell_id)
             tried = refused is not None and refused.number == newest and time.monotonic() - refused.at < _RETRIED_S
             if newest != number and not tried:
                 newer.append(cell_id)
@@ -176,6 +181,9 @@ class ServedCells:
             found = await loop.run_in_executor(self._replacers, self._successor, cell_id, held, like)
         except ServiceError as error:
             self._refuse(cell_id, held, error)
+            return
+        except Exception:  # whatever it is, the old version serves, and the other cells are followed
+            _log.exception("cell %s stays at version %s", cell_id, held.version.version)
             return
         self._refused.pop(cell_id, None)
         if found is not None and cell_id in self._held:  # it may have left meanwhile
