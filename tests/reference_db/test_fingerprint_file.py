@@ -1,3 +1,4 @@
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from reference_db import (
     read_fingerprint_file,
     write_fingerprint_file,
 )
+from reference_db.fingerprint_file import FingerprintFile
 
 Arrays = dict[str, NDArray[Any]]
 Write = Callable[[Path, Arrays, Cell], Path]
@@ -221,3 +223,66 @@ def test_a_bad_cell_description_is_refused(tmp_path: Path, described: str) -> No
     path.write_text(described)
     with pytest.raises(BadFingerprintFile, match="cell description"):
         read_cell_file(path)
+
+
+def test_nothing_is_unpacked_that_is_larger_than_allowed(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    path = _write_npz(tmp_path, arrays, cell)
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    with path.open("rb") as file:
+        assert len(FingerprintFile.read(file, unpacked).arrays) == len(arrays)
+        with pytest.raises(BadFingerprintFile, match="unpacks to"):
+            FingerprintFile.read(file, unpacked - 1)
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (2**62, 8), (0, 10**30), (-1,), (10**400,)])
+def test_no_room_is_made_for_what_an_array_only_claims_to_hold(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "liar.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("csi.npy", "w") as member:
+        described = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, described)  # type: ignore[arg-type]
+        member.write(bytes(64))
+    with pytest.raises(BadFingerprintFile):
+        read_fingerprint_file(path)
+
+
+@pytest.mark.parametrize("name", ["csi", "csi.txt"])
+def test_members_that_are_no_arrays_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "texts.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, "hello")
+    with pytest.raises(BadFingerprintFile):
+        read_fingerprint_file(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 5000,
+        '{"csi": 1}',
+        '{"csi": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
+        '{"csi": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}',
+        '{"csi": {"dtype": "F32", "shape": [-2], "data_offsets": [8, 0]}}',
+        '{"csi": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 8]}}',
+        '{"csi": {"dtype": "object", "shape": [1], "data_offsets": [0, 8]}}',
+        '{"csi": {"dtype": "F32", "shape": "2", "data_offsets": [0, 8]}}',
+        '{"__metadata__": 1}',
+        '{"__metadata__": {"cell": 1}}',
+    ],
+)
+def test_safetensors_that_contradict_themselves_are_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "liar.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(8))
+    with pytest.raises(BadFingerprintFile):
+        read_fingerprint_file(path)
+
+
+def test_a_header_longer_than_its_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    for length in (17, 2**40, 2**64 - 1):
+        path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(8))
+        with pytest.raises(BadFingerprintFile):
+            read_fingerprint_file(path)

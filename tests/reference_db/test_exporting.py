@@ -1,0 +1,47 @@
+import tempfile
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from reference_db import Cell, Contents, Fingerprints, Origin, appended, deleted, replaced
+from reference_db.exporting import FileFormat, export_fingerprints
+from reference_db.fingerprint_file import FingerprintFile
+
+
+@pytest.fixture
+def contents(cell: Cell, make_fingerprints: Callable[..., Fingerprints], origin: Origin) -> Contents:
+    """Two segments, of the first one fingerprint deleted."""
+    first = replaced(None, cell, make_fingerprints(), origin).contents
+    second = appended(first, make_fingerprints(seed=1), origin).contents
+    return deleted(second, np.arange(len(second)) == 3, origin).contents
+
+
+@pytest.mark.parametrize("file_format", get_args(FileFormat))
+def test_what_is_exported_and_imported_again_has_the_same_ids(
+    contents: Contents, origin: Origin, file_format: FileFormat
+) -> None:
+    with tempfile.TemporaryFile() as file:
+        export_fingerprints(contents, file, file_format)
+        read = FingerprintFile.read(file)
+    assert read.cell == contents.manifest.cell
+    again = replaced(None, read.cell, read.fingerprints(read.cell), origin).contents
+    np.testing.assert_array_equal(again.ids, contents.ids)
+
+
+def test_others_can_read_the_files(contents: Contents) -> None:
+    with tempfile.TemporaryFile() as file:
+        export_fingerprints(contents, file, "safetensors")
+        file.seek(0)
+        arrays = load(file.read())
+    with tempfile.TemporaryFile() as file:
+        export_fingerprints(contents, file, "npz")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as packed:
+            assert Cell.model_validate_json(str(packed["cell"])) == contents.manifest.cell
+            assert set(packed) == {*arrays, "cell"}
+            for name, array in arrays.items():
+                np.testing.assert_array_equal(packed[name], array)
+    np.testing.assert_array_equal(arrays["positions"], contents.positions)
