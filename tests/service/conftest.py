@@ -1,15 +1,11 @@
 """A small reference database, and the service running on it as a process of its own."""
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from models.artifact import load_artifact
@@ -21,6 +17,7 @@ from service.metrics import Metrics
 from service.network import Network
 from service.settings import Settings
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
+from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN, version_of
 
@@ -78,27 +75,9 @@ def _calibrated(settings: Settings, version: CellVersion) -> Json:
 
 @pytest.fixture(scope="session")
 def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
-    """The running service; it must stop cleanly at the end."""
-    knobs = settings.model_dump(mode="json", exclude={"execution_providers"})
-    environment = {
-        f"FINGERPOST_{name.upper()}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for name, value in knobs.items()
-        if value is not None
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        prefix = "fingerpost: serving at "
-        assert line.startswith(prefix), line
-        yield line.removeprefix(prefix).strip()
-        process.terminate()
-        assert process.wait(timeout=30) == 0
+    """The running service."""
+    with serving(settings) as address:
+        yield address
 
 
 @pytest.fixture

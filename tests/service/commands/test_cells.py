@@ -1,0 +1,191 @@
+"""``fingerpost cells`` on a database that no service has open."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reference_db import DirectoryStore, Manifest, read_fingerprint_file
+from service.commands.cell_options import seconds_in, timestamp_in
+from tests.service.commands.conftest import Fingerpost
+from tests.service.operators.wire import DESCRIPTION, npz, on_a_line
+from tests.service.tiny_cell import tiny_cell
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def current(store: DirectoryStore) -> Callable[[], Manifest]:
+    def current() -> Manifest:
+        manifest = store.current("c")
+        assert manifest is not None
+        return manifest
+
+    return current
+
+
+def done(fingerpost: Fingerpost, *arguments: object) -> str:
+    result = fingerpost("cells", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_import_list_and_show(fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest]) -> None:
+    done(fingerpost, "import", "c", write(), "--note", "first")
+    manifest = current()
+    assert manifest.change.note == "first"
+    assert "@" in manifest.change.author
+    listed = done(fingerpost, "list")
+    assert "first" in listed
+    assert manifest.version in listed
+    shown = done(fingerpost, "show", "c")
+    assert "stated radius (95%)" in shown
+    assert "± 1 m" in shown
+    assert "none" in shown
+    assert json.loads(done(fingerpost, "show", "c", "--json"))["version"] == manifest.version
+    assert json.loads(done(fingerpost, "list", "--json"))["cells"][0]["cellId"] == "c"
+
+
+def test_a_cells_whole_life(
+    fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "cell.json").write_text(tiny_cell().model_dump_json())
+    done(fingerpost, "create", "c", "--cell-file", "cell.json", "--author", "ann")
+    assert (current().fingerprints, current().change.author) == (0, "ann")
+    again = ("append", "c", write(), "--idempotency-key", "k", "--author", "ann")
+    done(fingerpost, *again)
+    done(fingerpost, *again)
+    assert (current().number, current().fingerprints) == (2, 40)
+    done(fingerpost, "append", "c", write("more.npz.safetensors", on_a_line(40, 50)), "--if-match", current().version)
+    preview = done(fingerpost, "delete", "c", "--area", "-1,-1,9,1", "--before", "2024-01-01T00:00Z", "--dry-run")
+    assert "10 of the 50 fingerprints" in preview
+    done(fingerpost, "delete", "c", "--area", "-1,-1,9,1", "--before", "2024-01-01")
+    listed = json.loads(done(fingerpost, "fingerprints", "c", "--limit", "2", "--json"))
+    assert (listed["count"], len(listed["fingerprints"])) == (40, 2)
+    first, second = (one["id"] for one in listed["fingerprints"])
+    assert second in done(fingerpost, "fingerprints", "c", "--limit", "1", "--after", first)
+    done(fingerpost, "delete", "c", "--id", first, "--id", second)
+    assert current().fingerprints == 38
+    done(fingerpost, "retention", "c", "--max-age", "36500d", "--max-fingerprints", "30")
+    assert (current().retention.max_age_s, current().fingerprints) == (36500 * 86400, 30)
+    done(fingerpost, "retention", "c", "--keep-all", "--note", "enough")
+    assert current().retention.max_age_s is None
+    versions = done(fingerpost, "versions", "c")
+    assert "retention set" in versions
+    assert "enough" in versions
+    diff = done(fingerpost, "diff", "c", "5")
+    assert "0 added" in diff
+    assert "8 removed" in diff
+    assert "2 removed" in done(fingerpost, "diff", "c", "4", "5")
+    done(fingerpost, "rollback", "c", "3", "--note", "went wrong")
+    assert (current().number, current().fingerprints, current().change.note) == (8, 50, "went wrong")
+    assert "40" in done(fingerpost, "show", "c", "--version", "2")
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.safetensors", None])
+def test_an_export_imports_again(
+    fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], name: str | None
+) -> None:
+    done(fingerpost, "import", "c", write())
+    said = done(fingerpost, "export", "c", *([] if name is None else [name])).strip()
+    assert said == (name or f"c-{current().version}.safetensors")
+    assert len(read_fingerprint_file(Path(said))[1]) == 40
+    done(fingerpost, "import", "c", said)
+    diff = json.loads(done(fingerpost, "diff", "c", "1", "--json"))
+    assert (diff["added"]["count"], diff["removed"]["count"]) == (0, 0)
+    assert not list(Path().glob(".*"))
+
+
+def test_a_file_may_be_described_beside_it(
+    fingerpost: Fingerpost, current: Callable[[], Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "bare.npz").write_bytes(npz(on_a_line(0, 40)))
+    bare = fingerpost("cells", "import", "c", "bare.npz")
+    assert bare.exit_code == 1
+    assert "CELL_NOT_FOUND" in bare.output
+    (tmp_path / "cell.json").write_text(tiny_cell().model_dump_json())
+    done(fingerpost, "import", "c", "bare.npz", "--cell-file", "cell.json")
+    assert (current().cell, current().fingerprints) == (tiny_cell(), 40)
+    done(fingerpost, "import", "c", "bare.npz")  # keeps the description
+    assert current().cell == tiny_cell()
+
+
+def test_a_description_may_be_what_the_api_shows(
+    fingerpost: Fingerpost, current: Callable[[], Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "cell.json").write_text(json.dumps(DESCRIPTION | {"height": 9.5}))
+    done(fingerpost, "create", "c", "--cell-file", "cell.json")
+    assert current().cell.height == 9.5
+
+
+def test_a_bad_file_changes_nothing_and_names_the_row(
+    fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], tmp_path: Path
+) -> None:
+    done(fingerpost, "import", "c", write())
+    before = current()
+    fingerprints = on_a_line(0, 40)
+    fingerprints.csi[31, 0, 0] = np.nan
+    (tmp_path / "bad.npz").write_bytes(npz(fingerprints, tiny_cell()))
+    for command in ("import", "append"):
+        result = fingerpost("cells", command, "c", "bad.npz")
+        assert result.exit_code == 1
+        assert "FINGERPRINT_REFUSED: row 31: " in result.output
+        assert "Traceback" not in result.output
+    assert current() == before
+
+
+def test_only_force_brings_in_a_cell_that_the_artifact_cannot_serve(
+    fingerpost: Fingerpost, store: DirectoryStore, tmp_path: Path
+) -> None:
+    (tmp_path / "cell.json").write_text(tiny_cell(antennas=8).model_dump_json())
+    create = ("cells", "create", "c", "--cell-file", "cell.json")
+    refused = fingerpost(*create)
+    assert refused.exit_code == 1
+    assert "CELL_NOT_SERVED_BY_ARTIFACT" in refused.output
+    assert "8 x 3" in refused.output
+    assert store.cells() == []
+    assert fingerpost(*create, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("import", "d", "c.safetensors"), "describes cell 'c'"),
+        (("import", "c", "absent.safetensors"), "absent.safetensors"),
+        (("append", "c", "c.safetensors"), "CELL_NOT_FOUND"),
+        (("import", "c", "c.txt"), "neither .safetensors nor .npz"),
+        (("import", "c", "c.safetensors", "--if-match", "1-ab"), "PRECONDITION_FAILED"),
+        (("import", "c", "c.safetensors", "--cell-file", "absent.json"), "absent.json"),
+        (("import", "c", "c.safetensors", "--artifact", "nowhere"), "the artifact cannot be used"),
+        (("import", "c", "c.safetensors", "--database", "ftp://nowhere"), "reference database"),
+        (("create", "c", "--cell-file", "c.safetensors"), "c.safetensors"),
+        (("show", "nowhere"), "CELL_NOT_FOUND"),
+        (("show", "../plane"), "'../plane' can be no cell's name"),
+        (("show", "c", "--version", "../1"), "'../1' can be no version"),
+        (("list", "--url", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
+        (("list", "--url", "nonsense"), "no answer from nonsense"),
+        (("delete", "c", "--area", "1,2,3"), "west,south,east,north"),
+        (("delete", "c", "--before", "yesterday"), "'yesterday' is no time"),
+        (("retention", "c", "--max-age", "90"), "'90' is no time"),
+        (("retention", "c"), "--keep-all"),
+        (("export", "c", "c.csv"), "neither .safetensors nor .npz"),
+        (("export", "c"), "CELL_NOT_FOUND"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    fingerpost: Fingerpost, write: Write, arguments: tuple[str, ...], message: str
+) -> None:
+    write()
+    result = fingerpost("cells", *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_times() -> None:
+    assert [seconds_in(text) for text in ("90d", "12h", "1.5m", "45s")] == [90 * 86400, 43200, 90, 45]
+    assert timestamp_in("2026-01-31T12:00:00+01:00").startswith("2026-01-31T")
+    assert "T00:00:00" in timestamp_in("2026-01-31")
+    assert timestamp_in("2026-01-31")[19:]  # with this machine's zone

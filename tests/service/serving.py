@@ -1,0 +1,36 @@
+"""The service as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from service.settings import Settings
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Where it answers; it must stop cleanly at the end."""
+    knobs = settings.model_dump(mode="json", exclude={"execution_providers"})
+    environment = {
+        f"FINGERPOST_{name.upper()}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in knobs.items()
+        if value is not None
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        prefix = "fingerpost: serving at "
+        assert line.startswith(prefix), line
+        yield line.removeprefix(prefix).strip()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
