@@ -15,6 +15,7 @@ _FAINTEST, _LOUDEST = 1e-15, 1e15
 # Beyond 100 km a float32 position is coarser than a centimetre, and no cell reaches so far.
 _FARTHEST = 1e5
 _VAGUEST = 100.0  # metres: a label that says less is none
+_LAST_TIME = 253_402_300_800.0  # the year 10000: whoever says so counts milliseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,8 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
 
     Raises `BadFingerprint` for the first row at fault, by rule and then by row: CSI of another shape than the
     cell's, NaN or infinity, all-zero CSI or an amplitude that float32 power cannot hold, a position beyond
-    100 km or outside the cell's stated area, a negative time, a label error that is not positive or above 100 m, a
-    copy of an earlier row. Raises `TooFewFingerprints` when there are none.
+    100 km or outside the cell's stated area, a negative time or one after the year 9999, a label error that is not
+    positive or above 100 m, a copy of an earlier row. Raises `TooFewFingerprints` when there are none.
     """
     if len(fingerprints) == 0:
         raise TooFewFingerprints(wanted=1, available=0)
@@ -78,6 +79,7 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
     if cell.area is not None:
         _refuse(~cell.area.holds(positions), "position is outside the cell's stated area")
     _refuse(~(np.isfinite(times) & (times >= 0)), "time is negative, NaN or infinite")
+    _refuse(times >= _LAST_TIME, "time is after the year 9999: it counts seconds since 1970")
     _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma is not a positive number")
     _refuse(sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m")
     _refuse_copies(fingerprints)

@@ -79,6 +79,8 @@ class Publisher:
         self._settings = settings
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="operators", initializer=give_way)
+        # To publish may take minutes: whoever only looks must not wait for that.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="operators-reads", initializer=give_way)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
@@ -110,10 +112,11 @@ class Publisher:
             with refusals():
                 return function(*args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._readers):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def _in_turn(
         self, cell_id: str, change: Callable[[Manifest | None], Update], conditions: Conditions, origin: Origin

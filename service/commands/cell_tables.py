@@ -26,18 +26,20 @@ def show(answer: "httpx.Response", printed: Callable[[Json], None], json: bool) 
 
 
 def print_cells(listed: Json) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("cell", "version", "fingerprints", "created", "author", "note")
     for cell in listed["cells"]:
         facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _minute(cell["createdAt"]))
-        table.add_row(*facts, cell["author"], cell["note"])
+        table.add_row(*facts, escape(cell["author"]), escape(cell["note"]))
     for cell_id in listed.get("unreadable", []):
         table.add_row(cell_id, "[red]damaged[/red]", "", "", "", "")
     console().print(table)
 
 
 def print_cell(cell: Json) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     array, point, change, retention = cell["array"], cell["point"], cell["change"], cell["retention"]
@@ -60,19 +62,21 @@ def print_cell(cell: Json) -> None:
         ("area", _area(cell["area"])),
     ):
         if value:
-            facts.add_row(name, value)
+            facts.add_row(name, escape(value))
     console().print(facts)
     for calibration in cell["quality"].get("calibration", {}).values():
         console().print(_calibration(calibration))
 
 
 def print_versions(listed: Json) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("version", "created", "author", "change", "added", "removed", "fingerprints", "note")
     for one in listed["versions"]:
         counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
-        table.add_row(one["version"], _minute(one["createdAt"]), one["author"], one["action"], *counts, one["note"])
+        who, why = escape(one["author"]), escape(one["note"])
+        table.add_row(one["version"], _minute(one["createdAt"]), who, one["action"], *counts, why)
     console().print(table)
     for number in listed.get("unreadable", []):
         console().print(f"version {number} is damaged")

@@ -1,7 +1,6 @@
 """``GET /cells/{cellId}/export``: a version as a file that can be imported again."""
 
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, cast, get_args
 
@@ -17,6 +16,7 @@ from reference_db.store import Store
 from service.cells import cell_id_of
 from service.errors import CellTooSmall, StoreDown
 from service.operators.query import Query
+from service.operators.upload import nameless_file
 from service.operators.version_name import find_version
 from service.publisher import Publisher
 
@@ -61,7 +61,7 @@ def _written(store: Store, cell_id: str, version: str | None, file_format: FileF
     contents = read_contents(store, manifest)
     if not len(contents):
         raise CellTooSmall("/cellId", "the version holds no fingerprint")
-    file = tempfile.TemporaryFile()  # noqa: SIM115  whoever sends it closes it
+    file = nameless_file()
     try:
         export_fingerprints(contents, file, file_format)
         file.seek(0)

@@ -19,6 +19,7 @@ from service.operators.version_name import find_version
 from service.publisher import Publisher
 from service.schema import WireStruct
 
+_LAST_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()  # what a cell holds from before such were refused
 _PAGE, _LARGEST_PAGE = 1000, 100_000
 
 
@@ -68,7 +69,8 @@ def _encoded(store: Store, cell_id: str, version: str | None, page: _Page) -> by
         first = int(found[0]) + 1
     rows = slice(first, first + page.limit)
     names = names_of(contents.ids[rows])
-    columns = (contents.positions[rows].tolist(), contents.times[rows].tolist(), contents.sigmas[rows].tolist())
+    times = np.minimum(contents.times[rows], _LAST_TIME)
+    columns = (contents.positions[rows].tolist(), times.tolist(), contents.sigmas[rows].tolist())
     listed = [
         ListedFingerprint(id=name, x=x, y=y, time=datetime.fromtimestamp(time, UTC) if time else UNSET, sigma=sigma)
         for name, (x, y), time, sigma in zip(names, *columns, strict=True)

@@ -1,9 +1,12 @@
 """The query of an operator's request. A misspelt `dryRun` must not delete."""
 
+import re
+
 from starlette.requests import Request
 
 from service.errors import FieldIncorrect, UnknownField
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal may obey; a tab and a new line are text
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -27,6 +30,8 @@ class Query:
         value = self._given.get(name)
         if value is not None and len(value) > longest:
             raise FieldIncorrect(f"query {name}", f"longer than {longest} characters")
+        if value is not None and _CONTROL.search(value):
+            raise FieldIncorrect(f"query {name}", "holds control characters")
         return value
 
     def flag(self, name: str) -> bool:

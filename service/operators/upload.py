@@ -36,7 +36,7 @@ async def uploaded(request: Request, head: bytes, limit: int, timeout: float) ->
         digest.update(part)
         file.write(part)
 
-    with tempfile.TemporaryFile() as file:
+    with nameless_file() as file:
         try:
             async for part in _parts(request, timeout):
                 left -= len(part)
@@ -47,6 +47,14 @@ async def uploaded(request: Request, head: bytes, limit: int, timeout: float) ->
         except OSError as error:
             raise errors.StoreDown("there is no room for the upload") from error
         yield Upload(file, digest.hexdigest())
+
+
+def nameless_file() -> IO[bytes]:
+    """A temporary file for whoever closes it. Raises `StoreDown` where none can be made."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise errors.StoreDown("there is no room for temporary files") from error
 
 
 async def _parts(request: Request, timeout: float) -> AsyncIterator[bytes]:

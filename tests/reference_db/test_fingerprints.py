@@ -30,6 +30,7 @@ def test_good_fingerprints_are_accepted(cell: Cell, fingerprints: Fingerprints) 
         ("positions", 2e5, "100 km"),
         ("times", -1.0, "time"),
         ("times", np.nan, "time"),
+        ("times", 1.7e12, "seconds"),
         ("sigmas", 0.0, "sigma"),
         ("sigmas", -0.1, "sigma"),
         ("sigmas", np.inf, "sigma"),

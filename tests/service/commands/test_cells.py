@@ -70,11 +70,13 @@ def test_a_cells_whole_life(
     assert current().fingerprints == 38
     done(fingerpost, "retention", "c", "--max-age", "36500d", "--max-fingerprints", "30")
     assert (current().retention.max_age_s, current().fingerprints) == (36500 * 86400, 30)
-    done(fingerpost, "retention", "c", "--keep-all", "--note", "enough")
+    done(fingerpost, "retention", "c", "--keep-all", "--note", "[/enough]")
     assert current().retention.max_age_s is None
     versions = done(fingerpost, "versions", "c")
     assert "retention set" in versions
-    assert "enough" in versions
+    assert "[/enough]" in versions
+    assert "[/enough]" in done(fingerpost, "show", "c", "--version", "7")
+    assert "[/enough]" in done(fingerpost, "list")
     diff = done(fingerpost, "diff", "c", "5")
     assert "0 added" in diff
     assert "8 removed" in diff

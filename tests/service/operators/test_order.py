@@ -47,6 +47,7 @@ def test_that_there_be_none_yet() -> None:
     [
         ("author=" + "x" * 257, {}, FieldIncorrect, "query author"),
         ("note=" + "x" * 4097, {}, FieldIncorrect, "query note"),
+        ("note=%1b%5B2J", {}, FieldIncorrect, "query note"),
         ("force=yes", {}, FieldIncorrect, "query force"),
         ("force=1&force=0", {}, FieldIncorrect, "query force"),
         ("Force=1", {}, UnknownField, "query Force"),
