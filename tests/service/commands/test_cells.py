@@ -32,7 +32,12 @@ def done(fingerpost: Fingerpost, *arguments: object) -> str:
     return result.stdout
 
 
-def test_import_list_and_show(fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest]) -> None:
+def test_import_list_and_show(
+    fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINGERPOST_CONFIDENCE", "0.95")
+    monkeypatch.setenv("FINGERPOST_CALIBRATION_SAMPLES", "20")
+    monkeypatch.setenv("FINGERPOST_CALIBRATION_SIGMAS_M", "[1.0]")
     done(fingerpost, "import", "c", write(), "--note", "first")
     manifest = current()
     assert manifest.change.note == "first"

@@ -20,12 +20,12 @@ def line() -> Fingerprints:
 
 @pytest.fixture
 def tiny_settings(tmp_path: Path) -> Settings:
+    """With so much confidence that small cells are published untried: what trials cost is not asked here."""
     write_tiny_artifact(tmp_path)
     return Settings(
         artifact_directory=tmp_path,
         database_directory=tmp_path / "database",
-        calibration_samples=20,
-        calibration_sigmas_m=(1.0,),
+        confidence=0.99,
         body_limit_bytes=2**20,
         upload_limit_bytes=2**20,
     )
