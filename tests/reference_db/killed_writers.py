@@ -132,11 +132,11 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
     for kill in range(kills):
         with _writer(address) as (pid, answers):
             begun = time.monotonic()
-            if kill:
-                time.sleep(moments.uniform(0, 4 * typical_s))
-            else:
-                answered = [next(answers) for _ in range(10)]  # how long does it take, here and today?
-                acknowledged, typical_s = answered[-1], (time.monotonic() - begun) / 10
+            for _ in range(moments.choice((0, 0, 1, 2)) if kill else 10):
+                acknowledged = next(answers)
+            if not kill:  # how long does it take, here and today?
+                typical_s = (time.monotonic() - begun) / 10
+            time.sleep(moments.uniform(0, 2 * typical_s))
             os.kill(pid, signal.SIGKILL)
             for number in answers:
                 acknowledged = number
