@@ -53,10 +53,12 @@ async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
 
 def test_network_refuses_what_does_not_fit_its_graph(network: Network) -> None:
     wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
+    feeds = {"csi_known": wrong[:, :4], "positions_known": np.zeros((1, 4, 2), np.float32), "csi": wrong[:, 4:]}
     with pytest.raises(InferenceFailed):
-        network.positions(
-            wrong[:, :4], np.zeros((1, 4, 2), np.float32), wrong[:, 4], np.zeros((1, 2), np.float32), np.ones(1, "f4")
-        )
+        network.aside("full", feeds)
+    assert network.seconds_since_answer < 60  # users' sessions are others
+    with pytest.raises(InferenceFailed):
+        network.submit(network.run, "full", feeds).result()
     # What was wrong is forgotten with the sessions that it happened in; until it answers again it is not ready.
     assert network.seconds_since_answer == np.inf
     network.prove()
