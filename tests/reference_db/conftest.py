@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, Origin
+from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, Origin, Update, appended, replaced
+from reference_db.redis_store import RedisStore
+from tests.redis_servers import PATIENCE_S, RedisServer, RedisServers, empty
 
 MakeFingerprints = Callable[..., Fingerprints]
 Street = Callable[..., tuple[NDArray[np.float32], NDArray[np.complex64]]]
@@ -70,3 +72,38 @@ def street() -> Street:
         return positions, csi.astype(np.complex64)
 
     return make
+
+
+@pytest.fixture(params=["redis_server", "redis_cluster"])
+def servers(request: pytest.FixtureRequest) -> RedisServers:
+    servers: RedisServers = request.getfixturevalue(request.param)
+    empty(servers)
+    return servers
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    empty(redis_server)
+    return redis_server
+
+
+@pytest.fixture
+def open_redis() -> Iterator[Callable[[str], RedisStore]]:
+    opened = []
+
+    def open_one(url: str) -> RedisStore:
+        opened.append(RedisStore(url, timeout_s=PATIENCE_S))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def versions(make_fingerprints: MakeFingerprints, origin: Origin, cell: Cell) -> list[Update]:
+    """Three that follow on one another."""
+    updates = [replaced(None, cell, make_fingerprints(), origin)]
+    for seed in (1, 2):
+        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
+    return updates

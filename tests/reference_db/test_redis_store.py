@@ -1,6 +1,5 @@
-"""What a store in Redis does besides: Redis goes away and comes back, answers are lost, versions are told of."""
+"""What a store in Redis does besides: Redis goes away and comes back, answers are lost."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,46 +7,15 @@ import pytest
 from reference_db import (
     CorruptManifest,
     Manifest,
-    News,
-    Origin,
     StoreUnavailable,
     Update,
     VersionConflict,
-    appended,
     read_contents,
-    replaced,
 )
 from reference_db.redis_store import RedisStore
-from tests.redis_servers import GUARD_S, PATIENCE_S, RedisServer, RedisServers, empty, keys_of, wait_until
-from tests.reference_db.conftest import MakeFingerprints
+from tests.redis_servers import RedisServer, RedisServers, wait_until
 from tests.reference_db.killed_writers import leftovers
 from tests.reference_db.script_proxy import Fate, ScriptProxy
-
-
-@pytest.fixture(params=["redis_server", "redis_cluster"])
-def servers(request: pytest.FixtureRequest) -> RedisServers:
-    servers: RedisServers = request.getfixturevalue(request.param)
-    empty(servers)
-    return servers
-
-
-@pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:
-    empty(redis_server)
-    return redis_server
-
-
-@pytest.fixture
-def open_redis() -> Iterator[Callable[[str], RedisStore]]:
-    opened = []
-
-    def open_one(url: str) -> RedisStore:
-        opened.append(RedisStore(url, timeout_s=PATIENCE_S))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        store.close()
 
 
 @pytest.fixture
@@ -58,27 +26,9 @@ def proxied(server: RedisServer) -> Iterator[tuple[ScriptProxy, RedisStore]]:
         store.close()
 
 
-@pytest.fixture
-def versions(make_fingerprints: MakeFingerprints, origin: Origin, cell) -> list[Update]:
-    """Three that follow on one another."""
-    updates = [replaced(None, cell, make_fingerprints(), origin)]
-    for seed in (1, 2):
-        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
-    return updates
-
-
 def _publish(store: RedisStore, update: Update) -> Manifest:
     store.publish(update.manifest, update.segments, update.manifest.parent)
     return update.manifest
-
-
-def _heard(store: RedisStore) -> set[str]:
-    """All that it is told of, from the first thing on."""
-    heard: set[str] = set()
-    wait_until(lambda: bool(heard.update(store.changed(1)) or heard), "nothing is heard")
-    while more := store.changed(0):
-        heard |= more
-    return heard
 
 
 def test_everything_is_there_again_once_redis_is(
@@ -273,57 +223,3 @@ def test_what_was_damaged_in_redis_is_noticed(
                 ask(cell_id)
         client.set(pointer, current)
     assert store.current(cell_id) == versions[1].manifest
-
-
-def test_every_reader_hears_of_every_cell_at_its_own_pace(
-    servers: RedisServers, open_redis: Callable[[str], RedisStore], cell, origin: Origin
-) -> None:
-    writer, prompt, slow = (open_redis(servers.url) for _ in range(3))
-    assert isinstance(prompt, News)
-    updates = {name: replaced(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
-    _publish(writer, updates["a"])
-    assert prompt.changed(0) == slow.changed(0) == set()  # of what came before nobody is told
-    for name in ("b", "c"):
-        _publish(writer, updates[name])
-        assert prompt.changed(60) == {name}
-    assert slow.changed(60) == {"b", "c"}
-    assert prompt.changed(0) == slow.changed(0) == set()
-    assert "fingerpost:versions" in keys_of(servers)
-
-
-def test_who_waits_is_told(
-    servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
-) -> None:
-    reader, heard = open_redis(servers.url), []
-    reader.changed(0)
-    listener = threading.Thread(target=lambda: heard.append(_heard(reader)))
-    listener.start()
-    manifest = _publish(open_redis(servers.url), versions[0])
-    listener.join(GUARD_S)
-    assert heard == [{manifest.cell.cell_id}]
-
-
-def test_a_reader_slower_than_the_news_are_kept_goes_on(
-    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
-) -> None:
-    store = open_redis(server.url)
-    store.changed(0)
-    for update in versions:
-        _publish(store, update)
-    with server.client() as client:
-        client.xtrim("fingerpost:versions", maxlen=0, approximate=False)
-        assert store.changed(0) == set()
-        client.xadd("fingerpost:versions", {"cell": "another", "number": 1})
-    assert _heard(store) == {"another"}
-
-
-def test_news_that_begin_anew_by_a_clock_set_back_are_heard(
-    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
-) -> None:
-    store = open_redis(server.url)
-    _publish(store, versions[0])
-    store.changed(0)
-    with server.client() as client:
-        client.delete("fingerpost:versions")
-        client.xadd("fingerpost:versions", {"cell": "another", "number": 1}, id="1-1")
-    assert _heard(store) == {"another"}
