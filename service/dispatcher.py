@@ -45,6 +45,8 @@ class Dispatcher:
         self._admission = admission
         self._metrics = metrics
         self._waiting: dict[Lane, deque[_Waiting]] = {"single": deque(), "batch": deque()}
+        for lane, queue in self._waiting.items():
+            metrics.queue(lane, queue.__len__)
         self._lock = threading.Lock()
         self._busy = False  # a dispatch is running or on its way
 
@@ -108,13 +110,13 @@ class Dispatcher:
     def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
         if not batch:
             return []
-        started, stopwatch = time.monotonic(), Stopwatch()
+        started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
         try:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
         self._admission.located(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
-        self._metrics.dispatched(stopwatch, [started - one.since for one in batch])
+        self._metrics.dispatched(stopwatch, [started - one.since for one in batch], full)
         return list(positions)
 
     def _settle(self, batch: list[_Waiting], answers: Sequence[Position | Exception]) -> None:

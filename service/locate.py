@@ -164,7 +164,10 @@ class Locator:
         with stopwatch.stage("encode"):
             results = _each(located, lambda one: self._describe(one, received.at))
             encoded = writes.encode(whole(results))
-        used = [one.provenance.coarse_position_used for one in results if isinstance(one, LocateResponse)]
+        found = [one for one in results if isinstance(one, LocateResponse)]
+        for one in found:
+            self._metrics.stated(one.h_accuracy, one.accuracy_fulfilment_indicator)
+        used = [one.provenance.coarse_position_used for one in found]
         self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
         return results, encoded
 

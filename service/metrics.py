@@ -1,10 +1,14 @@
 """What Prometheus sees. Every app has a registry of its own."""
 
+import platform
 import time
+from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from types import TracebackType
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -13,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Stage = Literal["decode", "retrieve", "frame", "infer", "encode"]
 
+_BUILD = {"version": version("fingerpost"), "python": platform.python_version()}
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -86,6 +91,25 @@ class Metrics:
             registry=registry,
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
         )
+        self._dispatches = Counter(
+            "fingerpost_dispatches_total",
+            "Dispatches, by what ended them: all who waited were in, or they were full.",
+            ["end"],
+            registry=registry,
+        )
+        self._queued = Gauge("fingerpost_queue_users", "Users who wait for the network.", ["lane"], registry=registry)
+        self._stated = Histogram(
+            "fingerpost_stated_accuracy_meters",
+            "Radius of the circle that a user was answered with.",
+            registry=registry,
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100),
+        )
+        self._fulfilments = Counter(
+            "fingerpost_accuracy_requests_total",
+            "Users located who had asked for an accuracy, by whether the one stated fulfils it.",
+            ["indicator"],
+            registry=registry,
+        )
         self._frames_found = Counter(
             "fingerpost_frame_cache_lookups_total",
             "Frames asked for, by whether they were there.",
@@ -130,6 +154,7 @@ class Metrics:
             registry=registry,
         )
         self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
+        Info("fingerpost_build", "The service itself.", registry=registry).info(_BUILD)
         # To look a child up takes longer than to count.
         self._stage = cache(self._stages.labels)
         self._outcome = cache(self._locations.labels)
@@ -137,6 +162,18 @@ class Metrics:
         self._cell_lookup = cache(self._cell_lookups.labels)
         self._request = cache(self._requests.labels)
         self._duration = cache(self._durations.labels)
+        self._dispatch = cache(self._dispatches.labels)
+        self._fulfilment = cache(self._fulfilments.labels)
+        # What has not happened yet is zero, not unknown.
+        self._outcome("located")
+        self._updates.labels("published")
+        for end in ("all", "full"):
+            self._dispatch(end)
+        for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"):
+            self._fulfilment(indicator)
+        for found in ("hit", "miss"):
+            self._cell_lookup(found)
+            self._frames_found.labels(found)
 
     def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
         self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
@@ -150,9 +187,20 @@ class Metrics:
         for used in set(coarse_positions_used):
             self._retrieval("used" if used else "none").inc(coarse_positions_used.count(used))
 
-    def dispatched(self, stopwatch: Stopwatch, waits: list[float]) -> None:
-        """Counts a dispatch: the seconds of each stage, and those that each of its users had waited."""
+    def stated(self, radius: float, indicator: str | UnsetType) -> None:
+        """Counts a user's circle of `radius` metres, and whether it fulfils what was asked for, if anything was."""
+        self._stated.observe(radius)
+        if indicator is not UNSET:
+            self._fulfilment(indicator).inc()
+
+    def queue(self, lane: str, length: Callable[[], int]) -> None:
+        """Has the users who wait in a lane counted whenever somebody looks."""
+        self._queued.labels(lane).set_function(length)
+
+    def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
+        """Counts a dispatch: the seconds of each stage, those that each of its users had waited, if others still do."""
         self._users.observe(len(waits))
+        self._dispatch("full" if full else "all").inc()
         for wait in waits:
             self._waits.observe(wait)
         for stage, seconds in stopwatch.seconds.items():
