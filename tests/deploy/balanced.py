@@ -64,8 +64,8 @@ def balance(haproxy: str, database: Path) -> Iterator[Balanced]:
     }
     with ExitStack() as stack:
         serve = [sys.executable, "-m", "service", "serve"]
-        replicas = {name: stack.enter_context(_running(serve, settings)) for name in REPLICAS}
-        urls = {name: _url(process) for name, process in replicas.items()}
+        replicas = {name: stack.enter_context(running(serve, settings)) for name in REPLICAS}
+        urls = {name: url_of(process) for name, process in replicas.items()}
         client, observers, admin_socket = stack.enter_context(haproxy_before(haproxy, list(urls.values())))
         yield Balanced(client, observers, admin_socket, urls, replicas)
 
@@ -88,17 +88,22 @@ def haproxy_before(haproxy: str, urls: list[str]) -> Iterator[tuple[httpx.Client
             addresses[f"FINGERPOST_REPLICA_{i}"] = url.removeprefix("http://")
         log = stack.enter_context((directory / "log").open("w"))
         command = [haproxy, "-db", "-f", str(CONFIGURATION)]
-        stack.enter_context(_running(command, addresses, [one.fileno() for one in sockets], log))
+        stack.enter_context(running(command, addresses, [one.fileno() for one in sockets], log))
         client = stack.enter_context(httpx.Client(base_url=users, timeout=DEADLINE_S))
         yield client, observers, directory / "admin.sock"
 
 
 @contextmanager
-def _running(
-    command: list[str], environment: dict[str, str], descriptors: list[int] | None = None, out: Any = subprocess.PIPE
+def running(
+    command: list[str],
+    environment: dict[str, str],
+    descriptors: list[int] | None = None,
+    out: Any = subprocess.PIPE,
+    err: Any = None,
 ) -> Iterator[subprocess.Popen[str]]:
+    """A process that is stopped at the end, whatever happens."""
     with subprocess.Popen(
-        command, env=os.environ | environment, stdout=out, text=True, pass_fds=descriptors or ()
+        command, env=os.environ | environment, stdout=out, stderr=err, text=True, pass_fds=descriptors or ()
     ) as process:
         try:
             yield process
@@ -111,7 +116,7 @@ def _running(
                 raise
 
 
-def _url(replica: subprocess.Popen[str]) -> str:
+def url_of(replica: subprocess.Popen[str]) -> str:
     assert replica.stdout is not None
     line = replica.stdout.readline()
     assert line.startswith("fingerpost: serving at "), line

@@ -1,4 +1,6 @@
+import platform
 from collections.abc import Callable
+from importlib.metadata import version
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -46,3 +48,38 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
     assert rise("fingerpost_requests_total", route="/locate/batch", status="200") == 1
     assert rise("fingerpost_requests_total", route="none", status="404") == 1
     assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 3
+
+
+def test_counts_the_accuracy_stated_and_whether_it_is_what_was_asked_for(
+    client: httpx.Client, request_body: Callable[..., Json]
+) -> None:
+    before = samples(client)
+    client.post("/locate", json=request_body(hAccuracy=1000.0))
+    client.post("/locate/batch", json={"items": [request_body(hAccuracy=1e-3), request_body()]})
+    client.post("/locate", json=request_body(cellId="nowhere", hAccuracy=1000.0))
+    after = samples(client)
+    asked = {
+        indicator: after[key] - before[key]
+        for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED")
+        for key in [("fingerpost_accuracy_requests_total", (("indicator", indicator),))]
+    }
+    assert asked == {"REQUESTED_ACCURACY_FULFILLED": 1, "REQUESTED_ACCURACY_NOT_FULFILLED": 1}
+    count = ("fingerpost_stated_accuracy_meters_count", ())
+    assert after[count] - before[count] == 3
+
+
+def test_says_who_waits_what_ended_dispatches_and_which_version_runs(
+    client: httpx.Client, request_body: Callable[..., Json]
+) -> None:
+    before = samples(client)
+    client.post("/locate", json=request_body())
+    after = samples(client)
+    ended = {end: after[key] - before[key] for end in ("all", "full") for key in [_dispatches(end)]}
+    assert ended == {"all": 1, "full": 0}
+    assert [after["fingerpost_queue_users", (("lane", lane),)] for lane in ("single", "batch")] == [0, 0]
+    (build,) = (dict(labels) for name, labels in after if name == "fingerpost_build_info")
+    assert build == {"version": version("fingerpost"), "python": platform.python_version()}
+
+
+def _dispatches(end: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return "fingerpost_dispatches_total", (("end", end),)

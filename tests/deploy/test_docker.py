@@ -1,0 +1,139 @@
+"""The images, without Docker: what the Dockerfile says, and its own steps in a folder instead of an image."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.deploy.balanced import DEADLINE_S, running, url_of
+from tests.deploy.dockerfile import ROOT, read_stages, sent_to_the_builder
+
+LIMIT_MB = 400
+BESIDE_PYTHON = Path(sys.executable).parent
+STAGES = read_stages()
+INSTALLED, DATABASE = "/opt/fingerpost", "/var/lib/fingerpost"  # in the image
+
+
+class Image(NamedTuple):
+    """What the image of the service has in those two folders."""
+
+    folder: Path
+    database: Path
+
+    def placed(self, text: str) -> str:
+        return text.replace(INSTALLED, str(self.folder)).replace(DATABASE, str(self.database))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Installed as the stage `installed` does it, from nothing but what the stage `source` copies."""
+    context = tmp_path_factory.mktemp("context")
+    for names in STAGES["source"].said("COPY"):
+        *sources, target = names.split()
+        for source in sources:
+            path = context / target.lstrip("/")
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, path, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / source, path / source)
+    parent = tmp_path_factory.mktemp("image")
+    image = Image(parent / "fingerpost", parent / "database")
+    for line in STAGES["installed"].said("RUN"):
+        step = " ".join(word for word in line.split() if not word.startswith("--mount="))
+        environment = os.environ | {"PATH": f"{BESIDE_PYTHON}:{os.environ['PATH']}", "VARIANT": "cpu"}
+        subprocess.run(["sh", "-c", image.placed(step)], check=True, cwd=context, env=environment)
+    for line in STAGES["service"].said("COPY"):
+        stage, source, target = line.removeprefix("--from=").split()
+        if stage == "source":
+            shutil.copy(context / source.lstrip("/"), image.placed(target))
+    return image
+
+
+@pytest.fixture
+def hadolint() -> str:
+    path = shutil.which("hadolint", path=f"{BESIDE_PYTHON}:{os.environ['PATH']}")
+    if path is None:
+        pytest.skip("hadolint is not installed")
+    return path
+
+
+def test_hadolint_has_nothing_to_say(hadolint: str) -> None:
+    command = [hadolint, "--config", ROOT / ".hadolint.yaml", "--failure-threshold", "style", ROOT / "Dockerfile"]
+    linted = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def test_builder_is_sent_what_is_copied_and_nothing_else() -> None:
+    assert sent_to_the_builder("models/artifacts/mateformer/artifact.json")
+    copied = [name for names in STAGES["source"].said("COPY") for name in names.split()[:-1]]
+    assert all(map(sent_to_the_builder, copied))
+    others = {path.name for path in ROOT.iterdir()} - {Path(name).parts[0] for name in copied}
+    assert {".git", "tests", "benchmarks"} <= others
+    assert not [name for name in others if sent_to_the_builder(name)]
+    assert not sent_to_the_builder("deploy/haproxy/haproxy.cfg")
+    assert not sent_to_the_builder("service/operators/__pycache__/routes.cpython-312.pyc")
+
+
+@pytest.mark.parametrize("target", ["service", "trainer"])
+def test_images_run_as_nobody_in_particular(target: str) -> None:
+    (user,) = STAGES[target].said("USER")
+    assert all(int(number) > 0 for number in user.split(":"))
+
+
+@pytest.mark.parametrize("target", ["service", "trainer"])
+def test_stages_are_all_there_for_every_variant(target: str) -> None:
+    for variant in ("cpu", "gpu"):
+        base = target
+        while base in STAGES:
+            base = STAGES[base].base.replace("${VARIANT}", variant)
+        assert ":" in base  # an image with its version
+
+
+def test_service_image_has_neither_torch_nor_pip_and_stays_small(image: Image) -> None:
+    packages = {path.name for path in image.folder.glob("lib/python*/site-packages/*")}
+    assert not {"torch", "sionna", "mitsuba", "scipy", "matplotlib", "pip", "setuptools"} & packages
+    assert {"onnxruntime", "faiss", "service", "reference_db", "models"} <= packages
+    size = sum(path.stat().st_size for path in image.folder.rglob("*") if path.is_file() and not path.is_symlink())
+    assert size < LIMIT_MB * 1e6
+
+
+@pytest.fixture
+def container(image: Image, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """The service image's ENTRYPOINT in its environment, but for the port, and that environment."""
+    stage = STAGES["service"]
+    home, image_environment = tmp_path / "home", stage.environment()
+    home.mkdir()
+    image.database.mkdir()
+    environment = {name: image.placed(value) for name, value in image_environment.items()}
+    environment |= {"PATH": environment["PATH"].replace("$PATH", os.environ["PATH"])}
+    environment |= {"HOME": str(home), "FINGERPOST_PORT": "0"}
+    program, *arguments = stage.command("ENTRYPOINT")
+    command = [str(shutil.which(program, path=environment["PATH"])), *arguments]
+    with running(command, environment) as process:
+        yield process, environment
+    assert process.returncode == 0
+    assert not list(home.iterdir())
+
+
+def test_container_is_healthy_while_it_serves_and_writes_nowhere_but_into_its_volume(
+    image: Image, container: tuple[subprocess.Popen[str], dict[str, str]]
+) -> None:
+    before = sorted(image.folder.rglob("*"))
+    process, environment = container
+    port = url_of(process).rpartition(":")[2]
+    program, *arguments = map(image.placed, STAGES["service"].command("HEALTHCHECK"))
+    command = [str(shutil.which(program, path=environment["PATH"])), *arguments]
+    environment = environment | {"FINGERPOST_PORT": port}
+    assert subprocess.run(command, env=environment, timeout=DEADLINE_S, check=False).returncode == 0
+    process.terminate()
+    assert process.wait(DEADLINE_S) == 0
+    unhealthy = subprocess.run(
+        command, env=environment, timeout=DEADLINE_S, check=False, capture_output=True, text=True
+    )
+    assert (unhealthy.returncode, unhealthy.stderr[:9]) == (1, "not ready")
+    assert sorted(image.folder.rglob("*")) == before
