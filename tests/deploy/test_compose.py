@@ -41,7 +41,7 @@ def test_dclint_has_nothing_to_say() -> None:
     dclint = shutil.which("dclint", path=PATH)
     if dclint is None:
         pytest.skip("dclint is not installed")
-    _run(dclint, "--config", ROOT / ".dclintrc.yaml", "--max-warnings", "0", FILE, GPU)
+    _run(dclint, "--config", ROOT / ".dclintrc.yaml", "--max-warnings", "0", FILE)
 
 
 def test_every_file_that_is_mounted_is_there() -> None:
