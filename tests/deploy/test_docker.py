@@ -73,7 +73,7 @@ def test_builder_is_sent_what_is_copied_and_nothing_else() -> None:
     copied = [name for names in STAGES["source"].said("COPY") for name in names.split()[:-1]]
     assert all(map(sent_to_the_builder, copied))
     others = {path.name for path in ROOT.iterdir()} - {Path(name).parts[0] for name in copied}
-    assert {".git", "tests", "benchmarks"} <= others
+    assert {"tests", "benchmarks"} <= others
     assert not [name for name in others if sent_to_the_builder(name)]
     assert not sent_to_the_builder("deploy/haproxy/haproxy.cfg")
     assert not sent_to_the_builder("service/operators/__pycache__/routes.cpython-312.pyc")
