@@ -1,0 +1,113 @@
+"""Short trajectories out of scattered users: spatial clusters, points held out inside them, and the draw itself.
+
+Section II-B of the SCADF-MoE paper. Balls of one radius around all users, overlapping ones merged, are the connected
+components of the graph that joins users no further apart than that radius. Where users stand evenly and densely, as in
+a traced street, they merge into one cluster a street; what keeps a trajectory short is its own radius.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+
+class NoTrajectories(ValueError):
+    """Users stand too thinly for clusters or for trajectories of this length and radius."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    radius: float  # metres
+    labels: NDArray[np.int64]  # [users] 0, 1, ... in the order of their first users
+
+
+def cluster(positions: NDArray[np.float32], enough: int, most: float) -> Clusters:
+    """By the smallest radius, ``most`` metres at the most, at which half of the clusters have ``enough`` users.
+
+    Positions are [users, 2] metres. Raises `NoTrajectories` where no such radius is.
+    """
+    pairs = cKDTree(positions).query_pairs(most, output_type="ndarray")
+    lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    root, size = list(range(len(positions))), [1] * len(positions)
+
+    def find(user: int) -> int:
+        while root[user] != user:
+            root[user] = user = root[root[user]]
+        return user
+
+    clusters, large = len(positions), len(positions) if enough <= 1 else 0
+    radius = 0.0
+    for row in np.argsort(lengths, kind="stable"):
+        if 2 * large >= clusters and lengths[row] > radius:
+            break
+        radius = float(lengths[row])
+        one, other = find(int(pairs[row, 0])), find(int(pairs[row, 1]))
+        if one != other:
+            large -= (size[one] >= enough) + (size[other] >= enough)
+            root[other] = one
+            size[one] += size[other]
+            large += size[one] >= enough
+            clusters -= 1
+    if 2 * large < clusters:
+        raise NoTrajectories(f"within {most:g} m, half of the clusters never have {enough} users")
+    roots = np.array([find(user) for user in range(len(positions))], np.int64)
+    _, first, inverse = np.unique(roots, return_index=True, return_inverse=True)
+    return Clusters(radius, np.argsort(np.argsort(first))[inverse].astype(np.int64))
+
+
+def hold_out(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """bool [users]: a random ``share`` of each cluster, which training must never see."""
+    held = np.zeros(len(labels), np.bool_)
+    for label in range(int(labels.max()) + 1):
+        members = np.flatnonzero(labels == label)
+        # A small cluster's fraction of a user is a user in as many clusters.
+        count = int(np.floor(share * len(members) + rng.random()))
+        held[rng.permutation(members)[:count]] = True
+    return held
+
+
+class Trajectories:
+    """Draws ``length`` users of one cluster that all stand within ``radius`` metres of one of them.
+
+    ``allowed`` bool [users] says who may be drawn, ``must`` of whom a trajectory has at least one. Raises
+    `NoTrajectories` where nobody has neighbours enough.
+    """
+
+    def __init__(
+        self,
+        positions: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        allowed: NDArray[np.bool_],
+        length: int,
+        radius: float,
+        must: NDArray[np.bool_] | None = None,
+    ) -> None:
+        users = np.flatnonzero(allowed)
+        tree = cKDTree(positions[users])
+        near = [users[sorted(rows)] for rows in tree.query_ball_point(positions[users], radius)]
+        near = [around[labels[around] == labels[user]] for user, around in zip(users, near, strict=True)]
+        chosen = [
+            (user, around[around != user])
+            for user, around in zip(users, near, strict=True)
+            if len(around) >= length and (must is None or must[around].any())
+        ]
+        if not chosen:
+            raise NoTrajectories(f"nobody has {length - 1} users of the same cluster within {radius:g} m")
+        self._anchors = np.array([user for user, _ in chosen], np.int64)
+        self._near = [around for _, around in chosen]
+        self._length, self._must = length, must
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Users int64 [count, length], each at most once in a trajectory; the anchor first."""
+        drawn = np.empty((count, self._length), np.int64)
+        for number in range(count):
+            while True:
+                anchor = int(rng.integers(len(self._anchors)))
+                others = rng.choice(self._near[anchor], self._length - 1, replace=False)
+                drawn[number] = self._anchors[anchor], *others
+                if self._must is None or self._must[drawn[number]].any():
+                    break
+        return drawn
