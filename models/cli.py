@@ -42,18 +42,26 @@ def trace(
     cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. munich:0-7 etoile:0-7")],
     out: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
     users: Annotated[int, typer.Option(min=1, help="Users a cell.")] = 2500,
-    carrier_ghz: Annotated[float, typer.Option(help="Carrier frequency in GHz.")] = 3.5,
+    carrier_ghz: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="In GHz, 3.5 by default. Given more than once, each carrier has a folder of its own in --out."
+        ),
+    ] = None,
     shard: Annotated[str, typer.Option(help="i/n: trace every n-th cell, from the i-th on.")] = "0/1",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all of them by default.")] = None,
 ) -> None:
     """Trace the paths of whole cells with Sionna RT; run again after a kill, it goes on where it stopped."""
     from models.radio.city import TracingUnavailable
     from models.radio.siting import NoSiteFound
-    from models.radio.tracing import BadCellRange, parse_cells, shard_of, trace_cells
+    from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, trace_cells
 
+    carriers = [ghz * 1e9 for ghz in carrier_ghz or [3.5]]
     try:
-        for path in trace_cells(shard_of(parse_cells(cells), shard), out, users, carrier_ghz * 1e9, threads):
-            typer.echo(path)
+        for carrier in carriers:
+            folder = out if len(carriers) == 1 else band_folder(out, carrier)
+            for path in trace_cells(shard_of(parse_cells(cells), shard), folder, users, carrier, threads):
+                typer.echo(path)
     except (BadCellRange, TracingUnavailable, NoSiteFound) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
 

@@ -42,6 +42,11 @@ def table_path(folder: Path, city: str, seed: int) -> Path:
     return folder / f"{city}-{seed:04d}.paths.safetensors"
 
 
+def band_folder(folder: Path, carrier_frequency: float) -> Path:
+    """Where the path tables of one of several carriers lie (hertz), ``2.6GHz`` and the like."""
+    return folder / f"{carrier_frequency / 1e9:g}GHz"
+
+
 def trace_cells(
     cells: list[tuple[str, int]], folder: Path, users: int, carrier_frequency: float, threads: int | None
 ) -> Iterator[Path]:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from models.cli import app
 from models.radio.channel import subcarrier_offsets, synthesise
 from models.radio.city import USERS_AT_ONCE, City, TracingUnavailable
 from models.radio.path_table import PathTable
 from models.radio.siting import draw_site, draw_users
-from models.radio.tracing import BadCellRange, parse_cells, shard_of, trace_cells
+from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
 from reference_db.cell import AntennaArray
 
 CARRIER = 3.5e9
@@ -124,6 +126,21 @@ def test_streets_of_a_hilly_city_follow_its_terrain() -> None:
     assert np.ptp(users[:, 2]) > 1.0
     above = users + np.array([0.0, 0.0, 300.0])
     assert all(city.visible(high, user[None])[0] for high, user in zip(above[:20], users[:20], strict=True))
+
+
+@pytest.mark.raytracing
+def test_the_same_users_are_traced_at_several_carriers(
+    etoile: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.radio.city.USERS_AT_ONCE", 6)  # tracing is as slow as if there were so many
+    words = ["scenes", "trace", "etoile:200", "--users", "6", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, [*words, "--carrier-ghz", "2.6", "--carrier-ghz", "28"])
+    assert done.exit_code == 0, done.output
+    low, high = (PathTable.load(table_path(band_folder(tmp_path, hz), etoile.name, 200)) for hz in (2.6e9, 28e9))
+    np.testing.assert_array_equal(low.users, high.users)
+    assert (low.site.carrier_frequency, high.site.carrier_frequency) == (2.6e9, 28e9)
+    strongest = [np.maximum.reduceat(np.abs(t.gain), t.offsets[:-1][t.reached]).max() for t in (low, high)]
+    assert strongest[0] / strongest[1] == pytest.approx(28 / 2.6, rel=0.3)  # by the wavelength, in free space
 
 
 def _until(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
