@@ -40,9 +40,10 @@ class CFREncoder(nn.Module):
     def __init__(self, config: TrajectoryConfig) -> None:
         super().__init__()
         channels, d, piece = 3 * config.antennas, config.width, config.subcarriers // (2 * config.tokens)
-        self.depthwise = nn.Conv1d(channels, channels, 7, padding=3, groups=channels)
-        self.mix = nn.Conv1d(channels, d, 5, stride=2, padding=2)
-        self.cut = nn.Conv1d(d, d, piece, stride=piece)
+        # One-dimensional, in two with the channels last: more than twice as quick on a CPU.
+        self.depthwise = nn.Conv2d(channels, channels, (1, 7), padding=(0, 3), groups=channels)
+        self.mix = nn.Conv2d(channels, d, (1, 5), stride=(1, 2), padding=(0, 2))
+        self.cut = nn.Conv2d(d, d, (1, piece), stride=(1, piece))
 
     def forward(self, csi: Tensor) -> Tensor:
         """[b, v, a, s, 2] -> [b, v, n, d]; every snapshot at unit power, for its gain is among the cues."""
@@ -50,9 +51,10 @@ class CFREncoder(nn.Module):
         H = csi * power.clamp_min(1e-30).rsqrt()
         re, im = H.unbind(-1)  # [b, v, a, s]
         magnitude = (re.square() + im.square() + 1e-12).sqrt()
-        x = torch.cat([re, im, magnitude], dim=2).flatten(0, 1)  # [b·v, 3a, s]
+        x = torch.cat([re, im, magnitude], dim=2).flatten(0, 1)[:, :, None]  # [b·v, 3a, 1, s]
+        x = x.contiguous(memory_format=torch.channels_last)
         x = nn.functional.gelu(self.mix(self.depthwise(x)))
-        return self.cut(x).mT.unflatten(0, csi.shape[:2])
+        return self.cut(x)[:, :, 0].mT.unflatten(0, csi.shape[:2])
 
 
 class NumericEncoder(nn.Module):
