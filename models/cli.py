@@ -32,6 +32,13 @@ class Split(StrEnum):
         return ("validation", "test") if self is Split.all else (self.value,)
 
 
+class CueKind(StrEnum):
+    exact = "exact"
+    measured = "measured"
+    estimated = "estimated"
+    all = "all"
+
+
 class Conditions(StrEnum):
     headline = "headline"
     all = "all"
@@ -94,6 +101,30 @@ def survey(
         raise SystemExit(f"fingerpost-train: {error}") from error
 
 
+@scenes.command()
+def wair_d(
+    environment: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="scenario_1/00743 or the like.")],
+    out: Annotated[Path, typer.Option(help="Folder of a folder of path tables a carrier.")] = Path("runs/paths"),
+    carrier_ghz: Annotated[list[float] | None, typer.Option(help="In GHz; 2.6, 6 and 28 by default.")] = None,
+    unpickle: Annotated[
+        bool, typer.Option("--unpickle", help="These files are pickles, which can run code: say that you trust them.")
+    ] = False,
+) -> None:
+    """Turn an environment of the WAIR-D data set into path tables, one a base station and carrier."""
+    from models.radio.tracing import band_folder, table_path
+    from models.radio.wair_d import NotWairD, PickleRefused, read_environment
+
+    try:
+        for carrier in (ghz * 1e9 for ghz in carrier_ghz or (2.6, 6.0, 28.0)):
+            for table in read_environment(environment, carrier, unpickle):
+                path = table_path(band_folder(out, carrier), table.site.city, table.site.seed)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                table.save(path)
+                typer.echo(path)
+    except (NotWairD, PickleRefused, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
+
+
 @app.command()
 def fit(
     recipe: Annotated[Path, typer.Argument(exists=True, help="The YAML recipe.")],
@@ -103,7 +134,8 @@ def fit(
     until: Annotated[int | None, typer.Option(help="Stop at this step; the recipe's end by default.")] = None,
 ) -> None:
     """Train by a recipe and report on held-out cells; run again to go on after a stop. Works under torchrun."""
-    from models.training.fit import Fit, RecipeChanged, load_model, start_distributed
+    from models.training.fit import Fit, load_model, start_distributed
+    from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe), start_distributed(device)
@@ -125,7 +157,8 @@ def report(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Measure a checkpoint on held-out cells under the headline conditions, beside weighted kNN and the GNSS fix."""
-    from models.training.fit import RecipeChanged, load_model
+    from models.training.fit import load_model
+    from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -144,7 +177,7 @@ def export(
 ) -> None:
     """Turn a trained checkpoint into the artifact that the service loads; `evaluate --write` adds its figures."""
     from models.export import ParityLost, export_run
-    from models.training.fit import RecipeChanged
+    from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
 
     try:
@@ -186,28 +219,64 @@ def evaluate(
 
 @app.command()
 def experiment(
-    name: Annotated[str, typer.Argument(help="A file of models/recipes/experiments, without .yaml.")],
+    name: Annotated[str, typer.Argument(help="A file of models/recipes/[trajectories/]experiments, without .yaml.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
     runs: Annotated[Path, typer.Option(help="Folder of all experiments' runs.")] = Path("runs/experiments"),
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("benchmarks/results"),
     recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = RECIPES,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    split: Annotated[Split, typer.Option(help="Which held-out cells.")] = Split.all,
+    split: Annotated[Split, typer.Option(help="Which held-out cells; not for trajectories.")] = Split.all,
+    budget: Annotated[str, typer.Option(help="For trajectories: small or paper.")] = "small",
+    cues: Annotated[CueKind, typer.Option(help="For trajectories: what stands beside the CSI.")] = CueKind.all,
 ) -> None:
     """Train and measure variants of a recipe, into one table; run again after a stop, it goes on."""
+    command, table = shlex.join(["fingerpost-train", *sys.argv[1:]]), out / f"{name}.md"
+    trajectories = recipes / "trajectories" / "experiments" / f"{name}.yaml"
+    if trajectories.exists():
+        _experiment_on_trajectories(trajectories, budget, cues, paths, runs / name / budget, table, device, command)
+    else:
+        _experiment(recipes / "experiments" / f"{name}.yaml", split, paths, runs / name, table, device, command)
+    typer.echo(table.read_text())
+
+
+def _experiment(file: Path, split: Split, paths: Path, runs: Path, table: Path, device: str, command: str) -> None:
     import torch
 
     from models.evaluation.experiment import UnknownCondition, load_experiment, run_experiment
-    from models.training.fit import RecipeChanged
+    from models.training.learner import RecipeChanged
 
-    command = shlex.join(["fingerpost-train", *sys.argv[1:]])
     try:
-        loaded, variants = load_experiment(recipes / "experiments" / f"{name}.yaml")
-        table = out / f"{name}.md"
-        run_experiment(loaded, variants, paths, runs / name, table, torch.device(device), split.splits, command)
+        loaded, variants = load_experiment(file)
+        run_experiment(loaded, variants, paths, runs, table, torch.device(device), split.splits, command)
     except (UnknownCondition, RecipeChanged, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
-    typer.echo(table.read_text())
+
+
+def _experiment_on_trajectories(
+    file: Path, budget: str, cues: CueKind, paths: Path, runs: Path, table: Path, device: str, command: str
+) -> None:
+    import torch
+
+    from models.evaluation.trajectory_experiment import (
+        ALL_CUES,
+        UnknownBudget,
+        load_trajectory_experiment,
+        run_trajectory_experiment,
+    )
+    from models.evaluation.trajectory_report import write_trajectory_report
+    from models.radio.trajectories import NoTrajectories
+    from models.training.learner import RecipeChanged
+    from models.training.trajectory_corpus import OtherUsers
+
+    folders = {kind: runs / kind for kind in ALL_CUES}
+    try:
+        loaded, recipes = load_trajectory_experiment(file, budget)
+        for kind in ALL_CUES:
+            if cues in (CueKind.all, kind):
+                for _ in run_trajectory_experiment(recipes, kind, paths, folders[kind], torch.device(device)):
+                    write_trajectory_report(loaded, recipes, folders, command, table)
+    except (UnknownBudget, RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
 
 
 def _report(model: Mateformer, recipe: Recipe, paths: Path, run: Path, device: str, split: Split) -> None:

@@ -25,7 +25,8 @@ from models.mateformer import Coarse, Frame, KeysValues, Mateformer
 from models.model_card import model_card
 from models.onnx_graph import OPSET, describe_graph, write_graph
 from models.training.corpus import data_digest, load_cells
-from models.training.fit import LOG_FILE, load_model
+from models.training.fit import load_model
+from models.training.learner import LOG_FILE
 from models.training.recipe import Recipe
 from reference_db import PositionIndex
 

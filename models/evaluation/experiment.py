@@ -16,7 +16,8 @@ from models.evaluation.conditions import ALL, Condition
 from models.evaluation.locating import MATEFORMER
 from models.evaluation.locators import torch_locate
 from models.evaluation.report import evaluate, write_report
-from models.training.fit import LOG_FILE, Fit, load_checkpoint, load_model
+from models.training.fit import Fit, load_model
+from models.training.learner import LOG_FILE, load_checkpoint
 from models.training.recipe import Recipe
 
 RESULT_FILE = "result.json"
@@ -133,7 +134,7 @@ def _result(
 
 def _is_trained(recipe: Recipe, folder: Path) -> bool:
     try:
-        step: int = load_checkpoint(folder, recipe, torch.device("cpu"))["step"]
+        step: int = load_checkpoint(folder, recipe.digest, torch.device("cpu"))["step"]
     except FileNotFoundError:
         return False
     return step >= recipe.optimiser.steps

@@ -33,7 +33,7 @@ def markdown(recipe: Recipe, conditions: list[Condition], summary: dict[str, Any
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
@@ -47,7 +47,7 @@ def _bars(splits: dict[str, Any]) -> str:
     for label in labels:
         bars = [content["bars"][label] for content in splits.values()]
         rows.append([label, f"{bars[0]['most']:g}", *map(ratio, bars)])
-    return _table(["mean error as a ratio", "at most", *splits], rows)
+    return table(["mean error as a ratio", "at most", *splits], rows)
 
 
 def _cells(split: str, content: dict[str, Any], headline: list[str], described: dict[str, Any]) -> str:
@@ -66,7 +66,7 @@ def _cells(split: str, content: dict[str, Any], headline: list[str], described: 
     users = sum(one["users"] for one in content["cells"].values())
     rows.append(["**all**", f"{users}", "", *figures(content["all"])])
     rows += [[f"{part.upper()} users", "", "", *figures(content["all"], part)] for part in ("los", "nlos")]
-    return _table([split, "users", "LOS share", *(label for *_, label in columns)], rows)
+    return table([split, "users", "LOS share", *(label for *_, label in columns)], rows)
 
 
 def _axis(title: str, named: list[tuple[str, str]], everyone: dict[str, Any]) -> str:
@@ -77,7 +77,7 @@ def _axis(title: str, named: list[tuple[str, str]], everyone: dict[str, Any]) ->
         figures = [_three(by.get(who, {})) for who in (*passes, BEST_KNN, GNSS)]
         rows.append([label, _three(by[MATEFORMER]), f"{100 * by[MATEFORMER]['far']:.1f} %", *figures])
     first = ["its first pass"] * len(passes)
-    return _table([title, "Mateformer", f"beyond {FAR_M:g} m", *first, "best kNN", "GNSS"], rows)
+    return table([title, "Mateformer", f"beyond {FAR_M:g} m", *first, "best kNN", "GNSS"], rows)
 
 
 def _three(statistics: dict[str, float]) -> str:

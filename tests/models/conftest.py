@@ -1,11 +1,14 @@
 """A small real cell: 250 users of Sionna RT's etoile, seed 900, which no recipe trains on or reports."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.radio.path_table import PathTable
+from models.radio.tracing import band_folder, table_path
 from models.training.recipe import Recipe
+from models.training.trajectory_recipe import TrajectoryRecipe
 
 DATA = Path(__file__).parent / "data"
 
@@ -68,5 +71,51 @@ def small_recipe() -> Recipe:
                 "average": 0.9,
             },
             "retrieval": {"neighbourhood_size": 16, "minimum_neighbours": 8, "passes": 2},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def bands(table: PathTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of path tables of three bands: the same paths, their gains by the wavelength."""
+    folder = tmp_path_factory.mktemp("bands")
+    for carrier in (2.6e9, 6e9, 28e9):
+        path = table_path(band_folder(folder, carrier), "etoile", 900)
+        path.parent.mkdir()
+        site = replace(table.site, carrier_frequency=carrier)
+        replace(table, site=site, gain=table.gain * (table.site.carrier_frequency / carrier)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trajectory_recipe() -> TrajectoryRecipe:
+    """The recipe of SCADF-MoE in a size that a test can train; 250 users in a street stand 3 m apart."""
+    return TrajectoryRecipe.model_validate(
+        {
+            "name": "small",
+            "version": "1",
+            "seed": 7,
+            "radio": {"array": {"rows": 1, "columns": 4}, "subcarriers": 16, "bandwidth": 50e6},
+            "layout": "etoile:900",
+            "train_bands": [2.6e9, 28e9],
+            "test_bands": [6e9],
+            "sampling": {"length": 3, "radius": 8.0, "cluster": 5, "held_out": 0.2, "tested": 40},
+            "cues": "exact",
+            "fusion": "scadf-moe",
+            "model": {"tokens": 2, "width": 16, "heads": 2, "blocks": 1, "experts": 3, "hidden": 16},
+            "batch": 8,
+            "phase": True,
+            "diversity": 0.1,
+            "optimiser": {
+                "name": "adamw",
+                "learning_rate": 3e-3,
+                "weight_decay": 0.01,
+                "gradient_clip": 1.0,
+                "schedule": "cosine",
+                "warmup_steps": 5,
+                "steps": 60,
+                "loss": "mse",
+                "average": 0.0,
+            },
         }
     )

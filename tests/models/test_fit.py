@@ -9,7 +9,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from models.training.fit import CHECKPOINT_FILE, LOG_FILE, Fit, RecipeChanged, learning_rate, load_model, loss_of
+from models.training.fit import Fit, load_model, loss_of
+from models.training.learner import CHECKPOINT_FILE, LOG_FILE, RecipeChanged, learning_rate
 from models.training.recipe import Recipe, load_recipe
 from models.training.recipe import Teacher as TeacherSettings
 

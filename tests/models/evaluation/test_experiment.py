@@ -15,7 +15,7 @@ from models.evaluation.experiment import (
     overridden,
     run_experiment,
 )
-from models.training.fit import LOG_FILE, RecipeChanged
+from models.training.learner import LOG_FILE, RecipeChanged
 from models.training.recipe import Recipe
 
 CPU = torch.device("cpu")
