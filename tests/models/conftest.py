@@ -1,9 +1,11 @@
 """A small real cell: 250 users of Sionna RT's etoile, seed 900, which no recipe trains on or reports."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
@@ -11,6 +13,15 @@ from models.training.recipe import Recipe
 from models.training.trajectory_recipe import TrajectoryRecipe
 
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine make steps this small ten times as slow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def test_the_term_leads_routers_apart() -> None:
     before = None
     for _ in range(30):
         term = routing_overlap(route(torch.einsum("btd,mds->bmts", x, routers)))
-        before = float(term) if before is None else before
+        before = float(term.detach()) if before is None else before
         term.backward()
         with torch.no_grad():
             routers -= routers.grad
