@@ -263,18 +263,20 @@ def _experiment_on_trajectories(
         load_trajectory_experiment,
         run_trajectory_experiment,
     )
-    from models.evaluation.trajectory_report import write_trajectory_report
+    from models.evaluation.trajectory_report import plot_trajectories, trajectory_tables
     from models.radio.trajectories import NoTrajectories
     from models.training.learner import RecipeChanged
     from models.training.trajectory_corpus import OtherUsers
 
     folders = {kind: runs / kind for kind in ALL_CUES}
+    table.parent.mkdir(parents=True, exist_ok=True)
     try:
         loaded, recipes = load_trajectory_experiment(file, budget)
         for kind in ALL_CUES:
             if cues in (CueKind.all, kind):
                 for _ in run_trajectory_experiment(recipes, kind, paths, folders[kind], torch.device(device)):
-                    write_trajectory_report(loaded, recipes, folders, command, table)
+                    table.write_text(trajectory_tables(loaded, recipes, folders, command))
+        plot_trajectories(loaded, recipes, folders, table.with_suffix(".png"))
     except (UnknownBudget, RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
 

@@ -91,7 +91,7 @@ def run_trajectory_experiment(
     """
     for run, exact in recipes.items():
         recipe, folder = exact.model_copy(update={"cues": cues}), run.folder(runs)
-        if not _is_done(recipe, folder):
+        if read_result(exact, cues, folder) is None:
             corpus = build_trajectories(recipe, paths)
             if not _is_trained(recipe, folder):
                 TrajectoryFit(recipe, corpus, folder, device).run()
@@ -99,10 +99,13 @@ def run_trajectory_experiment(
         yield run
 
 
-def read_result(run: Run, runs: Path) -> dict[str, Any] | None:
-    """What a run reached, or None where it is not done."""
-    file = run.folder(runs) / RESULT_FILE
-    return json.loads(file.read_text()) if file.exists() else None
+def read_result(exact: TrajectoryRecipe, cues: Cues, folder: Path) -> dict[str, Any] | None:
+    """What a run of this recipe with these cues reached, or None where it is not done."""
+    file = folder / RESULT_FILE
+    if not file.exists():
+        return None
+    result: dict[str, Any] = json.loads(file.read_text())
+    return result if result["recipe"] == exact.model_copy(update={"cues": cues}).digest else None
 
 
 def _test(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus, folder: Path, device: torch.device) -> None:
@@ -121,11 +124,6 @@ def _test(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus, folder: Path, devi
     partial = folder / (RESULT_FILE + ".partial")
     partial.write_text(json.dumps(result, indent=2) + "\n")
     partial.rename(folder / RESULT_FILE)
-
-
-def _is_done(recipe: TrajectoryRecipe, folder: Path) -> bool:
-    file = folder / RESULT_FILE
-    return file.exists() and json.loads(file.read_text())["recipe"] == recipe.digest
 
 
 def _is_trained(recipe: TrajectoryRecipe, folder: Path) -> bool:

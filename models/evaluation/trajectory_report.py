@@ -33,19 +33,13 @@ LIMIT_M = 6.0
 Results = dict[Run, dict[str, Any]]
 
 
-def write_trajectory_report(
+def trajectory_tables(
     experiment: TrajectoryExperiment,
     recipes: Mapping[Run, TrajectoryRecipe],
     runs: Mapping[Cues, Path],
     command: str,
-    file: Path,
-) -> None:
-    """Writes Markdown, and a PNG beside it, of all runs that are done, whatever cues they were given."""
-    done: dict[Cues, Results] = {}
-    for cues, folder in runs.items():
-        results = {run: result for run in recipes if (result := read_result(run, folder)) is not None}
-        if results:
-            done[cues] = results
+) -> str:
+    """Markdown of all runs that are done, whatever cues they were given; ``runs`` are the folders of those."""
     some = next(iter(recipes.values()))
     parts = [
         f"    {command}",
@@ -55,12 +49,19 @@ def write_trajectory_report(
         f" line of sight. Trained at {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
         f" {some.optimiser.steps:,} steps of {some.batch} trajectories.",
     ]
-    for cues, results in done.items():
+    for cues, results in _done(recipes, runs).items():
         parts += [f"## {cues.capitalize()} cues", WORDS[cues], *_tables(experiment, recipes, results)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n\n".join(parts) + "\n")
-    if done:
-        _plot(experiment, done, runs, file.with_suffix(".png"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _done(recipes: Mapping[Run, TrajectoryRecipe], runs: Mapping[Cues, Path]) -> dict[Cues, Results]:
+    done = {}
+    for cues, folder in runs.items():
+        results = {run: read_result(recipe, cues, run.folder(folder)) for run, recipe in recipes.items()}
+        results = {run: result for run, result in results.items() if result is not None}
+        if results:
+            done[cues] = results
+    return done
 
 
 def _tables(
@@ -87,23 +88,17 @@ def _tables(
     rows = [[*row(name, name, "mse_m2", by_layout), f"{sizes[name]:,}"] for name in variants]
     yield table(head, [*rows, [*row(GEOMETRY, variants[0], "geometry_mse_m2", by_layout), "0"]])
 
-    by_band = [(None, band, part) for band in bands for part in PARTS] + [
-        (None, "all", "centroid"),
-        (None, "all", "los"),
-    ]
-    labels = [f"{band}, {PARTS[part]}" for _, band, part in by_band if part in PARTS] + ["centroid", "LOS"]
+    by_band: list[tuple[str | None, str, str]] = [(None, band, part) for band in bands for part in PARTS]
+    labels = [*(f"{band}, {PARTS[part]}" for _, band, part in by_band), "all bands, LOS", "all bands, centroid"]
+    by_band += [(None, "all", "los"), (None, "all", "centroid")]
     rows = [row(name, name, "mse_m2", by_band) for name in variants]
     yield table(["all layouts", *labels], [*rows, row(GEOMETRY, variants[0], "geometry_mse_m2", by_band)])
 
-    yield (
-        "Changes: "
-        + "; ".join(
-            f"{name}: " + ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changes.items())
-            for name, changes in experiment.variants.items()
-            if changes
-        )
-        + "."
-    )
+    changes = {
+        name: ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in (changed or {}).items())
+        for name, changed in experiment.variants.items()
+    }
+    yield "; ".join(f"{name}: {words}" for name, words in changes.items() if words) + "."
     if waiting := [" ".join(map(str, run)) for run in recipes if run not in results]:
         yield f"Not done yet: {', '.join(waiting)}."
 
@@ -124,12 +119,16 @@ def _bands(bands: Iterable[float]) -> str:
     return ", ".join(f"{band / 1e9:g}" for band in bands) + " GHz"
 
 
-def _plot(
-    experiment: TrajectoryExperiment, done: Mapping[Cues, Results], runs: Mapping[Cues, Path], path: Path
+def plot_trajectories(
+    experiment: TrajectoryExperiment,
+    recipes: Mapping[Run, TrajectoryRecipe],
+    runs: Mapping[Cues, Path],
+    path: Path,
 ) -> None:
     """A row a kind of cues: means, shares of points by error in and out of sight, learning curves."""
     from matplotlib.figure import Figure
 
+    done = _done(recipes, runs)
     figure = Figure(figsize=(18, 4.2 * len(done)), layout="constrained")
     figure.suptitle(experiment.figure)
     for row, (cues, results) in zip(figure.subplots(len(done), 3, squeeze=False), done.items(), strict=True):

@@ -54,6 +54,7 @@ class PathTable:
         tensors = {"users": self.users, "offsets": self.offsets}
         tensors |= {name: getattr(self, name) for name in PER_PATH}
         tensors["gain"] = self.gain.view(np.float32).reshape(-1, 2)
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # safetensors saves memory
         partial = path.with_suffix(".partial")
         partial.write_bytes(save(tensors, metadata={"site": json.dumps(self.site.to_json(), sort_keys=True)}))
         partial.rename(path)
