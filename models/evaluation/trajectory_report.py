@@ -148,7 +148,7 @@ def _bars(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None:
         bars = axes.bar(place + offset, means, 0.4, label=label)
         axes.bar_label(bars, fmt="%.2f", fontsize="x-small")
     axes.set_xticks(place, list(results), rotation=20, ha="right")
-    axes.set(ylabel="squared error [m²]", yscale="log")
+    axes.set(ylabel="squared error [m²]")
     axes.legend(fontsize="small")
 
 

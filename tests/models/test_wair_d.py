@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from models.cli import app
 from models.radio.channel import synthesise
+from models.radio.path_table import PathTable
 from models.radio.wair_d import NotWairD, PickleRefused, read_environment
 from reference_db.cell import AntennaArray
 
@@ -139,3 +142,15 @@ def test_other_folders_are_refused(tmp_path: Path, damage: Any, complaint: str) 
 def test_a_carrier_that_the_data_set_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotWairD, match=r"3\.5 GHz"):
         read_environment(environment(tmp_path / "00743"), 3.5e9, unpickle=True)
+
+
+def test_the_command_writes_a_table_a_base_station_and_carrier_once_trust_is_said(tmp_path: Path) -> None:
+    words = ["scenes", "wair-d", str(environment(tmp_path / "00743")), "--out", str(tmp_path / "paths")]
+    refused = CliRunner().invoke(app, [*words, "--carrier-ghz", "28"])
+    assert "trust" in str(refused.exception)
+    assert not (tmp_path / "paths").exists()
+    done = CliRunner().invoke(app, [*words, "--carrier-ghz", "28", "--unpickle"])
+    assert done.exit_code == 0, done.output
+    files = sorted(tmp_path.glob("paths/28GHz/*"))
+    assert [file.name for file in files] == [f"wair_d_00743-000{b}.paths.safetensors" for b in (0, 1)]
+    assert PathTable.load(files[1]).line_of_sight.tolist() == [False, True, False]
