@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -72,9 +71,8 @@ class TrajectoryRecipe(_Frozen):
 
     def table(self, folder: Path, band: float) -> Path:
         """Where the path table of a band lies."""
-        match = re.fullmatch(r"(\w+):(\d+)", self.layout)
-        assert match is not None
-        return table_path(band_folder(folder, band), match[1], int(match[2]))
+        name, _, seed = self.layout.partition(":")
+        return table_path(band_folder(folder, band), name, int(seed))
 
     @property
     def digest(self) -> str:
