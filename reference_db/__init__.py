@@ -3,91 +3,17 @@
 Units are SI; positions are metres east and north of the cell's base station.
 """
 
-from reference_db.cell import AntennaArray, Area, Cell
-from reference_db.cell_version import CellVersion, Extent
-from reference_db.contents import Contents, read_contents
-from reference_db.directory_store import DirectoryStore
-from reference_db.errors import (
-    BadFingerprint,
-    BadFingerprintFile,
-    BadUpdate,
-    CorruptManifest,
-    CorruptSegment,
-    MissingSegment,
-    ReferenceDatabaseError,
-    StoreUnavailable,
-    TooFewFingerprints,
-    UnknownVersion,
-    VersionConflict,
-)
-from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
-from reference_db.fingerprints import Fingerprints, check_fingerprints
-from reference_db.geodesy import LocalFrame
-from reference_db.importing import import_fingerprints
-from reference_db.knn import weighted_knn
-from reference_db.manifest import Change, Manifest, RequestKey, SegmentReference
-from reference_db.opening import open_store
-from reference_db.position_index import PositionIndex
-from reference_db.retention import Retention
-from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
-from reference_db.segment import Segment
-from reference_db.signal_feature import signal_feature
-from reference_db.signal_index import SignalIndex
-from reference_db.store import Store
-from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back, thinned
-from reference_db.version_news import News
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AntennaArray",
-    "Area",
-    "BadFingerprint",
-    "BadFingerprintFile",
-    "BadUpdate",
-    "Cell",
-    "CellVersion",
-    "Change",
-    "Contents",
-    "CorruptManifest",
-    "CorruptSegment",
-    "DirectoryStore",
-    "Extent",
-    "Fingerprints",
-    "LocalFrame",
-    "Manifest",
-    "MissingSegment",
-    "Mode",
-    "News",
-    "Origin",
-    "PositionIndex",
-    "ReferenceDatabaseError",
-    "References",
-    "RequestKey",
-    "Retention",
-    "Segment",
-    "SegmentReference",
-    "SignalIndex",
-    "Store",
-    "StoreUnavailable",
-    "TooFewFingerprints",
-    "UnknownVersion",
-    "Update",
-    "VersionConflict",
-    "appended",
-    "check_fingerprints",
-    "deleted",
-    "first_guess",
-    "first_neighbourhood",
-    "import_fingerprints",
-    "next_neighbourhood",
-    "open_store",
-    "read_cell_file",
-    "read_contents",
-    "read_fingerprint_file",
-    "replaced",
-    "retention_set",
-    "rolled_back",
-    "signal_feature",
-    "thinned",
-    "weighted_knn",
-    "write_fingerprint_file",
-]
+if TYPE_CHECKING:
+    from reference_db.exports import *  # noqa: F403
+    from reference_db.exports import __all__  # noqa: F401
+
+
+def __getattr__(name: str) -> object:
+    """Only whoever asks for something waits for FAISS: a client needs no more than the names of cells."""
+    exports = import_module("reference_db.exports")
+    if name not in (*exports.__all__, "__all__"):
+        raise AttributeError(f"module 'reference_db' has no attribute {name!r}")
+    return getattr(exports, name)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+from reference_db.cell_id import CELL_ID_PATTERN
 
 CellId = Annotated[str, Field(pattern=CELL_ID_PATTERN)]
 

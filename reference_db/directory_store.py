@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from reference_db.cell import CELL_ID_PATTERN
+from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.durable_file import make_directory, sync_directory, write_and_sync
 from reference_db.errors import CorruptManifest, MissingSegment, StoreUnavailable, UnknownVersion, VersionConflict
 from reference_db.manifest import Manifest

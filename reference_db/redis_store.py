@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
-from reference_db.cell import CELL_ID_PATTERN
+from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.errors import CorruptManifest, MissingSegment, StoreUnavailable, UnknownVersion, VersionConflict
 from reference_db.manifest import Manifest
 from reference_db.redis_client import Client, RedisClient

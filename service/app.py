@@ -18,7 +18,9 @@ from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
 from service.estimator import Estimator
+from service.gate import Gate
 from service.health import Health
+from service.key_ring import KeyRing
 from service.locate import Locator
 from service.metrics import Metrics, RequestMetrics
 from service.models import Models
@@ -37,8 +39,9 @@ from service.workers import Workers
 def create_app(settings: Settings) -> Starlette:
     """The service as an ASGI app, its network loaded and proven.
 
-    Raises `models.artifact.ArtifactError` or `service.network.NetworkUnusable`.
+    Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable` or `service.keys.KeysUnreadable`.
     """
+    keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
     artifact = load_artifact(settings.artifact_directory)
@@ -54,13 +57,15 @@ def create_app(settings: Settings) -> Starlette:
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
     models, health = Models(artifact, network.providers), Health(settings, network)
-    openapi = OpenApi(artifact.manifest, store, settings.batch_limit)
+    openapi = OpenApi(artifact.manifest, store, settings.batch_limit, keyed=keys is not None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         watching = [served.follow(settings.follow_period_s), retain(publisher, settings.retention_period_s)]
         if isinstance(store, News):
             watching.append(served.listen(store))
+        if keys is not None:
+            watching.append(keys.follow())
         tasks = [asyncio.create_task(watch) for watch in watching]
         yield
         for task in tasks:
@@ -72,6 +77,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/locate", locator.locate, methods=["POST"]),
         Route("/locate/batch", locator.locate_batch, methods=["POST"]),
     ]
+    gate = [] if keys is None else [Middleware(Gate, keys=keys)]
     return Starlette(
         routes=[
             *busiest,
@@ -83,7 +89,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
         ],
-        middleware=[Middleware(RequestMetrics, metrics=metrics), Middleware(Shortcut, routes=busiest)],
+        middleware=[Middleware(RequestMetrics, metrics=metrics), *gate, Middleware(Shortcut, routes=busiest)],
         exception_handlers={
             ServiceError: on_service_error,
             HTTPException: on_http_exception,

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_db.cell import CELL_ID_PATTERN
+from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.manifest import Manifest
 from reference_db.store import Store
 from service.cell_schema import CellList, CellSummary, detail_of

@@ -8,11 +8,17 @@ import typer
 
 from service.commands import cell_changes as changes
 from service.commands import cells as shown
+from service.commands import keys
 from service.commands.options import ArtifactOption, Database, console, fail, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Locates radio users from their channel.")
 cells = typer.Typer(no_args_is_help=True, help="The cells of the reference database.")
 app.add_typer(cells, name="cells")
+key_commands = typer.Typer(no_args_is_help=True, help="The API keys that let users, operators and monitors in.")
+app.add_typer(key_commands, name="keys")
+key_commands.command("add")(keys.add)
+key_commands.command("list")(keys.list_keys)
+key_commands.command("revoke")(keys.revoke)
 _COMMANDS: dict[str, Callable[..., None]] = {
     "list": shown.list_cells,
     "show": shown.show_cell,
@@ -46,11 +52,15 @@ def serve(
     settings = settings_of(database, host=host, port=port, artifact_directory=artifact)
     from models.artifact import ArtifactError
     from service.app import create_app
+    from service.keys import KeysUnreadable
     from service.network import NetworkUnusable
+    from service.server import Unguarded
     from service.server import serve as run
 
     try:
         run(create_app(settings), settings)
+    except (KeysUnreadable, Unguarded) as error:
+        fail(str(error))
     except (ArtifactError, NetworkUnusable) as error:
         fail(f"the artifact cannot be served: {error}")
     except OSError as error:

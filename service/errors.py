@@ -42,6 +42,24 @@ class UnsupportedMediaType(ServiceError): ...
 class NotAcceptable(ServiceError): ...
 
 
+# Whoever sent it
+class KeyMissing(ServiceError): ...
+
+
+class KeyUnknown(ServiceError): ...
+
+
+class ScopeMissing(ServiceError): ...
+
+
+class RateExceeded(ServiceError):
+    """In `retry_after` seconds the key may ask again."""
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 # Its fields
 class FieldMissing(FieldError): ...
 

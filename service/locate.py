@@ -23,6 +23,7 @@ from service.csi import decode_csi
 from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
 from service.estimator import RETRIEVAL, Estimator, User
+from service.gate import charge
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
 from service.problem import cause_of, problem_of
@@ -113,6 +114,7 @@ class Locator:
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         items = self._items(body, reads, stopwatch)
+        charge(request, len(items) - 1)
         drafts = await self._work(len(items), self._read, items, reads, stopwatch)
         located = await self._located(drafts, request, received, "batch")
         _, encoded = await self._work(len(items), self._write, located, received, stopwatch, writes, _batch)

@@ -5,7 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.artifact import ArtifactManifest
-from reference_db.cell import CELL_ID_PATTERN, Cell
+from reference_db.cell import Cell
+from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
@@ -14,6 +15,7 @@ from service.models import ModelList
 from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
 from service.openapi_operation import Json, operation, plain
+from service.openapi_security import secured
 
 _DESCRIPTION = """\
 Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position.
@@ -43,10 +45,11 @@ _ROOTS = (
 
 
 class OpenApi:
-    def __init__(self, manifest: ArtifactManifest, store: Store, batch_limit: int) -> None:
+    def __init__(self, manifest: ArtifactManifest, store: Store, batch_limit: int, *, keyed: bool) -> None:
         self._manifest = manifest
         self._store = store
         self._batch_limit = batch_limit
+        self._keyed = keyed
 
     def endpoint(self, request: Request) -> Response:
         """``GET /openapi.json``"""
@@ -56,7 +59,7 @@ class OpenApi:
         _, components = msgspec.json.schema_components(_ROOTS, ref_template="#/components/schemas/{name}")
         batch = components["BatchRequest"]["properties"]["items"]
         batch |= {"minItems": 1, "maxItems": self._batch_limit}
-        return {
+        document = {
             "openapi": "3.1.0",
             "info": {
                 "title": "Fingerpost",
@@ -67,6 +70,7 @@ class OpenApi:
             "paths": self._paths(),
             "components": {"schemas": components},
         }
+        return secured(document) if self._keyed else document
 
     def _paths(self) -> Json:
         local, wgs84, alone = self._examples()

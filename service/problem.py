@@ -20,6 +20,10 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW"),
     errors.UnsupportedMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE"),
     errors.NotAcceptable: (HTTPStatus.NOT_ACCEPTABLE, "NOT_ACCEPTABLE"),
+    errors.KeyMissing: (HTTPStatus.UNAUTHORIZED, "KEY_MISSING"),
+    errors.KeyUnknown: (HTTPStatus.UNAUTHORIZED, "KEY_UNKNOWN"),
+    errors.ScopeMissing: (HTTPStatus.FORBIDDEN, "SCOPE_MISSING"),
+    errors.RateExceeded: (HTTPStatus.TOO_MANY_REQUESTS, "NF_CONGESTION_RISK"),
     errors.FieldMissing: (HTTPStatus.BAD_REQUEST, "MANDATORY_IE_MISSING"),
     errors.FieldIncorrect: (HTTPStatus.BAD_REQUEST, "MANDATORY_IE_INCORRECT"),
     errors.UnknownField: (HTTPStatus.BAD_REQUEST, "UNKNOWN_FIELD"),
@@ -52,7 +56,7 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
 }
 
-_PASSING = errors.Congested | errors.NotReady | errors.StoreDown  # may be over when one asks again
+_CHALLENGE = 'Bearer realm="fingerpost"'  # RFC 6750
 
 _HTTP_CAUSES = {404: "RESOURCE_URI_STRUCTURE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
@@ -86,8 +90,7 @@ def field_error(error: msgspec.ValidationError) -> FieldError:
 
 async def on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    headers = {"Retry-After": "1"} if isinstance(error, _PASSING) else None
-    return response_of(problem_of(error), headers)
+    return response_of(problem_of(error), _headers_of(error))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -100,6 +103,21 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """What happened goes to the server's log; a client is only told that it is not its fault."""
     return response_of(_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "SYSTEM_FAILURE", "unexpected failure"))
+
+
+def _headers_of(error: ServiceError) -> dict[str, str] | None:
+    match error:
+        case errors.Congested() | errors.NotReady() | errors.StoreDown():  # may be over when one asks again
+            return {"Retry-After": "1"}
+        case errors.RateExceeded():
+            return {"Retry-After": str(error.retry_after)}
+        case errors.KeyMissing():
+            return {"WWW-Authenticate": _CHALLENGE}
+        case errors.KeyUnknown():
+            return {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
+        case errors.ScopeMissing():
+            return {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'}
+    return None
 
 
 def _problem(status: HTTPStatus, cause: str, detail: str, invalid_params: tuple[InvalidParam, ...] = ()) -> Problem:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reference_db.cell import CELL_ID_PATTERN
+from reference_db.cell_id import CELL_ID_PATTERN
 
 CELL_HEADER = "Fingerpost-Cell"
 

@@ -4,6 +4,7 @@ import gc
 import signal
 import socket
 import sys
+from ipaddress import ip_address
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,11 +16,16 @@ _SWITCH_S = 0.0005
 _KEEP_ALIVE_S = 75
 
 
+class Unguarded(Exception):
+    """Nothing would keep strangers out; the text is fit for a person."""
+
+
 def serve(app: ASGIApp, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
 
-    Once it listens it prints ``fingerpost: serving at URL``. Raises `OSError` when the port is taken.
+    Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`, or `OSError` when the port is taken.
     """
+    check_guarded(settings)
     # Python's own 5 ms would let the event loop wait for the network's thread longer than the network takes.
     sys.setswitchinterval(_SWITCH_S)
     # What is there now stays: the collector need not look it through again and again, with the event loop waiting.
@@ -41,6 +47,21 @@ def serve(app: ASGIApp, settings: Settings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
         _Server(config).run(sockets=[listening])
+
+
+def check_guarded(settings: Settings) -> None:
+    """Raises `Unguarded` where others than this machine's own users could come in, and no key were asked of them."""
+    if settings.keys_file is not None:
+        return
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM) if settings.host else []
+    except OSError:
+        found = []
+    if not found or not all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found):
+        raise Unguarded(
+            f"without keys only loopback addresses are served, not {settings.host!r}: make a key by `fingerpost keys "
+            "add`, and name its file in FINGERPOST_KEYS_FILE"
+        )
 
 
 class _Server(uvicorn.Server):

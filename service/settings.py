@@ -24,6 +24,11 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
     log_level: str = Field("info", description="Level of the service's and uvicorn's logs.")
     access_log: bool = Field(False, description="Whether every request writes a line (path and status only).")
+    keys_file: Path | None = Field(
+        None,
+        description="The API keys, as `fingerpost keys` writes them; read again when it changes. None: no key is asked "
+        "for, and only loopback addresses are listened on.",
+    )
     shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take on shutdown.")
 
     database_directory: Path = Field(Path("var/database"), description="Where the reference database lies.")

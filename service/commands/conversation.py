@@ -83,7 +83,8 @@ async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
 
 
 def _app(where: Where) -> Any:
-    settings = settings_of(where.database, artifact_directory=where.artifact)
+    # Whoever can open the database needs no key for it.
+    settings = settings_of(where.database, artifact_directory=where.artifact).model_copy(update={"keys_file": None})
     from models.artifact import ArtifactError
     from reference_db.errors import StoreUnavailable
     from service.app import create_app

@@ -1,0 +1,90 @@
+"""What `reference_db` offers to whoever imports it."""
+
+from reference_db.cell import AntennaArray, Area, Cell
+from reference_db.cell_version import CellVersion, Extent
+from reference_db.contents import Contents, read_contents
+from reference_db.directory_store import DirectoryStore
+from reference_db.errors import (
+    BadFingerprint,
+    BadFingerprintFile,
+    BadUpdate,
+    CorruptManifest,
+    CorruptSegment,
+    MissingSegment,
+    ReferenceDatabaseError,
+    StoreUnavailable,
+    TooFewFingerprints,
+    UnknownVersion,
+    VersionConflict,
+)
+from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
+from reference_db.fingerprints import Fingerprints, check_fingerprints
+from reference_db.geodesy import LocalFrame
+from reference_db.importing import import_fingerprints
+from reference_db.knn import weighted_knn
+from reference_db.manifest import Change, Manifest, RequestKey, SegmentReference
+from reference_db.opening import open_store
+from reference_db.position_index import PositionIndex
+from reference_db.retention import Retention
+from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
+from reference_db.segment import Segment
+from reference_db.signal_feature import signal_feature
+from reference_db.signal_index import SignalIndex
+from reference_db.store import Store
+from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back, thinned
+from reference_db.version_news import News
+
+__all__ = [
+    "AntennaArray",
+    "Area",
+    "BadFingerprint",
+    "BadFingerprintFile",
+    "BadUpdate",
+    "Cell",
+    "CellVersion",
+    "Change",
+    "Contents",
+    "CorruptManifest",
+    "CorruptSegment",
+    "DirectoryStore",
+    "Extent",
+    "Fingerprints",
+    "LocalFrame",
+    "Manifest",
+    "MissingSegment",
+    "Mode",
+    "News",
+    "Origin",
+    "PositionIndex",
+    "ReferenceDatabaseError",
+    "References",
+    "RequestKey",
+    "Retention",
+    "Segment",
+    "SegmentReference",
+    "SignalIndex",
+    "Store",
+    "StoreUnavailable",
+    "TooFewFingerprints",
+    "UnknownVersion",
+    "Update",
+    "VersionConflict",
+    "appended",
+    "check_fingerprints",
+    "deleted",
+    "first_guess",
+    "first_neighbourhood",
+    "import_fingerprints",
+    "next_neighbourhood",
+    "open_store",
+    "read_cell_file",
+    "read_contents",
+    "read_fingerprint_file",
+    "replaced",
+    "retention_set",
+    "rolled_back",
+    "signal_feature",
+    "thinned",
+    "weighted_knn",
+    "write_fingerprint_file",
+]

@@ -1,0 +1,77 @@
+"""``fingerpost keys``: who may ask for what."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.commands.options import console, fail
+from service.keys import KeysUnreadable, Scope
+
+KeysFile = Annotated[
+    Path, typer.Option("--file", envvar="FINGERPOST_KEYS_FILE", help="Where the keys lie, as the service reads them.")
+]
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="Whose key it is, or what for.")],
+    file: KeysFile,
+    scopes: Annotated[
+        list[str], typer.Option("--scope", help="locate, operate or read; may be given often.", metavar="SCOPE")
+    ],
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Users, and other requests, a second, at most; else any number.")
+    ] = None,
+) -> None:
+    """Make a key and print it: this once, for only its hash is kept. Services that run take it within seconds."""
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    from service.keys import KeyRecord, changing, make_key
+
+    try:
+        wanted = msgspec.convert(scopes, list[Scope])
+        key, record = make_key(name, wanted, rate, datetime.now(UTC))
+        msgspec.convert(msgspec.to_builtins(record), KeyRecord, strict=False)
+        with changing(file) as keys:
+            keys.append(record)
+    except msgspec.ValidationError as error:
+        fail(f"no such key: {error}")
+    except (KeysUnreadable, OSError) as error:
+        fail(f"no key made: {error}")
+    typer.echo(f"fingerpost: key {record.id} of {name}, for {', '.join(scopes)}; it is not kept anywhere:", err=True)
+    typer.echo(key)
+
+
+def list_keys(file: KeysFile) -> None:
+    """List the keys: whose they are and what for, not the keys themselves."""
+    from rich.table import Table
+
+    from service.keys import read_keys
+
+    try:
+        keys = read_keys(file)
+    except KeysUnreadable as error:
+        fail(str(error))
+    table = Table("id", "name", "scopes", "users a second", "created")
+    for key in keys:
+        rate = "any number" if key.rate is None else f"{key.rate:g}"
+        table.add_row(key.id, key.name, " ".join(key.scopes), rate, f"{key.created_at:%Y-%m-%d %H:%M}Z")
+    console().print(table)
+
+
+def revoke(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `fingerpost keys list` shows them.")],
+    file: KeysFile,
+) -> None:
+    """Take keys back. Services that run refuse them within seconds."""
+    from service.keys import changing
+
+    try:
+        with changing(file) as keys:
+            if unknown := set(ids) - {key.id for key in keys}:
+                fail(f"no key {', '.join(sorted(unknown))}")
+            keys[:] = [key for key in keys if key.id not in ids]
+    except (KeysUnreadable, OSError) as error:
+        fail(f"nothing revoked: {error}")

@@ -1,0 +1,147 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.tiny_service import added_key, bearing, make_tiny_settings, running, tiny_request
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Settings:
+    file = tmp_path / "keys.json"
+    added_key(file, ["read"])
+    return make_tiny_settings(tmp_path, keys_file=file)
+
+
+@pytest.fixture
+async def client(guarded: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(guarded) as client:
+        yield client
+
+
+def key_of(settings: Settings, *scopes: str, rate: float | None = None) -> dict[str, str]:
+    assert settings.keys_file is not None
+    return bearing(added_key(settings.keys_file, scopes, rate))
+
+
+def assert_refused(response: httpx.Response, status: int, cause: str) -> None:
+    assert (response.status_code, response.json()["cause"]) == (status, cause)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+ROUTES = [
+    ("POST", "/locate"),
+    ("POST", "/locate/batch"),
+    ("GET", "/cells"),
+    ("GET", "/cells/c"),
+    ("PUT", "/cells/c"),
+    ("GET", "/cells/c/export"),
+    ("POST", "/cells/c/fingerprints/delete"),
+    ("GET", "/models"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
+    ("GET", "/docs/files/swagger-ui.css"),
+    ("GET", "/nowhere"),
+]
+
+
+@pytest.mark.anyio
+async def test_without_a_key_only_health_answers(client: httpx.AsyncClient) -> None:
+    for method, path in ROUTES:
+        response = await client.request(method, path)
+        assert_refused(response, 401, "KEY_MISSING")
+        assert response.headers["www-authenticate"] == 'Bearer realm="fingerpost"'
+    for path in ("/health/live", "/health/ready"):
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_with_a_wrong_key_only_health_answers(client: httpx.AsyncClient) -> None:
+    for method, path in ROUTES:
+        response = await client.request(method, path, headers=bearing("fp_0123456789ab_secret"))
+        assert_refused(response, 401, "KEY_UNKNOWN")
+        assert response.headers["www-authenticate"].endswith('error="invalid_token"')
+    assert (await client.get("/health/live", headers=bearing("wrong"))).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_each_scope_opens_its_routes_alone(guarded: Settings) -> None:
+    keys = {scope: key_of(guarded, scope) for scope in ("locate", "operate", "read")}
+    allowed = {
+        "locate": {("POST", "/locate"), ("POST", "/locate/batch")},
+        "read": {(m, p) for m, p in ROUTES if m == "GET" and p not in ("/cells/c/export", "/nowhere")},
+        "operate": {(m, p) for m, p in ROUTES if p in ("/cells/c/export", "/nowhere") or p.startswith("/cells/c/f")},
+    }
+    allowed["operate"].add(("PUT", "/cells/c"))
+    async with running(guarded) as client:
+        for scope, key in keys.items():
+            for method, path in ROUTES:
+                response = await client.request(method, path, headers=key)
+                if (method, path) in allowed[scope]:
+                    assert response.status_code not in (401, 403, 429), (scope, method, path)
+                else:
+                    assert_refused(response, 403, "SCOPE_MISSING")
+                    assert response.headers["www-authenticate"].endswith('error="insufficient_scope"')
+
+
+@pytest.mark.anyio
+async def test_a_user_is_located_by_key(guarded: Settings) -> None:
+    key = key_of(guarded, "locate")
+    async with running(guarded) as client:
+        response = await client.post("/locate", json=tiny_request(1), headers=key)
+    assert response.status_code == 200
+    assert response.json()["localLocationEstimate"]["point"] == {"x": 20.5, "y": 0.0}
+
+
+@pytest.mark.anyio
+async def test_too_many_requests_of_a_key_are_told_when_to_come_again(guarded: Settings) -> None:
+    slow, other = key_of(guarded, "locate", rate=0.01), key_of(guarded, "locate")
+    async with running(guarded) as client:
+        statuses = [(await client.post("/locate", json=tiny_request(1), headers=slow)).status_code for _ in range(3)]
+        assert statuses == [200, 429, 429]
+        response = await client.post("/locate", json=tiny_request(1), headers=slow)
+        assert_refused(response, 429, "NF_CONGESTION_RISK")
+        assert 1 <= int(response.headers["retry-after"]) <= 100
+        assert (await client.post("/locate", json=tiny_request(1), headers=other)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_every_user_of_a_batch_counts(guarded: Settings) -> None:
+    key = key_of(guarded, "locate", rate=0.1)
+    async with running(guarded) as client:
+        first = await client.post("/locate/batch", json={"items": [tiny_request(1)] * 5}, headers=key)
+        again = await client.post("/locate", json=tiny_request(1), headers=key)
+    assert [set(result) for result in first.json()["results"]] == [{"location"}] * 5
+    assert_refused(again, 429, "NF_CONGESTION_RISK")
+    assert 40 < int(again.headers["retry-after"]) <= 50
+
+
+@pytest.mark.anyio
+async def test_refusals_are_counted_like_other_answers(guarded: Settings) -> None:
+    key = key_of(guarded, "read")
+    async with running(guarded) as client:
+        await client.post("/locate", json=tiny_request(1))
+        metrics = (await client.get("/metrics", headers=key)).text
+    assert 'fingerpost_requests_total{route="none",status="401"} 1.0' in metrics
+
+
+@pytest.mark.anyio
+async def test_openapi_says_which_scope_each_operation_needs(guarded: Settings, tmp_path: Path) -> None:
+    key = key_of(guarded, "read")
+    async with running(guarded) as client:
+        document = (await client.get("/openapi.json", headers=key)).json()
+    scheme = document["components"]["securitySchemes"]["key"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert document["paths"]["/locate"]["post"]["security"] == [{"key": ["locate"]}]
+    assert document["paths"]["/cells/{cellId}"]["put"]["security"] == [{"key": ["operate"]}]
+    assert document["paths"]["/health/ready"]["get"]["security"] == []
+
+
+@pytest.mark.anyio
+async def test_without_keys_there_is_no_gate(guarded: Settings) -> None:
+    async with running(guarded.model_copy(update={"keys_file": None})) as client:
+        assert (await client.post("/locate", json=tiny_request(1))).status_code == 200
+        assert "security" not in (await client.get("/openapi.json")).json()["paths"]["/locate"]["post"]
