@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -28,7 +27,8 @@ from rich.table import Table
 
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import every_feature, every_rival
-from service.client import request_of
+from service.client import Client
+from service.schema import CoarsePosition
 
 CELLS = ("florence-0000", "florence-0001")
 FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma an axis, metres
@@ -104,20 +104,18 @@ def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
     gnss = None if sigma is None else users.positions + rng.normal(0.0, sigma, users.positions.shape)
 
     located, radii, latencies = [], [], []
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with Client(url) as client:
         for row, csi in enumerate(users.csi):
             coarse = None
-            if gnss is not None:
+            if gnss is not None and sigma is not None:
                 lat, lon = frame.to_wgs84(*gnss[row].tolist())
-                coarse = {"lat": lat, "lon": lon, "hAccuracy": sigma}
-            body = request_of(cell_id, csi, coarse)
+                coarse = CoarsePosition(lat=lat, lon=lon, h_accuracy=sigma)
             started = time.perf_counter()
-            response = client.post("/locate", json=body)
+            estimate = client.locate(cell_id, csi, coarse)
             latencies.append(time.perf_counter() - started)
-            answer = response.raise_for_status().json()
-            point = answer["locationEstimate"]["point"]
-            located.append(frame.to_local(point["lat"], point["lon"]))
-            radii.append(answer["hAccuracy"])
+            point = estimate.location_estimate.point
+            located.append(frame.to_local(point.lat, point.lon))
+            radii.append(estimate.h_accuracy)
 
     return CellResult(
         cell=cell_id,

@@ -9,7 +9,7 @@ import typer
 from service.commands import cell_changes as changes
 from service.commands import cells as shown
 from service.commands import keys
-from service.commands.options import ArtifactOption, Database, console, fail, settings_of
+from service.commands.options import ArtifactOption, Database, console, fail, key_of_environment, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Locates radio users from their channel.")
 cells = typer.Typer(no_args_is_help=True, help="The cells of the reference database.")
@@ -75,37 +75,41 @@ def locate(
     sigma: Annotated[float, typer.Option(min=0, help="Blur of their positions, which serve as coarse ones, m.")] = 1.0,
     coarse: Annotated[bool, typer.Option(help="Whether to send coarse positions of fingerprints at all.")] = True,
 ) -> None:
-    """Locate the users of a file and print where they are."""
-    from service import client
+    """Locate the users of a file and print where they are. An API key is taken from FINGERPOST_KEY."""
+    from service.client import Client, ClientError
+    from service.schema import Problem
+    from service.user_file import read_users
 
     try:
-        users = client.read_users(file, rows, sigma if coarse else None)
-        results = client.locate(url, users)
-    except client.ClientError as error:
+        users = read_users(file, rows, sigma if coarse else None)
+        with Client(url, key_of_environment()) as client:
+            results = client.locate_batch([user.request for user in users])
+    except ClientError as error:
         fail(str(error))
     _print_locations(users, results)
-    if any("problem" in result for result in results):
+    if any(isinstance(result, Problem) for result in results):
         raise typer.Exit(1)
 
 
-def _print_locations(users: list[Any], results: list[dict[str, Any]]) -> None:
+def _print_locations(users: list[Any], results: list[Any]) -> None:
     import math
 
     from rich.table import Table
 
+    from service.schema import Problem
+
     table = Table("user", "lat", "lon", "x (m)", "y (m)", "95 % radius (m)", "error (m)")
     for i, (user, result) in enumerate(zip(users, results, strict=True)):
-        if "problem" in result:
-            table.add_row(str(i), f"[red]{result['problem']['cause']}[/red]", "", "", "", "", "")
+        if isinstance(result, Problem):
+            table.add_row(str(i), f"[red]{result.cause}[/red]", "", "", "", "", "")
             continue
-        location = result["location"]
-        point, local = location["locationEstimate"]["point"], location["localLocationEstimate"]["point"]
-        error = "" if user.truth is None else f"{math.dist(user.truth, (local['x'], local['y'])):.2f}"
-        metres = (local["x"], local["y"], location["hAccuracy"])
+        point, local = result.location_estimate.point, result.local_location_estimate.point
+        error = "" if user.truth is None else f"{math.dist(user.truth, (local.x, local.y)):.2f}"
+        metres = (local.x, local.y, result.h_accuracy)
         table.add_row(
             str(i),
-            f"{point['lat']:.7f}",
-            f"{point['lon']:.7f}",
+            f"{point.lat:.7f}",
+            f"{point.lon:.7f}",
             *(f"{figure:.2f}" for figure in metres),
             error,
         )

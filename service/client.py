@@ -1,95 +1,241 @@
-"""What ``fingerpost locate`` sends and gets."""
+"""Asking the service from Python: one call from CSI to a typed estimate.
 
-import json
+    with Client("http://127.0.0.1:8080", key="fp_...") as client:
+        estimate = client.locate("cell", csi, CoarsePosition(lat=43.77, lon=11.25, h_accuracy=5.0))
+        print(estimate.location_estimate.point, estimate.h_accuracy)
+
+Needs NumPy, httpx and msgspec alone.
+"""
+
+import asyncio
 import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from ssl import SSLContext
+from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
-from reference_db.cell import CELL_ID_PATTERN
-from reference_db.errors import ReferenceDatabaseError
-from reference_db.fingerprint_file import read_fingerprint_file
-from service.schema import CELL_HEADER
+from reference_db.cell_id import CELL_ID_PATTERN
+from service.retries import Attempts
+from service.schema import (
+    CELL_HEADER,
+    BatchRequest,
+    BatchResponse,
+    CoarsePosition,
+    Csi,
+    LocateRequest,
+    LocateResponse,
+    Problem,
+)
 
+_MSGPACK = "application/msgpack"
 _TIMEOUT_S = 60.0
+_TRIES, _LONGEST_WAIT_S = 4, 10.0
+_MOST = 256  # users a batch; what the service takes by default
+
+Array = np.ndarray[Any, Any]
+Outcome = httpx.Response | httpx.TransportError
+T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """A file that holds no users, or a service that gave no answer; the text is fit for a person."""
+    """What was asked for did not come; the text is fit for a person."""
 
 
-@dataclass(frozen=True)
-class FileUser:
-    """A request's body as JSON values, and where the user truly is in local metres, if the file says."""
-
-    request: Any
-    truth: tuple[float, float] | None
+class NoAnswer(ClientError):
+    """Nobody answered, or not in the service's words."""
 
 
-def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
-    """The users of a request or batch (JSON), or the first `rows` fingerprints of an import file.
+class Refused(ClientError):
+    """The service answered with a problem."""
 
-    A fingerprint's coarse position is its own, blurred by `sigma` metres an axis; None: none. Raises `ClientError`.
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.status} {problem.cause}: {problem.detail}")
+        self.problem = problem
+
+
+class Client:
+    """A service at `url`, asked with an API key where it wants one. Keeps its connections; for one thread at a time.
+
+    Where the service is busy (429, 503) or a connection breaks it asks up to `tries` times, after as long as
+    `Retry-After` says if that is no longer than 10 s. `verify`: how a service under TLS proves itself, and this client
+    to it. Every method raises `Refused` or `NoAnswer`.
     """
-    if path.suffix in {".safetensors", ".npz"}:
-        return _fingerprints_as_users(path, rows, sigma)
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ClientError(f"{path} is no request: {error}") from error
-    items = content["items"] if isinstance(content, dict) and isinstance(content.get("items"), list) else [content]
-    return [FileUser(item, None) for item in items]
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        tries: int = _TRIES,
+        timeout_s: float = _TIMEOUT_S,
+        verify: SSLContext | bool = True,
+    ) -> None:
+        self._tries = tries
+        self._http = httpx.Client(base_url=_checked(url), headers=headers_of(key), timeout=timeout_s, verify=verify)
+
+    def locate(self, cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any) -> LocateResponse:
+        """Where a user with CSI complex `[antennas, subcarriers]` is; `fields` are more of `LocateRequest`'s."""
+        request = _single(user_of(cell_id, csi, coarse, **fields))
+        return _read(self._outcome(request), LocateResponse)
+
+    def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
+        """Where each of any number of users is, or why not; see `user_of`."""
+        found: dict[int, LocateResponse | Problem] = {}
+        for rows in _batches(users):
+            answer = _read(self._outcome(_batch([users[row] for row in rows])), BatchResponse)
+            found.update(zip(rows, _results(answer, len(rows)), strict=True))
+        return [found[row] for row in range(len(users))]
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _outcome(self, request: dict[str, Any]) -> Outcome:
+        attempts = Attempts(self._tries, _LONGEST_WAIT_S)
+        while True:
+            outcome: Outcome
+            try:
+                outcome = self._http.request(**request)
+            except httpx.TransportError as error:
+                outcome = error
+            if (wait := attempts.wait_after(outcome)) is None:
+                return outcome
+            time.sleep(wait)
 
 
-def request_of(
-    cell_id: str, csi: np.ndarray[Any, np.dtype[np.complex64]], coarse: dict[str, float] | None = None
-) -> dict[str, Any]:
-    """A request's JSON values for CSI complex64 `[antennas, subcarriers]` and, if there is one, a coarse position."""
-    data = np.ascontiguousarray(csi, "<c8").tobytes()
-    sent = {"encoding": "complex64", "shape": list(csi.shape), "data": data}
-    request: dict[str, Any] = msgspec.to_builtins({"cellId": cell_id, "csi": sent})
+class AsyncClient:
+    """As `Client`, for asyncio: any number of requests at a time."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        tries: int = _TRIES,
+        timeout_s: float = _TIMEOUT_S,
+        verify: SSLContext | bool = True,
+    ) -> None:
+        self._tries = tries
+        self._http = httpx.AsyncClient(
+            base_url=_checked(url), headers=headers_of(key), timeout=timeout_s, verify=verify
+        )
+
+    async def locate(
+        self, cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any
+    ) -> LocateResponse:
+        """As `Client.locate`."""
+        request = _single(user_of(cell_id, csi, coarse, **fields))
+        return _read(await self._outcome(request), LocateResponse)
+
+    async def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
+        """As `Client.locate_batch`."""
+        found: dict[int, LocateResponse | Problem] = {}
+        for rows in _batches(users):
+            answer = _read(await self._outcome(_batch([users[row] for row in rows])), BatchResponse)
+            found.update(zip(rows, _results(answer, len(rows)), strict=True))
+        return [found[row] for row in range(len(users))]
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _outcome(self, request: dict[str, Any]) -> Outcome:
+        attempts = Attempts(self._tries, _LONGEST_WAIT_S)
+        while True:
+            outcome: Outcome
+            try:
+                outcome = await self._http.request(**request)
+            except httpx.TransportError as error:
+                outcome = error
+            if (wait := attempts.wait_after(outcome)) is None:
+                return outcome
+            await asyncio.sleep(wait)
+
+
+def headers_of(key: str | None) -> dict[str, str]:
+    """What every request with an API key carries."""
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def user_of(cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any) -> LocateRequest:
+    """A user with CSI complex `[antennas, subcarriers]`; `fields` are more of `LocateRequest`'s: `timestamp`, ..."""
+    sent = Csi(encoding="complex64", shape=list(csi.shape), data=np.ascontiguousarray(csi, "<c8").tobytes())
+    position: CoarsePosition | UnsetType = UNSET if coarse is None else coarse
+    return LocateRequest(cell_id=cell_id, csi=sent, coarse_position=position, **fields)
+
+
+def request_of(cell_id: str, csi: Array, coarse: dict[str, float] | None = None) -> dict[str, Any]:
+    """A request's JSON values, for whoever sends them by other means; the coarse position as JSON has it."""
+    request: dict[str, Any] = msgspec.to_builtins(user_of(cell_id, csi))
     return request if coarse is None else request | {"coarsePosition": coarse}
 
 
-def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:
-    """One result a user, each with `location` or `problem`. Raises `ClientError`."""
+def _checked(url: str) -> httpx.URL:
     try:
-        answer = httpx.post(
-            f"{url.rstrip('/')}/locate/batch",
-            json={"items": [user.request for user in users]},
-            headers=_cell_header(users),
-            timeout=_TIMEOUT_S,
-        )
-        content = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise ClientError(f"no answer from {url}: {error}") from error
-    if answer.status_code != httpx.codes.OK:
-        raise ClientError(f"{url} answered {answer.status_code} {content.get('cause')}: {content.get('detail')}")
-    results: list[dict[str, Any]] = content["results"]
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise NoAnswer(f"no answer from {url!r}: {error}") from error
+
+
+def _single(user: LocateRequest) -> dict[str, Any]:
+    return _post("/locate", user, user.cell_id)
+
+
+def _batch(users: list[LocateRequest]) -> dict[str, Any]:
+    """Of users of one cell."""
+    return _post("/locate/batch", BatchRequest(items=users), users[0].cell_id)
+
+
+def _post(path: str, body: msgspec.Struct, cell_id: str) -> dict[str, Any]:
+    """The header lets a load balancer send the request to the replica that has the cell."""
+    named = {CELL_HEADER: cell_id} if re.fullmatch(CELL_ID_PATTERN, cell_id) else {}
+    headers = {"Content-Type": _MSGPACK, **named}
+    return {"method": "POST", "url": path, "content": msgspec.msgpack.encode(body), "headers": headers}
+
+
+def _batches(users: Sequence[LocateRequest]) -> Iterator[list[int]]:
+    """Rows of users of one cell, `_MOST` at a time."""
+    by_cell: dict[str, list[int]] = {}
+    for row, user in enumerate(users):
+        by_cell.setdefault(user.cell_id, []).append(row)
+    for rows in by_cell.values():
+        for first in range(0, len(rows), _MOST):
+            yield rows[first : first + _MOST]
+
+
+def _read(outcome: Outcome, expected: type[T]) -> T:
+    """Raises `Refused` or `NoAnswer`."""
+    if isinstance(outcome, httpx.TransportError):
+        reason = str(outcome) or type(outcome).__name__
+        raise NoAnswer(f"no answer from {outcome.request.url}: {reason}") from outcome
+    try:
+        if outcome.is_success:
+            return msgspec.msgpack.decode(outcome.content, type=expected)
+        problem = msgspec.json.decode(outcome.content, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        said = f"{outcome.status_code} {outcome.headers.get('content-type', 'nothing')}"
+        raise NoAnswer(f"no answer from {outcome.request.url}, but {said}: {error}") from error
+    raise Refused(problem)
+
+
+def _results(answer: BatchResponse, users: int) -> list[LocateResponse | Problem]:
+    found = [one.problem if isinstance(one.problem, Problem) else one.location for one in answer.results]
+    results = [one for one in found if one is not UNSET]
+    if len(results) != users:
+        raise NoAnswer(f"{len(results)} results for {users} users")
     return results
-
-
-def _cell_header(users: list[FileUser]) -> dict[str, str]:
-    """By which a load balancer sends users of one cell to the replica that has it; none where they are of several."""
-    named = [user.request.get("cellId") if isinstance(user.request, dict) else None for user in users]
-    cell_id = named[0] if named else None
-    if not isinstance(cell_id, str) or not re.fullmatch(CELL_ID_PATTERN, cell_id):
-        return {}
-    return {CELL_HEADER: cell_id} if all(other == cell_id for other in named) else {}
-
-
-def _fingerprints_as_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
-    try:
-        cell, fingerprints = read_fingerprint_file(path)
-    except (ReferenceDatabaseError, OSError) as error:
-        raise ClientError(str(error)) from error
-    blur = np.random.default_rng(0).standard_normal((rows, 2)).tolist()
-    users = []
-    for csi, (x, y), (east, north) in zip(fingerprints.csi, fingerprints.positions.tolist(), blur, strict=False):
-        coarse = None if sigma is None else {"x": x + sigma * east, "y": y + sigma * north, "hAccuracy": sigma}
-        users.append(FileUser(request_of(cell.cell_id, csi, coarse), (x, y)))
-    return users

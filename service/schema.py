@@ -22,7 +22,7 @@ class WireStruct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
+    """What requests are made of. Answers may get more fields, which clients of today pass over."""
 
 
 class Csi(_Struct, frozen=True, kw_only=True):
@@ -75,26 +75,26 @@ class LocateRequest(_Struct, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class Point(_Struct, frozen=True, kw_only=True):
+class Point(WireStruct, frozen=True, kw_only=True):
     lat: float
     lon: float
 
 
-class LocalPoint(_Struct, frozen=True, kw_only=True):
+class LocalPoint(WireStruct, frozen=True, kw_only=True):
     """Metres east (x) and north (y) of the local origin."""
 
     x: float
     y: float
 
 
-class LocalOrigin(_Struct, frozen=True, kw_only=True):
+class LocalOrigin(WireStruct, frozen=True, kw_only=True):
     """The base station: `coordinate_id` is its cell's name."""
 
     coordinate_id: str
     point: Point
 
 
-class UncertaintyEllipse(_Struct, frozen=True, kw_only=True):
+class UncertaintyEllipse(WireStruct, frozen=True, kw_only=True):
     """Half axes in metres; orientation of the major one in degrees clockwise from north."""
 
     semi_major: float
@@ -102,14 +102,16 @@ class UncertaintyEllipse(_Struct, frozen=True, kw_only=True):
     orientation_major: int
 
 
-class PointUncertaintyEllipse(_Struct, frozen=True, kw_only=True, tag_field="shape", tag="POINT_UNCERTAINTY_ELLIPSE"):
+class PointUncertaintyEllipse(
+    WireStruct, frozen=True, kw_only=True, tag_field="shape", tag="POINT_UNCERTAINTY_ELLIPSE"
+):
     point: Point
     uncertainty_ellipse: UncertaintyEllipse
     confidence: Annotated[int, Meta(ge=0, le=100, description="Per cent of users inside the ellipse.")]
 
 
 class Local2dPointUncertaintyEllipse(
-    _Struct, frozen=True, kw_only=True, tag_field="shape", tag="LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"
+    WireStruct, frozen=True, kw_only=True, tag_field="shape", tag="LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"
 ):
     local_origin: LocalOrigin
     point: LocalPoint
@@ -117,13 +119,13 @@ class Local2dPointUncertaintyEllipse(
     confidence: Annotated[int, Meta(ge=0, le=100)]
 
 
-class ArtifactReference(_Struct, frozen=True, kw_only=True):
+class ArtifactReference(WireStruct, frozen=True, kw_only=True):
     name: str
     version: str
     digest: str
 
 
-class Provenance(_Struct, frozen=True, kw_only=True):
+class Provenance(WireStruct, frozen=True, kw_only=True):
     """Where an estimate comes from; enough to compute it again."""
 
     source: Annotated[Literal["mateformer"], Meta(description="What made the estimate.")]
@@ -148,7 +150,7 @@ class Provenance(_Struct, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class LocateResponse(_Struct, frozen=True, kw_only=True):
+class LocateResponse(WireStruct, frozen=True, kw_only=True):
     request_id: str | UnsetType = UNSET
     location_estimate: PointUncertaintyEllipse
     local_location_estimate: Local2dPointUncertaintyEllipse
@@ -166,7 +168,7 @@ class InvalidParameter(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Problem(_Struct, frozen=True, kw_only=True):
+class Problem(WireStruct, frozen=True, kw_only=True):
     """RFC 9457 problem details."""
 
     type: str = "about:blank"
@@ -181,14 +183,14 @@ class BatchRequest(_Struct, frozen=True, kw_only=True):
     items: list[LocateRequest]
 
 
-class BatchResult(_Struct, frozen=True, kw_only=True):
+class BatchResult(WireStruct, frozen=True, kw_only=True):
     """Exactly one of the two."""
 
     location: LocateResponse | UnsetType = UNSET
     problem: Problem | UnsetType = UNSET
 
 
-class BatchResponse(_Struct, frozen=True, kw_only=True):
+class BatchResponse(WireStruct, frozen=True, kw_only=True):
     """Results in the order of the request's items."""
 
     results: list[BatchResult]

@@ -16,7 +16,11 @@ FingerprintFile = Annotated[Path, typer.Argument(help="Fingerprints: .safetensor
 VersionName = Annotated[str, typer.Argument(help="A version, as in 3-ab12cd34ef56, or its number.")]
 
 Url = Annotated[
-    str | None, typer.Option(help="Where a service answers; without it this command itself opens the database.")
+    str | None,
+    typer.Option(
+        help="Where a service answers, asked with the API key FINGERPOST_KEY if there is one; without it this command "
+        "itself opens the database."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As the API answers it.")]
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service.commands.options import fail, settings_of
+from service.commands.options import fail, key_of_environment, settings_of
 
 if TYPE_CHECKING:
     import httpx
@@ -67,9 +67,13 @@ def _said(text: str) -> str:
 async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
     import httpx
 
+    from service.client import headers_of
+
     if where.url is not None:
         async with httpx.AsyncClient(
-            base_url=where.url.rstrip("/"), timeout=httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S)
+            base_url=where.url.rstrip("/"),
+            headers=headers_of(key_of_environment()),
+            timeout=httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S),
         ) as client:
             yield client
         return

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 
 from reference_db import DirectoryStore, import_fingerprints
-from service.client import FileUser, locate, request_of
+from service.client import Client, request_of, user_of
 from tests.deploy.balanced import CONFIGURATION, DEADLINE_S, REPLICAS, Balanced, balance, haproxy_before
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
@@ -116,21 +117,17 @@ def test_requests_of_a_cell_go_to_one_replica_however_it_is_named(balanced: Bala
     assert len({_replica(answer) for answer in (*answers, *batches)}) == 1
 
 
-def test_command_line_names_the_cell_that_all_its_users_are_of(balanced: Balanced) -> None:
-    url, route = str(balanced.client.base_url), "/locate/batch"
-    # So long that HAProxy does not come to the cell's name.
-    user = FileUser({"csi": _user("plane")["csi"] | {"data": "A" * 2**16}, "cellId": "plane"}, None)
-    other = FileUser(_user("other"), None)
-    before, replica = balanced.answered(route), _route(balanced.client, "plane")
-    for _ in range(4):
-        assert [set(result) for result in locate(url, [user, user])] == [{"problem"}] * 2
-    named = balanced.answered(route)
-    assert named == before | {replica: before[replica] + 4}
-    for _ in range(SHARED):
-        locate(url, [user, other])
-    shares = [count - named[name] for name, count in balanced.answered(route).items()]
-    assert sum(shares) == SHARED
-    assert min(shares) > 0
+def test_client_names_its_users_cell_and_splits_a_batch_by_cells(balanced: Balanced) -> None:
+    route = "/locate/batch"
+    # So long that HAProxy does not come to the cell's name, nor could it read msgpack.
+    users = [user_of(cell_id, np.ones((64, 64), np.complex64)) for cell_id in ("plane", "other", "plane")]
+    before, replicas = balanced.answered(route), [_route(balanced.client, cell_id) for cell_id in ("plane", "other")]
+    with Client(str(balanced.client.base_url)) as client:
+        for _ in range(4):
+            causes = [getattr(result, "cause", None) for result in client.locate_batch(users)]
+            assert causes == ["CSI_SHAPE_MISMATCH"] * 3
+    expected = {name: count + 4 * replicas.count(name) for name, count in before.items()}
+    assert balanced.answered(route) == expected
 
 
 def test_without_a_cell_replicas_share_the_requests(balanced: Balanced) -> None:
