@@ -9,7 +9,8 @@ import typer
 from service.commands import cell_changes as changes
 from service.commands import cells as shown
 from service.commands import keys
-from service.commands.options import ArtifactOption, Database, console, fail, key_of_environment, settings_of
+from service.commands.identity import identity_of_environment
+from service.commands.options import ArtifactOption, Database, console, fail, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Locates radio users from their channel.")
 cells = typer.Typer(no_args_is_help=True, help="The cells of the reference database.")
@@ -56,10 +57,11 @@ def serve(
     from service.network import NetworkUnusable
     from service.server import Unguarded
     from service.server import serve as run
+    from service.tls import TlsUnusable
 
     try:
         run(create_app(settings), settings)
-    except (KeysUnreadable, Unguarded) as error:
+    except (KeysUnreadable, TlsUnusable, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, NetworkUnusable) as error:
         fail(f"the artifact cannot be served: {error}")
@@ -82,7 +84,8 @@ def locate(
 
     try:
         users = read_users(file, rows, sigma if coarse else None)
-        with Client(url, key_of_environment()) as client:
+        identity = identity_of_environment()
+        with Client(url, identity.key, verify=identity.verify) as client:
             results = client.locate_batch([user.request for user in users])
     except ClientError as error:
         fail(str(error))

@@ -1,15 +1,19 @@
 """Runs the app under uvicorn."""
 
+import asyncio
 import gc
 import signal
 import socket
+import ssl
 import sys
 from ipaddress import ip_address
+from typing import NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from service.settings import Settings
+from service.tls import Certificate, follow_certificate, server_context
 
 _SWITCH_S = 0.0005
 # Longer than load balancers keep their connections: who closes one first must not be the one who is asked.
@@ -23,9 +27,11 @@ class Unguarded(Exception):
 def serve(app: ASGIApp, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
 
-    Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`, or `OSError` when the port is taken.
+    Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the
+    port is taken.
     """
     check_guarded(settings)
+    tls = _tls(settings)
     # Python's own 5 ms would let the event loop wait for the network's thread longer than the network takes.
     sys.setswitchinterval(_SWITCH_S)
     # What is there now stays: the collector need not look it through again and again, with the event loop waiting.
@@ -40,13 +46,14 @@ def serve(app: ASGIApp, settings: Settings) -> None:
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal once more when all is done; to be told to stop is no failure.
         signal.signal(number, lambda *_: None)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
-        _Server(config).run(sockets=[listening])
+        _Server(config, tls).run(sockets=[listening])
 
 
 def check_guarded(settings: Settings) -> None:
@@ -64,12 +71,32 @@ def check_guarded(settings: Settings) -> None:
         )
 
 
+class _Tls(NamedTuple):
+    certificate: Certificate
+    context: ssl.SSLContext
+
+
+def _tls(settings: Settings) -> _Tls | None:
+    if settings.tls_certificate_file is None:
+        return None
+    certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file)
+    return _Tls(certificate, server_context(certificate, settings.tls_client_ca_file))
+
+
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, tls: _Tls | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+        self._following: asyncio.Task[None] | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            print(f"fingerpost: serving at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+            if self._tls is not None:
+                self._following = asyncio.create_task(follow_certificate(self._tls.context, self._tls.certificate))
+            scheme = "http" if self._tls is None else "https"
+            print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
 
 def _log_config(level: str) -> dict[str, object]:

@@ -3,8 +3,9 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -28,6 +29,14 @@ class Settings(BaseSettings):
         None,
         description="The API keys, as `fingerpost keys` writes them; read again when it changes. None: no key is asked "
         "for, and only loopback addresses are listened on.",
+    )
+    tls_certificate_file: Path | None = Field(
+        None,
+        description="Certificate and chain (PEM) to serve under TLS; read again when it changes. None: plain HTTP.",
+    )
+    tls_key_file: Path | None = Field(None, description="Its private key (PEM), where it lies in a file of its own.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="CA (PEM) of which whoever connects must have a certificate: mutual TLS."
     )
     shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take on shutdown.")
 
@@ -97,3 +106,9 @@ class Settings(BaseSettings):
         description="How old the last successful inference may be before readiness asks for another.",
     )
     readiness_timeout_s: float = Field(5.0, gt=0, description="How long that inference may take.")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if self.tls_certificate_file is None and (self.tls_key_file or self.tls_client_ca_file):
+            raise ValueError("tls_key_file and tls_client_ca_file need tls_certificate_file")
+        return self

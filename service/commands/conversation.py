@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service.commands.options import fail, key_of_environment, settings_of
+from service.commands.identity import identity_of_environment
+from service.commands.options import fail, settings_of
 
 if TYPE_CHECKING:
     import httpx
@@ -70,9 +71,11 @@ async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
     from service.client import headers_of
 
     if where.url is not None:
+        identity = identity_of_environment()
         async with httpx.AsyncClient(
             base_url=where.url.rstrip("/"),
-            headers=headers_of(key_of_environment()),
+            headers=headers_of(identity.key),
+            verify=identity.verify,
             timeout=httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S),
         ) as client:
             yield client

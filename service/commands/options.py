@@ -1,6 +1,5 @@
 """What the commands have in common: options, settings, and how they fail."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -32,11 +31,6 @@ def settings_of(database: str | None = None, **given: Any) -> "Settings":
         return Settings(**chosen)
     except ValidationError as error:
         fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
-
-
-def key_of_environment() -> str | None:
-    """The API key to ask with; never an option, for all of a machine's users see those."""
-    return os.environ.get("FINGERPOST_KEY") or None
 
 
 def fail(message: str) -> NoReturn:
