@@ -14,6 +14,7 @@ from models.artifact import load_artifact
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
+from service.correlation import Correlate
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
@@ -89,7 +90,12 @@ def create_app(settings: Settings) -> Starlette:
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
         ],
-        middleware=[Middleware(RequestMetrics, metrics=metrics), *gate, Middleware(Shortcut, routes=busiest)],
+        middleware=[
+            Middleware(Correlate),
+            Middleware(RequestMetrics, metrics=metrics),
+            *gate,
+            Middleware(Shortcut, routes=busiest),
+        ],
         exception_handlers={
             ServiceError: on_service_error,
             HTTPException: on_http_exception,

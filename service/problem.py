@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import errors
+from service.correlation import correlation_headers
 from service.errors import FieldError, InvalidParam, ServiceError
 from service.schema import InvalidParameter, Problem
 
@@ -71,6 +72,11 @@ def problem_of(error: ServiceError) -> Problem:
     return _problem(status, cause, error.detail, error.invalid_params)
 
 
+def encoded_problem(status: HTTPStatus, cause: str, detail: str) -> bytes:
+    """A problem of what never became a request."""
+    return msgspec.json.encode(_problem(status, cause, detail))
+
+
 def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(problem), problem.status, headers, media_type=PROBLEM_JSON)
 
@@ -102,7 +108,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """What happened goes to the server's log; a client is only told that it is not its fault."""
-    return response_of(_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "SYSTEM_FAILURE", "unexpected failure"))
+    return response_of(
+        _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "SYSTEM_FAILURE", "unexpected failure"), correlation_headers()
+    )
 
 
 def _headers_of(error: ServiceError) -> dict[str, str] | None:

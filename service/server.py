@@ -12,6 +12,8 @@ from typing import NamedTuple
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.http_protocol import HttpProtocol
+from service.logs import log_config
 from service.settings import Settings
 from service.tls import Certificate, follow_certificate, server_context
 
@@ -39,10 +41,11 @@ def serve(app: ASGIApp, settings: Settings) -> None:
     gc.freeze()
     config = uvicorn.Config(
         app,
-        log_config=_log_config(settings.log_level.upper()),
+        log_config=log_config(settings),
         access_log=settings.access_log,
         server_header=False,
         proxy_headers=settings.access_log,  # nothing but its lines says where a request came from
+        http=HttpProtocol,
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
@@ -97,22 +100,3 @@ class _Server(uvicorn.Server):
                 self._following = asyncio.create_task(follow_certificate(self._tls.context, self._tls.certificate))
             scheme = "http" if self._tls is None else "https"
             print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-
-
-def _log_config(level: str) -> dict[str, object]:
-    """One line an event on standard error. Nothing of ours logs coordinates or CSI."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            "fingerpost": {"handlers": ["stderr"], "level": level, "propagate": False},
-            "uvicorn": {
-                "handlers": ["stderr"],
-                "level": "WARNING" if level == "INFO" else level,
-                "propagate": False,
-            },
-            "uvicorn.access": {"level": "INFO"},
-        },
-    }

@@ -3,7 +3,7 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,7 +23,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
-    log_level: str = Field("info", description="Level of the service's and uvicorn's logs.")
+    log_level: str = Field(
+        "info",
+        pattern="(?i)^(debug|info|warning|error|critical)$",
+        description="Level of the service's and uvicorn's logs.",
+    )
+    log_format: Literal["line", "json"] = Field("line", description="Lines for people, or a JSON object a line.")
     access_log: bool = Field(False, description="Whether every request writes a line (path and status only).")
     keys_file: Path | None = Field(
         None,

@@ -1,0 +1,82 @@
+"""What can only be seen on the wire: heads without an end, trailers without an end, what is no HTTP."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+import pytest
+
+DEADLINE_S = 60.0
+ENDLESS = 2**24  # bytes: as good as without an end
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 80), timeout=DEADLINE_S) as connection:
+        yield connection
+
+
+def sent_until_refused(connection: socket.socket, head: bytes, piece: bytes) -> tuple[int, bytes]:
+    """How many bytes went out before the service would take no more, and what it said."""
+    sent, answer = 0, b""
+    with suppress(ConnectionError, BrokenPipeError):
+        connection.sendall(head)
+        while sent < ENDLESS:
+            connection.sendall(piece)
+            sent += len(piece)
+    with suppress(ConnectionError):
+        while part := connection.recv(65536):
+            answer += part
+    return sent, answer
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"GET /", b"a" * 4096),
+        (b"GET / HTTP/1.1\r\nA: ", b"a" * 4096),
+        (b"GET / HTTP/1.1\r\n", b"A: a\r\n" * 600),
+        (b"POST /locate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1", b";a" * 2048),
+        (b"POST /locate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: a\r\n" * 600),
+    ],
+    ids=["path", "header", "headers", "chunk extension", "trailers"],
+)
+def test_heads_and_trailers_without_an_end_are_broken_off(url: str, head: bytes, piece: bytes) -> None:
+    with connected(url) as connection:
+        sent, answer = sent_until_refused(connection, head, piece)
+    assert sent < ENDLESS
+    if answer:  # it may be lost where the other side still sends
+        assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+        assert b"application/problem+json" in answer
+
+
+def test_a_long_head_is_read_and_one_too_long_is_refused(url: str) -> None:
+    assert httpx.get(f"{url}/health/live", headers={"a": "a" * 60_000}).status_code == 200
+    with connected(url) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 66_000)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b'"cause":"HEAD_TOO_LARGE"' in answer
+
+
+def test_many_requests_on_a_connection_are_counted_each_by_itself(url: str) -> None:
+    one = b"GET /health/live HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 20_000 + b"\r\n\r\n"
+    with connected(url) as connection:
+        connection.sendall(one * 20)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200 OK") < 20:
+            part = connection.recv(65536)
+            assert part, answers
+            answers += part
+
+
+@pytest.mark.parametrize("words", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"HELO\r\n\r\n", b"GET  HTTP/1.1\r\n\r\n"])
+def test_what_is_no_http_is_told_so(url: str, words: bytes) -> None:
+    with connected(url) as connection:
+        connection.sendall(words)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b'"cause":"INVALID_MSG_FORMAT"' in answer
+    assert httpx.get(f"{url}/health/live").status_code == 200
