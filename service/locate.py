@@ -16,6 +16,7 @@ from starlette.responses import Response
 from models.artifact import Artifact
 from service import errors, schema
 from service.admission import Lane
+from service.batch_items import read_items
 from service.body import Format, formats, read_body
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
@@ -128,10 +129,7 @@ class Locator:
 
     def _items(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[msgspec.Raw]:
         with stopwatch.stage("decode"):
-            items = reads.read(body, schema.RawBatch).items
-        if len(items) > self._settings.batch_limit:
-            raise errors.BatchTooLarge("/items", f"{len(items)} items, {self._settings.batch_limit} at most")
-        return items
+            return read_items(body, reads, self._settings.batch_limit)
 
     async def _work(self, users: int, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
         """Calls `function` in a thread of its own, unless for so few users that to hand it over would take longer."""

@@ -200,3 +200,9 @@ class RawBatch(_Struct, frozen=True, kw_only=True):
     """A batch whose items are read one by one, so that a bad one spoils no other."""
 
     items: Annotated[list[msgspec.Raw], Meta(min_length=1)]
+
+
+class RawItems(_Struct, frozen=True, kw_only=True):
+    """A batch whose items are not even told apart."""
+
+    items: msgspec.Raw

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from io import SEEK_END
 from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
@@ -16,12 +17,20 @@ from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex
 from service.body import Format, format_of
 from service.csi import decode_csi
-from service.errors import CsiShapeMismatch, FieldError, FieldIncorrect, FieldMissing, FingerprintsUnreadable
+from service.errors import (
+    BodyTooLarge,
+    CsiShapeMismatch,
+    FieldError,
+    FieldIncorrect,
+    FieldMissing,
+    FingerprintsUnreadable,
+)
 from service.operators.sent_cell import SentCell, cell_from
 from service.operators.upload import Upload
 from service.schema import Csi, Latitude, Longitude, WireStruct
 
 FILE = "application/octet-stream"
+_MOST_FIELDS = 256 * 2**20  # bytes: they are read in memory, where files are not
 
 
 class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -128,6 +137,8 @@ def _read_file(upload: Upload, cell_id: str, limit: int) -> FingerprintFile:
 
 
 def _whole(upload: Upload) -> bytes:
+    if upload.file.seek(0, SEEK_END) > _MOST_FIELDS:
+        raise BodyTooLarge(f"the limit is {_MOST_FIELDS} bytes, but for files")
     upload.file.seek(0)
     return upload.file.read()
 
