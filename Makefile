@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test check bench bench-profile clean
+.PHONY: demo serve test fuzz check bench bench-profile clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -27,6 +27,9 @@ serve: $(VENV)/.service  ## the demo's cells, served until Ctrl-C
 
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.dev  ## requests that nobody in his senses would send, for ten minutes
+	$(BIN)/python -m tests.service.fuzzing
 
 check: $(VENV)/.dev  ## style, types and import directions
 	$(BIN)/ruff check .

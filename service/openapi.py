@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from models.artifact import ArtifactManifest
 from reference_db.cell import Cell
-from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
@@ -30,7 +29,7 @@ _CELL_HEADER: Json = {
     "required": False,
     "description": "The users' cell, where all are of one: a load balancer then sends them to the replica that has it "
     "in memory. The service itself goes by the body alone.",
-    "schema": {"type": "string", "pattern": CELL_ID_PATTERN},
+    "schema": {"type": "string"},
 }
 
 _ROOTS = (

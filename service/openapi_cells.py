@@ -31,6 +31,7 @@ A fingerprint file, safetensors or npz: `csi` complex `[n, antennas, subcarriers
 `sigmas` (metres); and the cell's description as JSON, metadata `cell` or array `cell`."""
 
 _ETAG = {"description": "The version, quoted.", "schema": {"type": "string"}}
+_ONE_TAG = {"type": "string", "pattern": "^[^,]*$"}
 _REPLAYED = {
     "description": "`true` where an earlier request with the same Idempotency-Key made this version.",
     "schema": {"type": "string"},
@@ -121,13 +122,13 @@ def _change(name: str, summary: str, body: str, cell: Json, *, file: bool = Fals
                 "Publish even if users would be located far worse, or the artifact cannot serve the cell.",
                 {"type": "boolean", "default": False},
             ),
-            _parameter("header", "If-Match", "Only if this is the current version, or any: `*`.", {"type": "string"}),
-            _parameter("header", "If-None-Match", "`*`: only if there is no such cell.", {"type": "string"}),
+            _parameter("header", "If-Match", "Only if this is the current version, or any: `*`.", _ONE_TAG),
+            _parameter("header", "If-None-Match", "`*`: only if there is no such cell.", {"const": "*"}),
             _parameter(
                 "header",
                 "Idempotency-Key",
                 "Asked again with the same key and body, nothing is changed again.",
-                {"type": "string", "minLength": 1, "maxLength": 256},
+                {"type": "string", "pattern": "^[ -~]{1,256}$"},
             ),
         ],
         "requestBody": {"required": True, "content": bodies},
