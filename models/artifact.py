@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +37,10 @@ class BadManifest(ArtifactError):
 
 class HashMismatch(ArtifactError):
     """A graph is not the one that the manifest describes."""
+
+
+class BadGraph(ArtifactError):
+    """A graph is what the manifest describes, but not ONNX."""
 
 
 class ExternalData(ArtifactError):
@@ -132,7 +137,7 @@ class Artifact:
 def load_artifact(directory: Path) -> Artifact:
     """Reads and checks an artifact.
 
-    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch` or `ExternalData`, all of them `ArtifactError`.
+    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch`, `BadGraph` or `ExternalData`, all of them `ArtifactError`.
     """
     manifest_bytes = _read(directory / MANIFEST_FILE)
     try:
@@ -147,7 +152,11 @@ def _checked(path: Path, graph: Graph) -> bytes:
     content = _read(path)
     if (found := hashlib.sha256(content).hexdigest()) != graph.sha256:
         raise HashMismatch(f"{path}: sha256 is {found}, the manifest says {graph.sha256}")
-    if any(uses_external_data(tensor) for tensor in _tensors(onnx.load_from_string(content))):
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise BadGraph(f"{path}: no ONNX: {error}") from error
+    if any(uses_external_data(tensor) for tensor in _tensors(model)):
         raise ExternalData(f"{path}: tensors outside the file are refused")
     return content
 

@@ -1,0 +1,55 @@
+"""Loads artifacts whose graphs are damaged though their hashes are right. Prints what became of each.
+
+In a process of its own: what is damaged is read by native code.
+"""
+
+import hashlib
+import json
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from models.artifact import ArtifactError, load_artifact
+from service.network import Network, NetworkUnusable
+from tests.service.tiny_artifact import write_tiny_artifact
+
+
+def main(count: int) -> None:
+    rng, outcomes = random.Random(1), Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        write_tiny_artifact(directory)
+        graph, manifest = (directory / "full.onnx").read_bytes(), json.loads((directory / "artifact.json").read_text())
+        for _ in range(count):
+            damaged = bytearray(graph)
+            match rng.randrange(3):
+                case 0:
+                    for _ in range(rng.randrange(1, 4)):
+                        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+                case 1:
+                    del damaged[rng.randrange(len(damaged)) :]
+                case _:
+                    at = rng.randrange(len(damaged))
+                    damaged[at:at] = rng.randbytes(rng.randrange(1, 20))
+            (directory / "full.onnx").write_bytes(damaged)
+            manifest["graphs"]["full"]["sha256"] = hashlib.sha256(damaged).hexdigest()
+            (directory / "artifact.json").write_text(json.dumps(manifest))
+            outcomes[outcome(directory)] += 1
+    print(json.dumps(outcomes))
+
+
+def outcome(directory: Path) -> str:
+    try:
+        network = Network(load_artifact(directory), 1, ["CPUExecutionProvider"])
+    except (ArtifactError, NetworkUnusable):
+        return "refused"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    network.close()
+    return "loaded"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
