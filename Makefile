@@ -16,7 +16,7 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service
-	$(PIP) --editable '.[cpu,demo,train,dev]'
+	$(PIP) --editable '.[cpu,demo,train,dev,otel]'
 	touch $@
 
 demo: $(VENV)/.service  ## locate 400 users of a city that the model never saw, over real HTTP

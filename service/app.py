@@ -34,14 +34,17 @@ from service.retaining import retain
 from service.served_cells import ServedCells
 from service.settings import Settings
 from service.shortcut import Shortcut
+from service.tracing import Trace, Traces
 from service.workers import Workers
 
 
 def create_app(settings: Settings) -> Starlette:
     """The service as an ASGI app, its network loaded and proven.
 
-    Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable` or `service.keys.KeysUnreadable`.
+    Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable`, `service.keys.KeysUnreadable` or
+    `service.tracing.TracingMissing`.
     """
+    traces = None if settings.traces_endpoint is None else Traces(settings.traces_endpoint)
     keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
@@ -73,11 +76,14 @@ def create_app(settings: Settings) -> Starlette:
             task.cancel()
         for part in (workers, publisher, served, network, store):
             part.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     busiest = [
         Route("/locate", locator.locate, methods=["POST"]),
         Route("/locate/batch", locator.locate_batch, methods=["POST"]),
     ]
+    tracing = [] if traces is None else [Middleware(Trace, traces=traces)]
     gate = [] if keys is None else [Middleware(Gate, keys=keys)]
     return Starlette(
         routes=[
@@ -92,6 +98,7 @@ def create_app(settings: Settings) -> Starlette:
         ],
         middleware=[
             Middleware(Correlate),
+            *tracing,
             Middleware(RequestMetrics, metrics=metrics),
             *gate,
             Middleware(Shortcut, routes=busiest),

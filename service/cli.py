@@ -58,10 +58,11 @@ def serve(
     from service.server import Unguarded
     from service.server import serve as run
     from service.tls import TlsUnusable
+    from service.tracing import TracingMissing
 
     try:
         run(create_app(settings), settings)
-    except (KeysUnreadable, TlsUnusable, Unguarded) as error:
+    except (KeysUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, NetworkUnusable) as error:
         fail(f"the artifact cannot be served: {error}")

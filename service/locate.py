@@ -31,6 +31,7 @@ from service.problem import cause_of, problem_of
 from service.schema import LocateRequest, LocateResponse
 from service.served_cells import ServedCell, ServedCells
 from service.settings import Settings
+from service.tracing import span
 from service.workers import Workers
 
 # No cell reaches so far, and beyond it WGS84 loses its meaning: such an answer is as good as NaN.
@@ -124,7 +125,8 @@ class Locator:
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
         received = Received(datetime.now(UTC), time.monotonic())
         reads, writes = formats(request)
-        body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
+        with span("receive"):
+            body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         return reads, writes, body, received
 
     def _items(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[msgspec.Raw]:
@@ -140,17 +142,19 @@ class Locator:
     def _read(
         self, items: Sequence[bytes | msgspec.Raw], reads: Format, stopwatch: Stopwatch
     ) -> list[Draft | ServiceError]:
-        with stopwatch.stage("decode"):
+        with stopwatch.stage("decode"), span("decode"):
             return _each(items, lambda item: _draft(reads.read(item, LocateRequest)))
 
     async def _located(
         self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
     ) -> list[Located | ServiceError]:
-        cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
+        with span("cells"):
+            cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
         placed = _each(drafts, lambda draft: self._place(draft, cells))
         asked = [one for one in placed if isinstance(one, Placed)]
         futures = [self._dispatcher.locate(one.as_user(), _deadline(one, received), lane) for one in asked]
-        positions = iter(await answers(futures, request))
+        with span("network"):
+            positions = iter(await answers(futures, request))
         return _each(placed, lambda one: Located(one, _found(next(positions))))
 
     def _write(
@@ -161,7 +165,7 @@ class Locator:
         writes: Format,
         whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
     ) -> tuple[list[LocateResponse | ServiceError], bytes]:
-        with stopwatch.stage("encode"):
+        with stopwatch.stage("encode"), span("encode"):
             results = _each(located, lambda one: self._describe(one, received.at))
             encoded = writes.encode(whole(results))
         found = [one for one in results if isinstance(one, LocateResponse)]

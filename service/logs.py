@@ -29,6 +29,7 @@ def log_config(settings: Settings) -> dict[str, Any]:
                 "level": "WARNING" if level == "INFO" else level,
                 "propagate": False,
             },
+            "opentelemetry": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
             "uvicorn.access": {"level": "INFO", "filters": ["path"]},
         },
     }

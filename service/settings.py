@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         pattern="(?i)^(debug|info|warning|error|critical)$",
         description="Level of the service's and uvicorn's logs.",
     )
+    traces_endpoint: str | None = Field(
+        None,
+        description="Where an OpenTelemetry collector takes traces by OTLP over HTTP, as in "
+        "http://127.0.0.1:4318/v1/traces; needs the extra `otel`.",
+    )
     log_format: Literal["line", "json"] = Field("line", description="Lines for people, or a JSON object a line.")
     access_log: bool = Field(False, description="Whether every request writes a line (path and status only).")
     keys_file: Path | None = Field(

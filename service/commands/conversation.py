@@ -91,7 +91,8 @@ async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
 
 def _app(where: Where) -> Any:
     # Whoever can open the database needs no key for it.
-    settings = settings_of(where.database, artifact_directory=where.artifact).model_copy(update={"keys_file": None})
+    unlike_serving = {"keys_file": None, "traces_endpoint": None}
+    settings = settings_of(where.database, artifact_directory=where.artifact).model_copy(update=unlike_serving)
     from models.artifact import ArtifactError
     from reference_db.errors import StoreUnavailable
     from service.app import create_app
