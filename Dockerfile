@@ -41,14 +41,16 @@ LABEL org.opencontainers.image.title="Fingerpost" org.opencontainers.image.licen
 COPY --from=installed /opt/fingerpost /opt/fingerpost
 COPY --from=source /deploy/docker/healthy.py /opt/fingerpost/healthy.py
 # The root file system may be read-only. Uploads are kept in /tmp until they are read: it wants a disk, not memory.
-# The reference database lies in /var/lib/fingerpost, where FINGERPOST_REDIS_URL does not name another place.
+# The reference database lies in /var/lib/fingerpost, where FINGERPOST_REDIS_URL does not name another place. It starts
+# only where somebody has mounted keys at /etc/fingerpost: the folder, for a file that is mounted never changes.
 RUN install --directory --owner=10001 --group=10001 /var/lib/fingerpost
 ENV PATH=/opt/fingerpost/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     FINGERPOST_HOST=0.0.0.0 \
     FINGERPOST_PORT=8080 \
-    FINGERPOST_DATABASE_DIRECTORY=/var/lib/fingerpost
+    FINGERPOST_DATABASE_DIRECTORY=/var/lib/fingerpost \
+    FINGERPOST_KEYS_FILE=/etc/fingerpost/keys.json
 USER 10001:10001
 WORKDIR /var/lib/fingerpost
 EXPOSE 8080

@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> Starlette:
         Route("/locate/batch", locator.locate_batch, methods=["POST"]),
     ]
     tracing = [] if traces is None else [Middleware(Trace, traces=traces)]
-    gate = [] if keys is None else [Middleware(Gate, keys=keys)]
+    gate = [] if keys is None else [Middleware(Gate, keys=keys, metrics_open=settings.metrics_without_key)]
     return Starlette(
         routes=[
             *busiest,

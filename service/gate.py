@@ -14,14 +14,15 @@ _HOLDER = "fingerpost.holder"
 class Gate:
     """ASGI middleware before every route there is, or is not: it refuses before anything of the body is read."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, *, metrics_open: bool) -> None:
         self._app = app
         self._keys = keys
+        self._metrics_open = metrics_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             needed = scope_needed(scope["method"], scope["path"])
-            if needed is not None:
+            if needed is not None and not (self._metrics_open and scope["path"] == "/metrics"):
                 try:
                     scope[_HOLDER] = self._keys.holder(_authorization(scope), needed)
                 except ServiceError as error:

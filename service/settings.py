@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         description="The API keys, as `fingerpost keys` writes them; read again when it changes. None: no key is asked "
         "for, and only loopback addresses are listened on.",
     )
+    metrics_without_key: bool = Field(
+        False, description="Whether /metrics asks for no key: where a network lets nobody but Prometheus come to it."
+    )
     tls_certificate_file: Path | None = Field(
         None,
         description="Certificate and chain (PEM) to serve under TLS; read again when it changes. None: plain HTTP.",

@@ -50,6 +50,12 @@ def test_every_file_that_is_mounted_is_there() -> None:
     assert all((ROOT / volume.split(":")[0]).exists() for volume in mounted)
 
 
+def test_keys_are_mounted_as_a_folder_that_git_knows_nothing_of() -> None:
+    keys = Path(read_stages()["service"].environment()["FINGERPOST_KEYS_FILE"])
+    assert f"./deploy/keys:{keys.parent}:ro" in SERVICES["fingerpost"]["volumes"]
+    assert (ROOT / "deploy/keys/.gitignore").read_text().splitlines() == ["*", "!.gitignore"]
+
+
 def test_services_find_each_other() -> None:
     replicas, redis = SERVICES["fingerpost"], SERVICES["redis"]
     port = read_stages()["service"].environment()["FINGERPOST_PORT"]

@@ -111,9 +111,11 @@ def container(image: Image, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[s
     image.database.mkdir()
     environment = {name: image.placed(value) for name, value in image_environment.items()}
     environment |= {"PATH": environment["PATH"].replace("$PATH", os.environ["PATH"])}
-    environment |= {"HOME": str(home), "FINGERPOST_PORT": "0"}
+    keys = tmp_path / "keys.json"
+    environment |= {"HOME": str(home), "FINGERPOST_PORT": "0", "FINGERPOST_KEYS_FILE": str(keys)}
     program, *arguments = stage.command("ENTRYPOINT")
     command = [str(shutil.which(program, path=environment["PATH"])), *arguments]
+    subprocess.run([command[0], "keys", "add", "operators", "--scope", "operate"], env=environment, check=True)
     with running(command, environment) as process:
         yield process, environment
     assert process.returncode == 0

@@ -146,6 +146,13 @@ def test_replicas_run_as_their_image_does_and_are_asked_where_it_answers() -> No
     assert pod["spec"]["enableServiceLinks"] is False
 
 
+def test_keys_are_where_the_image_looks_for_them() -> None:
+    keys = Path(read_stages()["service"].environment()["FINGERPOST_KEYS_FILE"])
+    (mount,) = [one for one in _container(_pods()["fingerpost"])["volumeMounts"] if one["name"] == "keys"]
+    assert (Path(mount["mountPath"]), mount["readOnly"]) == (keys.parent, True)
+    assert "subPath" not in mount  # which would never change
+
+
 def test_configuration_is_of_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     (kustomization,) = _documents(FOLDER / "kustomization.yaml")
     generated = {one["name"]: one for one in kustomization["configMapGenerator"]}

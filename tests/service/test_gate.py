@@ -129,6 +129,14 @@ async def test_refusals_are_counted_like_other_answers(guarded: Settings) -> Non
 
 
 @pytest.mark.anyio
+async def test_metrics_may_be_left_to_the_network(guarded: Settings) -> None:
+    async with running(guarded.model_copy(update={"metrics_without_key": True})) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        for path in ("/metrics/", "//metrics", "/models", "/cells"):
+            assert (await client.get(path)).status_code == 401
+
+
+@pytest.mark.anyio
 async def test_openapi_says_which_scope_each_operation_needs(guarded: Settings, tmp_path: Path) -> None:
     key = key_of(guarded, "read")
     async with running(guarded) as client:
