@@ -8,6 +8,7 @@ answers can be found out alone, by `answers_of`.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import httpx
@@ -83,7 +84,8 @@ class Change(NamedTuple):
 
 def replacement(number: int, cell_id: str = CELL.cell_id) -> Change:
     """The whole cell, as the version of a number has it."""
-    body = {"cell": msgspec.to_builtins(description_of(CELL)), "fingerprints": _sent(_fingerprints(GRID, moved(number)))}
+    sent = _sent(_fingerprints(GRID, moved(number)))
+    body = {"cell": msgspec.to_builtins(description_of(CELL)), "fingerprints": sent}
     return Change("PUT", f"/cells/{cell_id}", body)
 
 
@@ -121,7 +123,7 @@ def answers_of(store: Store, artifact: Artifact, numbers: Sequence[int]) -> Mapp
 def check_unlike(answers: Mapping[str, np.ndarray]) -> None:
     """`AssertionError` where two versions in a row would answer a user alike: then nothing could be told of them."""
     places = list(answers.values())
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in pairwise(places):
         assert (np.linalg.norm(after - before, axis=1) > _DIFFERENT_M).all()
 
 

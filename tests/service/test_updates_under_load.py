@@ -10,7 +10,6 @@ import pytest
 from tests.redis_servers import empty
 from tests.service import changing_cell
 from tests.service.replicas import NEVER_S, Replica, running
-from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.updates_under_load import change_under_load
 
 PUBLISHES = 50
@@ -23,15 +22,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server = request.getfixturevalue("redis_server")
     empty(server)
     return server.url
-
-
-@pytest.fixture(scope="module")
-def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that takes no time, with frames."""
-    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
-    folder.mkdir()
-    write_tiny_artifact(folder, antennas=32, subcarriers=32, tile_pitch=2.0)
-    return folder
 
 
 @pytest.fixture

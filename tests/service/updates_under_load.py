@@ -1,6 +1,8 @@
 """Users located without a pause while operators change their cell: does every answer belong to one version alone?
 
     python -m tests.service.updates_under_load --publishes 500    # the shipped network, in a directory and in a Redis
+
+Every version's answers are found out alone, in this process, and what the service said is held against them.
 """
 
 import argparse
