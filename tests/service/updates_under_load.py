@@ -1,6 +1,6 @@
 """Users located without a pause while operators change their cell: does every answer belong to one version alone?
 
-    python -m tests.service.updates_under_load --publishes 500    # the shipped network, in a directory and in a Redis
+    python -m tests.service.updates_under_load --publishes 500    # in a directory, and in a Redis of its own
 
 Every version's answers are found out alone, in this process, and what the service said is held against them.
 """
@@ -24,6 +24,7 @@ from tests.redis_servers import RedisServer
 from tests.service import changing_cell
 from tests.service.readers import Answer, reading
 from tests.service.replicas import running
+from tests.service.tiny_artifact import write_tiny_artifact
 
 SAME_M = 0.002  # what rounding may make of an answer
 _LOOKED_AT = 5  # every so many versions the writer waits until users are located in one
@@ -49,25 +50,30 @@ class Outcome(NamedTuple):
         )
 
 
-def change_under_load(database: str, artifact: Path, publishes: int, folder: Path) -> Outcome:
-    """Makes so many versions of a cell at one replica while users ask that one and another; `AssertionError` where
-    anything is amiss."""
+def change_under_load(database: str, artifact: Path, publishes: int, folder: Path, most_s: float = np.inf) -> Outcome:
+    """Makes so many versions of a cell, or fewer in `most_s` seconds, while users ask the replica and another one.
+
+    Raises `AssertionError` where anything is amiss.
+    """
     asked = [("/locate", body) for body in changing_cell.request_bodies()]
     asked += [("/locate/batch", changing_cell.batch_body())]
     with ExitStack() as stack:
         replicas = [stack.enter_context(running(database, artifact, folder / f"replica-{n}.log")) for n in range(2)]
         client = replicas[0].client
         versions = [_changed(client, 1)]
-        readers = [stack.enter_context(reading(replica.port, asked, threads=2)) for replica in replicas]
+        readers = [stack.enter_context(reading(replica.port, asked, threads=1)) for replica in replicas]
         for one in readers:
             one.wait_for_version(versions[0])
         before = [answer for one in readers for answer in one.wait_for(50)]
         started, first = time.monotonic(), [len(one.answers) for one in readers]
         for number in range(2, publishes + 1):
             versions.append(_changed(client, number))
-            if number % _LOOKED_AT == 0 or number == publishes:
+            over = number == publishes or time.monotonic() > started + most_s
+            if number % _LOOKED_AT == 0 or over:
                 for one in readers:
                     one.wait_for_version(versions[-1])
+            if over:
+                break
         seconds = time.monotonic() - started
         during = [answer for one, since in zip(readers, first, strict=True) for answer in one.answers[since:]]
     _check_nothing_is_lost(database, versions)
@@ -112,17 +118,24 @@ def _check_nothing_is_lost(database: str, versions: Sequence[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Change a cell under load.")
-    parser.add_argument("--publishes", type=int, default=500, help="in each store")
+    parser.add_argument("--publishes", type=int, default=250, help="in each store")
+    parser.add_argument("--most-s", type=float, default=np.inf, help="in each store, however few that makes")
+    parser.add_argument("--network", choices=("quick", "shipped"), default="quick", help="quick: of the tests' own")
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        artifact = Settings().artifact_directory
+        if chosen.network == "quick":
+            artifact = folder / "tiny"
+            artifact.mkdir()
+            write_tiny_artifact(artifact, antennas=32, subcarriers=32, tile_pitch=2.0)
         for name, database in _places(folder, stack):
-            outcome = change_under_load(database, Settings().artifact_directory, chosen.publishes, folder)
+            outcome = change_under_load(database, artifact, chosen.publishes, folder, chosen.most_s)
             print(f"{name}: {outcome}", flush=True)
 
 
 def _places(folder: Path, stack: ExitStack) -> Iterator[tuple[str, str]]:
-    yield "a directory", str(folder / "database")
+    yield "directory", str(folder / "database")
     server = RedisServer(folder / "redis")
     stack.callback(server.kill)
     yield "Redis", server.url
