@@ -128,21 +128,22 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
     """Kills that many writers, one after the other; how many versions they acknowledged, and how many only made."""
     moments, history = random.Random(seed), History()
     acknowledged = newest = silent = 0
-    typical_s = 0.0
+    longest_s = 0.0
     for kill in range(kills):
         with _writer(address) as (pid, answers):
             begun = time.monotonic()
             if kill:
-                time.sleep(moments.uniform(0, 4 * typical_s))
+                time.sleep(moments.uniform(0, longest_s))
             else:
                 answered = [next(answers) for _ in range(10)]  # how long does it take, here and today?
-                acknowledged, typical_s = answered[-1], (time.monotonic() - begun) / 10
+                acknowledged, longest_s = answered[-1], 0.4 * (time.monotonic() - begun)
             os.kill(pid, signal.SIGKILL)
             for number in answers:
                 acknowledged = number
         store = _opened(address)
         since, newest = newest, check(store, history, acknowledged, newest)
         silent += newest > max(acknowledged, since)
+        longest_s *= 0.9 if newest > since + 3 else 1.2 if newest == since else 1  # a machine may become busy, or idle
         acknowledged = newest
         if "://" not in address:
             assert not leftovers(address, store), leftovers(address, store)
@@ -193,8 +194,10 @@ def _writer(address: str) -> Iterator[tuple[int, Iterator[int]]]:
     if not pid:
         try:
             os.close(reading)
+            store = _opened(address)
+            store.newest(CELL.cell_id)  # connects: a writer is to be killed while it writes
             os.write(writing, b"0\n")
-            write(_opened(address), lambda number: _say(writing, number))
+            write(store, lambda number: _say(writing, number))
         except BaseException:
             traceback.print_exc()
         finally:

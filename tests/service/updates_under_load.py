@@ -6,6 +6,7 @@ Every version's answers are found out alone, in this process, and what the servi
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -94,9 +95,10 @@ def check_answers(answers: Sequence[Answer], database: str, artifact: Path, vers
     assert not failed, failed
     for answer in answers:
         (version,) = set(answer.versions)  # a batch of users of one cell uses one
-        users = slice(None) if len(answer.places) > 1 else slice(answer.body, answer.body + 1)
-        away = np.linalg.norm(np.array(answer.places) - expected[version][users], axis=1)
-        assert (away < SAME_M).all(), f"version {version}: {answer}, off by {away}"
+        users = range(changing_cell.USERS) if len(answer.places) > 1 else [answer.body]
+        for user, place in zip(users, answer.places, strict=True):
+            away = math.dist(place, expected[version][user])
+            assert away < SAME_M, f"version {version}, user {user}: {place}, which is off by {away:.3f} m"
     return len({version for answer in answers for version in answer.versions})
 
 
