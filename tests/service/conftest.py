@@ -88,6 +88,15 @@ def network(tmp_path: Path) -> Iterator[Network]:
     network.close()
 
 
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For cells of the shipped one's channel: the same network, with frames."""
+    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
+    folder.mkdir()
+    write_tiny_artifact(folder, antennas=32, subcarriers=32, tile_pitch=2.0)
+    return folder
+
+
 @pytest.fixture
 def free(network: Network) -> Iterator[threading.Event]:
     """The network does nothing until this is set."""
