@@ -118,7 +118,7 @@ def evaluate(
     write: Annotated[bool, typer.Option("--write", help="Write the figures into the artifact too.")] = False,
 ) -> None:
     """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
-    from models.artifact import ArtifactError, load_artifact
+    from models.artifact import ArtifactError, load_mateformer
     from models.evaluation import report
     from models.evaluation.conditions import ALL, HEADLINE
     from models.evaluation.locators import onnx_locate
@@ -127,7 +127,7 @@ def evaluate(
 
     chosen = HEADLINE if conditions is Conditions.headline else ALL
     try:
-        loaded, recipe = load_artifact(artifact), load_recipe(artifact / RECIPE_FILE)
+        loaded, recipe = load_mateformer(artifact), load_recipe(artifact / RECIPE_FILE)
         results = report.evaluate(onnx_locate(loaded), recipe, paths, split.splits, chosen, users)
     except (ArtifactError, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error

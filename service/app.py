@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
-from models.artifact import load_artifact
+from models.artifact import load_mateformer
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> Starlette:
     """
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
-    artifact = load_artifact(settings.artifact_directory)
+    artifact = load_mateformer(settings.artifact_directory)
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     store = open_store(settings.redis_url or settings.database_directory)
     metrics = Metrics()
