@@ -23,16 +23,16 @@ _TIMEOUT_S = 0.25  # a user can be located without: better soon than late
 _PAUSE_S = 1.0  # after a failure nobody waits for Redis for so long
 
 # KEYS: the track, the tracks. ARGV: a snapshot, how many are kept, milliseconds to live, the track's digest, how many
-# tracks are kept, the beginning of every track's key. The first command that writes is one that Redis refuses when its
-# memory is full.
+# tracks are kept, the beginning of every track's key. Microseconds, so that no two tracks are used at one time. The
+# first command that writes is one that Redis refuses when its memory is full.
 _EXTEND = """
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = clock[1] * 1000000 + clock[2]
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
-redis.call('ZADD', KEYS[2], now, ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 1000 * ARGV[3]))
+redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[4])
 local over = redis.call('ZCARD', KEYS[2]) - ARGV[5]
 if over > 0 then
     for _, digest in ipairs(redis.call('ZRANGE', KEYS[2], 0, over - 1)) do
@@ -57,19 +57,22 @@ class RedisTracks:
         self._paused_until = 0.0  # time.monotonic
 
     async def extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
-        if time.monotonic() < self._paused_until:
-            raise TracksUnavailable("the users' last snapshots cannot be reached")
         try:
+            self._check_pause()
             return await self._threads.run(self._extended, cell_id, track_id, snapshot)
-        except (StoreUnavailable, Congested) as error:
-            self._paused_until = time.monotonic() + _PAUSE_S
+        except (StoreUnavailable, Congested, ValueError) as error:
             raise TracksUnavailable("the users' last snapshots cannot be reached") from error
 
     def close(self) -> None:
         self._threads.close()
         self._redis.close()
 
+    def _check_pause(self) -> None:
+        if time.monotonic() < self._paused_until:
+            raise StoreUnavailable("Redis has just not answered")
+
     def _extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+        self._check_pause()  # it may have begun while this one waited
         digest = blake2b(track_id.encode(), digest_size=16).hexdigest()
         track, tracks = (f"fingerpost:{{{cell_id}}}:{name}" for name in ("track:", "tracks"))
         keys = [track + digest, tracks]
@@ -81,7 +84,11 @@ class RedisTracks:
             self._limit,
             track,
         ]
-        with self._redis.connected() as client:
-            script: Script = client.register_script(_EXTEND)
-            kept = cast(list[bytes], script(keys, arguments))
+        try:
+            with self._redis.connected() as client:
+                script: Script = client.register_script(_EXTEND)
+                kept = cast(list[bytes], script(keys, arguments))
+        except StoreUnavailable:
+            self._paused_until = time.monotonic() + _PAUSE_S
+            raise
         return [TrackSnapshot.from_bytes(data) for data in kept]
