@@ -15,11 +15,13 @@ from models.cli_scenes import scenes
 if TYPE_CHECKING:
     from models.mateformer import Mateformer
     from models.training.recipe import Recipe
+    from models.training.trajectory_recipe import TrajectoryRecipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(scenes, name="scenes")
 
 
+SHOWN = 60  # trajectories
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -54,6 +56,12 @@ def fit(
     until: Annotated[int | None, typer.Option(help="Stop at this step; the recipe's end by default.")] = None,
 ) -> None:
     """Train by a recipe and report on held-out cells; run again to go on after a stop. Works under torchrun."""
+    from models.training.trajectory_recipe import load_trajectory_recipe
+
+    trajectories = load_trajectory_recipe(recipe)
+    if trajectories is not None:
+        _fit_trajectories(trajectories, run, paths, device, until)
+        return
     from models.training.fit import Fit, load_model, start_distributed
     from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
@@ -94,8 +102,18 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder with the checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder of the artifact.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+    shown: Annotated[
+        Path | None, typer.Option(help="Of a network for trajectories: folder for some that a service can locate.")
+    ] = None,
 ) -> None:
     """Turn a trained checkpoint into the artifact that the service loads; `evaluate --write` adds its figures."""
+    from models.training.trajectory_recipe import load_trajectory_recipe
+
+    trajectories = load_trajectory_recipe(recipe)
+    if trajectories is not None:
+        _export_trajectories(trajectories, run, out, paths, shown)
+        typer.echo(out)
+        return
     from models.export import ParityLost, export_run
     from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
@@ -198,6 +216,34 @@ def _experiment_on_trajectories(
                     table.write_text(trajectory_tables(loaded, recipes, folders, command))
         plot_trajectories(loaded, recipes, folders, table.with_suffix(".png"))
     except (UnknownBudget, RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
+
+
+def _fit_trajectories(recipe: TrajectoryRecipe, run: Path, paths: Path, device: str, until: int | None) -> None:
+    import torch
+
+    from models.radio.trajectories import NoTrajectories
+    from models.training.learner import RecipeChanged
+    from models.training.trajectory_corpus import OtherUsers, build_trajectories
+    from models.training.trajectory_fit import TrajectoryFit
+
+    try:
+        TrajectoryFit(recipe, build_trajectories(recipe, paths), run, torch.device(device)).run(until)
+    except (RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
+        raise SystemExit(f"fingerpost-train: {error}") from error
+
+
+def _export_trajectories(recipe: TrajectoryRecipe, run: Path, out: Path, paths: Path, shown: Path | None) -> None:
+    from models.export import ParityLost
+    from models.radio.trajectories import NoTrajectories
+    from models.training.learner import RecipeChanged
+    from models.trajectory_export import NotServable, export_trajectory_run, write_trajectories
+
+    try:
+        export_trajectory_run(recipe, run, out, paths)
+        if shown is not None:
+            write_trajectories(recipe, paths, recipe.train_bands[0], SHOWN, shown)
+    except (NotServable, ParityLost, RecipeChanged, NoTrajectories, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
 
 
