@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.cli_scenes import scenes
+from models.cli_trajectories import export_trajectories, fit_trajectories
 
 if TYPE_CHECKING:
     from models.mateformer import Mateformer
     from models.training.recipe import Recipe
-    from models.training.trajectory_recipe import TrajectoryRecipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(scenes, name="scenes")
 
 
-SHOWN = 60  # trajectories
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -60,7 +59,7 @@ def fit(
 
     trajectories = load_trajectory_recipe(recipe)
     if trajectories is not None:
-        _fit_trajectories(trajectories, run, paths, device, until)
+        fit_trajectories(trajectories, run, paths, device, until)
         return
     from models.training.fit import Fit, load_model, start_distributed
     from models.training.learner import RecipeChanged
@@ -111,7 +110,7 @@ def export(
 
     trajectories = load_trajectory_recipe(recipe)
     if trajectories is not None:
-        _export_trajectories(trajectories, run, out, paths, shown)
+        export_trajectories(trajectories, run, out, paths, shown)
         typer.echo(out)
         return
     from models.export import ParityLost, export_run
@@ -216,34 +215,6 @@ def _experiment_on_trajectories(
                     table.write_text(trajectory_tables(loaded, recipes, folders, command))
         plot_trajectories(loaded, recipes, folders, table.with_suffix(".png"))
     except (UnknownBudget, RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
-        raise SystemExit(f"fingerpost-train: {error}") from error
-
-
-def _fit_trajectories(recipe: TrajectoryRecipe, run: Path, paths: Path, device: str, until: int | None) -> None:
-    import torch
-
-    from models.radio.trajectories import NoTrajectories
-    from models.training.learner import RecipeChanged
-    from models.training.trajectory_corpus import OtherUsers, build_trajectories
-    from models.training.trajectory_fit import TrajectoryFit
-
-    try:
-        TrajectoryFit(recipe, build_trajectories(recipe, paths), run, torch.device(device)).run(until)
-    except (RecipeChanged, NoTrajectories, OtherUsers, FileNotFoundError) as error:
-        raise SystemExit(f"fingerpost-train: {error}") from error
-
-
-def _export_trajectories(recipe: TrajectoryRecipe, run: Path, out: Path, paths: Path, shown: Path | None) -> None:
-    from models.export import ParityLost
-    from models.radio.trajectories import NoTrajectories
-    from models.training.learner import RecipeChanged
-    from models.trajectory_export import NotServable, export_trajectory_run, write_trajectories
-
-    try:
-        export_trajectory_run(recipe, run, out, paths)
-        if shown is not None:
-            write_trajectories(recipe, paths, recipe.train_bands[0], SHOWN, shown)
-    except (NotServable, ParityLost, RecipeChanged, NoTrajectories, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
 
 
