@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,29 @@ def request_of(
     cell_id: str, csi: np.ndarray[Any, np.dtype[np.complex64]], coarse: dict[str, float] | None = None
 ) -> dict[str, Any]:
     """A request's JSON values for CSI complex64 `[antennas, subcarriers]` and, if there is one, a coarse position."""
-    data = np.ascontiguousarray(csi, "<c8").tobytes()
-    sent = {"encoding": "complex64", "shape": list(csi.shape), "data": data}
-    request: dict[str, Any] = msgspec.to_builtins({"cellId": cell_id, "csi": sent})
+    request = {"cellId": cell_id, "csi": _sent(csi)}
     return request if coarse is None else request | {"coarsePosition": coarse}
+
+
+def trajectory_request_of(
+    cell_id: str,
+    csi: np.ndarray[Any, np.dtype[np.complex64]],
+    cues: Sequence[dict[str, float]] | None = None,
+) -> dict[str, Any]:
+    """As `request_of`, for the snapshots of a trajectory: CSI complex64 `[vertices, antennas, subcarriers]`.
+
+    `cues` are what was measured beside each: `aodDeg`, `aoaDeg`, `distance` (metres), `gainDb`, any of them.
+    """
+    snapshots: list[dict[str, Any]] = [{"csi": _sent(one)} for one in csi]
+    if cues is not None:
+        snapshots = [one | {"cues": measured} for one, measured in zip(snapshots, cues, strict=True)]
+    return {"cellId": cell_id, "snapshots": snapshots}
+
+
+def _sent(csi: np.ndarray[Any, np.dtype[np.complex64]]) -> dict[str, Any]:
+    data = np.ascontiguousarray(csi, "<c8").tobytes()
+    sent: dict[str, Any] = msgspec.to_builtins({"encoding": "complex64", "shape": list(csi.shape), "data": data})
+    return sent
 
 
 def locate(url: str, users: list[FileUser]) -> list[dict[str, Any]]:

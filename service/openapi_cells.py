@@ -3,7 +3,7 @@
 from typing import get_args
 
 from reference_db.exporting import FileFormat
-from service.cell_schema import CellDetail, CellList, CellRetention
+from service.cell_schema import CellDetail, CellList, CellModel, CellRetention
 from service.openapi_operation import Json, content, operation, problems
 from service.operators.listing import FingerprintList
 from service.operators.selection import Selection
@@ -15,6 +15,7 @@ CELL_ROOTS = (
     CellList,
     CellDetail,
     CellRetention,
+    CellModel,
     CellBody,
     FingerprintsBody,
     FingerprintList,
@@ -64,6 +65,9 @@ def cell_paths(cell_id: str) -> Json:
         "/cells/{cellId}/fingerprints/delete": {"post": _deletion(cell)},
         "/cells/{cellId}/retention": {
             "put": _change("setRetention", "Say how long the cell keeps its fingerprints", "CellRetention", cell)
+        },
+        "/cells/{cellId}/model": {
+            "put": _change("setModel", "Say which networks may locate users in the cell", "CellModel", cell)
         },
         "/cells/{cellId}/rollback": {
             "post": _change("rollBack", "Publish an older version once more", "Rollback", cell)

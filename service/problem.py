@@ -35,6 +35,13 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.CellNotFound: (HTTPStatus.NOT_FOUND, "CELL_NOT_FOUND"),
     errors.CellTooSmall: (HTTPStatus.CONFLICT, "CELL_TOO_SMALL"),
     errors.CellNotServed: (HTTPStatus.CONFLICT, "CELL_NOT_SERVED_BY_ARTIFACT"),
+    errors.BandNotServed: (HTTPStatus.CONFLICT, "BAND_NOT_SERVED_BY_ARTIFACT"),
+    errors.ModelNotAllowed: (HTTPStatus.CONFLICT, "MODEL_NOT_ALLOWED_BY_CELL"),
+    errors.NoTrajectoryArtifact: (HTTPStatus.NOT_IMPLEMENTED, "NO_TRAJECTORY_ARTIFACT"),
+    errors.TrajectoryLength: (HTTPStatus.BAD_REQUEST, "TRAJECTORY_LENGTH"),
+    errors.TrackTooShort: (HTTPStatus.CONFLICT, "TRACK_TOO_SHORT"),
+    errors.TrackTooWide: (HTTPStatus.CONFLICT, "TRACK_TOO_WIDE"),
+    errors.TracksUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "TRACKS_UNAVAILABLE"),
     errors.CellUnreadable: (HTTPStatus.INTERNAL_SERVER_ERROR, "CELL_UNREADABLE"),
     errors.FingerprintsUnreadable: (HTTPStatus.BAD_REQUEST, "FINGERPRINTS_UNREADABLE"),
     errors.FingerprintRefused: (HTTPStatus.UNPROCESSABLE_ENTITY, "FINGERPRINT_REFUSED"),
@@ -52,7 +59,8 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
 }
 
-_PASSING = errors.Congested | errors.NotReady | errors.StoreDown  # may be over when one asks again
+# May be over when one asks again.
+_PASSING = errors.Congested | errors.NotReady | errors.StoreDown | errors.TracksUnavailable
 
 _HTTP_CAUSES = {404: "RESOURCE_URI_STRUCTURE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 

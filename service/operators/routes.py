@@ -27,6 +27,7 @@ def operator_routes(publisher: Publisher, settings: Settings) -> list[Route]:
         _route("/cells/{cell_id}/fingerprints", GET=listing.endpoint, POST=writes.append),
         _route("/cells/{cell_id}/fingerprints/delete", POST=writes.delete),
         _route("/cells/{cell_id}/retention", PUT=writes.set_retention),
+        _route("/cells/{cell_id}/model", PUT=writes.set_model),
         _route("/cells/{cell_id}/rollback", POST=writes.roll_back),
         _route("/cells/{cell_id}/versions", GET=versions.list_versions),
         _route("/cells/{cell_id}/versions/{version}", GET=versions.show_version),

@@ -16,6 +16,7 @@ from service.estimator import Estimator
 from service.metrics import Metrics
 from service.network import Network
 from service.settings import Settings
+from tests.service.learned_cells import fill, write_artifacts
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
@@ -78,6 +79,21 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
     """The running service."""
     with serving(settings) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def learned_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running service with a network for trajectories too; see `learned_cells` for its cells."""
+    settings = write_artifacts(tmp_path_factory.mktemp("learned"))
+    fill(DirectoryStore(settings.database_directory))
+    with serving(settings) as address:
+        yield address
+
+
+@pytest.fixture
+def learned(learned_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=learned_url, timeout=60) as client:
+        yield client
 
 
 @pytest.fixture

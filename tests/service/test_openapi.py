@@ -64,11 +64,13 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
     assert set(document["paths"]) == {
         "/locate",
         "/locate/batch",
+        "/locate/trajectory",
         "/cells",
         "/cells/{cellId}",
         "/cells/{cellId}/export",
         "/cells/{cellId}/fingerprints",
         "/cells/{cellId}/fingerprints/delete",
+        "/cells/{cellId}/model",
         "/cells/{cellId}/retention",
         "/cells/{cellId}/rollback",
         "/cells/{cellId}/versions",
@@ -82,7 +84,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
 
 
 def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) -> None:
-    for path in ("/locate", "/locate/batch"):
+    for path in ("/locate", "/locate/batch", "/locate/trajectory"):
         (parameter,) = document["paths"][path]["post"]["parameters"]
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
 
