@@ -14,16 +14,20 @@ from models.artifact import load_artifact
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
+from service.console.routes import console_routes
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
 from service.estimator import Estimator
 from service.health import Health
+from service.latency import Latencies
+from service.live import Live
 from service.locate import Locator
 from service.metrics import Metrics, RequestMetrics
 from service.models import Models
 from service.network import Network
 from service.openapi import OpenApi
+from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
 from service.publisher import Publisher
@@ -52,7 +56,9 @@ def create_app(settings: Settings) -> Starlette:
     served = ServedCells(store, artifact, estimator, settings, metrics)
     publisher = Publisher(store, artifact, estimator, served, settings, metrics)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
-    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
+    live = Live(publisher, allowed=settings.console_live)
+    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics, live)
+    error_maps = ErrorMaps(publisher, artifact, estimator, served, settings)
     models, health = Models(artifact, network.providers), Health(settings, network)
     openapi = OpenApi(artifact.manifest, store, settings.batch_limit)
 
@@ -65,7 +71,7 @@ def create_app(settings: Settings) -> Starlette:
         yield
         for task in tasks:
             task.cancel()
-        for part in (workers, publisher, served, network, store):
+        for part in (live, workers, error_maps, publisher, served, network, store):
             part.close()
 
     busiest = [
@@ -75,13 +81,15 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *busiest,
-            *operator_routes(publisher, settings),
+            *operator_routes(publisher, settings, error_maps, live),
             Route("/models", models.list_models),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
             Route("/metrics", metrics.endpoint),
+            Route("/latency", Latencies(metrics.registry).endpoint),
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
+            *console_routes(),
         ],
         middleware=[Middleware(RequestMetrics, metrics=metrics), Middleware(Shortcut, routes=busiest)],
         exception_handlers={

@@ -23,6 +23,7 @@ from service.csi import decode_csi
 from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
 from service.estimator import RETRIEVAL, Estimator, User
+from service.live import Live
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
 from service.problem import cause_of, problem_of
@@ -86,6 +87,7 @@ class Locator:
         cells: ServedCells,
         workers: Workers,
         metrics: Metrics,
+        live: Live,
     ) -> None:
         self._settings = settings
         self._artifact = artifact
@@ -94,6 +96,7 @@ class Locator:
         self._cells = cells
         self._workers = workers
         self._metrics = metrics
+        self._live = live
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
@@ -167,6 +170,7 @@ class Locator:
         found = [one for one in results if isinstance(one, LocateResponse)]
         for one in found:
             self._metrics.stated(one.h_accuracy, one.accuracy_fulfilment_indicator)
+        self._live.note(found)
         used = [one.provenance.coarse_position_used for one in found]
         self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
         return results, encoded
