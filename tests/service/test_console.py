@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -258,6 +259,15 @@ def test_nothing_is_wider_than_a_telephone(page: Page) -> None:
     with screen(page, 390, 844, mobile=True):
         assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
         page.until(lambda: page.colours(0.5, 0.2, 0.4, 0.4) > 100, "the whole cell is on the map")
+
+
+def test_a_fingerprint_says_what_it_is_where_the_pointer_is(page: Page) -> None:
+    assert not page["#tip"].is_displayed()
+    for away in range(0, 60, 5):  # the middle may lie between fingerprints
+        ActionChains(page.driver).move_to_element_with_offset(page["#canvas"], away, away).perform()
+        if page["#tip"].is_displayed():
+            break
+    assert re.match(r"[0-9a-f]{16}\n[0-9.]+ m E, [0-9.]+ m N, ±0.02 m\nmeasured [0-9]+ (d|mo) ago", page.text("#tip"))
 
 
 def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Client) -> None:

@@ -19,6 +19,7 @@ const versions = new Versions({ onMarks: mark, onChange: refresh });
 const live = new LiveWatch(map, byId("watch"), byId("live-said"));
 const latency = new LatencyPanel(byId("latency"), byId("latency-window"));
 let chosen = null; // the cell's name
+let looking = null; // the cell that is being asked about
 let shown = null; // { detail, points, errors: Map of id to metres, asking: AbortController }
 
 start();
@@ -71,40 +72,39 @@ async function choose(cell) {
   map.clear();
   live.setCell(cell);
   latency.clear();
+  document.querySelector("main").hidden = false;
+  byId("name").textContent = cell;
+  for (const id of ["facts", "age-range", "error-range", "errors-said"]) byId(id).replaceChildren();
+  byId("more-errors").hidden = true;
+  await refresh();
+}
+
+// Looks whether another version serves by now; of a damaged one only the versions may be seen, to go back to one.
+async function refresh() {
+  if (!chosen) return listCells();
+  const cell = chosen;
+  if (cell === looking) return;
+  looking = cell;
   await orTrouble(async () => {
     try {
-      await Promise.all([versions.show(cell), showCell(cell)]);
+      if (versions.cell !== cell) await versions.show(cell);
+      const detail = await ask(cellPath(cell));
+      if (cell !== chosen) return;
+      if (versions.current !== detail.version) await versions.show(cell);
+      if (shown?.detail.version !== detail.version) await showCell(detail);
+      versions.tick();
       await latency.refresh(cell);
-    } catch (problem) {
-      if (chosen === cell && !shown) chosen = null; // tried again at the next look
-      throw problem;
+    } finally {
+      if (looking === cell) looking = null;
     }
   });
 }
 
-// Looks again: the version that serves may be another one by now.
-async function refresh() {
-  if (!chosen) return listCells();
-  if (!shown) return;
-  const { detail } = shown;
-  await orTrouble(async () => {
-    const now = await ask(cellPath(detail.cellId));
-    if (shown?.detail !== detail) return;
-    versions.tick();
-    if (now.version !== detail.version) await Promise.all([versions.show(detail.cellId), showCell(detail.cellId)]);
-    await latency.refresh(detail.cellId);
-  });
-}
-
-async function showCell(cell) {
-  const asking = new AbortController();
-  const detail = await ask(cellPath(cell));
-  const points = await fingerprints(cell, detail.version);
-  if (chosen !== cell) return;
+async function showCell(detail) {
+  const points = await fingerprints(detail.cellId, detail.version);
+  if (chosen !== detail.cellId) return;
   shown?.asking.abort();
-  shown = { detail, points, errors: new Map(), asking };
-  document.querySelector("main").hidden = false;
-  byId("name").textContent = cell;
+  shown = { detail, points, errors: new Map(), asking: new AbortController() };
   byId("facts").replaceChildren(...facts(detail, points.length));
   const times = points.map(({ time }) => time).filter((time) => time !== null);
   const range = times.reduce(([oldest, newest], time) => [Math.min(oldest, time), Math.max(newest, time)], [1e12, 0]);
