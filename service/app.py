@@ -14,17 +14,21 @@ from models.artifact import load_mateformer
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
+from service.console.routes import console_routes
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.errors import ServiceError
 from service.estimator import Estimator
 from service.health import Health
+from service.latency import Latencies
+from service.live import Live
 from service.locate import Locator
 from service.locate_trajectory import TrajectoryLocator
 from service.metrics import Metrics, RequestMetrics
 from service.models import Models
 from service.network import Network
 from service.openapi import OpenApi
+from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
 from service.publisher import Publisher
@@ -61,8 +65,10 @@ def create_app(settings: Settings) -> Starlette:
         store, artifact, estimator, served, settings, metrics, None if trajectories is None else trajectories.cells
     )
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
-    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics, tracker)
+    live = Live(publisher, allowed=settings.console_live)
+    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics, tracker, live)
     trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
+    error_maps = ErrorMaps(publisher, artifact, estimator, served, settings)
     learned = None if trajectories is None else trajectories.artifact
     models, health = Models(artifact, learned, network.providers), Health(settings, network)
     openapi = OpenApi(artifact, learned, store, settings.batch_limit)
@@ -78,7 +84,7 @@ def create_app(settings: Settings) -> Starlette:
         yield
         for task in tasks:
             task.cancel()
-        for part in (workers, publisher, served, tracker, trajectories, network, store):
+        for part in (live, workers, error_maps, publisher, served, tracker, trajectories, network, store):
             if part is not None:
                 part.close()
 
@@ -90,13 +96,15 @@ def create_app(settings: Settings) -> Starlette:
         routes=[
             *busiest,
             Route("/locate/trajectory", trajectory_locator.locate, methods=["POST"]),
-            *operator_routes(publisher, settings),
+            *operator_routes(publisher, settings, error_maps, live),
             Route("/models", models.list_models),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
             Route("/metrics", metrics.endpoint),
+            Route("/latency", Latencies(metrics.registry).endpoint),
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
+            *console_routes(),
         ],
         middleware=[Middleware(RequestMetrics, metrics=metrics), Middleware(Shortcut, routes=busiest)],
         exception_handlers={

@@ -152,6 +152,11 @@ class StoreDown(ServiceError):
     """The reference database cannot be reached; cells in memory go on serving."""
 
 
+# The console
+class WatchingForbidden(ServiceError):
+    """Nobody may watch where users are located."""
+
+
 # The service itself
 class InferenceFailed(ServiceError): ...
 

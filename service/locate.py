@@ -25,6 +25,7 @@ from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
 from service.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
 from service.estimator import RETRIEVAL, Estimator, User
+from service.live import Live
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
 from service.problem import cause_of
@@ -93,6 +94,7 @@ class Locator:
         workers: Workers,
         metrics: Metrics,
         tracker: Tracker | None,
+        live: Live,
     ) -> None:
         self._settings = settings
         self._artifact = artifact
@@ -102,6 +104,7 @@ class Locator:
         self._workers = workers
         self._metrics = metrics
         self._tracker = tracker
+        self._live = live
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
@@ -199,6 +202,7 @@ class Locator:
         found = [one for one in results if isinstance(one, LocateResponse)]
         for one in found:
             self._metrics.stated(one.h_accuracy, one.accuracy_fulfilment_indicator)
+        self._live.note(found)
         compared = [one.provenance for one in found if isinstance(one.provenance, Provenance)]
         used = [one.coarse_position_used for one in compared]
         self._metrics.located(stopwatch, [outcome(result) for result in results], used)

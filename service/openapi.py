@@ -11,6 +11,7 @@ from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
 from service.errors import ServiceError
+from service.latency import Latency
 from service.models import ModelList
 from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
@@ -44,6 +45,7 @@ _ROOTS = (
     TrajectoryRequest,
     TrajectoryResponse,
     ModelList,
+    Latency,
     *CELL_ROOTS,
 )
 
@@ -116,6 +118,7 @@ class OpenApi:
             "/models": {"get": operation("listModels", "List the models", answer="ModelList")},
             "/health/live": {"get": plain("live", "Whether the process answers", "application/json")},
             "/health/ready": {"get": plain("ready", "Whether users can be located", "application/json")},
+            "/latency": {"get": operation("showLatency", "Show how long stages take", answer="Latency")},
             "/metrics": {"get": plain("metrics", "Prometheus metrics", "text/plain")},
         }
 

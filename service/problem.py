@@ -50,6 +50,7 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.VersionNotFound: (HTTPStatus.NOT_FOUND, "VERSION_NOT_FOUND"),
     errors.PreconditionFailed: (HTTPStatus.PRECONDITION_FAILED, "PRECONDITION_FAILED"),
     errors.IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED"),
+    errors.WatchingForbidden: (HTTPStatus.FORBIDDEN, "WATCHING_FORBIDDEN"),
     errors.StoreDown: (HTTPStatus.SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
     errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),

@@ -105,6 +105,12 @@ class Settings(BaseSettings):
     )
     calibration_seed: int = Field(0, ge=0, description="Seed of the calibration's sample and of its errors.")
 
+    console_live: bool = Field(
+        False,
+        description="Whether operators may watch where users of a cell are located; they are people. Nothing is kept "
+        "while nobody watches, and then only the last estimates, in memory.",
+    )
+
     readiness_period_s: float = Field(
         10.0,
         ge=0,

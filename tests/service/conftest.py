@@ -44,6 +44,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path)
         inference_threads=1,
         calibration_samples=40,
         calibration_sigmas_m=(1.0, 5.0),
+        console_live=True,
     )
 
 

@@ -6,50 +6,24 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
-import numpy as np
 import pytest
 
 from models.artifact import ArtifactMissing
-from reference_db import DirectoryStore, Fingerprints, import_fingerprints
+from reference_db import DirectoryStore
 from service.app import create_app
 from service.client import request_of
 from service.errors import Congested
 from service.settings import Settings
 from service.workers import Workers
 from tests.service.plane_cell import USER, users_at
-from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
-from tests.service.tiny_cell import ORIGIN, tiny_cell
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
-        yield client
+from tests.service.running import running, tiny_request, tiny_service
 
 
 @pytest.fixture
 def tiny_settings(tmp_path: Path) -> Settings:
-    """A cell `c` of 40 fingerprints on a line, and the network that answers the middle of the neighbourhood."""
-    write_tiny_artifact(tmp_path)
-    positions = np.stack([np.arange(40), np.zeros(40)], axis=1).astype(np.float32)
-    csi = np.random.default_rng(0).uniform(0.5, 1, (40, ANTENNAS, SUBCARRIERS)).astype(np.complex64)
-    fingerprints = Fingerprints(csi, positions, np.zeros(40), np.full(40, 0.05, np.float32))
-    store = DirectoryStore(tmp_path / "database")
-    import_fingerprints(store, tiny_cell(), fingerprints, {}, ORIGIN)
-    return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
-
-
-def tiny_request(sign: float) -> dict[str, Any]:
-    csi = np.full((ANTENNAS, SUBCARRIERS), sign, np.complex64)
-    return request_of("c", csi, {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})
+    return tiny_service(tmp_path)
 
 
 @pytest.mark.anyio

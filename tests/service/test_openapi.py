@@ -53,6 +53,11 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     check("VersionList", client.get("/cells/plane/versions").json())
     check("VersionDiff", client.get("/cells/plane/versions/1/diff/1").json())
     check("FingerprintList", client.get("/cells/plane/fingerprints?limit=3").json())
+    check("ErrorMap", client.get("/cells/plane/errors?limit=3").json())
+    client.get("/cells/plane/live")
+    client.post("/locate", json=request)
+    check("LiveEstimates", client.get("/cells/plane/live").json())
+    check("Latency", client.get("/latency").json())
     check("ModelList", client.get("/models").json())
 
 
@@ -67,10 +72,12 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/locate/trajectory",
         "/cells",
         "/cells/{cellId}",
+        "/cells/{cellId}/errors",
         "/cells/{cellId}/export",
         "/cells/{cellId}/fingerprints",
         "/cells/{cellId}/fingerprints/delete",
         "/cells/{cellId}/model",
+        "/cells/{cellId}/live",
         "/cells/{cellId}/retention",
         "/cells/{cellId}/rollback",
         "/cells/{cellId}/versions",
@@ -79,6 +86,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/models",
         "/health/live",
         "/health/ready",
+        "/latency",
         "/metrics",
     }
 
