@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test fuzz check bench bench-profile clean
+.PHONY: demo serve test soak fuzz check bench bench-profile bench-updates clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -28,6 +28,9 @@ serve: $(VENV)/.service  ## the demo's cells, served until Ctrl-C
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
 
+soak: $(VENV)/.dev  ## ten minutes of updates: killed writers, users located meanwhile, a Redis that fails
+	$(BIN)/python -m tests.soak
+
 fuzz: $(VENV)/.dev  ## requests that nobody in his senses would send, for ten minutes
 	$(BIN)/python -m tests.service.fuzzing
 
@@ -47,6 +50,9 @@ bench: $(VENV)/.dev .venv-bench/.rivals  ## how fast it answers, beside LitServe
 
 bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## where the CPU of a location goes: top ten functions and a flame graph
 	$(BIN)/python -m benchmarks.serving.profile
+
+bench-updates: $(VENV)/.dev  ## what updates cost users, and when they see them
+	$(BIN)/python -m benchmarks.updates
 
 clean:
 	rm -rf $(VENV) .venv-bench var build *.egg-info

@@ -3,7 +3,8 @@
 ``python -m benchmarks.demo`` imports the two shipped cells of florence, starts the service on a free port, and posts
 every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m and one of 1 m (1 sigma an
 axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits with 1 when
-Fingerpost is no better. ``--serve`` leaves the service running instead.
+Fingerpost is no better. Where an artifact for trajectories is shipped, it locates some of those too. ``--serve`` leaves
+the service running instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import every_feature, every_rival
 from service.client import Client
@@ -64,7 +66,11 @@ def main() -> None:
         os.execv(FINGERPOST, ["fingerpost", "serve", "--database", str(FOLDER / "database")])
     with running_service() as url:
         results = {fix: [locate_cell(url, cell, sigma) for cell in CELLS] for fix, sigma in FIXES.items()}
+        trajectories = [locate_trajectories(url, file) for file in shown_trajectories(DATA)]
     draw(results, PICTURE)
+    for result in trajectories:
+        for line in result.lines():
+            print(f"demo: {line}")
     sys.exit(report(results))
 
 
@@ -77,6 +83,13 @@ def import_cells() -> None:
         file = DATA / f"{cell}-references.safetensors"
         command = [FINGERPOST, "cells", "import", cell, file, "--database", FOLDER / "database"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for file in shown_trajectories(DATA):
+        cell, _ = read_fingerprint_file(file)
+        print(f"demo: creating {cell.cell_id}, which needs no fingerprints: its places are learned")
+        described = FOLDER / f"{cell.cell_id}.json"
+        described.write_text(cell.model_dump_json())
+        command = [FINGERPOST, "cells", "create", cell.cell_id, "--cell-file", described]
+        subprocess.run([*command, "--database", FOLDER / "database"], check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager

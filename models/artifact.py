@@ -10,15 +10,16 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "artifact.json"
+RADII_CONFIDENCE = 0.95
 
 Tensor = TypeVar("Tensor")
 
@@ -45,6 +46,10 @@ class BadGraph(ArtifactError):
 
 class ExternalData(ArtifactError):
     """A graph refers to tensors outside its own file."""
+
+
+class WrongFamily(ArtifactError):
+    """An artifact is good, but of another family than is wanted."""
 
 
 class _Frozen(BaseModel):
@@ -100,7 +105,7 @@ class CsiContract(_Frozen):
 
 
 class ArtifactManifest(_Frozen):
-    """``artifact.json``.
+    """``artifact.json`` of a network that compares a user with fingerprints.
 
     ``neighbourhood_size`` fingerprints are fetched for a request, never fewer than ``minimum_neighbours``. A user is
     located ``passes`` times, the neighbourhood fetched again around the last answer. ``tile_pitch`` (metres) is the
@@ -124,6 +129,58 @@ class ArtifactManifest(_Frozen):
     exporter: str
 
 
+class BandContract(_Frozen):
+    """The channel of a network for several carriers; `bandwidth` in hertz."""
+
+    antennas: int = Field(gt=0)
+    subcarriers: int = Field(gt=0)
+    bandwidth: float = Field(gt=0)
+
+
+class Radii(_Frozen):
+    """Metres: of `RADII_CONFIDENCE` of all trajectories, how far off a vertex lies at most, and the centroid."""
+
+    vertex: float = Field(gt=0)
+    centroid: float = Field(gt=0)
+
+
+class CueRadii(_Frozen):
+    """How far to trust an answer, by where the cues beside the CSI came from: the base station, or the CSI itself."""
+
+    measured: Radii
+    estimated: Radii
+
+
+class TrajectoryManifest(_Frozen):
+    """``artifact.json`` of a network that locates short trajectories at the places that it has learned.
+
+    Its one graph ``full`` takes ``csi`` float32 `[batch, vertices, antennas, subcarriers, 2]` and ``cues`` float32
+    `[batch, vertices, 4]`: azimuth of departure and of arrival (radians counter-clockwise from east), length of the
+    strongest path (metres), large-scale gain (linear power). It gives ``positions`` float32 `[batch, vertices + 1, 2]`:
+    each vertex, then the centroid, in metres east and north of the base station.
+
+    It is good for the `cells` named, on `carrier_frequencies` (hertz), for points that all lie within `radius` metres
+    of one of them. ``metrics`` are metres on held-out data.
+    """
+
+    schema_version: Literal[1]
+    family: Literal["scadf-moe"]
+    name: str
+    version: str
+    created_at: str
+    graphs: dict[Literal["full"], Graph] = Field(min_length=1)
+    csi: BandContract
+    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    cells: tuple[str, ...] = Field(min_length=1)
+    vertices: int = Field(gt=1)
+    radius: float = Field(gt=0)
+    radii: CueRadii
+    training_data_digest: str
+    metrics: dict[str, float]
+    opset: int
+    exporter: str
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A checked artifact: every graph is present, whole and self-contained."""
@@ -134,18 +191,52 @@ class Artifact:
     graphs: dict[str, bytes]
 
 
-def load_artifact(directory: Path) -> Artifact:
-    """Reads and checks an artifact.
+@dataclass(frozen=True)
+class TrajectoryArtifact:
+    """As `Artifact`, of a network for trajectories."""
+
+    directory: Path
+    manifest: TrajectoryManifest
+    digest: str
+    graphs: dict[str, bytes]
+
+
+_MANIFEST: TypeAdapter[ArtifactManifest | TrajectoryManifest] = TypeAdapter(
+    Annotated[ArtifactManifest | TrajectoryManifest, Field(discriminator="family")]
+)
+
+
+def load_artifact(directory: Path) -> Artifact | TrajectoryArtifact:
+    """Reads and checks an artifact of whichever family.
 
     Raises `ArtifactMissing`, `BadManifest`, `HashMismatch`, `BadGraph` or `ExternalData`, all of them `ArtifactError`.
     """
     manifest_bytes = _read(directory / MANIFEST_FILE)
     try:
-        manifest = ArtifactManifest.model_validate_json(manifest_bytes)
+        manifest = _MANIFEST.validate_json(manifest_bytes)
     except ValidationError as error:
         raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
-    graphs = {name: _checked(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
-    return Artifact(directory, manifest, hashlib.sha256(manifest_bytes).hexdigest(), graphs)
+    graphs = {str(name): _checked(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
+    digest = hashlib.sha256(manifest_bytes).hexdigest()
+    if isinstance(manifest, TrajectoryManifest):
+        return TrajectoryArtifact(directory, manifest, digest, graphs)
+    return Artifact(directory, manifest, digest, graphs)
+
+
+def load_mateformer(directory: Path) -> Artifact:
+    """As `load_artifact`; raises `WrongFamily` too."""
+    artifact = load_artifact(directory)
+    if not isinstance(artifact, Artifact):
+        raise WrongFamily(f"{directory} is of the family {artifact.manifest.family}, not mateformer")
+    return artifact
+
+
+def load_trajectory_artifact(directory: Path) -> TrajectoryArtifact:
+    """As `load_artifact`; raises `WrongFamily` too."""
+    artifact = load_artifact(directory)
+    if not isinstance(artifact, TrajectoryArtifact):
+        raise WrongFamily(f"{directory} is of the family {artifact.manifest.family}, not scadf-moe")
+    return artifact
 
 
 def _checked(path: Path, graph: Graph) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.cli_scenes import scenes
+from models.cli_trajectories import export_trajectories, fit_trajectories
 
 if TYPE_CHECKING:
     from models.mateformer import Mateformer
@@ -54,6 +55,12 @@ def fit(
     until: Annotated[int | None, typer.Option(help="Stop at this step; the recipe's end by default.")] = None,
 ) -> None:
     """Train by a recipe and report on held-out cells; run again to go on after a stop. Works under torchrun."""
+    from models.training.trajectory_recipe import load_trajectory_recipe
+
+    trajectories = load_trajectory_recipe(recipe)
+    if trajectories is not None:
+        fit_trajectories(trajectories, run, paths, device, until)
+        return
     from models.training.fit import Fit, load_model, start_distributed
     from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
@@ -94,8 +101,18 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder with the checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder of the artifact.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+    shown: Annotated[
+        Path | None, typer.Option(help="Of a network for trajectories: folder for some that a service can locate.")
+    ] = None,
 ) -> None:
     """Turn a trained checkpoint into the artifact that the service loads; `evaluate --write` adds its figures."""
+    from models.training.trajectory_recipe import load_trajectory_recipe
+
+    trajectories = load_trajectory_recipe(recipe)
+    if trajectories is not None:
+        export_trajectories(trajectories, run, out, paths, shown)
+        typer.echo(out)
+        return
     from models.export import ParityLost, export_run
     from models.training.learner import RecipeChanged
     from models.training.recipe import load_recipe
@@ -118,7 +135,7 @@ def evaluate(
     write: Annotated[bool, typer.Option("--write", help="Write the figures into the artifact too.")] = False,
 ) -> None:
     """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
-    from models.artifact import ArtifactError, load_artifact
+    from models.artifact import ArtifactError, load_mateformer
     from models.evaluation import report
     from models.evaluation.conditions import ALL, HEADLINE
     from models.evaluation.locators import onnx_locate
@@ -127,7 +144,7 @@ def evaluate(
 
     chosen = HEADLINE if conditions is Conditions.headline else ALL
     try:
-        loaded, recipe = load_artifact(artifact), load_recipe(artifact / RECIPE_FILE)
+        loaded, recipe = load_mateformer(artifact), load_recipe(artifact / RECIPE_FILE)
         results = report.evaluate(onnx_locate(loaded), recipe, paths, split.splits, chosen, users)
     except (ArtifactError, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error

@@ -22,16 +22,26 @@ from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.importing import import_fingerprints
 from reference_db.knn import weighted_knn
-from reference_db.manifest import Change, Manifest, RequestKey, SegmentReference
+from reference_db.manifest import Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.opening import open_store
 from reference_db.position_index import PositionIndex
 from reference_db.retention import Retention
 from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
-from reference_db.signal_feature import signal_feature
+from reference_db.signal_features import signal_feature
 from reference_db.signal_index import SignalIndex
 from reference_db.store import Store
-from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back, thinned
+from reference_db.update import (
+    Origin,
+    Update,
+    appended,
+    deleted,
+    model_set,
+    replaced,
+    retention_set,
+    rolled_back,
+    thinned,
+)
 from reference_db.version_news import News
 
 __all__ = [
@@ -53,6 +63,7 @@ __all__ = [
     "Manifest",
     "MissingSegment",
     "Mode",
+    "ModelPolicy",
     "News",
     "Origin",
     "PositionIndex",
@@ -75,6 +86,7 @@ __all__ = [
     "first_guess",
     "first_neighbourhood",
     "import_fingerprints",
+    "model_set",
     "next_neighbourhood",
     "open_store",
     "read_cell_file",

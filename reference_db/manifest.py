@@ -15,7 +15,8 @@ from reference_db.retention import Retention
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FingerprintId = Annotated[int, Field(ge=0, lt=2**64)]
-Action = Literal["created", "replaced", "appended", "deleted", "rolled back", "retention set", "thinned"]
+Action = Literal["created", "replaced", "appended", "deleted", "rolled back", "retention set", "thinned", "model set"]
+ModelPolicy = Literal["auto", "mateformer", "scadf-moe"]
 
 
 class _Frozen(BaseModel):
@@ -56,7 +57,8 @@ class Manifest(_Frozen):
     `number` counts a cell's versions from 1; `parent` is the digest of the manifest that this one followed.
     A fingerprint whose id is among the `tombstones` is dropped wherever a segment holds it. The indices are made of
     the first `indexed` segments and extended by the others, so that whoever loads a version, by whatever way, answers
-    alike. `quality` is whatever was measured of this version, as JSON values.
+    alike. `model` says which networks may locate users in the cell; to `auto` each that can is welcome. `quality` is
+    whatever was measured of this version, as JSON values.
     """
 
     schema_version: Literal[2] = 2
@@ -67,6 +69,7 @@ class Manifest(_Frozen):
     indexed: int = Field(ge=0)
     tombstones: tuple[FingerprintId, ...] = ()
     retention: Retention = Retention()
+    model: ModelPolicy = "auto"
     quality: dict[str, JsonValue]
     created_at: AwareDatetime
     change: Change
@@ -91,6 +94,8 @@ class Manifest(_Frozen):
     def to_bytes(self) -> bytes:
         """Canonical JSON: keys sorted, no spaces, UTF-8; equal manifests give equal bytes."""
         fields = self.model_dump(mode="json")
+        if self.model == "auto":
+            del fields["model"]  # as before there were policies: versions of that time keep their digest
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
-from reference_db.signal_feature import Features
+from reference_db.signal_features import Features
 from reference_db.signal_lists import SignalLists
 
 # The likelihood that a request comes from a fingerprint's place falls with this power of their distance: free of any

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_db.signal_feature import Features
+from reference_db.signal_features import Features
 from reference_db.signal_index import SHARPNESS
 
 TRUSTS = (0.05, 0.1, 0.2, 0.5, 1.0)

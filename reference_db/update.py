@@ -19,7 +19,7 @@ from reference_db.compaction import indices_due, segments_due, tombstones_due
 from reference_db.contents import Contents
 from reference_db.errors import BadFingerprint, BadUpdate
 from reference_db.fingerprints import Fingerprints, check_fingerprints
-from reference_db.manifest import Action, Change, Manifest, RequestKey, SegmentReference
+from reference_db.manifest import Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.retention import Retention
 from reference_db.segment import MOST_BYTES, Segment, digest_of, joined
 
@@ -129,20 +129,39 @@ def thinned(before: Contents, origin: Origin) -> Update | None:
     return update if update.manifest.change.removed else None
 
 
+def model_set(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
+    """Says which networks may locate users in a cell. Raises `BadUpdate` where it is so already.
+
+    Everything else stays, what was measured of the version before included.
+    """
+    if model == before.manifest.model:
+        raise BadUpdate(f"the cell's policy is {model} already")
+    asked = replace(before, manifest=before.manifest.altered(model=model))
+    return _following(before.manifest, asked, _change("model set", 0, 0, origin), origin)
+
+
 def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
-    """Publishes an older version of the cell once more: its description, fingerprints, retention and quality."""
-    change = Change(
-        action="rolled back",
-        added=len(target),
-        removed=before.fingerprints,
+    """Publishes an older version of the cell once more: its description, fingerprints, policies and quality."""
+    return _following(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
+
+
+def _following(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
+    """Stored contents as the version after `before`."""
+    manifest = contents.manifest.altered(
+        number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
+    )
+    return Update(replace(contents, manifest=manifest), ())
+
+
+def _change(action: Action, added: int, removed: int, origin: Origin) -> Change:
+    return Change(
+        action=action,
+        added=added,
+        removed=removed,
         author=origin.author,
         note=origin.note,
         request=origin.request,
     )
-    manifest = target.manifest.altered(
-        number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
-    )
-    return Update(replace(target, manifest=manifest), ())
 
 
 def _plan_of(before: Contents) -> _Plan:
@@ -243,16 +262,10 @@ def _update(
         indexed=plan.indexed,
         tombstones=tuple(plan.tombstones.tolist()),
         retention=retention,
+        model="auto" if before is None else before.model,
         quality={},
         created_at=origin.now,
-        change=Change(
-            action=action,
-            added=added,
-            removed=removed,
-            author=origin.author,
-            note=origin.note,
-            request=origin.request,
-        ),
+        change=_change(action, added, removed, origin),
     )
     contents = Contents.of(manifest, plan.segments)
     return Update(contents, tuple(written.values())).measured({"survey": _survey(contents)})

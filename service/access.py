@@ -24,14 +24,18 @@ ACCESS = (
     Row("/locate", "locate", "locate"),
     Row("/locate/batch", "locate", "locate"),
     Row("/locate/**", "locate", "locate"),
-    Row("/cells/*/export", "operate", "operate"),  # CSI and positions: of persons, perhaps
+    Row("/cells/*/export", "operate", "operate"),  # these tell where somebody is, or may have been
     Row("/cells/*/fingerprints/**", "operate", "operate"),
+    Row("/cells/*/errors", "operate", "operate"),
+    Row("/cells/*/live", "operate", "operate"),
     Row("/cells/**", "read", "operate"),
     Row("/models/**", "read", "operate"),
     Row("/metrics", "read", "operate"),
+    Row("/latency", "read", "operate"),
     Row("/openapi.json", "read", "operate"),
     Row("/docs/**", "read", "operate"),
-    Row("/console/**", "read", "operate"),
+    # A browser brings no key when it loads a page; the page asks for one, and by it for everything that it shows.
+    Row("/console/**", None, "operate"),
     Row("/**", "operate", "operate"),
 )
 

@@ -10,10 +10,11 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
-from models.artifact import load_artifact
+from models.artifact import load_mateformer
 from reference_db.opening import open_store
 from reference_db.version_news import News
 from service.admission import Admission
+from service.console.routes import console_routes
 from service.correlation import Correlate
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
@@ -22,11 +23,15 @@ from service.estimator import Estimator
 from service.gate import Gate
 from service.health import Health
 from service.key_ring import KeyRing
+from service.latency import Latencies
+from service.live import Live
 from service.locate import Locator
+from service.locate_trajectory import TrajectoryLocator
 from service.metrics import Metrics, RequestMetrics
 from service.models import Models
 from service.network import Network
 from service.openapi import OpenApi
+from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
 from service.problem import on_http_exception, on_service_error, on_unexpected_error
 from service.publisher import Publisher
@@ -35,6 +40,9 @@ from service.served_cells import ServedCells
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.tracing import Trace, Traces
+from service.tracker import Tracker
+from service.trajectories import load_trajectories
+from service.trajectory_metrics import TrajectoryMetrics
 from service.workers import Workers
 
 
@@ -48,7 +56,7 @@ def create_app(settings: Settings) -> Starlette:
     keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
-    artifact = load_artifact(settings.artifact_directory)
+    artifact = load_mateformer(settings.artifact_directory)
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     store = open_store(settings.redis_url or settings.database_directory)
     metrics = Metrics()
@@ -57,25 +65,37 @@ def create_app(settings: Settings) -> Starlette:
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
     dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
     served = ServedCells(store, artifact, estimator, settings, metrics)
-    publisher = Publisher(store, artifact, estimator, served, settings, metrics)
+    trajectory_metrics = TrajectoryMetrics(metrics)
+    trajectories = load_trajectories(settings, store, trajectory_metrics)
+    tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
+    publisher = Publisher(
+        store, artifact, estimator, served, settings, metrics, None if trajectories is None else trajectories.cells
+    )
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
-    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics)
-    models, health = Models(artifact, network.providers), Health(settings, network)
-    openapi = OpenApi(artifact.manifest, store, settings.batch_limit, keyed=keys is not None)
+    live = Live(publisher, allowed=settings.console_live)
+    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics, tracker, live)
+    trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
+    error_maps = ErrorMaps(publisher, artifact, estimator, served, settings)
+    learned = None if trajectories is None else trajectories.artifact
+    models, health = Models(artifact, learned, network.providers), Health(settings, network)
+    openapi = OpenApi(artifact, learned, store, settings.batch_limit, keyed=keys is not None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         watching = [served.follow(settings.follow_period_s), retain(publisher, settings.retention_period_s)]
         if isinstance(store, News):
             watching.append(served.listen(store))
+        if trajectories is not None:
+            watching.append(trajectories.cells.follow(settings.follow_period_s))
         if keys is not None:
             watching.append(keys.follow())
         tasks = [asyncio.create_task(watch) for watch in watching]
         yield
         for task in tasks:
             task.cancel()
-        for part in (workers, publisher, served, network, store):
-            part.close()
+        for part in (live, workers, error_maps, publisher, served, tracker, trajectories, network, store):
+            if part is not None:
+                part.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
@@ -88,13 +108,16 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[
             *busiest,
-            *operator_routes(publisher, settings),
+            Route("/locate/trajectory", trajectory_locator.locate, methods=["POST"]),
+            *operator_routes(publisher, settings, error_maps, live),
             Route("/models", models.list_models),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
             Route("/metrics", metrics.endpoint),
+            Route("/latency", Latencies(metrics.registry).endpoint),
             Route("/openapi.json", openapi.endpoint),
             *docs_routes(),
+            *console_routes(),
         ],
         middleware=[
             Middleware(Correlate),

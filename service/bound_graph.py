@@ -1,12 +1,12 @@
 """A graph of the network, and the memory that stays where it is from run to run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import Graph, written
+from models.artifact import Artifact, Graph, TrajectoryArtifact, written
 
 
 class BoundGraph:
@@ -42,3 +42,18 @@ class BoundGraph:
         self._session.run_with_iobinding(self._binding)
         outputs = zip(self._binding.get_outputs(), self._given, strict=True)
         return [np.array(output.numpy()) for output, given in outputs if given]
+
+
+def load_graphs(
+    artifact: Artifact | TrajectoryArtifact, threads: int, providers: Sequence[str], pools: Mapping[str, ort.OrtValue]
+) -> dict[str, BoundGraph]:
+    """Every graph of an artifact in a session of its own. ONNX Runtime raises many kinds of errors."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    described = {str(name): graph for name, graph in artifact.manifest.graphs.items()}
+    return {
+        name: BoundGraph(ort.InferenceSession(content, options, providers=list(providers)), described[name], pools)
+        for name, content in artifact.graphs.items()
+    }

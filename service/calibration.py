@@ -88,8 +88,15 @@ def conformal_rank(n: int, confidence: float) -> int:
 
 
 def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> None:
-    """Raises `CellNotServed` or `CellTooSmall` unless the artifact can locate users and say how well."""
+    """Raises `CellNotServed` or `CellTooSmall` unless the artifact can locate users and say how well.
+
+    Raises `ModelNotAllowed` where the cell's policy is that it must not.
+    """
     cell, csi = version.cell, artifact.manifest.csi
+    if version.model == "scadf-moe":
+        raise errors.ModelNotAllowed(
+            "/cellId", "the cell's policy is scadf-moe: it takes a trajectory, or a trackId and some snapshots"
+        )
     if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
         raise errors.CellNotServed(
             "/cellId",
@@ -106,7 +113,7 @@ def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> No
 def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, settings: Settings) -> Calibration:
     """Locates a sample of the cell's own fingerprints. Takes seconds.
 
-    Raises `CellNotServed`, `CellTooSmall`, `InferenceFailed` or `EstimateNotFinite`.
+    Raises what `check_serves` raises, `InferenceFailed` or `EstimateNotFinite`.
     """
     check_serves(artifact, version.manifest, settings.confidence)
     rng = np.random.default_rng(settings.calibration_seed)

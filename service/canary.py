@@ -14,11 +14,11 @@ from reference_db.cell_version import CellVersion
 from service.calibration import Calibration
 from service.errors import EstimateNotFinite, VersionRefused
 from service.estimator import Estimator
+from service.label_errors import label_errors
 
 QUALITY_KEY = "canary"
 
 SAMPLES = 64
-_AT_ONCE = 8
 # How much larger than before a median error may be: times and, because small ones are noisy, metres.
 _TIMES, _BESIDE_M = 2.0, 0.5
 # Of two surveys of the same streets each has errors of its own, and streets change.
@@ -90,14 +90,7 @@ def sing(estimator: Estimator, version: CellVersion, before: CellVersion | None,
 def _errors(
     estimator: Estimator, references: CellVersion, version: CellVersion, rows: NDArray[np.int64], *, left_out: bool
 ) -> NDArray[np.float64]:
-    """How far from their labels some of a version's fingerprints are located, in metres `[n]`."""
-    found = np.empty((len(rows), 2), np.float32)
-    for first in range(0, len(rows), _AT_ONCE):
-        some = rows[first : first + _AT_ONCE]
-        nowhere = np.full((len(some), 2), np.nan, np.float32)
-        users = (version.csi_of(some), nowhere, nowhere[:, 0])
-        found[first : first + _AT_ONCE] = estimator.positions(references, *users, some if left_out else None)
-    errors: NDArray[np.float64] = np.linalg.norm(found.astype(np.float64) - version.positions[rows], axis=1)
+    errors = label_errors(estimator, references, version, rows, left_out=left_out)
     if not np.isfinite(errors).all():
         raise EstimateNotFinite("the network cannot locate the cell's own fingerprints")
     return errors

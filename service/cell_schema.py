@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 
 from reference_db.cell import Cell
-from reference_db.manifest import Manifest
+from reference_db.manifest import Manifest, ModelPolicy
 from reference_db.retention import Retention
 from service.schema import Dimension, Latitude, Longitude, WireStruct
 
@@ -72,6 +72,19 @@ class CellRetention(_Struct, frozen=True, kw_only=True):
     ) = None
 
 
+class CellModel(_Struct, frozen=True, kw_only=True):
+    """Which networks may locate users in a cell."""
+
+    policy: Annotated[
+        ModelPolicy,
+        Meta(
+            description="`mateformer`: by comparing them with fingerprints; `scadf-moe`: by several of their snapshots "
+            "together, at places that it has learned; `auto`: so where there are enough snapshots and the artifact "
+            "serves the cell, else by fingerprints."
+        ),
+    ]
+
+
 class CellChange(_Struct, frozen=True, kw_only=True):
     """What made a version: `added` and `removed` count fingerprints."""
 
@@ -92,6 +105,7 @@ class CellDetail(CellDescription, frozen=True, kw_only=True):
     created_at: datetime
     change: CellChange
     retention: CellRetention
+    model: CellModel
     fingerprints: int
     quality: dict[str, Any]
 
@@ -130,6 +144,7 @@ def detail_of(manifest: Manifest) -> CellDetail:
         created_at=manifest.created_at,
         change=CellChange(**manifest.change.model_dump(exclude={"request"})),
         retention=retention_of(manifest.retention),
+        model=CellModel(policy=manifest.model),
         fingerprints=manifest.fingerprints,
         quality=dict(manifest.quality),
     )

@@ -32,6 +32,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "delete": changes.delete,
     "rollback": changes.roll_back,
     "retention": changes.retention,
+    "model": changes.model,
     "export": shown.export,
 }
 for _name, _command in _COMMANDS.items():

@@ -174,15 +174,29 @@ def headers_of(key: str | None) -> dict[str, str]:
 
 def user_of(cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any) -> LocateRequest:
     """A user with CSI complex `[antennas, subcarriers]`; `fields` are more of `LocateRequest`'s: `timestamp`, ..."""
-    sent = Csi(encoding="complex64", shape=list(csi.shape), data=np.ascontiguousarray(csi, "<c8").tobytes())
     position: CoarsePosition | UnsetType = UNSET if coarse is None else coarse
-    return LocateRequest(cell_id=cell_id, csi=sent, coarse_position=position, **fields)
+    return LocateRequest(cell_id=cell_id, csi=_sent(csi), coarse_position=position, **fields)
 
 
 def request_of(cell_id: str, csi: Array, coarse: dict[str, float] | None = None) -> dict[str, Any]:
     """A request's JSON values, for whoever sends them by other means; the coarse position as JSON has it."""
     request: dict[str, Any] = msgspec.to_builtins(user_of(cell_id, csi))
     return request if coarse is None else request | {"coarsePosition": coarse}
+
+
+def trajectory_request_of(cell_id: str, csi: Array, cues: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
+    """As `request_of`, for the snapshots of a trajectory: CSI complex `[vertices, antennas, subcarriers]`.
+
+    `cues` are what was measured beside each: `aodDeg`, `aoaDeg`, `distance` (metres), `gainDb`, any of them.
+    """
+    snapshots: list[dict[str, Any]] = [{"csi": msgspec.to_builtins(_sent(one))} for one in csi]
+    if cues is not None:
+        snapshots = [one | {"cues": measured} for one, measured in zip(snapshots, cues, strict=True)]
+    return {"cellId": cell_id, "snapshots": snapshots}
+
+
+def _sent(csi: Array) -> Csi:
+    return Csi(encoding="complex64", shape=list(csi.shape), data=np.ascontiguousarray(csi, "<c8").tobytes())
 
 
 def _checked(url: str) -> httpx.URL:

@@ -4,47 +4,66 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.admission import Admission, Lane
 from service.errors import InferenceFailed, TooLate
-from service.estimator import Estimator, User
-from service.metrics import Metrics, Stopwatch
-from service.network import Network
+from service.metrics import Stopwatch
 
-Position = NDArray[np.float32]  # [2] metres
+Position = NDArray[np.float32]  # metres: [2] of a user, [vertices + 1, 2] of a trajectory
+
+U = TypeVar("U")
+U_contra = TypeVar("U_contra", contravariant=True)
 
 _MOST_SINGLE = 16  # single users in a dispatch: more would let those who come meanwhile wait long
 _BATCH_SHARE = 0.25  # of a dispatch, at least, where batches wait
 
 
-class _Waiting(NamedTuple):
-    user: User
+class Estimates(Protocol[U_contra]):
+    def locate(self, users: Sequence[U_contra], stopwatch: Stopwatch) -> NDArray[np.float32]:
+        """A position for each, in the owner thread."""
+
+
+class Owner(Protocol):
+    def submit(self, function: Callable[[], None]) -> object:
+        """Calls `function` in the owner thread. Raises `InferenceFailed` where there is none any more."""
+
+
+class Counts(Protocol):
+    def queue(self, lane: Lane, length: Callable[[], int]) -> None:
+        """Has those who wait in a lane counted whenever somebody looks."""
+
+    def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
+        """Counts a dispatch: the seconds of each stage, those that each of its users had waited, if others still do."""
+
+
+class _Waiting(NamedTuple, Generic[U]):
+    user: U
     since: float  # time.monotonic
     deadline: float
     answer: "asyncio.Future[Position]"
 
 
-class Dispatcher:
-    """A bounded queue between the event loop and the network's owner thread; no timer, no fixed batch.
+class Dispatcher(Generic[U]):
+    """A bounded queue between the event loop and a network's owner thread; no timer, no fixed batch.
 
     Single requests do not wait behind batches, and batches get a quarter of a dispatch whatever happens. Users whose
     request is given up, or past its deadline, leave the queue without ever reaching the network.
     """
 
     def __init__(
-        self, estimator: Estimator, network: Network, most_users: int, admission: Admission, metrics: Metrics
+        self, estimator: Estimates[U], network: Owner, most_users: int, admission: Admission, metrics: Counts
     ) -> None:
         self._estimator = estimator
         self._network = network
         self._most_users = most_users
         self._admission = admission
         self._metrics = metrics
-        self._waiting: dict[Lane, deque[_Waiting]] = {"single": deque(), "batch": deque()}
+        self._waiting: dict[Lane, deque[_Waiting[U]]] = {"single": deque(), "batch": deque()}
         for lane, queue in self._waiting.items():
             metrics.queue(lane, queue.__len__)
         self._lock = threading.Lock()
@@ -59,7 +78,7 @@ class Dispatcher:
         ahead = len(self._waiting["single"]) + (len(self._waiting["batch"]) if lane == "batch" else 0)
         self._admission.check(lane, waited, ahead)
 
-    def locate(self, user: User, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
+    def locate(self, user: U, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
         """Where the user is, once the network has found out; NaN where it cannot. For the event loop's thread.
 
         `deadline` is a moment of `time.monotonic`. The future may be cancelled; it raises `TooLate`, or what
@@ -91,23 +110,23 @@ class Dispatcher:
             if self._busy:
                 self._network.submit(self._dispatch)
 
-    def _take(self) -> tuple[list[_Waiting], list[_Waiting]]:
+    def _take(self) -> tuple[list[_Waiting[U]], list[_Waiting[U]]]:
         """Whom to locate now, and for whom it is too late: single requests first, but a share for batches."""
-        late: list[_Waiting] = []
+        late: list[_Waiting[U]] = []
         most = self._admission.share(self._most_users)
         kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * most))
         batch = self._take_from("single", min(most - kept, _MOST_SINGLE), late)
         return batch + self._take_from("batch", most - len(batch), late), late
 
-    def _take_from(self, lane: Lane, most: int, late: list[_Waiting]) -> list[_Waiting]:
-        queue, taken, now = self._waiting[lane], list[_Waiting](), time.monotonic()
+    def _take_from(self, lane: Lane, most: int, late: list[_Waiting[U]]) -> list[_Waiting[U]]:
+        queue, taken, now = self._waiting[lane], list[_Waiting[U]](), time.monotonic()
         while queue and len(taken) < most:
             one = queue.popleft()
             if not one.answer.cancelled():
                 (taken if now < one.deadline else late).append(one)
         return taken
 
-    def _located(self, batch: list[_Waiting]) -> list[Position | Exception]:
+    def _located(self, batch: list[_Waiting[U]]) -> list[Position | Exception]:
         if not batch:
             return []
         started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
@@ -119,7 +138,7 @@ class Dispatcher:
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch], full)
         return list(positions)
 
-    def _settle(self, batch: list[_Waiting], answers: Sequence[Position | Exception]) -> None:
+    def _settle(self, batch: list[_Waiting[U]], answers: Sequence[Position | Exception]) -> None:
         if batch:
             loop = batch[0].answer.get_loop()
             loop.call_soon_threadsafe(_answer, [one.answer for one in batch], answers)

@@ -108,10 +108,37 @@ class CellTooSmall(FieldError):
 
 
 class CellNotServed(FieldError):
-    """The cell's channel is not of the shape that the artifact was made for."""
+    """The cell's channel is not of the shape that the artifact was made for, or it has not learned the cell."""
+
+
+class BandNotServed(FieldError):
+    """The cell's carrier or bandwidth is none that the artifact was trained on."""
+
+
+class ModelNotAllowed(FieldError):
+    """The cell's own policy wants another network."""
 
 
 class CellUnreadable(ServiceError): ...
+
+
+# Trajectories and tracks
+class NoTrajectoryArtifact(ServiceError): ...
+
+
+class TrajectoryLength(FieldError): ...
+
+
+class TrackTooShort(FieldError):
+    """Too few of the user's snapshots are kept, or they were measured too long ago."""
+
+
+class TrackTooWide(FieldError):
+    """The user's snapshots, as located, were measured farther apart than the artifact allows."""
+
+
+class TracksUnavailable(ServiceError):
+    """Redis, where the users' last snapshots are kept, cannot be reached."""
 
 
 # Operators' changes
@@ -141,6 +168,11 @@ class IdempotencyKeyReused(ServiceError): ...
 
 class StoreDown(ServiceError):
     """The reference database cannot be reached; cells in memory go on serving."""
+
+
+# The console
+class WatchingForbidden(ServiceError):
+    """Nobody may watch where users are located."""
 
 
 # The service itself

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.retrieval import first_guess, next_neighbourhood
-from reference_db.signal_feature import signal_feature
+from reference_db.signal_features import signal_feature
 from service.errors import InferenceFailed
 from service.frame_cache import FrameCache, as_known
 from service.metrics import Metrics, Stopwatch

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple, ParamSpec, TypeVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,40 +24,39 @@ from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
 from service.dispatcher import Dispatcher, Position
 from service.errors import ServiceError
+from service.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
 from service.estimator import RETRIEVAL, Estimator, User
 from service.gate import charge
+from service.live import Live
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
-from service.problem import cause_of, problem_of
-from service.schema import LocateRequest, LocateResponse
+from service.problem import cause_of
+from service.results import batch, each, outcome, single
+from service.schema import LocateRequest, LocateResponse, Provenance, TrackProvenance
 from service.served_cells import ServedCell, ServedCells
 from service.settings import Settings
 from service.tracing import span
+from service.tracker import FOR_NOW, Followed, OnTrack, Tracker
 from service.workers import Workers
 
-# No cell reaches so far, and beyond it WGS84 loses its meaning: such an answer is as good as NaN.
-_FARTHEST = 1e6
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
-_MOST_MINUTES = 32767
+_NO_TRACKS = errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
+_ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
 _FEW = 32  # users: well under a millisecond of the event loop's time
 
 P = ParamSpec("P")
 A = TypeVar("A")
-B = TypeVar("B")
-
-
-class Received(NamedTuple):
-    """When a request came, by the wall's clock and by `time.monotonic`."""
-
-    at: datetime
-    monotonic: float
 
 
 class Draft(NamedTuple):
-    """A request as read: its CSI float32 `[antennas, subcarriers, 2]`."""
+    """A request as read: its CSI float32 `[antennas, subcarriers, 2]`.
+
+    `fallback`: why a user with a track has to be located without it.
+    """
 
     request: LocateRequest
     csi: NDArray[np.float32]
+    fallback: ServiceError | None = None
 
 
 class Placed(NamedTuple):
@@ -79,16 +79,25 @@ class Located(NamedTuple):
     position: NDArray[np.float32]
 
 
+class Tracked(NamedTuple):
+    """A user located together with the snapshots before this one."""
+
+    draft: Draft
+    followed: Followed
+
+
 class Locator:
     def __init__(
         self,
         settings: Settings,
         artifact: Artifact,
         estimator: Estimator,
-        dispatcher: Dispatcher,
+        dispatcher: Dispatcher[User],
         cells: ServedCells,
         workers: Workers,
         metrics: Metrics,
+        tracker: Tracker | None,
+        live: Live,
     ) -> None:
         self._settings = settings
         self._artifact = artifact
@@ -97,6 +106,8 @@ class Locator:
         self._cells = cells
         self._workers = workers
         self._metrics = metrics
+        self._tracker = tracker
+        self._live = live
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
@@ -105,7 +116,7 @@ class Locator:
         stopwatch = Stopwatch()
         drafts = self._read([body], reads, stopwatch)
         located = await self._located(drafts, request, received, "single")
-        (result,), encoded = self._write(located, received, stopwatch, writes, _single)
+        (result,), encoded = self._write(located, received, stopwatch, writes, single)
         if isinstance(result, ServiceError):
             raise result
         return Response(encoded, media_type=writes.media_type)
@@ -119,7 +130,7 @@ class Locator:
         charge(request, len(items) - 1)
         drafts = await self._work(len(items), self._read, items, reads, stopwatch)
         located = await self._located(drafts, request, received, "batch")
-        _, encoded = await self._work(len(items), self._write, located, received, stopwatch, writes, _batch)
+        _, encoded = await self._work(len(items), self._write, located, received, stopwatch, writes, batch)
         return Response(encoded, media_type=writes.media_type)
 
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
@@ -143,36 +154,62 @@ class Locator:
         self, items: Sequence[bytes | msgspec.Raw], reads: Format, stopwatch: Stopwatch
     ) -> list[Draft | ServiceError]:
         with stopwatch.stage("decode"), span("decode"):
-            return _each(items, lambda item: _draft(reads.read(item, LocateRequest)))
+            return each(items, lambda item: _draft(reads.read(item, LocateRequest)))
 
     async def _located(
+        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> Sequence[Located | Tracked | ServiceError]:
+        if not any(map(_has_track, drafts)):
+            return await self._compared(drafts, request, received, lane)
+        followed = await self._followed(drafts, request, received, lane)
+        rest = iter(await self._compared([one for one in followed if isinstance(one, Draft)], request, received, lane))
+        return [_or_else(one, next(rest)) if isinstance(one, Draft) else one for one in followed]
+
+    async def _followed(
+        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> list[Draft | Tracked | ServiceError]:
+        """Those with a track, located together with their last snapshots; drafts stay of whoever must do without."""
+        users = {i: user for i, one in enumerate(drafts) if (user := _on_track(one, received)) is not None}
+        found: Sequence[Followed | ServiceError] = [_NO_TRACKS] * len(users)
+        if self._tracker is not None:
+            found = await self._tracker.follow(list(users.values()), request, lane)
+        followed: list[Draft | Tracked | ServiceError] = [*drafts]
+        for i, one in zip(users, found, strict=True):
+            draft = drafts[i]
+            assert isinstance(draft, Draft)
+            followed[i] = draft._replace(fallback=one) if isinstance(one, ServiceError) else Tracked(draft, one)
+        return followed
+
+    async def _compared(
         self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
     ) -> list[Located | ServiceError]:
         with span("cells"):
             cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
-        placed = _each(drafts, lambda draft: self._place(draft, cells))
+        placed = each(drafts, lambda draft: self._place(draft, cells))
         asked = [one for one in placed if isinstance(one, Placed)]
-        futures = [self._dispatcher.locate(one.as_user(), _deadline(one, received), lane) for one in asked]
+        futures = [self._dispatcher.locate(one.as_user(), _deadline(one.draft, received), lane) for one in asked]
         with span("network"):
             positions = iter(await answers(futures, request))
-        return _each(placed, lambda one: Located(one, _found(next(positions))))
+        return each(placed, lambda one: Located(one, _found(next(positions))))
 
     def _write(
         self,
-        located: list[Located | ServiceError],
+        located: Sequence[Located | Tracked | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
         writes: Format,
         whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
     ) -> tuple[list[LocateResponse | ServiceError], bytes]:
         with stopwatch.stage("encode"), span("encode"):
-            results = _each(located, lambda one: self._describe(one, received.at))
+            results = each(located, partial(self._describe, received.at))
             encoded = writes.encode(whole(results))
         found = [one for one in results if isinstance(one, LocateResponse)]
         for one in found:
             self._metrics.stated(one.h_accuracy, one.accuracy_fulfilment_indicator)
-        used = [one.provenance.coarse_position_used for one in found]
-        self._metrics.located(stopwatch, [_outcome(result) for result in results], used)
+        self._live.note(found)
+        compared = [one.provenance for one in found if isinstance(one.provenance, Provenance)]
+        used = [one.coarse_position_used for one in compared]
+        self._metrics.located(stopwatch, [outcome(result) for result in results], used)
         return results, encoded
 
     def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> Placed:
@@ -191,44 +228,18 @@ class Locator:
             fix = decode_coarse_position(request.coarse_position, served.version, self._settings.position_margin_m)
         return Placed(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
 
-    def _describe(self, found: Located, received: datetime) -> LocateResponse:
+    def _describe(self, received: datetime, found: Located | Tracked) -> LocateResponse:
         """The answer for a user found at a local position, with its calibrated circle."""
+        if isinstance(found, Tracked):
+            return _answer(found.draft.request, *found.followed, received)
         placed, position = found
-        east, north = position.tolist()
-        if not (abs(east) < _FARTHEST and abs(north) < _FARTHEST):  # also when NaN
-            raise errors.EstimateNotFinite("the network gave no usable coordinates")
-        request, version = placed.draft.request, placed.served.version
-        lat, lon = version.frame.to_wgs84(east, north)
-        radius = placed.rung.radius
-        circle = schema.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
-        confidence = round(100 * placed.served.calibration.confidence)
-        cell = version.cell
-        measured = received if request.timestamp is UNSET else request.timestamp
-        return LocateResponse(
-            request_id=request.request_id,
-            location_estimate=schema.PointUncertaintyEllipse(
-                point=schema.Point(lat=lat, lon=lon), uncertainty_ellipse=circle, confidence=confidence
-            ),
-            local_location_estimate=schema.Local2dPointUncertaintyEllipse(
-                local_origin=schema.LocalOrigin(
-                    coordinate_id=cell.cell_id,
-                    point=schema.Point(lat=cell.latitude_deg, lon=cell.longitude_deg),
-                ),
-                point=schema.LocalPoint(x=east, y=north),
-                uncertainty_ellipse=circle,
-                confidence=confidence,
-            ),
-            h_accuracy=radius,
-            accuracy_fulfilment_indicator=_fulfilment(request.h_accuracy, radius),
-            age_of_location_estimate=_whole_minutes(received - measured),
-            timestamp_of_location_estimate=measured,
-            provenance=self._provenance(placed),
-        )
+        version, radius = placed.served.version, placed.rung.radius
+        estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
+        return _answer(placed.draft.request, estimates, radius, self._provenance(placed), received)
 
     def _provenance(self, placed: Placed) -> schema.Provenance:
         manifest = self._artifact.manifest
         return schema.Provenance(
-            source=manifest.family,
             artifact=schema.ArtifactReference(
                 name=manifest.name, version=manifest.version, digest=self._artifact.digest
             ),
@@ -238,6 +249,7 @@ class Locator:
             retrieval=RETRIEVAL,
             coarse_position_used=placed.fix is not None,
             calibrated_h_accuracy=UNSET if placed.rung.sigma is None else placed.rung.sigma,
+            fallback=UNSET if placed.draft.fallback is None else cause_of(placed.draft.fallback),
         )
 
 
@@ -245,34 +257,48 @@ def _draft(request: LocateRequest) -> Draft:
     return Draft(request, decode_csi(request.csi))
 
 
-def _each(items: Sequence[A | ServiceError], step: Callable[[A], B]) -> list[B | ServiceError]:
-    """Takes each item a step further; one that has failed, or fails now, becomes its error."""
-    results: list[B | ServiceError] = []
-    for item in items:
-        if isinstance(item, ServiceError):
-            results.append(item)
-            continue
-        try:
-            results.append(step(item))
-        except ServiceError as error:
-            results.append(error)
-    return results
+def _answer(
+    request: LocateRequest,
+    estimates: Estimates,
+    radius: float,
+    provenance: Provenance | TrackProvenance,
+    received: datetime,
+) -> LocateResponse:
+    measured = received if request.timestamp is UNSET else request.timestamp
+    return LocateResponse(
+        request_id=request.request_id,
+        location_estimate=estimates.globe,
+        local_location_estimate=estimates.local,
+        h_accuracy=radius,
+        accuracy_fulfilment_indicator=fulfilment(request.h_accuracy, radius),
+        age_of_location_estimate=whole_minutes(received - measured),
+        timestamp_of_location_estimate=measured,
+        provenance=provenance,
+    )
 
 
-def _fulfilment(
-    wanted: float | UnsetType, radius: float
-) -> Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"] | UnsetType:
-    if wanted is UNSET:
-        return UNSET
-    return "REQUESTED_ACCURACY_FULFILLED" if radius <= wanted else "REQUESTED_ACCURACY_NOT_FULFILLED"
+def _has_track(one: Draft | ServiceError) -> bool:
+    return isinstance(one, Draft) and one.request.track_id is not UNSET
 
 
-def _whole_minutes(age: timedelta) -> int:
-    return min(max(int(age.total_seconds() // 60), 0), _MOST_MINUTES)
+def _on_track(draft: Draft | ServiceError, received: Received) -> OnTrack | None:
+    if isinstance(draft, ServiceError) or draft.request.track_id is UNSET:
+        return None
+    request = draft.request
+    measured = received.at if request.timestamp is UNSET else request.timestamp
+    deadline = _deadline(draft, received)
+    return OnTrack(request.cell_id, draft.request.track_id, draft.csi, measured.timestamp(), deadline)
 
 
-def _deadline(placed: Placed, received: Received) -> float:
-    limit = placed.draft.request.max_resp_time
+def _or_else(draft: Draft, found: Located | ServiceError) -> Located | ServiceError:
+    """In a cell where only tracks can be located, what counts is why this one was not."""
+    if isinstance(found, _ONLY_TRACKS) and isinstance(draft.fallback, FOR_NOW):
+        return draft.fallback
+    return found
+
+
+def _deadline(draft: Draft, received: Received) -> float:
+    limit = draft.request.max_resp_time
     return math.inf if limit is UNSET else received.monotonic + limit
 
 
@@ -280,22 +306,3 @@ def _found(answer: Position | ServiceError) -> Position:
     if isinstance(answer, ServiceError):
         raise answer
     return answer
-
-
-def _single(results: list[LocateResponse | ServiceError]) -> LocateResponse | schema.Problem:
-    (result,) = results
-    return problem_of(result) if isinstance(result, ServiceError) else result
-
-
-def _batch(results: list[LocateResponse | ServiceError]) -> schema.BatchResponse:
-    return schema.BatchResponse(results=[_batch_result(one) for one in results])
-
-
-def _batch_result(result: LocateResponse | ServiceError) -> schema.BatchResult:
-    if isinstance(result, ServiceError):
-        return schema.BatchResult(problem=problem_of(result))
-    return schema.BatchResult(location=result)
-
-
-def _outcome(result: LocateResponse | ServiceError) -> str:
-    return cause_of(result) if isinstance(result, ServiceError) else "located"

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Stage = Literal["decode", "retrieve", "frame", "infer", "encode"]
+Stage = Literal["decode", "retrieve", "frame", "infer", "cues", "joint", "encode"]
 
 _BUILD = {"version": version("fingerpost"), "python": platform.python_version()}
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -178,10 +178,14 @@ class Metrics:
     def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
         self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
 
-    def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
-        """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
+    def stages(self, stopwatch: Stopwatch) -> None:
+        """Counts the time spent in each stage reached."""
         for stage, seconds in stopwatch.seconds.items():
             self._stage(stage).observe(seconds)
+
+    def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
+        """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
+        self.stages(stopwatch)
         for outcome in set(outcomes):
             self._outcome(outcome).inc(outcomes.count(outcome))
         for used in set(coarse_positions_used):
@@ -203,8 +207,7 @@ class Metrics:
         self._dispatch("full" if full else "all").inc()
         for wait in waits:
             self._waits.observe(wait)
-        for stage, seconds in stopwatch.seconds.items():
-            self._stage(stage).observe(seconds)
+        self.stages(stopwatch)
 
     def frames_found(self, hits: int, misses: int) -> None:
         self._frames_found.labels("hit").inc(hits)

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, ArtifactManifest, TensorSpec
-from service.bound_graph import BoundGraph
+from service.bound_graph import BoundGraph, load_graphs
 from service.errors import InferenceFailed
 from service.workers import give_way
 
@@ -164,15 +164,7 @@ class Network:
             executor.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, threads: int) -> dict[str, BoundGraph]:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        graphs = {}
-        for name, content in self._artifact.graphs.items():
-            session = ort.InferenceSession(content, options, providers=self.providers)
-            graphs[name] = BoundGraph(session, self.manifest.graphs[name], self._pools)
-        return graphs
+        return load_graphs(self._artifact, threads, self.providers, self._pools)
 
 
 def as_users(csi: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:

@@ -4,20 +4,25 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import ArtifactManifest
+from models.artifact import Artifact, TrajectoryArtifact, TrajectoryManifest
 from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
+from service.errors import ServiceError
+from service.latency import Latency
 from service.models import ModelList
 from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
 from service.openapi_operation import Json, operation, plain
 from service.openapi_security import secured
+from service.trajectory_cells import check_learned
+from service.trajectory_schema import TrajectoryRequest, TrajectoryResponse
 
 _DESCRIPTION = """\
-Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position.
+Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position;
+or from several snapshots together, at places that the network has learned.
 
 Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes); the answer comes in the format that
 `Accept` asks for, by default that of the request. Every 4xx and 5xx is `application/problem+json` with a
@@ -38,14 +43,26 @@ _ROOTS = (
     schema.BatchRequest,
     schema.BatchResponse,
     schema.Problem,
+    TrajectoryRequest,
+    TrajectoryResponse,
     ModelList,
+    Latency,
     *CELL_ROOTS,
 )
 
 
 class OpenApi:
-    def __init__(self, manifest: ArtifactManifest, store: Store, batch_limit: int, *, keyed: bool) -> None:
-        self._manifest = manifest
+    def __init__(
+        self,
+        artifact: Artifact,
+        learned: TrajectoryArtifact | None,
+        store: Store,
+        batch_limit: int,
+        *,
+        keyed: bool,
+    ) -> None:
+        self._manifest = artifact.manifest
+        self._learned = None if learned is None else learned.manifest
         self._store = store
         self._batch_limit = batch_limit
         self._keyed = keyed
@@ -98,10 +115,21 @@ class OpenApi:
                     examples={"three users": {"items": [local, wgs84, alone]}},
                 )
             },
+            "/locate/trajectory": {
+                "post": operation(
+                    "locateTrajectory",
+                    "Locate one user at several points near each other, by all of them together",
+                    answer="TrajectoryResponse",
+                    body="TrajectoryRequest",
+                    parameters=[_CELL_HEADER],
+                    examples=self._trajectory_examples(),
+                )
+            },
             **cell_paths(local["cellId"]),
             "/models": {"get": operation("listModels", "List the models", answer="ModelList")},
             "/health/live": {"get": plain("live", "Whether the process answers", "application/json")},
             "/health/ready": {"get": plain("ready", "Whether users can be located", "application/json")},
+            "/latency": {"get": operation("showLatency", "Show how long stages take", answer="Latency")},
             "/metrics": {"get": plain("metrics", "Prometheus metrics", "text/plain")},
         }
 
@@ -120,6 +148,34 @@ class OpenApi:
         place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
         wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
         return msgspec.to_builtins(local), msgspec.to_builtins(wgs84), msgspec.to_builtins(alone)
+
+    def _trajectory_examples(self) -> Json:
+        """Made-up CSI in a learned cell that is there."""
+        learned = self._learned
+        cell_id = None if learned is None else self._a_learned_cell(learned)
+        if learned is None or cell_id is None:
+            return {}
+        csi = learned.csi
+        waves = plane_waves(csi.antennas, csi.subcarriers, learned.vertices).astype("<f2")
+        sent: list[Json] = [
+            {"csi": {"encoding": "complex32", "shape": [csi.antennas, csi.subcarriers], "data": wave.tobytes()}}
+            for wave in waves
+        ]
+        cues = {"aodDeg": 12.5, "aoaDeg": -167.5, "distance": 61.0, "gainDb": -84.0}
+        alone = {"cellId": cell_id, "snapshots": sent}
+        measured = {"cellId": cell_id, "snapshots": [one | {"cues": cues} for one in sent]}
+        return {"cues measured": msgspec.to_builtins(measured), "cues from the CSI": msgspec.to_builtins(alone)}
+
+    def _a_learned_cell(self, learned: TrajectoryManifest) -> str | None:
+        for cell_id in learned.cells:
+            try:
+                manifest = self._store.current(cell_id)
+                if manifest is not None:
+                    check_learned(learned, manifest)
+                    return cell_id
+            except (ReferenceDatabaseError, ServiceError):
+                continue
+        return None
 
     def _a_cell(self) -> tuple[Cell, list[float]] | None:
         """A cell that the artifact serves, and the extent of its fingerprints."""

@@ -3,8 +3,10 @@
 from typing import get_args
 
 from reference_db.exporting import FileFormat
-from service.cell_schema import CellDetail, CellList, CellRetention
+from service.cell_schema import CellDetail, CellList, CellModel, CellRetention
+from service.live import LiveEstimates
 from service.openapi_operation import Json, content, operation, problems
+from service.operators.error_map import LARGEST_SAMPLE, SAMPLE, ErrorMap
 from service.operators.listing import FingerprintList
 from service.operators.selection import Selection
 from service.operators.sent_fingerprints import FILE, CellBody, FingerprintsBody
@@ -15,6 +17,7 @@ CELL_ROOTS = (
     CellList,
     CellDetail,
     CellRetention,
+    CellModel,
     CellBody,
     FingerprintsBody,
     FingerprintList,
@@ -23,12 +26,18 @@ CELL_ROOTS = (
     Rollback,
     VersionList,
     VersionDiff,
+    ErrorMap,
+    LiveEstimates,
 )
 
 _FILE_SAID = """\
 A fingerprint file, safetensors or npz: `csi` complex `[n, antennas, subcarriers]`, or real pairs `[..., 2]` with
 `scale`; `positions` `[n, 2]` metres, or `latitudes_deg` and `longitudes_deg`; optionally `times` (Unix seconds) and
 `sigmas` (metres); and the cell's description as JSON, metadata `cell` or array `cell`."""
+
+_ERRORS_SAID = """\
+No coarse position helps. Takes seconds a hundred fingerprints the first time, while users go before; then it is
+remembered with the version. Where too many wait for errors the answer is a 503 with `Retry-After`."""
 
 _ETAG = {"description": "The version, quoted.", "schema": {"type": "string"}}
 _ONE_TAG = {"type": "string", "pattern": "^[^,]*$"}
@@ -66,6 +75,9 @@ def cell_paths(cell_id: str) -> Json:
         "/cells/{cellId}/retention": {
             "put": _change("setRetention", "Say how long the cell keeps its fingerprints", "CellRetention", cell)
         },
+        "/cells/{cellId}/model": {
+            "put": _change("setModel", "Say which networks may locate users in the cell", "CellModel", cell)
+        },
         "/cells/{cellId}/rollback": {
             "post": _change("rollBack", "Publish an older version once more", "Rollback", cell)
         },
@@ -92,6 +104,15 @@ def cell_paths(cell_id: str) -> Json:
                 "Show what lies between two versions",
                 answer="VersionDiff",
                 parameters=[cell, _version("version"), _version("other")],
+            )
+        },
+        "/cells/{cellId}/errors": {"get": _errors(cell, named)},
+        "/cells/{cellId}/live": {
+            "get": operation(
+                "watchCell",
+                "Watch where users are located, where the settings allow it",
+                answer="LiveEstimates",
+                parameters=[cell, _parameter("query", "after", "Only those of higher number.", _number(2**53))],
             )
         },
         "/cells/{cellId}/export": {"get": _export(cell, named)},
@@ -143,6 +164,17 @@ def _deletion(cell: Json) -> Json:
     answers = deletion["responses"]["200"]["content"]["application/json"]
     answers["schema"] = {"oneOf": [answers["schema"], content("Preview")["schema"]]}
     return deletion
+
+
+def _errors(cell: Json, named: Json) -> Json:
+    limit = _number(LARGEST_SAMPLE) | {"default": SAMPLE}
+    described = operation(
+        "showErrors",
+        "Locate a sample of a version's own fingerprints, each left out in its turn",
+        answer="ErrorMap",
+        parameters=[cell, named, _parameter("query", "limit", "How many, at most.", limit)],
+    )
+    return described | {"description": _ERRORS_SAID}
 
 
 def _export(cell: Json, named: Json) -> Json:

@@ -40,6 +40,13 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.CellNotFound: (HTTPStatus.NOT_FOUND, "CELL_NOT_FOUND"),
     errors.CellTooSmall: (HTTPStatus.CONFLICT, "CELL_TOO_SMALL"),
     errors.CellNotServed: (HTTPStatus.CONFLICT, "CELL_NOT_SERVED_BY_ARTIFACT"),
+    errors.BandNotServed: (HTTPStatus.CONFLICT, "BAND_NOT_SERVED_BY_ARTIFACT"),
+    errors.ModelNotAllowed: (HTTPStatus.CONFLICT, "MODEL_NOT_ALLOWED_BY_CELL"),
+    errors.NoTrajectoryArtifact: (HTTPStatus.NOT_IMPLEMENTED, "NO_TRAJECTORY_ARTIFACT"),
+    errors.TrajectoryLength: (HTTPStatus.BAD_REQUEST, "TRAJECTORY_LENGTH"),
+    errors.TrackTooShort: (HTTPStatus.CONFLICT, "TRACK_TOO_SHORT"),
+    errors.TrackTooWide: (HTTPStatus.CONFLICT, "TRACK_TOO_WIDE"),
+    errors.TracksUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "TRACKS_UNAVAILABLE"),
     errors.CellUnreadable: (HTTPStatus.INTERNAL_SERVER_ERROR, "CELL_UNREADABLE"),
     errors.FingerprintsUnreadable: (HTTPStatus.BAD_REQUEST, "FINGERPRINTS_UNREADABLE"),
     errors.FingerprintRefused: (HTTPStatus.UNPROCESSABLE_ENTITY, "FINGERPRINT_REFUSED"),
@@ -48,6 +55,7 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.VersionNotFound: (HTTPStatus.NOT_FOUND, "VERSION_NOT_FOUND"),
     errors.PreconditionFailed: (HTTPStatus.PRECONDITION_FAILED, "PRECONDITION_FAILED"),
     errors.IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED"),
+    errors.WatchingForbidden: (HTTPStatus.FORBIDDEN, "WATCHING_FORBIDDEN"),
     errors.StoreDown: (HTTPStatus.SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
     errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),
@@ -115,7 +123,8 @@ async def on_unexpected_error(request: Request, error: Exception) -> Response:
 
 def _headers_of(error: ServiceError) -> dict[str, str] | None:
     match error:
-        case errors.Congested() | errors.NotReady() | errors.StoreDown():  # may be over when one asks again
+        # May be over when one asks again.
+        case errors.Congested() | errors.NotReady() | errors.StoreDown() | errors.TracksUnavailable():
             return {"Retry-After": "1"}
         case errors.RateExceeded():
             return {"Retry-After": str(error.retry_after)}

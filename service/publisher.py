@@ -26,6 +26,7 @@ from service.problem import cause_of
 from service.refusals import refusals
 from service.served_cells import ServedCells
 from service.settings import Settings
+from service.trajectory_cells import TrajectoryCells
 from service.workers import give_way
 
 _log = logging.getLogger("fingerpost.updates")
@@ -71,6 +72,7 @@ class Publisher:
         served: ServedCells,
         settings: Settings,
         metrics: Metrics,
+        learned: TrajectoryCells | None = None,
     ) -> None:
         self.store = store
         self._artifact = artifact
@@ -78,6 +80,7 @@ class Publisher:
         self._served = served
         self._settings = settings
         self._metrics = metrics
+        self._learned = learned
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="operators", initializer=give_way)
         # To publish may take minutes: whoever only looks must not wait for that.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="operators-reads", initializer=give_way)
@@ -90,8 +93,9 @@ class Publisher:
 
         It is called anew when somebody else was quicker, unless the conditions name a version. When this returns the
         version is kept for good. Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed`
-        or `CellTooSmall`, whatever `refusals` makes of what `change` raises, and `StoreDown`; then nothing has changed,
-        but for a store that failed at the last moment: asking again with the same idempotency key is always safe.
+        or `CellTooSmall`, what `check_learned` raises of a cell where only trajectories are located, whatever
+        `refusals` makes of what `change` raises, and `StoreDown`; then nothing has changed, but for a store that failed
+        at the last moment: asking again with the same idempotency key is always safe.
         """
 
         def on_contents(before: Manifest | None) -> Update:
@@ -133,6 +137,8 @@ class Publisher:
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
             self._served.tell(cell_id, like)
+            if self._learned is not None:
+                self._learned.tell(cell_id)
         return published
 
     def _publish(
@@ -182,6 +188,10 @@ class Publisher:
 
     def _tried(self, update: Update, before: Manifest | None, held: CellVersion | None, force: bool) -> _Tried:
         """The update with what the artifact makes of it; raises where it is not fit to serve, unless forced."""
+        if update.manifest.model == "scadf-moe":
+            if not force:
+                self._check_learned(update.manifest)
+            return _Tried(update, None)
         served_before = before is not None and self._serves(before)
         try:
             check_serves(self._artifact, update.manifest, self._settings.confidence)
@@ -190,7 +200,7 @@ class Publisher:
                 raise
             return _Tried(update, None)  # a cell begins small
         except errors.CellNotServed:
-            if not force:
+            if not (force or self._has_learned(update.manifest)):
                 raise
             return _Tried(update, None)
         usual = None if before is None else Calibration.of_quality(before.quality, self._artifact.digest)
@@ -209,6 +219,18 @@ class Publisher:
     def _holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:
         same = calibration.confidence == self._settings.confidence
         return same and canary.agrees(calibration, len(version))
+
+    def _check_learned(self, manifest: Manifest) -> None:
+        if self._learned is None:
+            raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
+        self._learned.check(manifest)
+
+    def _has_learned(self, manifest: Manifest) -> bool:
+        try:
+            self._check_learned(manifest)
+        except ServiceError:
+            return False
+        return True
 
     def _serves(self, manifest: Manifest) -> bool:
         try:

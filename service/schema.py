@@ -15,6 +15,12 @@ Latitude = Annotated[float, Meta(ge=-90, le=90, description="WGS84 degrees.")]
 Longitude = Annotated[float, Meta(ge=-180, le=180, description="WGS84 degrees.")]
 Accuracy = Annotated[float, Meta(ge=0, le=1e6)]
 Dimension = Annotated[int, Meta(ge=1, le=65536)]
+Timestamp = Annotated[datetime, Meta(tz=True, description="When the CSI was measured; now where absent.")]
+WantedAccuracy = Annotated[float, Meta(gt=0, description="The accuracy wanted, metres; answered by the indicator.")]
+MaxRespTime = Annotated[float, Meta(gt=0, le=3600, description="Seconds after which the answer is of no use any more.")]
+RequestId = Annotated[str, Meta(max_length=128, description="Returned as it is. Put no identity of a person in it.")]
+Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
+WholeMinutes = Annotated[int, Meta(ge=0, le=32767, description="Whole minutes.")]
 
 
 class WireStruct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -59,18 +65,21 @@ class LocateRequest(_Struct, frozen=True, kw_only=True):
     coarse_position: (
         Annotated[CoarsePosition, Meta(description="Where absent, the CSI alone says where to look.")] | UnsetType
     ) = UNSET
-    timestamp: (
-        Annotated[datetime, Meta(tz=True, description="When the CSI was measured; now where absent.")] | UnsetType
-    ) = UNSET
-    h_accuracy: (
-        Annotated[float, Meta(gt=0, description="The accuracy wanted, metres; answered by the indicator.")] | UnsetType
-    ) = UNSET
-    max_resp_time: (
-        Annotated[float, Meta(gt=0, le=3600, description="Seconds after which the answer is of no use any more.")]
-        | UnsetType
-    ) = UNSET
-    request_id: (
-        Annotated[str, Meta(max_length=128, description="Returned as it is. Put no identity of a person in it.")]
+    timestamp: Timestamp | UnsetType = UNSET
+    h_accuracy: WantedAccuracy | UnsetType = UNSET
+    max_resp_time: MaxRespTime | UnsetType = UNSET
+    request_id: RequestId | UnsetType = UNSET
+    track_id: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=128,
+                description="A name of the user's own choice, the same for some seconds: of one that is given, the "
+                "service keeps the last snapshots for a short while and, once there are enough, locates them together. "
+                "Put no identity of a person in it.",
+            ),
+        ]
         | UnsetType
     ) = UNSET
 
@@ -125,10 +134,9 @@ class ArtifactReference(WireStruct, frozen=True, kw_only=True):
     digest: str
 
 
-class Provenance(WireStruct, frozen=True, kw_only=True):
-    """Where an estimate comes from; enough to compute it again."""
+class Provenance(WireStruct, frozen=True, kw_only=True, tag_field="source", tag="mateformer"):
+    """Where an estimate comes from; enough to compute it again. `source`: what made it."""
 
-    source: Annotated[Literal["mateformer"], Meta(description="What made the estimate.")]
     artifact: ArtifactReference
     cell_version: str
     neighbours: Annotated[int, Meta(description="Fingerprints that the CSI was compared with.")]
@@ -148,6 +156,25 @@ class Provenance(WireStruct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    fallback: (
+        Annotated[
+            str,
+            Meta(
+                description="Why a user with a trackId was located by this snapshot alone: a cause, as of problems.",
+                examples=["TRACK_TOO_SHORT"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class TrackProvenance(WireStruct, frozen=True, kw_only=True, tag_field="source", tag="scadf-moe"):
+    """Of the last point of a track, located together with those before it."""
+
+    artifact: ArtifactReference
+    cell_version: str
+    snapshots: Annotated[int, Meta(description="How many were located together, this one included.")]
+    cues: Annotated[Literal["estimated"], Meta(description="Where the cues beside the CSI came from: the CSI.")]
 
 
 class LocateResponse(WireStruct, frozen=True, kw_only=True):
@@ -155,12 +182,10 @@ class LocateResponse(WireStruct, frozen=True, kw_only=True):
     location_estimate: PointUncertaintyEllipse
     local_location_estimate: Local2dPointUncertaintyEllipse
     h_accuracy: Annotated[float, Meta(description="Radius of the circle of this confidence, metres.")]
-    accuracy_fulfilment_indicator: (
-        Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"] | UnsetType
-    ) = UNSET
-    age_of_location_estimate: Annotated[int, Meta(ge=0, le=32767, description="Whole minutes.")]
+    accuracy_fulfilment_indicator: Fulfilment | UnsetType = UNSET
+    age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    provenance: Provenance
+    provenance: Provenance | TrackProvenance
 
 
 class InvalidParameter(msgspec.Struct, frozen=True):

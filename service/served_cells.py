@@ -179,6 +179,9 @@ class ServedCells:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.run_in_executor(self._replacers, self._successor, cell_id, held, like)
+        except errors.ModelNotAllowed:
+            self._drop(cell_id)
+            return
         except ServiceError as error:
             self._refuse(cell_id, held, error)
             return
@@ -242,6 +245,16 @@ class ServedCells:
             self._held_bytes -= gone.version.resident_bytes
             self._metrics.cells_evicted.inc()
             _log.info("cell %s leaves memory", left)
+        self._count()
+
+    def _drop(self, cell_id: str) -> None:
+        """The cell's new version wants another network than the one that serves here."""
+        if gone := self._held.pop(cell_id, None):
+            self._held_bytes -= gone.version.resident_bytes
+            self._count()
+            _log.info("cell %s leaves memory: its policy is another network", cell_id)
+
+    def _count(self) -> None:
         self._metrics.cells_held.set(len(self._held))
         self._metrics.cell_bytes.set(self._held_bytes)
 

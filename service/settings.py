@@ -9,11 +9,16 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def _shipped_artifact() -> Path:
+def _shipped_artifact(family: str = "mateformer") -> Path:
     package = find_spec("models")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "artifacts" / "mateformer"
+    return Path(package.origin).parent / "artifacts" / family
+
+
+def _shipped_trajectory_artifact() -> Path | None:
+    directory = _shipped_artifact("scadf-moe")
+    return directory if directory.exists() else None
 
 
 class Settings(BaseSettings):
@@ -57,6 +62,10 @@ class Settings(BaseSettings):
     artifact_directory: Path = Field(
         default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
     )
+    trajectory_artifact_directory: Path | None = Field(
+        default_factory=_shipped_trajectory_artifact,
+        description="The network for trajectories and tracks; default the shipped one, if one is.",
+    )
 
     redis_url: str | None = Field(
         None, description="Where the reference database lies in Redis, redis:// or redis+cluster://; then no directory."
@@ -99,6 +108,16 @@ class Settings(BaseSettings):
         ["CPUExecutionProvider"], description="ONNX Runtime's execution providers, preferred first."
     )
 
+    track_ttl_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long the last snapshots of a user with a trackId are kept, and may lie apart.",
+    )
+    track_limit: int = Field(
+        2000, gt=0, description="Users whose last snapshots are kept; in Redis, of each cell. The oldest make room."
+    )
+
     position_margin_m: float = Field(
         50.0,
         ge=0,
@@ -112,6 +131,12 @@ class Settings(BaseSettings):
         description="Coarse position errors (1-sigma an axis) to calibrate for, beside having none.",
     )
     calibration_seed: int = Field(0, ge=0, description="Seed of the calibration's sample and of its errors.")
+
+    console_live: bool = Field(
+        False,
+        description="Whether operators may watch where users of a cell are located; they are people. Nothing is kept "
+        "while nobody watches, and then only the last estimates, in memory.",
+    )
 
     readiness_period_s: float = Field(
         10.0,

@@ -68,7 +68,7 @@ class Server:
         return [self.process, *self.process.children(recursive=True)]
 
 
-def fingerpost(database: Path, artifact: Path) -> Command:
+def fingerpost(database: Path | str, artifact: Path) -> Command:
     """As an operator starts it: every setting at its default."""
     words = (str(FINGERPOST), "serve", "--port", "{port}", "--database", str(database), "--artifact", str(artifact))
     return Command("Fingerpost", words, "/health/ready")

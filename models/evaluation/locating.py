@@ -16,7 +16,7 @@ from models.radio.impairments import Impairments, impair
 from models.training.corpus import RadioCell
 from reference_db.knn import Feature, every_feature, every_rival
 from reference_db.retrieval import References, first_neighbourhood, next_neighbourhood
-from reference_db.signal_feature import signal_feature
+from reference_db.signal_features import signal_feature
 
 USERS_AT_ONCE = 64
 SEED = 2026

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from models.artifact import load_artifact
+from models.artifact import load_mateformer
 
 
 class Teacher:
@@ -18,7 +18,7 @@ class Teacher:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch wants the cores next
-        artifact = load_artifact(directory)
+        artifact = load_mateformer(directory)
         self._graph = artifact.manifest.graphs["full"]
         self._session = onnxruntime.InferenceSession(
             artifact.graphs["full"], options, providers=["CPUExecutionProvider"]

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.radio.tracing import band_folder, table_path
@@ -79,3 +80,9 @@ class TrajectoryRecipe(_Frozen):
         """sha256, hex, of all that decides the weights and what is reported of them."""
         decides = self.model_dump_json(exclude={"name", "version"}, exclude_defaults=True)
         return hashlib.sha256(decides.encode()).hexdigest()
+
+
+def load_trajectory_recipe(path: Path) -> TrajectoryRecipe | None:
+    """None for a recipe of another family; raises pydantic's `ValidationError`, which names the field at fault."""
+    described = yaml.safe_load(path.read_text())
+    return TrajectoryRecipe.model_validate(described) if "fusion" in described else None

@@ -17,6 +17,7 @@ from service.commands.cell_options import (
     IfMatch,
     Json,
     Key,
+    ModelPolicy,
     Note,
     Url,
     VersionName,
@@ -187,6 +188,25 @@ def retention(
     if keep_all == any(limit is not None for limit in limits.values()):
         fail("either limits or --keep-all must be given")
     show(_post(Where(url, database, artifact), "PUT", path, limits, change), cell_tables.print_cell, json)
+
+
+def model(
+    cell: CellName,
+    policy: Annotated[ModelPolicy, typer.Argument(help="Which networks may locate users in the cell.")],
+    url: Url = None,
+    database: Database = None,
+    artifact: ArtifactOption = None,
+    note: Note = "",
+    author: Author = None,
+    if_match: IfMatch = None,
+    key: Key = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Say which networks may locate users in a cell: each on its own, or whichever can (auto)."""
+    path, change = path_of(cell, "model"), change_of(note, author, if_match, key, force)
+    answer = _post(Where(url, database, artifact), "PUT", path, {"policy": policy.value}, change)
+    show(answer, cell_tables.print_cell, json)
 
 
 def _send(where: Where, method: str, path: str, file: Path, change: Change) -> "httpx.Response":

@@ -4,6 +4,7 @@ import getpass
 import re
 import socket
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -38,6 +39,12 @@ Force = Annotated[
 
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class ModelPolicy(StrEnum):
+    auto = "auto"
+    mateformer = "mateformer"
+    scadf_moe = "scadf-moe"
 
 
 class Change(NamedTuple):

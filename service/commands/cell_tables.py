@@ -52,6 +52,7 @@ def print_cell(cell: Json) -> None:
         ("note", change["note"]),
         ("fingerprints", str(cell["fingerprints"])),
         ("kept", _kept(retention)),
+        ("located by", cell["model"]["policy"]),
         ("base station", f"{point['lat']:.6f}, {point['lon']:.6f}, {cell['height']:g} m high"),
         ("array", f"{array['rows']} x {array['columns']}, broadside {cell['yawDeg']:.1f}° from east"),
         (
@@ -72,11 +73,14 @@ def print_versions(listed: Json) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("version", "created", "author", "change", "added", "removed", "fingerprints", "note")
+    columns = ("version", "created", "author", "change", "added", "removed", "fingerprints", "located by", "note")
+    table = Table(*columns)
     for one in listed["versions"]:
         counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
         who, why = escape(one["author"]), escape(one["note"])
-        table.add_row(one["version"], _minute(one["createdAt"]), who, one["action"], *counts, why)
+        table.add_row(
+            one["version"], _minute(one["createdAt"]), who, one["action"], *counts, one["model"]["policy"], why
+        )
     console().print(table)
     for number in listed.get("unreadable", []):
         console().print(f"version {number} is damaged")
@@ -91,7 +95,7 @@ def print_diff(diff: Json) -> None:
     sides = (diff["before"], diff["after"])
     table.add_row("fingerprints", *(str(side["fingerprints"]) for side in sides))
     table.add_row("extent (m)", *(_extent(side["extent"]) for side in sides))
-    for one in diff["description"] + diff["retention"]:
+    for one in diff["description"] + diff["retention"] + diff["model"]:
         table.add_row(one["field"], str(one["before"]), str(one["after"]))
     console().print(table)
     for name in ("added", "removed"):

@@ -7,6 +7,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.cells import Cells
+from service.live import Live
+from service.operators.error_map import ErrorMaps
 from service.operators.export import Export
 from service.operators.listing import Listing
 from service.operators.versions import Versions
@@ -17,7 +19,7 @@ from service.settings import Settings
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def operator_routes(publisher: Publisher, settings: Settings) -> list[Route]:
+def operator_routes(publisher: Publisher, settings: Settings, error_maps: ErrorMaps, live: Live) -> list[Route]:
     """``/cells`` and everything below it."""
     cells, writes, versions = Cells(publisher), Writes(publisher, settings), Versions(publisher)
     listing, export = Listing(publisher), Export(publisher)
@@ -27,10 +29,13 @@ def operator_routes(publisher: Publisher, settings: Settings) -> list[Route]:
         _route("/cells/{cell_id}/fingerprints", GET=listing.endpoint, POST=writes.append),
         _route("/cells/{cell_id}/fingerprints/delete", POST=writes.delete),
         _route("/cells/{cell_id}/retention", PUT=writes.set_retention),
+        _route("/cells/{cell_id}/model", PUT=writes.set_model),
         _route("/cells/{cell_id}/rollback", POST=writes.roll_back),
         _route("/cells/{cell_id}/versions", GET=versions.list_versions),
         _route("/cells/{cell_id}/versions/{version}", GET=versions.show_version),
         _route("/cells/{cell_id}/versions/{version}/diff/{other}", GET=versions.diff),
+        _route("/cells/{cell_id}/errors", GET=error_maps.endpoint),
+        _route("/cells/{cell_id}/live", GET=live.endpoint),
         _route("/cells/{cell_id}/export", GET=export.endpoint),
     ]
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from reference_db.store import Store
-from service.cell_schema import description_of, retention_of
+from service.cell_schema import CellModel, description_of, retention_of
 from service.cells import cell_id_of, current_of, detail_response
 from service.errors import CellUnreadable
 from service.operators.query import Query
@@ -39,6 +39,7 @@ class VersionSummary(WireStruct, frozen=True, kw_only=True):
     added: int
     removed: int
     note: str
+    model: CellModel
     fingerprints: int
 
 
@@ -83,6 +84,7 @@ class VersionDiff(WireStruct, frozen=True, kw_only=True):
     removed: FingerprintChange
     description: list[FieldChange]
     retention: list[FieldChange]
+    model: list[FieldChange]
 
 
 class Versions:
@@ -138,6 +140,7 @@ def _summary(manifest: Manifest) -> VersionSummary:
         added=change.added,
         removed=change.removed,
         note=change.note,
+        model=CellModel(policy=manifest.model),
         fingerprints=manifest.fingerprints,
     )
 
@@ -153,6 +156,7 @@ def _diff(store: Store, cell_id: str, name: str, other: str) -> VersionDiff:
         removed=_ids(ids_before[~np.isin(ids_before, ids_after)]),
         description=_changes(description_of(before.cell), description_of(after.cell)),
         retention=_changes(retention_of(before.retention), retention_of(after.retention)),
+        model=_changes(CellModel(policy=before.model), CellModel(policy=after.model)),
     )
 
 

@@ -15,10 +15,10 @@ from reference_db.cell import Cell
 from reference_db.contents import Contents, read_contents
 from reference_db.manifest import Manifest
 from reference_db.retention import Retention
-from reference_db.update import Origin, Update, appended, deleted, replaced, retention_set, rolled_back
+from reference_db.update import Origin, Update, appended, deleted, model_set, replaced, retention_set, rolled_back
 from service import errors
 from service.body import format_of, media_type_of, read_body
-from service.cell_schema import CellRetention
+from service.cell_schema import CellModel, CellRetention
 from service.cells import cell_id_of, current_of, detail_response
 from service.operators.order import Order, order_of
 from service.operators.selection import Selection, selected
@@ -104,6 +104,16 @@ class Writes:
 
         def change(before: Contents | None) -> Update:
             return retention_set(_there(before), retention, origin)
+
+        return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
+
+    async def set_model(self, request: Request) -> Response:
+        """``PUT /cells/{cellId}/model``"""
+        order = order_of(request)
+        sent, origin = await self._body(request, order, CellModel)
+
+        def change(before: Contents | None) -> Update:
+            return model_set(_there(before), sent.policy, origin)
 
         return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
 

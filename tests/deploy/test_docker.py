@@ -102,6 +102,12 @@ def test_service_image_has_neither_torch_nor_pip_and_stays_small(image: Image) -
     assert size < LIMIT_MB * 1e6
 
 
+def test_service_image_has_every_file_of_the_console(image: Image) -> None:
+    (installed,) = image.folder.glob("lib/python*/site-packages/service/console/assets")
+    assets = ROOT / "service" / "console" / "assets"
+    assert {path.name for path in installed.iterdir()} == {path.name for path in assets.iterdir()}
+
+
 @pytest.fixture
 def container(image: Image, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """The service image's ENTRYPOINT in its environment, but for the port, and that environment."""

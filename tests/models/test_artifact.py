@@ -11,8 +11,13 @@ from models.artifact import (
     BadManifest,
     ExternalData,
     HashMismatch,
+    TrajectoryArtifact,
+    WrongFamily,
     load_artifact,
+    load_mateformer,
+    load_trajectory_artifact,
 )
+from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
 SHIPPED = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
 
@@ -86,3 +91,32 @@ def test_tensors_in_other_files_are_refused(artifact: Path, hidden: bool) -> Non
     edit_manifest(artifact, graphs=graphs)
     with pytest.raises(ExternalData):
         load_artifact(artifact)
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Path:
+    return write_tiny_trajectory_artifact(tmp_path / "learned", ("a", "b"), 4, 8, 50e6, 6e9).directory
+
+
+def test_an_artifact_for_trajectories_is_known_by_its_family(learned: Path) -> None:
+    artifact = load_artifact(learned)
+    assert isinstance(artifact, TrajectoryArtifact)
+    assert artifact.manifest.cells == ("a", "b")
+    assert load_trajectory_artifact(learned) == artifact
+
+
+def test_an_artifact_of_another_family_than_wanted_is_refused(learned: Path) -> None:
+    with pytest.raises(WrongFamily, match="scadf-moe"):
+        load_mateformer(learned)
+    with pytest.raises(WrongFamily, match="mateformer"):
+        load_trajectory_artifact(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"cells": []}, {"carrier_frequencies": []}, {"vertices": 1}, {"radii": {}}, {"passes": 2}, {"graphs": {}}],
+)
+def test_a_manifest_for_trajectories_says_what_it_is_good_for(learned: Path, changes: dict[str, object]) -> None:
+    edit_manifest(learned, **changes)
+    with pytest.raises(BadManifest):
+        load_artifact(learned)

@@ -108,3 +108,14 @@ def test_damaged_bytes_are_refused(manifest: Manifest) -> None:
 def test_bytes_that_are_no_manifest_are_refused_though_their_digest_is_right(data: bytes) -> None:
     with pytest.raises(CorruptManifest, match="validation error"):
         Manifest.from_bytes(data, sha256(data).hexdigest())
+
+
+def test_a_version_without_a_policy_is_one_of_auto_and_keeps_its_digest(manifest: Manifest) -> None:
+    assert b"model" not in manifest.to_bytes()
+    assert Manifest.from_bytes(manifest.to_bytes(), manifest.digest).model == "auto"
+
+
+def test_a_policy_is_part_of_the_digest(manifest: Manifest) -> None:
+    chosen = manifest.altered(model="scadf-moe")
+    assert chosen.digest != manifest.digest
+    assert Manifest.from_bytes(chosen.to_bytes(), chosen.digest).model == "scadf-moe"

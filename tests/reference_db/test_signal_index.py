@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reference_db import SignalIndex, TooFewFingerprints, signal_feature
-from reference_db.signal_feature import SignalFeatures
+from reference_db.signal_features import SignalFeatures
 
 Floats = NDArray[np.float32]
 Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]

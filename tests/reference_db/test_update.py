@@ -21,6 +21,7 @@ from reference_db import (
     appended,
     compaction,
     deleted,
+    model_set,
     replaced,
     retention_set,
     rolled_back,
@@ -285,3 +286,25 @@ def test_many_dead_are_left_out_for_good(
     assert [reference.count for reference in rewritten.manifest.segments] == [8, 3]
     assert rewritten.contents.segments[1] is both.contents.segments[1]
     np.testing.assert_array_equal(rewritten.contents.ids, both.contents.ids[4:])
+
+
+def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> None:
+    before = created.measured({"radius": 0.7})
+    after = model_set(before.contents, "scadf-moe", _later(origin, days=1))
+    assert after.segments == ()
+    manifest = after.manifest
+    assert (manifest.model, manifest.number, manifest.parent) == ("scadf-moe", 2, before.manifest.digest)
+    assert (manifest.change.action, manifest.change.added, manifest.change.removed) == ("model set", 0, 0)
+    assert (manifest.segments, manifest.quality) == (before.manifest.segments, before.manifest.quality)
+    with pytest.raises(BadUpdate, match="scadf-moe already"):
+        model_set(after.contents, "scadf-moe", origin)
+
+
+def test_a_policy_outlives_what_changes_the_fingerprints_and_goes_back_with_a_rollback(
+    created: Update, cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin
+) -> None:
+    chosen = model_set(created.contents, "mateformer", origin)
+    more = appended(chosen.contents, make_fingerprints(seed=1), origin)
+    assert more.manifest.model == "mateformer"
+    assert replaced(more.manifest, cell, make_fingerprints(seed=2), origin).manifest.model == "mateformer"
+    assert rolled_back(more.manifest, created.contents, origin).manifest.model == "auto"

@@ -16,6 +16,7 @@ from service.estimator import Estimator
 from service.metrics import Metrics
 from service.network import Network
 from service.settings import Settings
+from tests.service.learned_cells import fill, write_artifacts
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
@@ -43,6 +44,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path)
         inference_threads=1,
         calibration_samples=40,
         calibration_sigmas_m=(1.0, 5.0),
+        console_live=True,
     )
 
 
@@ -80,12 +82,36 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def learned_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running service with a network for trajectories too; see `learned_cells` for its cells."""
+    settings = write_artifacts(tmp_path_factory.mktemp("learned"))
+    fill(DirectoryStore(settings.database_directory))
+    with serving(settings) as address:
+        yield address
+
+
+@pytest.fixture
+def learned(learned_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=learned_url, timeout=60) as client:
+        yield client
+
+
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
     """The network that answers the middle of the neighbourhood."""
     network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     yield network
     network.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For cells of the shipped one's channel: the same network, with frames."""
+    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
+    folder.mkdir()
+    write_tiny_artifact(folder, antennas=32, subcarriers=32, tile_pitch=2.0)
+    return folder
 
 
 @pytest.fixture

@@ -28,6 +28,11 @@ from tests.service.tiny_service import make_tiny_settings
         ("GET", "/cells/plane/versions/1/diff/2", "read"),
         ("GET", "/cells/plane/export", "operate"),
         ("GET", "/cells/plane/fingerprints", "operate"),
+        ("GET", "/cells/plane/live", "operate"),
+        ("GET", "/cells/plane/errors", "operate"),
+        ("GET", "/latency", "read"),
+        ("GET", "/console", None),
+        ("GET", "/console/assets/service.js", None),
         ("POST", "/cells/plane/fingerprints", "operate"),
         ("POST", "/cells/plane/fingerprints/delete", "operate"),
         ("PUT", "/cells/plane", "operate"),
@@ -50,14 +55,14 @@ def test_scope_that_a_request_needs(method: str, path: str, needed: Scope | None
     assert scope_needed(method, path) == needed
 
 
-def test_every_route_has_a_row_of_its_own_and_only_health_is_open(tmp_path: Path) -> None:
+def test_every_route_has_a_row_of_its_own_and_only_health_and_the_consoles_files_are_open(tmp_path: Path) -> None:
     for route in create_app(make_tiny_settings(tmp_path)).routes:
         assert isinstance(route, Route | Mount)
         rows = [row for row in ACCESS[:-1] if row.path.split("/")[1] == route.path.split("/")[1]]
         assert rows, route.path
         methods = getattr(route, "methods", None) or {"GET"}
         needed = {scope_needed(method, route.path) for method in methods}
-        assert (None in needed) == route.path.startswith("/health/"), route.path
+        assert (None in needed) == route.path.startswith(("/health/", "/console")), route.path
 
 
 def test_every_scope_opens_something() -> None:

@@ -18,12 +18,12 @@ from service.errors import Congested
 from service.settings import Settings
 from service.workers import Workers
 from tests.service.plane_cell import USER, users_at
-from tests.service.tiny_service import make_tiny_settings, running, tiny_request
+from tests.service.running import running, tiny_request, tiny_service
 
 
 @pytest.fixture
 def tiny_settings(tmp_path: Path) -> Settings:
-    return make_tiny_settings(tmp_path)
+    return tiny_service(tmp_path)
 
 
 @pytest.mark.anyio

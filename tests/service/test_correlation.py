@@ -4,7 +4,8 @@ import pytest
 
 from service.correlation import correlation_fields
 from service.settings import Settings
-from tests.service.tiny_service import added_key, make_tiny_settings, running, tiny_request
+from tests.service.running import running, tiny_request
+from tests.service.tiny_service import added_key, make_tiny_settings
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

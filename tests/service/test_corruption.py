@@ -13,7 +13,8 @@ import pytest
 from models.artifact import ArtifactError
 from service.app import create_app
 from service.settings import Settings
-from tests.service.tiny_service import make_tiny_settings, running, tiny_request
+from tests.service.running import running, tiny_request
+from tests.service.tiny_service import make_tiny_settings
 
 DAMAGED = 24
 

@@ -5,7 +5,8 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.tiny_service import added_key, bearing, make_tiny_settings, running, tiny_request
+from tests.service.running import running, tiny_request
+from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from service.settings import Settings
 
 def test_describes_the_artifact_that_serves(client: httpx.Client, settings: Settings) -> None:
     artifact = load_artifact(settings.artifact_directory)
-    (model,) = client.get("/models").json()["models"]
+    model, *_ = client.get("/models").json()["models"]
     assert model["digest"] == artifact.digest
     assert model["active"]
     assert model["csi"]["antennas"] == artifact.manifest.csi.antennas

@@ -53,6 +53,11 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     check("VersionList", client.get("/cells/plane/versions").json())
     check("VersionDiff", client.get("/cells/plane/versions/1/diff/1").json())
     check("FingerprintList", client.get("/cells/plane/fingerprints?limit=3").json())
+    check("ErrorMap", client.get("/cells/plane/errors?limit=3").json())
+    client.get("/cells/plane/live")
+    client.post("/locate", json=request)
+    check("LiveEstimates", client.get("/cells/plane/live").json())
+    check("Latency", client.get("/latency").json())
     check("ModelList", client.get("/models").json())
 
 
@@ -64,11 +69,15 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
     assert set(document["paths"]) == {
         "/locate",
         "/locate/batch",
+        "/locate/trajectory",
         "/cells",
         "/cells/{cellId}",
+        "/cells/{cellId}/errors",
         "/cells/{cellId}/export",
         "/cells/{cellId}/fingerprints",
         "/cells/{cellId}/fingerprints/delete",
+        "/cells/{cellId}/model",
+        "/cells/{cellId}/live",
         "/cells/{cellId}/retention",
         "/cells/{cellId}/rollback",
         "/cells/{cellId}/versions",
@@ -77,12 +86,13 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/models",
         "/health/live",
         "/health/ready",
+        "/latency",
         "/metrics",
     }
 
 
 def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) -> None:
-    for path in ("/locate", "/locate/batch"):
+    for path in ("/locate", "/locate/batch", "/locate/trajectory"):
         (parameter,) = document["paths"][path]["post"]["parameters"]
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
 

@@ -5,8 +5,9 @@ import pytest
 
 from service.server import Unguarded, check_guarded
 from service.settings import Settings
+from tests.service.running import tiny_request
 from tests.service.serving import serving
-from tests.service.tiny_service import added_key, bearing, make_tiny_settings, tiny_request
+from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -24,9 +24,10 @@ from service.cli import app
 from service.client import Client, NoAnswer, user_of
 from service.settings import Settings
 from service.tls import Certificate, TlsUnusable, server_context
+from tests.service.running import tiny_request
 from tests.service.serving import serving
 from tests.service.tiny_cell import positive_csi
-from tests.service.tiny_service import added_key, bearing, make_tiny_settings, tiny_request
+from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
 DEADLINE_S = 60.0
 

@@ -11,7 +11,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.service.tiny_service import make_tiny_settings, running, tiny_request
+from tests.service.running import running, tiny_request
+from tests.service.tiny_service import make_tiny_settings
 
 TRACE_ID, ASKING_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

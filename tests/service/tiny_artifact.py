@@ -7,11 +7,28 @@ import hashlib
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from models.artifact import Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec, load_artifact
 
 ANTENNAS, SUBCARRIERS = 4, 3
+
+_Shapes = dict[str, list[int | str]]
+
+_DOUBTS = [
+    helper.make_node("Gather", ["csi", "zero"], ["antenna"], axis=2),
+    helper.make_node("Gather", ["antenna", "zero"], ["subcarrier"], axis=2),
+    helper.make_node("Gather", ["subcarrier", "zero"], ["real"], axis=2),
+    helper.make_node("Log", ["real"], ["log"]),
+    helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
+    helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
+]
+_ADD = helper.make_node("Add", ["middle", "doubt"], ["positions"])
+_CONSTANTS = [
+    helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+    helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0]),
+    helper.make_tensor("last", TensorProto.INT64, [1], [-1]),
+]
 
 
 def write_tiny_artifact(
@@ -21,57 +38,39 @@ def write_tiny_artifact(
     passes: int = 1,
     antennas: int = ANTENNAS,
     subcarriers: int = SUBCARRIERS,
+    tile_pitch: float = 0.0,
 ) -> Artifact:
+    """With a `tile_pitch` its neighbourhoods become frames: their middles."""
     channel = [antennas, subcarriers, 2]
-    shapes: dict[str, list[int | str]] = {
+    known: _Shapes = {
         "csi_known": ["batch", "neighbours", *channel],
         "positions_known": ["batch", "neighbours", 2],
-        "csi": ["batch", "queries", *channel],
     }
-    nodes = [
-        helper.make_node("Gather", ["csi", "zero"], ["antenna"], axis=2),
-        helper.make_node("Gather", ["antenna", "zero"], ["subcarrier"], axis=2),
-        helper.make_node("Gather", ["subcarrier", "zero"], ["real"], axis=2),
-        helper.make_node("Log", ["real"], ["log"]),
-        helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
-        helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
-        helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1),
-        helper.make_node("Add", ["middle", "doubt"], ["positions"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "middle",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
-        [helper.make_tensor_value_info("positions", TensorProto.FLOAT, ["batch", "queries", 2])],
-        [
-            helper.make_tensor("zero", TensorProto.INT64, [], [0]),
-            helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0]),
-            helper.make_tensor("last", TensorProto.INT64, [1], [-1]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.checker.check_model(model)
-    content = model.SerializeToString()
-    (directory / "full.onnx").write_bytes(content)
+    users: _Shapes = {"csi": ["batch", "queries", *channel]}
+    slots: _Shapes = {"slots": ["batch"]}
+    pool: _Shapes = {"middles": ["pool", 1, 2]}
+    positions: _Shapes = {"positions": ["batch", "queries", 2]}
+    middle = helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1)
+    graphs = {"full": _graph(directory, "full", known | users, positions, [*_DOUBTS, middle, _ADD])}
+    if tile_pitch:
+        rows = helper.make_node("Unsqueeze", ["slots", "last"], ["rows"])
+        into = helper.make_node("ScatterND", ["middles", "rows", "middle"], ["written_middles"])
+        out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
+        written: _Shapes = {"written_middles": pool["middles"]}
+        graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into])
+        graphs["query"] = _graph(directory, "query", users | slots | pool, positions, [*_DOUBTS, out_of, _ADD])
     manifest = ArtifactManifest(
         schema_version=1,
         family="mateformer",
         name="middle",
         version="1",
         created_at="2026-01-01T00:00:00Z",
-        graphs={
-            "full": Graph(
-                file="full.onnx",
-                sha256=hashlib.sha256(content).hexdigest(),
-                inputs=[TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in shapes.items()],
-                outputs=[TensorSpec(name="positions", dtype="float32", shape=["batch", "queries", 2])],
-            )
-        },
+        graphs=graphs,
         csi=CsiContract(antennas=antennas, subcarriers=subcarriers, carrier_frequency=3.5e9, bandwidth=40e6),
         neighbourhood_size=neighbours,
         minimum_neighbours=minimum,
         passes=passes,
-        tile_pitch=0.0,
+        tile_pitch=tile_pitch,
         training_data_digest="0" * 64,
         metrics={},
         opset=17,
@@ -79,3 +78,33 @@ def write_tiny_artifact(
     )
     (directory / "artifact.json").write_text(manifest.model_dump_json())
     return load_artifact(directory)
+
+
+def _graph(directory: Path, name: str, inputs: _Shapes, outputs: _Shapes, nodes: list[NodeProto]) -> Graph:
+    taken = {one for node in nodes for one in node.input}
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [_value(*one) for one in inputs.items()],
+        [_value(*one) for one in outputs.items()],
+        [constant for constant in _CONSTANTS if constant.name in taken],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+    (directory / f"{name}.onnx").write_bytes(content)
+    return Graph(
+        file=f"{name}.onnx",
+        sha256=hashlib.sha256(content).hexdigest(),
+        inputs=[TensorSpec(name=one, dtype=_dtype(one), shape=shape) for one, shape in inputs.items()],
+        outputs=[TensorSpec(name=one, dtype=_dtype(one), shape=shape) for one, shape in outputs.items()],
+    )
+
+
+def _value(name: str, shape: list[int | str]) -> ValueInfoProto:
+    kind = TensorProto.INT64 if _dtype(name) == "int64" else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _dtype(name: str) -> str:
+    return "int64" if name == "slots" else "float32"

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reference_db import signal_feature
-from reference_db.signal_feature import SignalFeatures
+from reference_db.signal_features import SignalFeatures
 
 Waves = NDArray[np.complex64]
 

@@ -1,0 +1,1 @@
+"""A page for operators, in files that need no building."""

@@ -1,0 +1,230 @@
+// The page as a whole: which cell is shown, and when it is asked about again.
+
+import { ageRamp, errorRamp, gradient, onThemeChange } from "./colours.js";
+import { byId, element } from "./element.js";
+import { LatencyPanel } from "./latency.js";
+import { LiveWatch } from "./live.js";
+import { CellMap } from "./map.js";
+import { ask, cellPath, key, setKey } from "./service.js";
+import { Versions } from "./versions.js";
+import { ago, count, metres, span } from "./words.js";
+
+const MOST_POINTS = 50_000;
+const SAMPLES = [40, 200]; // leave-one-out errors: first a glimpse, then enough for a map
+const LARGE_SAMPLE = 1000;
+const EVERY_MS = 5000;
+
+const map = new CellMap(byId("canvas"), showTip);
+const versions = new Versions({ onMarks: mark, onChange: refresh });
+const live = new LiveWatch(map, byId("watch"), byId("live-said"));
+const latency = new LatencyPanel(byId("latency"), byId("latency-window"));
+let chosen = null; // the cell's name
+let looking = null; // the cell that is being asked about
+let shown = null; // { detail, points, errors: Map of id to metres, asking: AbortController }
+
+start();
+
+async function start() {
+  byId("key").value = key();
+  byId("key").addEventListener("change", () => {
+    setKey(byId("key").value.trim());
+    listCells();
+  });
+  byId("cell").addEventListener("change", () => choose(byId("cell").value));
+  for (const layer of ["points", "errors"]) {
+    byId(`layer-${layer}`).addEventListener("change", (event) => map.setLayer(layer, event.target.checked));
+  }
+  byId("zoom-in").addEventListener("click", () => map.zoom(1.5));
+  byId("zoom-out").addEventListener("click", () => map.zoom(1 / 1.5));
+  byId("zoom-fit").addEventListener("click", () => map.fit());
+  byId("more-errors").addEventListener("click", () => locateOwn([LARGE_SAMPLE]));
+  addEventListener("hashchange", () => choose(wanted()));
+  onThemeChange(paintRamps);
+  paintRamps();
+  await listCells();
+  setInterval(() => document.hidden || refresh(), EVERY_MS);
+}
+
+function wanted() {
+  return decodeURIComponent(location.hash.slice(1));
+}
+
+async function listCells() {
+  await orTrouble(async () => {
+    const { cells, unreadable = [] } = await ask("cells");
+    const names = cells.map((cell) => cell.cellId);
+    byId("cell").replaceChildren(
+      ...names.map((name) => element("option", { value: name }, name)),
+      ...unreadable.map((name) => element("option", { value: name }, `${name} (damaged)`)));
+    if (!byId("cell").length) throw new Error("There is no cell yet: fingerpost cells import makes one.");
+    if (chosen) byId("cell").value = chosen;
+    else await choose(names.includes(wanted()) ? wanted() : (names[0] ?? unreadable[0]));
+  });
+}
+
+async function choose(cell) {
+  if (!cell || cell === chosen) return;
+  chosen = cell;
+  shown?.asking.abort();
+  shown = null;
+  byId("cell").value = cell;
+  history.replaceState(null, "", `#${encodeURIComponent(cell)}`);
+  map.clear();
+  live.setCell(cell);
+  latency.clear();
+  document.querySelector("main").hidden = false;
+  byId("name").textContent = cell;
+  for (const id of ["facts", "age-range", "error-range", "errors-said"]) byId(id).replaceChildren();
+  byId("more-errors").hidden = true;
+  await refresh();
+}
+
+// Looks whether another version serves by now; of a damaged one only the versions may be seen, to go back to one.
+async function refresh() {
+  if (!chosen) return listCells();
+  const cell = chosen;
+  if (cell === looking) return;
+  looking = cell;
+  await orTrouble(async () => {
+    try {
+      if (versions.cell !== cell) await versions.show(cell);
+      const detail = await ask(cellPath(cell));
+      if (cell !== chosen) return;
+      if (versions.current !== detail.version) await versions.show(cell);
+      if (shown?.detail.version !== detail.version) await showCell(detail);
+      versions.tick();
+      await latency.refresh(cell);
+    } finally {
+      if (looking === cell) looking = null;
+    }
+  });
+}
+
+async function showCell(detail) {
+  const points = await fingerprints(detail.cellId, detail.version);
+  if (chosen !== detail.cellId) return;
+  shown?.asking.abort();
+  shown = { detail, points, errors: new Map(), asking: new AbortController() };
+  byId("facts").replaceChildren(...facts(detail, points.length));
+  const times = points.map(({ time }) => time).filter((time) => time !== null);
+  const range = times.reduce(([oldest, newest], time) => [Math.min(oldest, time), Math.max(newest, time)], [1e12, 0]);
+  map.setPoints(detail, extent(detail, points), points, range);
+  map.setErrors(null);
+  byId("age-range").textContent = times.length ? ages(range) : "time unknown";
+  locateOwn(SAMPLES);
+}
+
+async function fingerprints(cell, version) {
+  const page = await ask(`${cellPath(cell, "fingerprints")}?version=${version}&limit=${MOST_POINTS}`);
+  return page.fingerprints.map((one) => ({ ...one, time: one.time ? Date.parse(one.time) / 1000 : null }));
+}
+
+function extent({ quality }, points) {
+  if (quality.survey?.extent) return quality.survey.extent;
+  return points.reduce(([west, south, east, north], { x, y }) =>
+    [Math.min(west, x), Math.min(south, y), Math.max(east, x), Math.max(north, y)], [0, 0, 0, 0]);
+}
+
+function ages([oldest, newest]) {
+  const [least, most] = [newest, oldest].map((time) => Date.now() / 1000 - time);
+  return span(least) === span(most) ? ago(most) : `${span(least)} – ${ago(most)}`;
+}
+
+function facts(detail, drawn) {
+  const { array } = detail;
+  const calibration = Object.values(detail.quality.calibration ?? {})[0];
+  const alone = calibration?.rungs.find(({ sigma }) => sigma === null);
+  const all = count(detail.fingerprints) + (drawn < detail.fingerprints ? ` (${count(drawn)} drawn)` : "");
+  return Object.entries({
+    version: detail.version,
+    fingerprints: all,
+    carrier: `${(detail.carrierFrequency / 1e9).toPrecision(3)} GHz, ${(detail.bandwidth / 1e6).toPrecision(3)} MHz`,
+    array: `${array.rows} × ${array.columns}`,
+    ...(alone && { "without GNSS": `${Math.round(100 * calibration.confidence)} % within ${metres(alone.radius)}` }),
+  }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+}
+
+// Has some of the version's fingerprints located, each left out in its turn.
+async function locateOwn(limits) {
+  const { detail, asking } = shown;
+  byId("more-errors").hidden = true;
+  try {
+    for (const limit of limits) {
+      const sample = Math.min(limit, detail.fingerprints);
+      byId("errors-said").textContent = `Locating ${count(sample)} of its own fingerprints …`;
+      const path = `${cellPath(detail.cellId, "errors")}?version=${detail.version}&limit=${limit}`;
+      const { errors } = await ask(path, { signal: asking.signal });
+      if (shown?.detail !== detail) return;
+      showErrors(errors);
+      if (limit >= detail.fingerprints) return;
+    }
+    byId("more-errors").hidden = limits.at(-1) >= LARGE_SAMPLE;
+  } catch (problem) {
+    if (problem.name !== "AbortError") byId("errors-said").textContent = problem.message;
+  }
+}
+
+function showErrors(errors) {
+  const samples = errors.filter(({ error }) => error !== null);
+  const sorted = samples.map(({ error }) => error).sort((a, b) => a - b);
+  if (!sorted.length) return;
+  const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+  const largest = Math.max(at(0.95), 0.1);
+  shown.errors = new Map(errors.map(({ id, error }) => [id, error]));
+  map.setErrors({ samples, largest });
+  byId("error-range").textContent = `0 – ${metres(largest)}`;
+  byId("errors-said").textContent =
+    `${count(samples.length)} located without GNSS: median ${metres(at(0.5))}, p95 ${metres(at(0.95))}`;
+}
+
+// Draws what differs between two versions; of removed fingerprints only an older version knows where they were.
+async function mark(difference) {
+  map.setMarks(null);
+  if (!difference || !shown) return;
+  const { cellId } = shown.detail;
+  const { before, after, added, removed } = difference;
+  const chosen = async (version, ids) => {
+    if (!ids.length) return [];
+    const known = new Set(ids);
+    const points = version === shown.detail.version ? shown.points : await fingerprints(cellId, version);
+    return points.filter(({ id }) => known.has(id));
+  };
+  await orTrouble(async () => {
+    const marks = { added: await chosen(after, added), removed: await chosen(before, removed) };
+    if (shown?.detail.cellId === cellId) map.setMarks(marks);
+  });
+}
+
+function showTip(point) {
+  const tip = byId("tip");
+  tip.hidden = !point;
+  if (!point) return;
+  const [x, y] = map.pixels(point.x, point.y);
+  const error = shown.errors.get(point.id);
+  const age = point.time === null ? "time unknown" : `measured ${ago(Date.now() / 1000 - point.time)}`;
+  tip.replaceChildren(
+    element("code", {}, point.id),
+    element("span", {}, `${point.x.toFixed(2)} m E, ${point.y.toFixed(2)} m N, ±${metres(point.sigma)}`),
+    element("span", {}, age),
+    ...(error === undefined ? [] : [element("strong", {}, error === null ? "not located" : `${metres(error)} off`)]));
+  tip.style.left = `${Math.min(x + 12, map.canvas.clientWidth - tip.offsetWidth - 8)}px`;
+  const below = y + 12 + tip.offsetHeight < map.canvas.clientHeight;
+  tip.style.top = `${below ? y + 12 : y - 12 - tip.offsetHeight}px`;
+}
+
+function paintRamps() {
+  byId("age-ramp").style.background = gradient(ageRamp());
+  byId("error-ramp").style.background = gradient(errorRamp());
+}
+
+async function orTrouble(work) {
+  const trouble = byId("trouble");
+  try {
+    await work();
+    trouble.hidden = true;
+  } catch (problem) {
+    trouble.textContent = problem.message + (problem.status === 401 ? " (the field above takes an API key)" : "");
+    trouble.hidden = false;
+    if (problem.status === 401) byId("key").focus();
+  }
+}

@@ -1,0 +1,146 @@
+// A cell's versions: who made them, when and why; what lies between two; and the way back to an older one.
+
+import { byId, element } from "./element.js";
+import { ask, cellPath, freshKey } from "./service.js";
+import { ago, clock, count, metres } from "./words.js";
+
+export class Versions {
+  // `onMarks` is told which fingerprints differ: the compared versions and the ids added and removed.
+  // `onChange` is told when this page has published a version.
+  constructor({ onMarks, onChange }) {
+    Object.assign(this, { onMarks, onChange, cell: null, versions: [], current: null });
+    byId("older").addEventListener("click", () => this.load(this.next));
+    byId("compare").addEventListener("click", () => this.compare());
+    byId("rollback-cancel").addEventListener("click", () => byId("rollback").close());
+    byId("rollback-confirm").addEventListener("click", () => this.rollBack());
+  }
+
+  async show(cell) {
+    this.cell = cell;
+    this.versions = [];
+    byId("diff").replaceChildren();
+    this.onMarks(null);
+    await this.load();
+  }
+
+  // The newest ones, or those before a number.
+  async load(before) {
+    const cell = this.cell;
+    const page = await ask(cellPath(cell, "versions") + (before ? `?before=${before}` : ""));
+    if (cell !== this.cell) return;
+    this.versions = before ? [...this.versions, ...page.versions] : page.versions;
+    this.next = page.next;
+    this.current = this.versions[0]?.version;
+    byId("older").hidden = !page.next;
+    byId("versions").replaceChildren(...this.versions.map((version, i) => this.item(version, i === 0)));
+    this.offer(byId("before"), this.versions[1] ?? this.versions[0]);
+    this.offer(byId("after"), this.versions[0]);
+  }
+
+  // Time goes on.
+  tick() {
+    for (const time of byId("versions").querySelectorAll("time")) time.textContent = since(time.dateTime);
+  }
+
+  item(version, current) {
+    const change = [version.added && `+${count(version.added)}`, version.removed && `−${count(version.removed)}`];
+    const item = element("li", { class: current ? "current" : "" },
+      element("div", { class: "who" },
+        element("strong", { title: version.version }, String(version.number)),
+        element("span", { class: "action" }, version.action),
+        element("span", { class: "change" }, change.filter(Boolean).join(" ")),
+        element("time", { dateTime: version.createdAt, title: clock(version.createdAt) }, since(version.createdAt))),
+      element("p", { class: "why" }, [version.author || "unnamed", version.note].filter(Boolean).join(": ")),
+      element("p", { class: "holds" }, `${count(version.fingerprints)} fingerprints`));
+    if (current) item.querySelector(".holds").append(element("span", { class: "badge" }, "serves"));
+    else {
+      item.querySelector(".holds").append(
+        linkTo("link", "Compare", () => this.compare(version.version, this.current)),
+        linkTo("link back", "Roll back", () => this.ask(version)));
+    }
+    return item;
+  }
+
+  offer(select, chosen) {
+    select.replaceChildren(...this.versions.map(({ version, number }) =>
+      element("option", { value: version, selected: version === chosen?.version }, `${number}`)));
+  }
+
+  async compare(before = byId("before").value, after = byId("after").value) {
+    byId("before").value = before;
+    byId("after").value = after;
+    const cell = this.cell;
+    try {
+      const diff = await ask(cellPath(cell, "versions", before, "diff", after));
+      if (cell !== this.cell) return;
+      byId("diff").replaceChildren(...told(diff));
+      this.onMarks({ before, after, added: diff.added.ids, removed: diff.removed.ids });
+    } catch (problem) {
+      byId("diff").replaceChildren(element("p", { class: "problem" }, problem.message));
+    }
+  }
+
+  // Asks whether this is meant, and remembers which version was seen when it was.
+  ask(version) {
+    this.meant = { version, seen: this.current, key: freshKey() };
+    byId("rollback-title").textContent = `Roll ${this.cell} back to version ${version.number}?`;
+    byId("rollback-said").textContent =
+      `Its ${count(version.fingerprints)} fingerprints are published once more, as a new version, in the place of ` +
+      `version ${this.current}. Users are located with it as soon as it is ready.`;
+    byId("note").value = "";
+    byId("rollback-problem").hidden = true;
+    byId("rollback-confirm").disabled = false;
+    byId("rollback").showModal();
+  }
+
+  async rollBack() {
+    const { version, seen, key } = this.meant;
+    const said = new URLSearchParams({ author: byId("author").value, note: byId("note").value });
+    byId("rollback-confirm").disabled = true;
+    try {
+      await ask(`${cellPath(this.cell, "rollback")}?${said}`, {
+        method: "POST",
+        headers: { "If-Match": `"${seen}"`, "Idempotency-Key": key },
+        body: { version: version.version },
+      });
+    } catch (problem) {
+      const again = problem.status === 412 ? " Nothing has changed: look at the new version, then decide again." : "";
+      byId("rollback-problem").textContent = `${problem.message}.${again}`;
+      byId("rollback-problem").hidden = false;
+      byId("rollback-confirm").disabled = problem.status === 412;
+      if (problem.status === 412) await this.onChange();
+      return;
+    }
+    byId("rollback").close();
+    await this.onChange();
+  }
+}
+
+function told({ before, after, added, removed, description, retention }) {
+  const lines = [
+    element("p", { class: "counts" },
+      element("span", { class: "added" }, `+${count(added.count)} added`),
+      element("span", { class: "removed" }, `−${count(removed.count)} removed`),
+      element("span", {}, `${count(before.fingerprints)} → ${count(after.fingerprints)} fingerprints`)),
+    ...[...description, ...retention].map(({ field, before, after }) =>
+      element("p", {}, element("code", {}, field), ` ${JSON.stringify(before)} → ${JSON.stringify(after)}`)),
+  ];
+  const [was, now] = [before, after].map(({ extent }) => extent && size(extent));
+  if (was !== now) lines.push(element("p", {}, `extent ${was ?? "none"} → ${now ?? "none"}`));
+  if (!added.complete || !removed.complete) {
+    lines.push(element("p", { class: "aside" }, "The map marks the first thousand of each."));
+  }
+  return lines;
+}
+
+function linkTo(kind, words, onclick) {
+  return element("button", { type: "button", class: kind, onclick }, words);
+}
+
+function since(text) {
+  return ago((Date.now() - Date.parse(text)) / 1000);
+}
+
+function size([west, south, east, north]) {
+  return `${metres(east - west)} × ${metres(north - south)}`;
+}

@@ -1,0 +1,123 @@
+"""Cells whose places a made-up network for trajectories has learned: users in plain sight of a linear array."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reference_db import (
+    AntennaArray,
+    Cell,
+    Fingerprints,
+    Store,
+    import_fingerprints,
+    model_set,
+    read_contents,
+    replaced,
+)
+from reference_db.cue_estimators import SPEED_OF_LIGHT
+from reference_db.manifest import ModelPolicy
+from service.client import request_of, trajectory_request_of
+from service.settings import Settings
+from tests.service.plane_cell import Json, street
+from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
+
+ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER = 8, 16, 40e6, 3.5e9
+LEARNED = ("both", "bare", "only-tracks", "only-fingerprints", "other-band")
+# Within 2 m of the first; the estimators tell them apart to a few decimetres.
+TRAJECTORY = np.array([[50.0, 5.0], [50.8, 5.5], [49.4, 5.9]])
+
+
+def learned_cell(cell_id: str, carrier: float = CARRIER) -> Cell:
+    return Cell(
+        cell_id=cell_id,
+        latitude_deg=43.7731,
+        longitude_deg=11.2560,
+        height=1.5,
+        yaw=0.0,
+        array=AntennaArray(rows=1, columns=ANTENNAS),
+        carrier_frequency=carrier,
+        bandwidth=BANDWIDTH,
+        subcarriers=SUBCARRIERS,
+    )
+
+
+def seen_at(positions: np.ndarray) -> np.ndarray:
+    """CSI complex64 `[n, antennas, subcarriers]` of users at `[n, 2]`; its first number is positive."""
+    length, angle = np.hypot(*positions.T), np.arctan2(positions[:, 1], positions[:, 0])
+    array = np.exp(1j * np.pi * np.sin(angle)[:, None] * np.arange(ANTENNAS))
+    band = np.exp(-2j * np.pi * (length / SPEED_OF_LIGHT)[:, None] * np.arange(SUBCARRIERS) * BANDWIDTH / SUBCARRIERS)
+    return (1e-3 / length[:, None, None] * array[:, :, None] * band[:, None, :]).astype(np.complex64)
+
+
+def cues_at(positions: np.ndarray) -> list[dict[str, float]]:
+    """What a base station would measure exactly."""
+    return [
+        {
+            "aodDeg": math.degrees(math.atan2(y, x)),
+            "aoaDeg": math.degrees(math.atan2(-y, -x)),
+            "distance": math.hypot(x, y),
+            "gainDb": -60 - 20 * math.log10(math.hypot(x, y)),
+        }
+        for x, y in positions.tolist()
+    ]
+
+
+def trajectory(cell_id: str = "both", positions: np.ndarray = TRAJECTORY, **fields: Any) -> Json:
+    """A good request, every cue measured; keywords replace or add fields."""
+    return trajectory_request_of(cell_id, seen_at(positions), cues_at(positions)) | fields
+
+
+def snapshot(track_id: str, position: np.ndarray, cell_id: str = "both", **fields: Any) -> Json:
+    """A good request of a user with a track."""
+    return request_of(cell_id, seen_at(position[np.newaxis])[0]) | {"trackId": track_id} | fields
+
+
+def write_artifacts(folder: Path) -> Settings:
+    """A service with a network of each family, its database in a directory that is still empty."""
+    (folder / "mateformer").mkdir(parents=True)
+    write_tiny_artifact(folder / "mateformer", antennas=ANTENNAS, subcarriers=SUBCARRIERS)
+    write_tiny_trajectory_artifact(folder / "scadf-moe", LEARNED, ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER)
+    return Settings(
+        port=0,
+        database_directory=folder / "database",
+        artifact_directory=folder / "mateformer",
+        trajectory_artifact_directory=folder / "scadf-moe",
+        inference_threads=1,
+        calibration_samples=20,
+        calibration_sigmas_m=(1.0,),
+        follow_period_s=0.2,
+    )
+
+
+def fill(store: Store) -> None:
+    """`both`, `only-tracks` and `only-fingerprints` by their policies, `bare` without fingerprints, and two that the
+    artifact for trajectories is no good for: `unlearned`, `other-band`."""
+    for cell_id in ("both", "only-tracks", "only-fingerprints", "unlearned", "other-band"):
+        cell = learned_cell(cell_id, 6e9 if cell_id == "other-band" else CARRIER)
+        import_fingerprints(store, cell, fingerprints_at(street(60, 1)), {}, ORIGIN)
+    bare = replaced(None, learned_cell("bare"), None, ORIGIN)
+    store.publish(bare.manifest, bare.segments, None)
+    set_policy(store, "only-tracks", "scadf-moe")
+    set_policy(store, "only-fingerprints", "mateformer")
+
+
+def fingerprints_at(positions: np.ndarray) -> Fingerprints:
+    n = len(positions)
+    return Fingerprints(seen_at(positions), positions, np.zeros(n), np.full(n, 0.05, np.float32))
+
+
+def set_policy(store: Store, cell_id: str, policy: ModelPolicy) -> None:
+    before = store.current(cell_id)
+    assert before is not None
+    update = model_set(read_contents(store, before), policy, ORIGIN)
+    store.publish(update.manifest, update.segments, before.digest)
+
+
+def local_points(answer: Json) -> np.ndarray:
+    """`[vertices, 2]`"""
+    points = [one["localLocationEstimate"]["point"] for one in answer["points"]]
+    return np.array([(point["x"], point["y"]) for point in points])

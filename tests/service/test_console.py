@@ -1,0 +1,299 @@
+"""The operators' page in a real browser: Chromium without a window, driven as a person would.
+
+``FINGERPOST_CONSOLE_PICTURES=docs pytest tests/service/test_console.py -k marked`` keeps the README's picture.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from reference_db import Cell, Fingerprints, read_fingerprint_file
+from service.client import request_of
+from service.settings import Settings
+from tests.service.serving import serving
+
+CELL = "florence-0000"
+DATA = Path(__file__).parents[2] / "benchmarks" / "data"
+PATIENCE_S = 60
+DAY = 86_400
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --window-size=1440,960"""
+
+T = TypeVar("T")
+
+
+class Page:
+    """What a person can do with a page, and what they see."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def until(self, condition: Callable[[], T], what: str) -> T:
+        waiting = WebDriverWait(self.driver, PATIENCE_S, ignored_exceptions=[Exception])
+        return waiting.until(lambda _: condition(), what)
+
+    def __getitem__(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return self[selector].text
+
+    def says(self, selector: str, words: str) -> None:
+        self.until(lambda: words in self.text(selector), f"{selector} says {words!r}")
+
+    def click(self, selector: str, words: str = "") -> None:
+        def clicked() -> bool:
+            found = [one for one in self.driver.find_elements(By.CSS_SELECTOR, selector) if words in one.text]
+            found[0].click()
+            return True
+
+        self.until(clicked, f"{selector} {words!r} can be clicked")
+
+    def colours(self, left: float, top: float, width: float, height: float) -> int:
+        """How many colours a part of the map shows, in shares of its sides."""
+        script = """
+            const canvas = document.getElementById("canvas");
+            const [left, width] = [arguments[0], arguments[2]].map((share) => Math.floor(share * canvas.width));
+            const [top, height] = [arguments[1], arguments[3]].map((share) => Math.floor(share * canvas.height));
+            const pixels = new Uint32Array(canvas.getContext("2d").getImageData(left, top, width, height).data.buffer);
+            return new Set(pixels).size;"""
+        return int(self.driver.execute_script(script, left, top, width, height))
+
+    def version(self) -> str:
+        return self.text("#versions li.current strong")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service of its own, that begins without cells."""
+    settings = Settings(
+        port=0,
+        database_directory=tmp_path_factory.mktemp("database"),
+        inference_threads=1,
+        calibration_samples=20,
+        calibration_sigmas_m=(1.0,),
+        console_live=True,
+    )
+    with serving(settings) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def operator(url: str) -> Iterator[httpx.Client]:
+    """Another operator, who uses no browser."""
+    with httpx.Client(base_url=url, timeout=2 * PATIENCE_S) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def surveys() -> tuple[Cell, Fingerprints, Fingerprints]:
+    """A whole cell, measured from west to east in two months, and its north-east measured again last week."""
+    cell, all_of_it = read_fingerprint_file(DATA / f"{CELL}-references.safetensors")
+    east, north = all_of_it.positions.T
+    again = np.hypot(east - 74, north - 58) < 18
+    share = ((east - east.min()) / np.ptp(east)).astype(np.float64)
+    now = time.time()
+    times = np.where(again, now - (4 - 2 * share) * DAY, now - (100 - 60 * share) * DAY)
+    parts = [
+        Fingerprints(all_of_it.csi[some], all_of_it.positions[some], times[some], all_of_it.sigmas[some])
+        for some in (~again, again)
+    ]
+    return cell, parts[0], parts[1]
+
+
+@pytest.fixture(scope="module")
+def imported(operator: httpx.Client, surveys: tuple[Cell, Fingerprints, Fingerprints]) -> None:
+    """Two versions: the first survey, then the second one beside it."""
+    cell, first, second = surveys
+    created = send(operator, "PUT", f"/cells/{CELL}", first, cell, author="Ada", note="first survey <b>RTK</b>")
+    assert created.status_code == 201, created.text
+    path = f"/cells/{CELL}/fingerprints"
+    appended = send(operator, "POST", path, second, None, author="Grace", note="new kiosks, north-east corner")
+    assert appended.status_code == 200, appended.text
+    operator.get(f"/cells/{CELL}/errors").raise_for_status()  # so that no page waits for them
+
+
+def send(
+    client: httpx.Client, method: str, path: str, fingerprints: Fingerprints, cell: Cell | None, **query: str
+) -> httpx.Response:
+    file = io.BytesIO()
+    described = {} if cell is None else {"cell": np.array(cell.model_dump_json())}
+    np.savez(
+        file,
+        csi=fingerprints.csi,
+        positions=fingerprints.positions,
+        times=fingerprints.times,
+        sigmas=fingerprints.sigmas,
+        **described,
+    )
+    headers = {"Content-Type": "application/octet-stream"}
+    return client.request(method, path, content=file.getvalue(), params=query, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("no chromium and chromedriver here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(chromedriver))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, url: str, imported: None) -> Iterator[Page]:
+    """The console with the cell shown; nothing may come from elsewhere or fail on the way."""
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(f"{url}/console")
+    page = Page(browser)
+    page.says("#name", CELL)
+    page.says("#errors-said", "located without GNSS")
+    yield page
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert asked
+    assert all(address.startswith(url + "/") for address in asked), asked
+    failed = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert all("Failed to load resource" in message and " 412 " in message for message in failed), failed
+
+
+def test_a_change_is_shown_compared_and_rolled_back(page: Page, operator: httpx.Client) -> None:
+    number = int(page.version())
+    assert "first survey <b>RTK</b>" in page.text("#versions")  # as it was written: no markup
+    assert page.colours(0.3, 0.2, 0.5, 0.5) > 100
+
+    ids = [one["id"] for one in operator.get(f"/cells/{CELL}/fingerprints?limit=5").json()["fingerprints"]]
+    query = {"author": "Grace", "note": "scaffolding"}
+    operator.post(f"/cells/{CELL}/fingerprints/delete", json={"ids": ids}, params=query).raise_for_status()
+    page.until(lambda: int(page.version()) == number + 1, "the page hears of the new version by itself")
+    page.click("#versions li:nth-child(2) .link", "Compare")
+    page.says("#diff .removed", "−5 removed")
+    page.says("#diff .added", "+0 added")
+
+    page.click("#versions li:nth-child(2) .link", "Roll back")
+    page.says("#rollback-title", f"back to version {number}?")
+    page["#author"].send_keys("Hedy")
+    page["#note"].send_keys("they were right")
+    page.click("#rollback-confirm")
+    page.until(lambda: int(page.version()) == number + 2, "the page shows what it has published")
+    page.says("#versions li.current", "Hedy: they were right")
+    assert not page["#rollback"].is_displayed()
+    shown = operator.get(f"/cells/{CELL}").json()
+    assert (shown["change"]["action"], shown["change"]["author"]) == ("rolled back", "Hedy")
+    assert operator.get(f"/cells/{CELL}/versions/{number}/diff/{number + 2}").json()["added"]["count"] == 0
+
+
+def test_a_rollback_that_others_were_quicker_than_changes_nothing(page: Page, operator: httpx.Client) -> None:
+    page.click("#versions li:nth-child(2) .link", "Roll back")
+    page.says("#rollback-title", "back to version")
+    retention = {"maxAgeS": 1e9 + int(page.version())}
+    changed = operator.put(f"/cells/{CELL}/retention", json=retention).raise_for_status().json()["version"]
+    page.click("#rollback-confirm")
+    page.says("#rollback-problem", f"Precondition Failed: the cell is at version {changed}")
+    assert not page["#rollback-confirm"].is_enabled()
+    page.click("#rollback-cancel")
+    page.until(lambda: page.version() == changed.split("-")[0], "the page shows the other one's version")
+    assert operator.get(f"/cells/{CELL}").json()["version"] == changed
+
+
+def test_estimates_are_drawn_while_watched_and_then_gone(page: Page, operator: httpx.Client) -> None:
+    watch(page)
+    locate(operator, range(5))
+    page.says("#live-said", "located in the last minute, 95 % within")
+    for stage in ("decode", "queue", "retrieve", "frame", "infer", "encode", "/locate"):
+        page.says("#latency", stage)
+    assert re.fullmatch(r"[0-9.]+ (µs|ms|s)", page.text("#latency .whole .p99"))
+    page.click("#watch")
+    page.says("#live-said", "Nothing is kept while nobody watches.")
+
+
+def watch(page: Page) -> None:
+    """From here on estimates are kept."""
+    page.click("#watch")
+    page.until(lambda: re.search(r"Nobody was|located in", page.text("#live-said")), "the page has asked once")
+
+
+def locate(client: httpx.Client, rows: Any) -> None:
+    _, users = read_fingerprint_file(DATA / f"{CELL}-users.safetensors")
+    for row in rows:
+        client.post("/locate", json=request_of(CELL, users.csi[row], None)).raise_for_status()
+
+
+def test_a_key_is_sent_and_kept_in_the_tab_only(page: Page) -> None:
+    page["#key"].send_keys("open-sesame")
+    page["#key"].send_keys("\t")
+    assert page.driver.execute_script("return sessionStorage.getItem('fingerpost-key')") == "open-sesame"
+    assert page.driver.execute_script("return localStorage.length + document.cookie.length") == 0
+    sent = lambda: "Bearer open-sesame" in json.dumps(page.driver.get_log("performance"))  # noqa: E731
+    page.until(sent, "the key goes with requests")
+    page["#key"].clear()
+    page["#key"].send_keys("\t")
+    assert page.driver.execute_script("return sessionStorage.length") == 0
+
+
+def test_nothing_is_wider_than_a_telephone(page: Page) -> None:
+    with screen(page, 390, 844, mobile=True):
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
+        page.until(lambda: page.colours(0.5, 0.2, 0.4, 0.4) > 100, "the whole cell is on the map")
+
+
+def test_a_fingerprint_says_what_it_is_where_the_pointer_is(page: Page) -> None:
+    assert not page["#tip"].is_displayed()
+    for away in range(0, 60, 5):  # the middle may lie between fingerprints
+        ActionChains(page.driver).move_to_element_with_offset(page["#canvas"], away, away).perform()
+        if page["#tip"].is_displayed():
+            break
+    assert re.match(r"[0-9a-f]{16}\n[0-9.]+ m E, [0-9.]+ m N, ±0.02 m\nmeasured [0-9]+ (d|mo) ago", page.text("#tip"))
+
+
+def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Client) -> None:
+    with screen(page, 1400, 930):
+        watch(page)
+        locate(operator, range(10, 22))
+        page.until(lambda: int(page.text("#live-said").split()[0]) >= 12, "all of them are drawn")
+        page.says("#errors-said", "200 located")
+        page.says("#latency", "/locate")
+        picture(page, "console.png")
+        before = page.colours(0.6, 0.1, 0.25, 0.3)
+        page.driver.execute_script("before.value = after.options[after.length - 1].value")  # the first version
+        page.click("#compare")
+        page.says("#diff .added", "added")
+        page.until(lambda: page.colours(0.6, 0.1, 0.25, 0.3) > before, "rings are drawn")
+
+
+@contextmanager
+def screen(page: Page, width: int, height: int, *, mobile: bool = False) -> Iterator[None]:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.until(lambda: page.driver.execute_script("return innerWidth") == width, "the page has the screen's width")
+    yield
+    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("FINGERPOST_CONSOLE_PICTURES"):
+        page.driver.save_screenshot(str(Path(folder) / name))

