@@ -15,7 +15,7 @@ from service.schema import WireStruct
 _STAGES = "fingerpost_stage_duration_seconds"
 _QUEUE = "fingerpost_queue_duration_seconds"
 _REQUESTS = "fingerpost_request_duration_seconds"
-_ROUTES = ("/locate", "/locate/batch")
+_ROUTES = ("/locate", "/locate/batch", "/locate/trajectory")
 
 
 class LatencyHistogram(WireStruct, frozen=True, kw_only=True):

@@ -52,7 +52,7 @@ export class Versions {
         element("time", { dateTime: version.createdAt, title: clock(version.createdAt) }, since(version.createdAt))),
       element("p", { class: "why" }, [version.author || "unnamed", version.note].filter(Boolean).join(": ")),
       element("p", { class: "holds" }, `${count(version.fingerprints)} fingerprints`));
-    if (current) item.querySelector(".holds").append(element("span", { class: "badge" }, "serves"));
+    if (current) item.querySelector(".holds").append(element("span", { class: "badge" }, "current"));
     else {
       item.querySelector(".holds").append(
         linkTo("link", "Compare", () => this.compare(version.version, this.current)),
