@@ -1,83 +1,32 @@
 """The operators' page in a real browser: Chromium without a window, driven as a person would.
 
-``FINGERPOST_CONSOLE_PICTURES=docs pytest tests/service/test_console.py -k marked`` keeps the README's picture.
+``FINGERPOST_CONSOLE_PICTURES=docs pytest tests/service/test_console.py`` keeps the README's picture.
 """
 
 import io
 import json
 import os
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 from reference_db import Cell, Fingerprints, read_fingerprint_file
 from service.client import request_of
 from service.settings import Settings
+from tests.service.browser import PATIENCE_S, Page, chromium, screen
 from tests.service.serving import serving
 
 CELL = "florence-0000"
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
-PATIENCE_S = 60
 DAY = 86_400
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --window-size=1440,960"""
-
-T = TypeVar("T")
-
-
-class Page:
-    """What a person can do with a page, and what they see."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-
-    def until(self, condition: Callable[[], T], what: str) -> T:
-        waiting = WebDriverWait(self.driver, PATIENCE_S, ignored_exceptions=[Exception])
-        return waiting.until(lambda _: condition(), what)
-
-    def __getitem__(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def text(self, selector: str) -> str:
-        return self[selector].text
-
-    def says(self, selector: str, words: str) -> None:
-        self.until(lambda: words in self.text(selector), f"{selector} says {words!r}")
-
-    def click(self, selector: str, words: str = "") -> None:
-        def clicked() -> bool:
-            found = [one for one in self.driver.find_elements(By.CSS_SELECTOR, selector) if words in one.text]
-            found[0].click()
-            return True
-
-        self.until(clicked, f"{selector} {words!r} can be clicked")
-
-    def colours(self, left: float, top: float, width: float, height: float) -> int:
-        """How many colours a part of the map shows, in shares of its sides."""
-        script = """
-            const canvas = document.getElementById("canvas");
-            const [left, width] = [arguments[0], arguments[2]].map((share) => Math.floor(share * canvas.width));
-            const [top, height] = [arguments[1], arguments[3]].map((share) => Math.floor(share * canvas.height));
-            const pixels = new Uint32Array(canvas.getContext("2d").getImageData(left, top, width, height).data.buffer);
-            return new Set(pixels).size;"""
-        return int(self.driver.execute_script(script, left, top, width, height))
-
-    def version(self) -> str:
-        return self.text("#versions li.current strong")
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +98,7 @@ def send(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("no chromium and chromedriver here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(chromedriver))
+    driver = chromium(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 
@@ -226,7 +166,9 @@ def test_estimates_are_drawn_while_watched_and_then_gone(page: Page, operator: h
     page.says("#live-said", "located in the last minute, 95 % within")
     for stage in ("decode", "queue", "retrieve", "frame", "infer", "encode", "/locate"):
         page.says("#latency", stage)
-    assert re.fullmatch(r"[0-9.]+ (µs|ms|s)", page.text("#latency .whole .p99"))
+    page.until(
+        lambda: re.fullmatch(r"[0-9.]+ (µs|ms|s)", page.text("#latency .whole .p99")), "how long it takes is said"
+    )
     page.click("#watch")
     page.says("#live-said", "Nothing is kept while nobody watches.")
 
@@ -261,6 +203,19 @@ def test_nothing_is_wider_than_a_telephone(page: Page) -> None:
         page.until(lambda: page.colours(0.5, 0.2, 0.4, 0.4) > 100, "the whole cell is on the map")
 
 
+def test_figures_read_as_people_write_them(page: Page) -> None:
+    script = """
+        const done = arguments[0];
+        import("./console/assets/words.js").then(({ ago, duration, metres }) => done([
+            ...[0.00024, 0.0021, 0.1234, 0.9996, 2.43].map(duration),
+            ...[0.061, 2.5, 60.2, 1234, 1234567].map(metres), ...[0.2, 61, 7200, 8e6].map(ago)]));"""
+    assert page.driver.execute_async_script(script) == [
+        *("240 µs", "2.1 ms", "120 ms", "1000 ms", "2.4 s"),
+        *("0.06 m", "2.5 m", "60 m", "1.23 km", "1230 km"),
+        *("now", "1 min ago", "2 h ago", "3 mo ago"),
+    ]
+
+
 def test_a_fingerprint_says_what_it_is_where_the_pointer_is(page: Page) -> None:
     assert not page["#tip"].is_displayed()
     for away in range(0, 60, 5):  # the middle may lie between fingerprints
@@ -283,15 +238,6 @@ def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Cl
         page.click("#compare")
         page.says("#diff .added", "added")
         page.until(lambda: page.colours(0.6, 0.1, 0.25, 0.3) > before, "rings are drawn")
-
-
-@contextmanager
-def screen(page: Page, width: int, height: int, *, mobile: bool = False) -> Iterator[None]:
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    page.until(lambda: page.driver.execute_script("return innerWidth") == width, "the page has the screen's width")
-    yield
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def picture(page: Page, name: str) -> None:

@@ -7,7 +7,7 @@ import { LiveWatch } from "./live.js";
 import { CellMap } from "./map.js";
 import { ask, cellPath, key, setKey } from "./service.js";
 import { Versions } from "./versions.js";
-import { ago, count, metres, span } from "./words.js";
+import { ago, count, metres, short, span } from "./words.js";
 
 const MOST_POINTS = 50_000;
 const SAMPLES = [40, 200]; // leave-one-out errors: first a glimpse, then enough for a map
@@ -138,7 +138,7 @@ function facts(detail, drawn) {
   return Object.entries({
     version: detail.version,
     fingerprints: all,
-    carrier: `${(detail.carrierFrequency / 1e9).toPrecision(3)} GHz, ${(detail.bandwidth / 1e6).toPrecision(3)} MHz`,
+    carrier: `${short(detail.carrierFrequency / 1e9, 4)} GHz, ${short(detail.bandwidth / 1e6, 3)} MHz`,
     array: `${array.rows} × ${array.columns}`,
     ...(alone && { "without GNSS": `${Math.round(100 * calibration.confidence)} % within ${metres(alone.radius)}` }),
   }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));

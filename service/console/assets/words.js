@@ -7,7 +7,7 @@ export function count(number) {
 }
 
 export function metres(value) {
-  if (value >= 1000) return `${(value / 1000).toPrecision(3)} km`;
+  if (value >= 1000) return `${short(value / 1000, 3)} km`;
   return value >= 10 ? `${value.toFixed(0)} m` : `${value.toFixed(value >= 1 ? 1 : 2)} m`;
 }
 
@@ -21,8 +21,13 @@ export function ago(seconds) {
 }
 
 export function duration(seconds) {
-  if (seconds < 0.001) return `${Number((seconds * 1e6).toPrecision(2))} µs`;
-  return seconds < 1 ? `${(seconds * 1000).toPrecision(2)} ms` : `${seconds.toFixed(1)} s`;
+  if (seconds < 0.001) return `${short(seconds * 1e6, 2)} µs`;
+  return seconds < 1 ? `${short(seconds * 1000, 2)} ms` : `${short(seconds, 2)} s`;
+}
+
+// So many digits that mean something, and never an exponent.
+export function short(value, digits) {
+  return String(Number(value.toPrecision(digits)));
 }
 
 export function clock(text) {
