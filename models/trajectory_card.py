@@ -9,6 +9,7 @@ _SEEN = {
     "exact": "the strongest path's exact cues",
     "measured": "cues with a base station's errors (2 degrees, 1 m, 1 dB)",
     "estimated": "cues estimated from the same CSI",
+    "served": "cues either with a base station's errors (2 degrees, 1 m, 1 dB) or estimated from the same CSI",
 }
 
 

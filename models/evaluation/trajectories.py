@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.training.trajectory_corpus import SPLIT_SEED, TrajectoryCorpus, as_seen
 from models.training.trajectory_fit import in_pieces
-from models.training.trajectory_recipe import Cues, TrajectoryRecipe
+from models.training.trajectory_recipe import TrainingCues, TrajectoryRecipe
 
 TRAJECTORIES_AT_ONCE = 128
 
@@ -78,13 +78,13 @@ def _summary(errors: list[TrajectoryErrors]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in summary.items()}
 
 
-def _cues(corpus: TrajectoryCorpus, band: int, kind: Cues) -> NDArray[np.float64]:
+def _cues(corpus: TrajectoryCorpus, band: int, kind: TrainingCues) -> NDArray[np.float64]:
     """Those of the test trajectories [trajectories, vertices, 4], the same errors whoever is tested."""
     return as_seen(corpus.layout.cues[band, corpus.tested], kind, np.random.default_rng([SPLIT_SEED, band]))
 
 
 def _errors(
-    corpus: TrajectoryCorpus, band: int, kind: Cues, vertices: int, model: nn.Module, device: torch.device
+    corpus: TrajectoryCorpus, band: int, kind: TrainingCues, vertices: int, model: nn.Module, device: torch.device
 ) -> TrajectoryErrors:
     given = torch.from_numpy(_cues(corpus, band, kind).astype(np.float32))
     answers: list[Tensor] = []

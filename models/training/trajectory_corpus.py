@@ -14,7 +14,7 @@ from models.radio.cues import measured, path_cues
 from models.radio.path_table import PathTable
 from models.radio.survey import describe
 from models.radio.trajectories import Trajectories, cluster, hold_out
-from models.training.trajectory_recipe import Cues, TrajectoryRecipe
+from models.training.trajectory_recipe import TrainingCues, TrajectoryRecipe
 from reference_db.cell import AntennaArray
 from reference_db.cue_estimators import estimate_cues
 
@@ -30,7 +30,7 @@ class Layout:
     """The users whom a path reaches in every band; the first axis is the band."""
 
     csi: NDArray[np.complex64]  # [bands, users, antennas, subcarriers]
-    cues: NDArray[np.float64]  # [bands, users, 4] exact, or estimated from the CSI
+    cues: NDArray[np.float64]  # [bands, users, 4] exact, or estimated from the CSI; [bands, users, 2, 4] where both
     line_of_sight: NDArray[np.bool_]  # [bands, users]
     positions: NDArray[np.float32]  # [users, 2] metres from the base station
     below: NDArray[np.float32]  # [users] metres under its antenna
@@ -50,7 +50,7 @@ def build_trajectories(recipe: TrajectoryRecipe, paths: Path) -> TrajectoryCorpu
     bands = tuple(dict.fromkeys([*recipe.train_bands, *recipe.test_bands]))
     radio, sampling = recipe.radio, recipe.sampling
     files = tuple(recipe.table(paths, band) for band in bands)
-    layout = _load(files, radio.array, radio.subcarriers, radio.bandwidth, recipe.cues == "estimated")
+    layout = _load(files, radio.array, radio.subcarriers, radio.bandwidth, recipe.cues)
     rng = np.random.default_rng([SPLIT_SEED, *recipe.layout.encode()])
     labels = cluster(layout.positions, sampling.cluster, sampling.radius).labels
     held_out = hold_out(labels, sampling.held_out, rng)
@@ -65,13 +65,19 @@ def build_trajectories(recipe: TrajectoryRecipe, paths: Path) -> TrajectoryCorpu
     )
 
 
-def as_seen(cues: NDArray[np.float64], kind: Cues, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Cues of a `Layout` [..., 4] as the network is given them."""
+def as_seen(cues: NDArray[np.float64], kind: TrainingCues, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Cues of a `Layout` [trajectories, ..., 4] as the network is given them."""
+    if kind == "served":
+        exact, estimated = np.moveaxis(cues, -2, 0)
+        coins = rng.random((len(cues), *[1] * (exact.ndim - 1)))
+        return np.where(coins < 0.5, measured(exact, rng), estimated)
     return measured(cues, rng) if kind == "measured" else cues
 
 
 @lru_cache(maxsize=1)  # an experiment trains many networks on one layout
-def _load(files: tuple[Path, ...], array: AntennaArray, subcarriers: int, bandwidth: float, estimated: bool) -> Layout:
+def _load(
+    files: tuple[Path, ...], array: AntennaArray, subcarriers: int, bandwidth: float, kind: TrainingCues
+) -> Layout:
     tables = [PathTable.load(file) for file in files]
     users = tables[0].users
     for file, table in zip(files, tables, strict=True):
@@ -79,14 +85,15 @@ def _load(files: tuple[Path, ...], array: AntennaArray, subcarriers: int, bandwi
             raise OtherUsers(f"{file} is not of the users of {files[0]}")
     reached = np.all([table.reached for table in tables], axis=0)
     csi = np.stack([synthesise(table, array, table.site.yaw, subcarriers, bandwidth)[reached] for table in tables])
-    if estimated:
+    kinds = []
+    if kind != "estimated":
+        kinds.append(np.stack([path_cues(table)[reached] for table in tables]))
+    if kind in ("estimated", "served"):
         cells = [describe(table.site, array, subcarriers, bandwidth) for table in tables]
-        cues = [estimate_cues(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)]
-    else:
-        cues = [path_cues(table)[reached] for table in tables]
+        kinds.append(np.stack([estimate_cues(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)]))
     return Layout(
         csi=csi,
-        cues=np.stack(cues),
+        cues=kinds[0] if len(kinds) == 1 else np.stack(kinds, axis=-2),
         line_of_sight=np.stack([table.line_of_sight[reached] for table in tables]),
         positions=users[reached, :2],
         below=-users[reached, 2],

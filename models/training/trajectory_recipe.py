@@ -15,6 +15,7 @@ from models.trajectory_tokens import TrajectoryConfig
 from reference_db.cell import AntennaArray
 
 Cues = Literal["exact", "measured", "estimated"]
+TrainingCues = Cues | Literal["served"]
 
 
 class _Frozen(BaseModel):
@@ -44,9 +45,10 @@ class Sampling(_Frozen):
 class TrajectoryRecipe(_Frozen):
     """``layout`` is a traced cell, ``munich:200``; bands are carriers in hertz, with a folder of path tables each.
 
-    ``cues`` says what stands beside the CSI: the paths' own, those with a base station's errors, or what classical
-    estimators make of the same CSI. With ``phase``, every snapshot is seen in training with a random common phase, as
-    by oscillators that nobody has locked. ``diversity`` weighs the term that holds the tasks' routers apart.
+    ``cues`` says what stands beside the CSI: the paths' own, those with a base station's errors, what classical
+    estimators make of the same CSI, or, as a service is given them, either of the last two. With ``phase``, every
+    snapshot is seen in training with a random common phase, as by oscillators that nobody has locked. ``diversity``
+    weighs the term that holds the tasks' routers apart.
     """
 
     name: str
@@ -57,7 +59,7 @@ class TrajectoryRecipe(_Frozen):
     train_bands: tuple[float, ...] = Field(min_length=1)
     test_bands: tuple[float, ...] = Field(min_length=1)
     sampling: Sampling
-    cues: Cues
+    cues: TrainingCues
     fusion: Literal["concat", "full-con", "trans-fusion", "soft-moe", "scadf-moe"]
     model: dict[str, int | bool]  # of `TrajectoryConfig`; vertices fewer than a trajectory's: in pieces of so many
     batch: int = Field(ge=1)

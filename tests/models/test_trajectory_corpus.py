@@ -53,6 +53,22 @@ def test_estimated_cues_say_nothing_of_the_paths_but_what_the_csi_says(
     assert distance.max() < SPEED_OF_LIGHT * 16 / 50e6
 
 
+def test_a_network_that_is_to_serve_sees_measured_cues_and_estimated_ones(
+    trajectory_recipe: TrajectoryRecipe, bands: Path
+) -> None:
+    def layout(kind: str) -> np.ndarray:
+        return build_trajectories(trajectory_recipe.model_copy(update={"cues": kind}), bands).layout.cues
+
+    both, exact, estimated = layout("served"), layout("exact"), layout("estimated")
+    np.testing.assert_array_equal(both[..., 0, :], exact)
+    np.testing.assert_array_equal(both[..., 1, :], estimated)
+    users = np.arange(120).reshape(40, 3)
+    seen = as_seen(both[0, users], "served", np.random.default_rng(1))
+    of_csi = (seen == estimated[0, users]).all(axis=2)
+    assert np.isin(of_csi.sum(axis=1), (0, 3)).all()  # a trajectory's all alike
+    assert 5 < of_csi.all(axis=1).sum() < 35
+
+
 def test_only_measured_cues_are_noisy() -> None:
     cues = np.abs(np.random.default_rng(1).normal(size=(2, 3, 4)))
     for kind, same in (("exact", True), ("estimated", True), ("measured", False)):

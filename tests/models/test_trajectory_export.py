@@ -18,7 +18,7 @@ from reference_db import read_fingerprint_file
 
 @pytest.fixture(scope="module")
 def recipe(trajectory_recipe: TrajectoryRecipe) -> TrajectoryRecipe:
-    return trajectory_recipe.model_copy(update={"cues": "measured"})
+    return trajectory_recipe.model_copy(update={"cues": "served"})
 
 
 @pytest.fixture(scope="module")
