@@ -48,9 +48,10 @@ class Area(BaseModel):
     def holds(self, positions: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of positions `[n, 2]` lie in it: bool `[n]`."""
         east, north = positions.T
-        inside: NDArray[np.bool_] = (
-            (east >= self.west) & (east <= self.east) & (north >= self.south) & (north <= self.north)
-        )
+        with np.errstate(over="ignore"):  # an edge beyond all float32 is infinitely far, as good as none
+            inside: NDArray[np.bool_] = (
+                (east >= self.west) & (east <= self.east) & (north >= self.south) & (north <= self.north)
+            )
         return inside
 
 

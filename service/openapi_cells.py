@@ -50,7 +50,7 @@ _REPLAYED = {
 def cell_paths(cell_id: str) -> Json:
     """``/cells`` and everything below it; `cell_id` is an example."""
     cell = _parameter("path", "cellId", "The cell's name.", {"type": "string"}, cell_id)
-    named = _parameter("query", "version", "A version or its number; else the current one.", {"type": "string"})
+    named = _parameter("query", "version", "A version or its number; else the current one.", _text(256))
     return {
         "/cells": {"get": operation("listCells", "List the cells", answer="CellList")},
         "/cells/{cellId}": {
@@ -66,7 +66,7 @@ def cell_paths(cell_id: str) -> Json:
                     cell,
                     named,
                     _parameter("query", "limit", "How many, at most.", _number(100_000)),
-                    _parameter("query", "after", "Only those after this id.", {"type": "string"}),
+                    _parameter("query", "after", "Only those after this id.", _text(256)),
                 ],
             ),
             "post": _change("appendFingerprints", "Add fingerprints", "FingerprintsBody", cell, file=True),
@@ -135,8 +135,8 @@ def _change(name: str, summary: str, body: str, cell: Json, *, file: bool = Fals
         "summary": summary,
         "parameters": [
             cell,
-            _parameter("query", "author", "Who; kept with the version.", {"type": "string", "maxLength": 256}),
-            _parameter("query", "note", "Why; kept with the version.", {"type": "string", "maxLength": 4096}),
+            _parameter("query", "author", "Who; kept with the version.", _text(256)),
+            _parameter("query", "note", "Why; kept with the version.", _text(4096)),
             _parameter(
                 "query",
                 "force",
@@ -194,6 +194,11 @@ def _export(cell: Json, named: Json) -> Json:
 
 def _version(name: str) -> Json:
     return _parameter("path", name, "A version, as in 3-ab12cd34ef56, or its number.", {"type": "string"}, "1")
+
+
+def _text(longest: int) -> Json:
+    """Without control characters: it is shown in terminals."""
+    return {"type": "string", "maxLength": longest, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 
 
 def _number(most: int) -> Json:

@@ -1,9 +1,10 @@
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from reference_db import Cell
+from reference_db import Area, Cell
 
 
 def test_a_cell_survives_json(cell: Cell) -> None:
@@ -44,3 +45,8 @@ def test_a_value_out_of_range_or_unknown_is_refused(cell: Cell, field: str, valu
 def test_a_cell_cannot_be_changed(cell: Cell) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         cell.yaw = 1.0
+
+
+def test_an_area_may_end_farther_than_any_position() -> None:
+    area = Area(west=-1e300, south=0, east=1e300, north=1e39)
+    assert area.holds(np.array([[1e30, 1], [-1e30, -1]], np.float32)).tolist() == [True, False]

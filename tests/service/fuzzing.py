@@ -64,6 +64,7 @@ def fuzzed_service() -> Iterator[Fuzzed]:
             keys_file=directory / "keys.json",
             body_limit_bytes=4 * 2**20,
             body_timeout_s=10.0,
+            console_live=True,
             inference_threads=1,
             calibration_samples=20,
             calibration_sigmas_m=(1.0,),

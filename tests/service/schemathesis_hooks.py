@@ -9,6 +9,7 @@ import schemathesis
 
 # Why a request that its schema allows may be refused: what no schema can say.
 _BEYOND_SCHEMAS = {
+    "BAND_NOT_SERVED_BY_ARTIFACT",
     "CELL_NOT_FOUND",
     "CELL_NOT_SERVED_BY_ARTIFACT",
     "CELL_TOO_SMALL",
@@ -24,7 +25,12 @@ _BEYOND_SCHEMAS = {
     "FINGERPRINT_REFUSED",
     "IDEMPOTENCY_KEY_REUSED",
     "MAX_RESP_TIME_EXCEEDED",
+    "MODEL_NOT_ALLOWED_BY_CELL",
+    "NO_TRAJECTORY_ARTIFACT",
     "PRECONDITION_FAILED",
+    "TRACK_TOO_SHORT",
+    "TRACK_TOO_WIDE",
+    "TRAJECTORY_LENGTH",
     "UPDATE_REFUSED",
     "VERSION_NOT_FOUND",
     "VERSION_REFUSED",
