@@ -35,9 +35,9 @@ def test_appends_are_seen_here_and_on_a_second_replica(tmp_path: Path) -> None:
     visibility = measure_visibility("directory", tmp_path / "database", shipped().folder, 400, 50, 2)
     assert len(visibility.appends) == 2
     for moments in visibility.appends:
-        assert 0 < moments.acknowledged
-        assert 0 < moments.here
-        assert 0 < moments.there
+        assert moments.acknowledged > 0
+        assert moments.here > 0
+        assert moments.there > 0
 
 
 def test_the_table_says_how_much_slower_users_are_served_during_updates() -> None:
