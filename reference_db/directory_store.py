@@ -29,6 +29,9 @@ from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
 from reference_db.store import Buffer
 
+# Whoever has a segment mapped is killed where the file is cut short in place.
+_READ_ONLY = 0o444
+
 _CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
 _NUMBER = re.compile(r"[0-9]{10}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -123,7 +126,7 @@ class DirectoryStore:
         for digest in dict.fromkeys(segment.digest for segment in manifest.segments):
             path = draft / f"{digest}.safetensors"
             if digest in given:
-                write_and_sync(path, given[digest])
+                write_and_sync(path, given[digest], _READ_ONLY)
             else:
                 kept = self._segment(cell_id, digest, current)
                 if kept is None:
@@ -198,4 +201,4 @@ def _link(kept: Path, path: Path) -> None:
     try:
         os.link(kept, path)
     except OSError:  # a file system without hard links, or with no more of them for this file
-        write_and_sync(path, kept.read_bytes())
+        write_and_sync(path, kept.read_bytes(), _READ_ONLY)

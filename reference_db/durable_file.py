@@ -18,9 +18,9 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def write_and_sync(path: Path, data: bytes) -> None:
+def write_and_sync(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Writes a new file and returns once its bytes are on the disk; that its folder lists it is another matter."""
-    with path.open("xb") as file:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

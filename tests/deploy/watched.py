@@ -14,6 +14,7 @@ import yaml
 
 from reference_db import DirectoryStore, import_fingerprints
 from service.client import request_of
+from tests.damage import damage
 from tests.deploy.balanced import DEADLINE_S, running, url_of
 from tests.deploy.dockerfile import ROOT
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
@@ -94,7 +95,7 @@ def _database(directory: Path) -> Path:
     for cell_id in ("plane", "damaged"):
         import_fingerprints(store, make_cell(cell_id), fingerprints_at(street(80, seed=1)), {}, ORIGIN)
     for segment in (directory / "cells" / "damaged").rglob("*.safetensors"):
-        segment.write_bytes(b"")
+        damage(segment, b"")
     return directory
 
 

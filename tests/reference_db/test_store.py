@@ -34,6 +34,7 @@ from reference_db import (
     rolled_back,
 )
 from reference_db.redis_store import RedisStore
+from tests.damage import damage
 from tests.redis_servers import PATIENCE_S, RedisServers, empty, nodes_of
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.killed_writers import leftovers
@@ -79,11 +80,8 @@ def _damage_segments(store: Store, address: str, request: pytest.FixtureRequest)
     """Flips the last byte of each."""
     if "://" not in address:
         for path in Path(address).rglob("*.safetensors"):
-            with path.open("r+b") as file:
-                file.seek(-1, os.SEEK_END)
-                last = file.read(1)
-                file.seek(-1, os.SEEK_END)
-                file.write(bytes([last[0] ^ 1]))
+            whole = path.read_bytes()
+            damage(path, whole[:-1] + bytes([whole[-1] ^ 1]))
         return
     cluster = "+cluster" in address
     for node in nodes_of(request.getfixturevalue("redis_cluster" if cluster else "redis_server")):

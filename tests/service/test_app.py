@@ -17,6 +17,7 @@ from service.client import request_of
 from service.errors import Congested
 from service.settings import Settings
 from service.workers import Workers
+from tests.damage import damage
 from tests.service.plane_cell import USER, users_at
 from tests.service.running import running, tiny_request, tiny_service
 
@@ -60,7 +61,7 @@ async def test_database_without_cells_is_served(tiny_settings: Settings, tmp_pat
 async def test_damaged_cell_is_a_problem_of_its_own(tiny_settings: Settings) -> None:
     for segment in (path for path in tiny_settings.database_directory.rglob("*") if path.stat().st_size > 2000):
         if segment.is_file():
-            segment.write_bytes(b"x" + segment.read_bytes()[1:])
+            damage(segment, b"x" + segment.read_bytes()[1:])
     async with running(tiny_settings) as client:
         response = await client.post("/locate", json=tiny_request(1))
         assert (response.status_code, response.json()["cause"]) == (500, "CELL_UNREADABLE")

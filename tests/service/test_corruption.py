@@ -13,6 +13,7 @@ import pytest
 from models.artifact import ArtifactError
 from service.app import create_app
 from service.settings import Settings
+from tests.damage import damage
 from tests.service.running import running, tiny_request
 from tests.service.tiny_service import make_tiny_settings
 
@@ -37,8 +38,7 @@ def _damage(rng: random.Random, file: Path) -> None:
             content = bytearray(rng.randbytes(len(content)))
         case _:
             content = bytearray()
-    file.chmod(0o644)
-    file.write_bytes(content)
+    damage(file, content)
 
 
 @pytest.mark.anyio

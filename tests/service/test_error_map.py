@@ -9,6 +9,7 @@ import pytest
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.operators import error_map
 from service.settings import Settings
+from tests.damage import damage
 from tests.service.running import running, tiny_service
 from tests.service.tiny_cell import ORIGIN, positive_csi, tiny_cell
 
@@ -18,11 +19,11 @@ def tiny_settings(tmp_path: Path) -> Settings:
     return tiny_service(tmp_path)
 
 
-def damage(database: Path) -> None:
+def damage_segments(database: Path) -> None:
     """Of every segment the first byte."""
     for file in database.rglob("*"):
         if file.is_file() and file.stat().st_size > 2000:
-            file.write_bytes(b"x" + file.read_bytes()[1:])
+            damage(file, b"x" + file.read_bytes()[1:])
 
 
 def test_fingerprints_are_located_near_their_labels(client: httpx.Client) -> None:
@@ -51,7 +52,7 @@ async def test_a_larger_sample_begins_with_the_smaller(tiny_settings: Settings) 
 async def test_what_was_measured_is_remembered(tiny_settings: Settings) -> None:
     async with running(tiny_settings) as client:
         measured = (await client.get("/cells/c/errors")).json()
-        damage(tiny_settings.database_directory)
+        damage_segments(tiny_settings.database_directory)
         assert (await client.get("/cells/c/errors")).json() == measured
 
 
@@ -60,14 +61,14 @@ async def test_a_version_of_the_same_fingerprints_is_not_measured_again(tiny_set
     async with running(tiny_settings) as client:
         measured = (await client.get("/cells/c/errors")).json()
         changed = (await client.put("/cells/c/retention", json={"maxAgeS": 1e9})).raise_for_status().json()
-        damage(tiny_settings.database_directory)
+        damage_segments(tiny_settings.database_directory)
         again = (await client.get("/cells/c/errors")).json()
     assert again == measured | {"version": changed["version"]} != measured
 
 
 @pytest.mark.anyio
 async def test_damaged_fingerprints_are_a_problem(tiny_settings: Settings) -> None:
-    damage(tiny_settings.database_directory)
+    damage_segments(tiny_settings.database_directory)
     async with running(tiny_settings) as client:
         answer = await client.get("/cells/c/errors")
     assert (answer.status_code, answer.json()["cause"]) == (500, "CELL_UNREADABLE")

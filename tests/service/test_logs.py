@@ -14,6 +14,7 @@ from reference_db import DirectoryStore
 from service.client import request_of
 from service.logs import JsonLines
 from service.settings import Settings
+from tests.damage import damage
 from tests.service.serving import serving
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_service import added_key, bearing, make_tiny_settings
@@ -65,7 +66,7 @@ def _journey(client: httpx.Client, database: Path) -> list[int]:
     ]
     store = DirectoryStore(database)
     for segment in database.rglob("*.safetensors"):
-        segment.write_bytes(b"x" * 100)
+        damage(segment, b"x" * 100)
     assert store.current("c") is not None
     answers.append(client.get("/cells/c/export"))
     return [answer.status_code for answer in answers]

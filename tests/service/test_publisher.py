@@ -33,6 +33,7 @@ from service.network import Network
 from service.publisher import Conditions, Published, Publisher
 from service.served_cells import ServedCells
 from service.settings import Settings
+from tests.damage import damage
 from tests.service.plane_cell import fingerprints_at as measured_at
 from tests.service.plane_cell import make_cell, street
 from tests.service.tiny_artifact import write_tiny_artifact
@@ -249,7 +250,7 @@ async def test_a_damaged_version_can_be_replaced_but_not_extended(
     (file,) = tmp_path.rglob("*.safetensors")
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    file.write_bytes(damaged)
+    damage(file, damaged)
     with pytest.raises(errors.CellUnreadable):
         await append(publisher, fingerprints_at(street(10, 2)))
     await replace_all(publisher, fingerprints_at(STREET))

@@ -17,6 +17,7 @@ from service.metrics import Metrics, Stopwatch
 from service.network import Network
 from service.served_cells import ServedCells
 from service.settings import Settings
+from tests.damage import damage
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
 
@@ -65,11 +66,11 @@ def publish(store: DirectoryStore, positions: np.ndarray) -> None:
     import_fingerprints(store, CELL, fingerprints_at(positions), {}, ORIGIN)
 
 
-def damage(root: Path, version: str) -> None:
+def flip_a_byte(root: Path, version: str) -> None:
     (file,) = (root / "cells" / "plane" / "versions" / version).glob("*.safetensors")
     data = bytearray(file.read_bytes())
     data[-100] ^= 1
-    file.write_bytes(data)
+    damage(file, data)
 
 
 def encoded(metrics: Metrics) -> float:
@@ -132,7 +133,7 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
     publish(store, STREET)
     before = await version_served(served)
     publish(store, STREET[:200])
-    damage(tmp_path, "0000000002")
+    flip_a_byte(tmp_path, "0000000002")
     served.tell("plane")
     await asyncio.sleep(0.1)
     assert await version_served(served) is before

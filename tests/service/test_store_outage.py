@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reference_db import open_store, replaced
+from tests.damage import damage
 from tests.redis_servers import RedisServer, empty, wait_until
 from tests.service import changing_cell
 from tests.service.plane_cell import fingerprints_at
@@ -23,14 +24,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Plant
     """A database, and how to put a segment into it behind everybody's back."""
     if request.param == "directory":
         version = tmp_path / "database" / "cells" / "changing" / "versions" / "0000000001"
-        return str(tmp_path / "database"), lambda name, data: write(version / f"{name}.safetensors", data)
+        return str(tmp_path / "database"), lambda name, data: damage(version / f"{name}.safetensors", data)
     server: RedisServer = request.getfixturevalue("redis_server")
     empty(server)
     return server.url, lambda name, data: put(server, f"fingerpost:{{changing}}:segment:{name}", data)
-
-
-def write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def put(server: RedisServer, key: str, data: bytes) -> None:
