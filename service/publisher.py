@@ -204,7 +204,7 @@ class Publisher:
                 raise
             return _Tried(update, None)
         usual = None if before is None else Calibration.of_quality(before.quality, self._artifact.digest)
-        old = self._indexed(before, held) if served_before and before is not None else None
+        old = self._indexed(before, held, update.contents) if served_before and before is not None else None
         version = CellVersion.assemble(update.contents, old)
         tried_before = update.manifest.change.action == "rolled back"
         canary = sing(self._estimator, version, None if tried_before else old, self._settings.calibration_seed)
@@ -239,13 +239,13 @@ class Publisher:
             return False
         return True
 
-    def _indexed(self, before: Manifest, held: CellVersion | None) -> CellVersion | None:
-        """The version before, to be compared with; None where it is damaged."""
+    def _indexed(self, before: Manifest, held: CellVersion | None, after: Contents) -> CellVersion | None:
+        """The version before, to be compared with the one `after`, which has read most of it; None where damaged."""
         if held is not None and held.manifest.digest == before.digest:
             return held
         try:
             with refusals():
-                return CellVersion.assemble(self._contents(before), held)
+                return CellVersion.assemble(read_contents(self.store, before, after), held)
         except (errors.CellUnreadable, TooFewFingerprints):
             return None
 
