@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.scadf_moe import ScadfMoE
-from models.soft_moe import MSA, SoftMoEBlock
+from models.soft_moe import MSA, SoftMoEBlock, quiet
 from models.trajectory_tokens import Head, Tokens, TrajectoryConfig, own_tokens
 
 
@@ -45,7 +45,9 @@ class TransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.attention = MSA(width, heads)
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), quiet(nn.Linear(hidden, width))
+        )
 
     def forward(self, X: Tensor) -> Tensor:
         X = self.attention(X)
