@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def running(database: str | Path, artifact: Path, log: Path, **settings: object)
                 with httpx.Client(base_url=line.removeprefix(SERVING).strip(), timeout=GUARD_S) as client:
                     yield Replica(client, log, process)
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # which does not wait for balancers
                 try:
                     assert process.wait(GUARD_S) == 0, log.read_text()
                 except subprocess.TimeoutExpired:
