@@ -126,11 +126,7 @@ def _headers_of(error: ServiceError) -> dict[str, str] | None:
     match error:
         # May be over when one asks again.
         case (
-            errors.Congested()
-            | errors.NotReady()
-            | errors.Stopping()
-            | errors.StoreDown()
-            | errors.TracksUnavailable()
+            errors.Congested() | errors.NotReady() | errors.Stopping() | errors.StoreDown() | errors.TracksUnavailable()
         ):
             return {"Retry-After": "1"}
         case errors.RateExceeded():

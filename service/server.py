@@ -34,11 +34,11 @@ class Unguarded(Exception):
 
 
 def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
-    """Serves until SIGINT, or for `drain_s` after SIGTERM, or until a second one; then finishes the requests in progress.
+    """Serves until SIGINT, or for `drain_s` after SIGTERM, or until a second one; then finishes what is in progress.
 
     From the first SIGTERM on `draining` has begun, and every answer closes its connection, so that no balancer sends a
-    request on one that is about to go. Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the
-    port is taken.
+    request on one that is about to go. Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`,
+    `TlsUnusable`, or `OSError` when the port is taken.
     """
     check_guarded(settings)
     tls = _tls(settings)

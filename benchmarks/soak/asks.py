@@ -16,7 +16,7 @@ _CONNECTION = 50  # requests, then another one is made
 
 @dataclass(frozen=True)
 class Ask:
-    """A request; `kind` is for the report. `statuses`: those that are right. `half`: its sender hangs up in the midst."""
+    """A request; `kind` is for the report. `statuses`: the right ones. `half`: its sender hangs up in the midst."""
 
     kind: str
     method: str

@@ -34,8 +34,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """Over the last two thirds. MiB an hour, the median of the slopes between all pairs of samples, and its 95 % limits;
-    `least` and `most` MiB; how many files and threads more the last third had open at most than the second."""
+    """Over the last two thirds. `slope`, MiB an hour: the median of those between all pairs of samples; `low`, `high`:
+    its 95 % limits. `least` and `most` MiB; how many more files and threads there were at most in the last third than
+    in the second."""
 
     slope: float
     low: float
