@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.soak import people
 from benchmarks.soak.asks import Account, Ask, Asker
-from benchmarks.soak.memory import Sample, Trend, sampling, trend_of
+from benchmarks.soak.memory import EVERY_S, Sample, Trend, sampling, trend_of
 from reference_db import open_store
 from service.keys import Scope
 from tests.service.replicas import Replica, running
@@ -26,7 +26,7 @@ from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifac
 # Of each thread of users, of the operator and of those who look: a quarter of a core in all.
 _USERS, _USERS_PER_S, _LOOKS_PER_S, _CHANGE_EVERY_S = 2, 5.0, 0.5, 12.0
 _FRAME_BYTES = 32 * 2**20  # as many frames as come up within the first minutes
-_TOLD_EVERY = 12  # samples
+_TOLD_EVERY_S = 60.0
 _SETTINGS = {
     "frame_cache_bytes": _FRAME_BYTES,
     "body_limit_bytes": people.BODY_LIMIT,
@@ -170,7 +170,7 @@ def _error(asker: Asker, places: list[people.Place]) -> float:
 
 
 def _tell(sample: Sample) -> None:
-    if round(sample.seconds / 5) % _TOLD_EVERY == 0:
+    if sample.seconds % _TOLD_EVERY_S < EVERY_S:
         print(
             f"soak: {sample.seconds / 60:.0f} min: {sample.resident:.1f} MiB, {sample.mapped:.1f} of them mapped; "
             f"{sample.files} files, {sample.threads} threads; {sample.requests:,} requests",

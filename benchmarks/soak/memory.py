@@ -14,7 +14,7 @@ from scipy.stats import theilslopes
 
 MOST_MIB_PER_H = 8.0  # 192 MiB a day: what a replica's limit of memory has to spare, so that it is seen before it hurts
 MOST_MORE_HANDLES = 8  # open files and threads; connections and pools come and go
-_EVERY_S = 5.0
+EVERY_S = 5.0
 _MIB = 2**20
 _HOUR_S = 3600.0
 
@@ -75,7 +75,7 @@ def sampling(pid: int, requests: Callable[[], int], tell: Callable[[Sample], Non
     process, started, stop = psutil.Process(pid), time.monotonic(), threading.Event()
 
     def sample() -> None:
-        while not stop.wait(_EVERY_S):
+        while not stop.wait(EVERY_S):
             memory, cpu = process.memory_info(), process.cpu_times()
             samples.append(
                 Sample(
