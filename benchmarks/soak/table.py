@@ -10,8 +10,8 @@ from benchmarks.soak.memory import MOST_MIB_PER_H, MOST_MORE_HANDLES
 _SAID = """\
 One service (shipped network, a directory, keys, `FINGERPOST_FRAME_CACHE_BYTES` of 32 MiB so that it is full within
 minutes) and, at a fixed pace, all whom it is for: users with and without a fix, in JSON and msgpack, alone and in
-batches, with a track, as trajectories (the tests' artifact, which takes no time), badly, and hanging up in the midst; an
-operator who replaces, appends to, deletes from and rolls back two cells, and tries what is refused; Prometheus, the
+batches, with a track, as trajectories (the tests' artifact, which takes no time), badly, and hanging up in the midst;
+an operator who replaces, appends to, deletes from and rolls back two cells, and tries what is refused; Prometheus, the
 console's endpoints, exports. Connections change every 50 requests. Versions are kept for ever, on the disk."""
 
 

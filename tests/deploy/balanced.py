@@ -87,7 +87,8 @@ def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[
 
         def start(port: str) -> subprocess.Popen[str]:
             command = [sys.executable, "-m", "service", "serve", "--port", port]
-            return stack.enter_context(running(command, environment))
+            # Which waits for no balancer.
+            return stack.enter_context(running(command, environment, stop=signal.SIGINT))
 
         replicas = {name: start("0") for name in REPLICAS}
         urls = {name: url_of(process) for name, process in replicas.items()}
@@ -125,6 +126,7 @@ def running(
     descriptors: list[int] | None = None,
     out: Any = subprocess.PIPE,
     err: Any = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[str]]:
     """A process that is stopped at the end, whatever happens."""
     with subprocess.Popen(
@@ -133,7 +135,7 @@ def running(
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             try:
                 process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:
