@@ -28,8 +28,9 @@ serve: $(VENV)/.service  ## the demo's cells, served until Ctrl-C
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## ten minutes of updates: killed writers, users located meanwhile, a Redis that fails
+soak: $(VENV)/.dev  ## what takes long to see: killed writers, a Redis that fails, rolling restarts; an hour of flat memory
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 fuzz: $(VENV)/.dev  ## requests that nobody in his senses would send, for ten minutes
 	$(BIN)/python -m tests.service.fuzzing

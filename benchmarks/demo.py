@@ -94,7 +94,7 @@ def import_cells() -> None:
 
 @contextlib.contextmanager
 def running_service() -> Iterator[str]:
-    """A server process of its own on a port that the system chose; its address. Stopped with SIGTERM."""
+    """A server process of its own on a port that the system chose; its address. Stopped as by Ctrl-C."""
     command = [FINGERPOST, "serve", "--port", "0", "--database", FOLDER / "database"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -104,7 +104,7 @@ def running_service() -> Iterator[str]:
             raise SystemExit("demo: the service did not start; its words are above")
         yield line.split("serving at ")[1].strip()
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
 
 

@@ -18,6 +18,7 @@ from service.console.routes import console_routes
 from service.correlation import Correlate
 from service.dispatcher import Dispatcher
 from service.docs import docs_routes
+from service.draining import Draining
 from service.errors import ServiceError
 from service.estimator import Estimator
 from service.gate import Gate
@@ -46,8 +47,8 @@ from service.trajectory_metrics import TrajectoryMetrics
 from service.workers import Workers
 
 
-def create_app(settings: Settings) -> Starlette:
-    """The service as an ASGI app, its network loaded and proven.
+def create_app(settings: Settings, draining: Draining | None = None) -> Starlette:
+    """The service as an ASGI app, its network loaded and proven; `draining` where it will be told of its end.
 
     Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable`, `service.keys.KeysUnreadable` or
     `service.tracing.TracingMissing`.
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> Starlette:
     trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
     error_maps = ErrorMaps(publisher, artifact, estimator, served, settings)
     learned = None if trajectories is None else trajectories.artifact
-    models, health = Models(artifact, learned, network.providers), Health(settings, network)
+    models, health = Models(artifact, learned, network.providers), Health(settings, network, draining or Draining())
     openapi = OpenApi(artifact, learned, store, settings.batch_limit, keyed=keys is not None)
 
     @asynccontextmanager

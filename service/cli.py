@@ -54,6 +54,7 @@ def serve(
     settings = settings_of(database, host=host, port=port, artifact_directory=artifact)
     from models.artifact import ArtifactError
     from service.app import create_app
+    from service.draining import Draining
     from service.keys import KeysUnreadable
     from service.network import NetworkUnusable
     from service.server import Unguarded
@@ -61,8 +62,9 @@ def serve(
     from service.tls import TlsUnusable
     from service.tracing import TracingMissing
 
+    draining = Draining()
     try:
-        run(create_app(settings), settings)
+        run(create_app(settings, draining), settings, draining)
     except (KeysUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, NetworkUnusable) as error:

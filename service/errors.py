@@ -193,3 +193,7 @@ class TooLate(ServiceError):
 
 
 class NotReady(ServiceError): ...
+
+
+class Stopping(ServiceError):
+    """Said by readiness alone: whatever else is asked is answered as ever."""

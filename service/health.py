@@ -1,26 +1,30 @@
-"""``GET /health/live`` and ``/health/ready``: ready has inferred lately, or does so now."""
+"""``GET /health/live`` and ``/health/ready``: ready has inferred lately, or does so now, and is not about to stop."""
 
 import asyncio
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.errors import InferenceFailed, NotReady
+from service.draining import Draining
+from service.errors import InferenceFailed, NotReady, Stopping
 from service.network import Network
 from service.settings import Settings
 
 
 class Health:
-    def __init__(self, settings: Settings, network: Network) -> None:
+    def __init__(self, settings: Settings, network: Network, draining: Draining) -> None:
         self._settings = settings
         self._network = network
+        self._draining = draining
         self._proof: asyncio.Task[None] | None = None
 
     async def live(self, request: Request) -> Response:
         return JSONResponse({"status": "live"})
 
     async def ready(self, request: Request) -> Response:
-        """Raises `NotReady` when the last inference is long ago and another one fails or hangs."""
+        """Raises `Stopping`, or `NotReady` when the last inference is long ago and another one fails or hangs."""
+        if self._draining.began:
+            raise Stopping("the service is about to stop")
         if self._network.seconds_since_answer > self._settings.readiness_period_s:
             # One proof at a time: when the network hangs, probes must not pile up behind it.
             if self._proof is None or self._proof.done():

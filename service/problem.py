@@ -63,6 +63,7 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.ClientGone: (HTTPStatus.BAD_REQUEST, "CLIENT_GONE"),
     errors.TooLate: (HTTPStatus.GATEWAY_TIMEOUT, "MAX_RESP_TIME_EXCEEDED"),
     errors.NotReady: (HTTPStatus.SERVICE_UNAVAILABLE, "NOT_READY"),
+    errors.Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING"),
 }
 
 _CHALLENGE = 'Bearer realm="fingerpost"'  # RFC 6750
@@ -124,7 +125,9 @@ async def on_unexpected_error(request: Request, error: Exception) -> Response:
 def _headers_of(error: ServiceError) -> dict[str, str] | None:
     match error:
         # May be over when one asks again.
-        case errors.Congested() | errors.NotReady() | errors.StoreDown() | errors.TracksUnavailable():
+        case (
+            errors.Congested() | errors.NotReady() | errors.Stopping() | errors.StoreDown() | errors.TracksUnavailable()
+        ):
             return {"Retry-After": "1"}
         case errors.RateExceeded():
             return {"Retry-After": str(error.retry_after)}

@@ -2,35 +2,43 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import ssl
 import sys
+import time
 from ipaddress import ip_address
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.draining import Draining
 from service.http_protocol import HttpProtocol
 from service.logs import log_config
 from service.settings import Settings
 from service.tls import Certificate, follow_certificate, server_context
 
+_log = logging.getLogger("fingerpost.server")
+
 _SWITCH_S = 0.0005
 # Longer than load balancers keep their connections: who closes one first must not be the one who is asked.
 _KEEP_ALIVE_S = 75
+_CLOSE = (b"connection", b"close")
 
 
 class Unguarded(Exception):
     """Nothing would keep strangers out; the text is fit for a person."""
 
 
-def serve(app: ASGIApp, settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes the requests in progress.
+def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
+    """Serves until SIGINT, or for `drain_s` after SIGTERM, or until a second one; then finishes what is in progress.
 
-    Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the
-    port is taken.
+    From the first SIGTERM on `draining` has begun, and every answer closes its connection, so that no balancer sends a
+    request on one that is about to go. Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`,
+    `TlsUnusable`, or `OSError` when the port is taken.
     """
     check_guarded(settings)
     tls = _tls(settings)
@@ -56,7 +64,7 @@ def serve(app: ASGIApp, settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
-        _Server(config, tls).run(sockets=[listening])
+        _Server(config, tls, draining, settings.drain_s).run(sockets=[listening])
 
 
 def check_guarded(settings: Settings) -> None:
@@ -87,10 +95,13 @@ def _tls(settings: Settings) -> _Tls | None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, tls: _Tls | None) -> None:
+    def __init__(self, config: uvicorn.Config, tls: _Tls | None, draining: Draining, drain_s: float) -> None:
         super().__init__(config)
         self._tls = tls
         self._following: asyncio.Task[None] | None = None
+        self._draining = draining
+        self._drain_s = drain_s
+        self._drained = float("inf")  # time.monotonic
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -100,3 +111,18 @@ class _Server(uvicorn.Server):
                 self._following = asyncio.create_task(follow_certificate(self._tls.context, self._tls.certificate))
             scheme = "http" if self._tls is None else "https"
             print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self.started and self._drain_s and not self._draining.began:
+            self._draining.began = True
+            self._drained = time.monotonic() + self._drain_s
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._draining.began and _CLOSE not in self.config.encoded_headers:
+            _log.info("draining for %g s", self._drain_s)
+            self.config.encoded_headers.append(_CLOSE)  # of which uvicorn makes default headers each second
+            self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        self.should_exit |= time.monotonic() >= self._drained
+        return await super().on_tick(counter)

@@ -56,7 +56,14 @@ class Settings(BaseSettings):
     tls_client_ca_file: Path | None = Field(
         None, description="CA (PEM) of which whoever connects must have a certificate: mutual TLS."
     )
-    shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take on shutdown.")
+    drain_s: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="How long to serve on after SIGTERM while /health/ready says 503, so that balancers find others: "
+        "longer than their checks take to notice.",
+    )
+    shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take after that.")
 
     database_directory: Path = Field(Path("var/database"), description="Where the reference database lies.")
     artifact_directory: Path = Field(

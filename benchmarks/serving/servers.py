@@ -69,9 +69,9 @@ class Server:
 
 
 def fingerpost(database: Path | str, artifact: Path) -> Command:
-    """As an operator starts it: every setting at its default."""
+    """As an operator starts it: every setting at its default, but that no balancer is waited for when it stops."""
     words = (str(FINGERPOST), "serve", "--port", "{port}", "--database", str(database), "--artifact", str(artifact))
-    return Command("Fingerpost", words, "/health/ready")
+    return Command("Fingerpost", words, "/health/ready", {"FINGERPOST_DRAIN_S": "0"})
 
 
 def litserve(python: Path, graph: Path, references: Path, workers: int, batch: int, timeout_s: float) -> Command:

@@ -2,16 +2,20 @@
 
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+
+from tests.redis_servers import wait_until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 DEADLINE_S = 60.0
@@ -26,10 +30,22 @@ class Balanced(NamedTuple):
     admin_socket: Path
     replica_urls: dict[str, str]
     replicas: dict[str, subprocess.Popen[str]]
+    start: Callable[[str], subprocess.Popen[str]]  # a replica at a port
 
     def stop(self, replica: str) -> None:
+        """At once: nobody is told before."""
+        self.replicas[replica].send_signal(signal.SIGINT)
+        assert self.replicas[replica].wait(DEADLINE_S) == 0
+
+    def restart(self, replica: str) -> None:
+        """As its supervisor does: SIGTERM, and once it is gone another one in its place, until users are sent there."""
         self.replicas[replica].terminate()
         assert self.replicas[replica].wait(DEADLINE_S) == 0
+        assert not self.is_up(replica)
+        url = self.replica_urls[replica]
+        self.replicas[replica] = self.start(url.rpartition(":")[2])
+        assert url_of(self.replicas[replica]) == url
+        wait_until(lambda: self.is_up(replica), f"no users are sent to {replica}")
 
     def is_up(self, replica: str) -> bool:
         """Whether HAProxy, by its health checks, gives users to the replica."""
@@ -53,21 +69,31 @@ class Balanced(NamedTuple):
         return {name: sum(map(float, pattern.findall(text))) for name, text in texts.items()}
 
 
+def haproxy_binary() -> str | None:
+    return shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
 @contextmanager
-def balance(haproxy: str, database: Path) -> Iterator[Balanced]:
-    settings = {
-        "FINGERPOST_PORT": "0",
-        "FINGERPOST_DATABASE_DIRECTORY": str(database),
-        "FINGERPOST_INFERENCE_THREADS": "1",
-        "FINGERPOST_CALIBRATION_SAMPLES": "20",
-        "FINGERPOST_CALIBRATION_SIGMAS_M": "[1.0]",
-    }
+def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[Balanced]:
+    """Two replicas on a directory or Redis; `settings` beside few samples, as `Settings` names them."""
+    chosen = {
+        "redis_url" if "://" in str(database) else "database_directory": database,
+        "inference_threads": 1,
+        "calibration_samples": 20,
+        "calibration_sigmas_m": "[1.0]",
+    } | settings
+    environment = {f"FINGERPOST_{name.upper()}": str(value) for name, value in chosen.items()}
     with ExitStack() as stack:
-        serve = [sys.executable, "-m", "service", "serve"]
-        replicas = {name: stack.enter_context(running(serve, settings)) for name in REPLICAS}
+
+        def start(port: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "service", "serve", "--port", port]
+            # Which waits for no balancer.
+            return stack.enter_context(running(command, environment, stop=signal.SIGINT))
+
+        replicas = {name: start("0") for name in REPLICAS}
         urls = {name: url_of(process) for name, process in replicas.items()}
         client, observers, admin_socket = stack.enter_context(haproxy_before(haproxy, list(urls.values())))
-        yield Balanced(client, observers, admin_socket, urls, replicas)
+        yield Balanced(client, observers, admin_socket, urls, replicas, start)
 
 
 @contextmanager
@@ -100,6 +126,7 @@ def running(
     descriptors: list[int] | None = None,
     out: Any = subprocess.PIPE,
     err: Any = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[str]]:
     """A process that is stopped at the end, whatever happens."""
     with subprocess.Popen(
@@ -108,7 +135,7 @@ def running(
         try:
             yield process
         finally:
-            process.terminate()
+            process.send_signal(stop)
             try:
                 process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.settings import Settings
 from tests.deploy.dockerfile import ROOT, read_stages
 from tests.redis_servers import RedisServer
 
@@ -35,6 +36,11 @@ def test_compose_itself_reads_it() -> None:
         pytest.skip("docker-compose is not installed")
     _run(compose, "--file", FILE, "config", "--quiet")
     _run(compose, "--file", FILE, "--file", GPU, "config", "--quiet")
+
+
+def test_replicas_have_time_to_drain_and_to_end_an_update() -> None:
+    grace = SERVICES["fingerpost"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > 2 * (Settings().drain_s + Settings().shutdown_s)
 
 
 def test_dclint_has_nothing_to_say() -> None:

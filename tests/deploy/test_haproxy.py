@@ -1,7 +1,6 @@
 """Which replica HAProxy asks, and what becomes of a cell's users when replicas come and go."""
 
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -18,7 +17,15 @@ import pytest
 
 from reference_db import DirectoryStore, import_fingerprints
 from service.client import Client, request_of, user_of
-from tests.deploy.balanced import CONFIGURATION, DEADLINE_S, REPLICAS, Balanced, balance, haproxy_before
+from tests.deploy.balanced import (
+    CONFIGURATION,
+    DEADLINE_S,
+    REPLICAS,
+    Balanced,
+    balance,
+    haproxy_before,
+    haproxy_binary,
+)
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
 
@@ -28,7 +35,7 @@ SHARED = 30  # without a cell HAProxy walks along its ring, where up to eight tu
 
 @pytest.fixture(scope="module")
 def haproxy() -> str:
-    path = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    path = haproxy_binary()
     if path is None:
         pytest.skip("haproxy is not installed")
     return path

@@ -141,7 +141,7 @@ def test_replicas_run_as_their_image_does_and_are_asked_where_it_answers() -> No
         "livenessProbe": "/health/live",
     }
     assert _container(pod)["readinessProbe"]["timeoutSeconds"] > Settings().readiness_timeout_s
-    assert pod["spec"]["terminationGracePeriodSeconds"] > Settings().shutdown_s
+    assert pod["spec"]["terminationGracePeriodSeconds"] > 2 * (Settings().drain_s + Settings().shutdown_s)
     # A service named fingerpost would otherwise set FINGERPOST_PORT to a URL.
     assert pod["spec"]["enableServiceLinks"] is False
 

@@ -1,6 +1,7 @@
 """A real service under load, and a real Prometheus that asks it every second by the configuration that is shipped."""
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
         "FINGERPOST_INFERENCE_THREADS": "1",
     } | _CALIBRATION
     log = folder / "log"
-    with running([sys.executable, "-m", "service", "serve"], settings) as service, log.open("w") as out:
+    serve = [sys.executable, "-m", "service", "serve"]
+    with running(serve, settings, stop=signal.SIGINT) as service, log.open("w") as out:
         url = url_of(service)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(url.removeprefix("http://"))))
         command = [prometheus, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'series'}"]

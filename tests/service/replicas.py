@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ NEVER_S = 3600.0  # longer than any test
 
 
 class Replica(NamedTuple):
-    """A running service: a client of it, and the file in which it tells what happens to it."""
+    """A running service: a client of it, the file in which it tells what happens to it, and its process."""
 
     client: httpx.Client
     log: Path
+    process: subprocess.Popen[str]
 
     @property
     def port(self) -> int:
@@ -75,9 +77,9 @@ def running(database: str | Path, artifact: Path, log: Path, **settings: object)
                 line = process.stdout.readline()
                 assert line.startswith(SERVING), log.read_text()
                 with httpx.Client(base_url=line.removeprefix(SERVING).strip(), timeout=GUARD_S) as client:
-                    yield Replica(client, log)
+                    yield Replica(client, log, process)
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # which does not wait for balancers
                 try:
                     assert process.wait(GUARD_S) == 0, log.read_text()
                 except subprocess.TimeoutExpired:

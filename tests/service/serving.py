@@ -1,6 +1,7 @@
 """The service as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,5 +33,5 @@ def serving(settings: Settings) -> Iterator[str]:
         prefix = "fingerpost: serving at "
         assert line.startswith(prefix), line
         yield line.removeprefix(prefix).strip()
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # which does not wait for balancers
         assert process.wait(timeout=30) == 0

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
-from service.errors import InferenceFailed, NotReady
+from service.draining import Draining
+from service.errors import InferenceFailed, NotReady, Stopping
 from service.health import Health
 from service.network import Network, NetworkUnusable, plane_waves
 from service.settings import Settings
@@ -23,9 +24,9 @@ def test_is_live_and_ready(client: httpx.Client) -> None:
 @pytest.mark.anyio
 async def test_readiness_infers_again_when_the_last_answer_is_old(network: Network) -> None:
     answered = network.answers
-    await Health(Settings(readiness_period_s=3600), network).ready(REQUEST)
+    await Health(Settings(readiness_period_s=3600), network, Draining()).ready(REQUEST)
     assert network.answers == answered
-    await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
     assert network.answers == answered + 1
 
 
@@ -34,21 +35,32 @@ async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None
     network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     network.close()
     with pytest.raises(NotReady):
-        await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+        await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
 
 
 @pytest.mark.anyio
 async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
     release = threading.Event()
     network.submit(release.wait)
-    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), network)
+    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), network, Draining())
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
             await health.ready(REQUEST)
     answered = network.answers
     release.set()
-    await Health(Settings(readiness_period_s=0), network).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
     assert network.answers == answered + 2  # one proof for the three probes, one for this
+
+
+@pytest.mark.anyio
+async def test_is_live_and_not_ready_from_when_it_is_told_to_stop(network: Network) -> None:
+    draining = Draining()
+    health = Health(Settings(), network, draining)
+    assert (await health.ready(REQUEST)).status_code == 200
+    draining.began = True
+    with pytest.raises(Stopping):
+        await health.ready(REQUEST)
+    assert (await health.live(REQUEST)).status_code == 200
 
 
 def test_network_refuses_what_does_not_fit_its_graph(network: Network) -> None:
