@@ -34,9 +34,6 @@ class Owner(Protocol):
 
 
 class Counts(Protocol):
-    def queue(self, lane: Lane, length: Callable[[], int]) -> None:
-        """Has those who wait in a lane counted whenever somebody looks."""
-
     def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
         """Counts a dispatch: the seconds of each stage, those that each of its users had waited, if others still do."""
 
@@ -64,10 +61,12 @@ class Dispatcher(Generic[U]):
         self._admission = admission
         self._metrics = metrics
         self._waiting: dict[Lane, deque[_Waiting[U]]] = {"single": deque(), "batch": deque()}
-        for lane, queue in self._waiting.items():
-            metrics.queue(lane, queue.__len__)
         self._lock = threading.Lock()
         self._busy = False  # a dispatch is running or on its way
+
+    def waiting(self, lane: Lane) -> int:
+        """How many users wait in a lane."""
+        return len(self._waiting[lane])
 
     def check_room(self, lane: Lane) -> None:
         """Raises `Congested` where nobody else should join the queue now."""

@@ -56,7 +56,6 @@ class FrameCache:
             self.release(slot)
         else:
             self._slots[key] = slot
-            self._metrics.frames_held(self._frame_bytes * len(self._slots))
 
     def release(self, slot: int) -> None:
         """A reserved slot holds nothing after all."""
@@ -64,6 +63,11 @@ class FrameCache:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._slots
+
+    @property
+    def held_bytes(self) -> int:
+        """For any thread."""
+        return self._frame_bytes * len(self._slots)
 
     @property
     def keys(self) -> list[bytes]:
@@ -80,7 +84,6 @@ class FrameCache:
             raise
         self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)
         self._metrics.frames_encoded(time.perf_counter() - started)
-        self._metrics.frames_held(self._frame_bytes * len(self._slots))
 
 
 def as_known(neighbourhoods: Sequence[Neighbourhood], slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:

@@ -1,6 +1,7 @@
 """``GET /health/live`` and ``/health/ready``: ready has inferred lately, or does so now."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,8 @@ from service.settings import Settings
 
 
 class Health:
-    def __init__(self, settings: Settings, network: Network) -> None:
+    def __init__(self, settings: Settings, network: Callable[[], Network]) -> None:
+        """`network`: the one that serves when it is asked."""
         self._settings = settings
         self._network = network
         self._proof: asyncio.Task[None] | None = None
@@ -21,10 +23,11 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """Raises `NotReady` when the last inference is long ago and another one fails or hangs."""
-        if self._network.seconds_since_answer > self._settings.readiness_period_s:
+        network = self._network()
+        if network.seconds_since_answer > self._settings.readiness_period_s:
             # One proof at a time: when the network hangs, probes must not pile up behind it.
             if self._proof is None or self._proof.done():
-                self._proof = asyncio.create_task(asyncio.to_thread(self._network.prove))
+                self._proof = asyncio.create_task(asyncio.to_thread(network.prove))
             try:
                 await asyncio.wait_for(asyncio.shield(self._proof), self._settings.readiness_timeout_s)
             except InferenceFailed as error:

@@ -20,6 +20,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+_SAME_M = 0.05  # frames are kept in half precision
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others on the CPU
 
 
@@ -144,15 +145,36 @@ class Network:
         return located
 
     def prove(self) -> None:
-        """Runs a real inference on plane waves. Raises `InferenceFailed` unless the answer is finite."""
-        csi, n = self.manifest.csi, self.manifest.minimum_neighbours
+        """Runs a real inference on plane waves. Raises `InferenceFailed` unless the answer is a finite place."""
+        known, users = self._waves(self.manifest.minimum_neighbours)
+        self._checked(self.submit(self.run, "full", known | users).result())
+
+    def prove_frame(self, slot: int) -> None:
+        """Encodes plane waves into a slot and locates one of them by it.
+
+        Raises `InferenceFailed` unless the `full` graph puts it there too.
+        """
+        known, users = self._waves(self.manifest.neighbourhood_size)
+        slots = {"slots": np.array([slot])}
+        self.submit(self.run, "frame", known | slots).result()
+        at_once = self._checked(self.submit(self.run, "full", known | users).result())
+        by_frame = self._checked(self.submit(self.run, "query", users | slots).result())
+        if not np.allclose(at_once, by_frame, atol=_SAME_M):
+            raise InferenceFailed("the network's answer by a frame is another one than at once")
+
+    def _waves(self, n: int) -> tuple[dict[str, _Array], dict[str, _Array]]:
+        """A neighbourhood of n plane waves, and one more as a user without a coarse position."""
+        csi = self.manifest.csi
         waves = plane_waves(csi.antennas, csi.subcarriers, n + 1)[np.newaxis]
         places = np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2)
         nowhere = np.full((1, 2), np.nan, np.float32)
-        feeds = {"csi_known": waves[:, :n], "positions_known": places}
-        users = as_users(waves[:, n], nowhere, nowhere[:, 0])
-        if not np.isfinite(self.submit(self.run, "full", feeds | users).result()[0]).all():
-            raise InferenceFailed("the network's answer is not finite")
+        return {"csi_known": waves[:, :n], "positions_known": places}, as_users(waves[:, n], nowhere, nowhere[:, 0])
+
+    def _checked(self, outputs: list[_Array]) -> _Array:
+        """The one place `[1, 1, 2]` that is expected."""
+        if [output.shape for output in outputs] != [(1, 1, 2)] or not np.isfinite(outputs[0]).all():
+            raise InferenceFailed("the network's answer is not finite, or of another shape")
+        return outputs[0]
 
     @property
     def seconds_since_answer(self) -> float:

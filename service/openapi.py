@@ -4,7 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import Artifact, TrajectoryArtifact, TrajectoryManifest
+from models.artifact import TrajectoryManifest
 from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
@@ -17,6 +17,8 @@ from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
 from service.openapi_operation import Json, operation, plain
 from service.openapi_security import secured
+from service.served_cells import ServedCells
+from service.trajectories import Trajectories
 from service.trajectory_cells import check_learned
 from service.trajectory_schema import TrajectoryRequest, TrajectoryResponse
 
@@ -54,15 +56,15 @@ _ROOTS = (
 class OpenApi:
     def __init__(
         self,
-        artifact: Artifact,
-        learned: TrajectoryArtifact | None,
+        served: ServedCells,
+        trajectories: Trajectories | None,
         store: Store,
         batch_limit: int,
         *,
         keyed: bool,
     ) -> None:
-        self._manifest = artifact.manifest
-        self._learned = None if learned is None else learned.manifest
+        self._served = served
+        self._trajectories = trajectories
         self._store = store
         self._batch_limit = batch_limit
         self._keyed = keyed
@@ -135,7 +137,7 @@ class OpenApi:
 
     def _examples(self) -> tuple[Json, Json, Json]:
         """Made-up CSI in a cell that is there: they work as they stand and give no fingerprint away."""
-        csi = self._manifest.csi
+        csi = self._served.engine.artifact.manifest.csi
         wave = plane_waves(csi.antennas, csi.subcarriers, 1).astype("<f2")
         cell_id, x, y, lat, lon = "cell", 0.0, 0.0, 0.0, 0.0
         if found := self._a_cell():
@@ -151,7 +153,7 @@ class OpenApi:
 
     def _trajectory_examples(self) -> Json:
         """Made-up CSI in a learned cell that is there."""
-        learned = self._learned
+        learned = None if self._trajectories is None else self._trajectories.engine.artifact.manifest
         cell_id = None if learned is None else self._a_learned_cell(learned)
         if learned is None or cell_id is None:
             return {}
@@ -179,13 +181,14 @@ class OpenApi:
 
     def _a_cell(self) -> tuple[Cell, list[float]] | None:
         """A cell that the artifact serves, and the extent of its fingerprints."""
-        csi = self._manifest.csi
+        artifact = self._served.engine.artifact.manifest
+        csi = artifact.csi
         for cell_id in self._store.cells():
             try:
                 manifest = self._store.current(cell_id)
             except ReferenceDatabaseError:
                 continue
-            if manifest is None or manifest.fingerprints < self._manifest.neighbourhood_size:
+            if manifest is None or manifest.fingerprints < artifact.neighbourhood_size:
                 continue
             survey = manifest.quality.get("survey")
             fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
