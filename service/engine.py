@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from models.artifact import Artifact
 from service.admission import Admission
 from service.dispatcher import Dispatcher
-from service.errors import InferenceFailed
 from service.estimator import Estimator, User
 from service.metrics import Metrics
 from service.network import Network, NetworkUnusable
@@ -54,8 +53,7 @@ def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> En
         estimator.prove()
     except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
         network.close()
-        reason = error.detail if isinstance(error, InferenceFailed) else f"{type(error).__name__}: {error}"
-        raise NetworkUnusable(f"{artifact.directory}: {reason}") from error
+        raise NetworkUnusable.of(artifact.directory, error) from error
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
     dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
     return Engine(artifact, network, estimator, dispatcher)

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -26,6 +27,13 @@ _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memor
 
 class NetworkUnusable(Exception):
     """An artifact's network does not load, or does not answer a plain question with finite numbers."""
+
+    @classmethod
+    def of(cls, directory: Path, error: Exception) -> Self:
+        """Says what the matter is, also where that is ONNX Runtime's to say."""
+        if not isinstance(error, InferenceFailed):
+            return cls(f"{directory}: {type(error).__name__}: {error}")
+        return cls(f"{directory}: {error}" + ("" if error.__cause__ is None else f": {error.__cause__}"))
 
 
 class Network:
@@ -49,7 +57,7 @@ class Network:
         try:
             self._graphs = self._load(self._threads)
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
-            raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._graphs_aside: dict[str, BoundGraph] = {}
         self._spare = ThreadPoolExecutor(1, thread_name_prefix="inference-aside", initializer=give_way)
@@ -57,7 +65,7 @@ class Network:
             self.prove()
         except InferenceFailed as error:
             self.close()
-            raise NetworkUnusable(f"{artifact.directory}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
 
     @property
     def has_frames(self) -> bool:

@@ -10,12 +10,13 @@ from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
+from service.artifact_folders import FOLDER_PATTERN
 from service.errors import ServiceError
 from service.latency import Latency
 from service.models import ModelList
 from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
-from service.openapi_operation import Json, operation, plain
+from service.openapi_operation import Json, operation, parameter, plain
 from service.openapi_security import secured
 from service.served_cells import ServedCells
 from service.trajectories import Trajectories
@@ -38,6 +39,11 @@ _CELL_HEADER: Json = {
     "in memory. The service itself goes by the body alone.",
     "schema": {"type": "string"},
 }
+
+_ACTIVATION_SAID = """\
+It is loaded and tried aside, the cells in memory are calibrated for it and the tiles in use encoded; then it takes the
+place of the one of its family at once. Takes seconds a cell in memory. Of the replica that is asked, until it ends:
+what serves after a restart is `configured`."""
 
 _ROOTS = (
     schema.LocateRequest,
@@ -129,6 +135,7 @@ class OpenApi:
             },
             **cell_paths(local["cellId"]),
             "/models": {"get": operation("listModels", "List the models", answer="ModelList")},
+            "/models/{folder}:activate": {"post": _activation(self._served.engine.artifact.directory.name)},
             "/health/live": {"get": plain("live", "Whether the process answers", "application/json")},
             "/health/ready": {"get": plain("ready", "Whether users can be located", "application/json")},
             "/latency": {"get": operation("showLatency", "Show how long stages take", answer="Latency")},
@@ -195,3 +202,16 @@ class OpenApi:
             if fits and isinstance(survey, dict):
                 return manifest.cell, msgspec.convert(survey["extent"], list[float])
         return None
+
+
+def _activation(example: str) -> Json:
+    force = "Activate it even if users would be located far worse."
+    return operation(
+        "activateModel",
+        "Have another artifact locate users",
+        answer="ModelList",
+        parameters=[
+            parameter("path", "folder", "As the list has it.", {"type": "string", "pattern": FOLDER_PATTERN}, example),
+            parameter("query", "force", force, {"type": "boolean", "default": False}),
+        ],
+    ) | {"description": _ACTIVATION_SAID}

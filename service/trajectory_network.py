@@ -31,13 +31,13 @@ class TrajectoryNetwork:
         try:
             self._graph = self._load()
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
-            raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="trajectories")
         try:
             self.prove()
         except InferenceFailed as error:
             self.close()
-            raise NetworkUnusable(f"{artifact.directory}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Calls `function` in the owner thread, after whatever was submitted before. Raises `InferenceFailed`."""

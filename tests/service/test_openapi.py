@@ -57,6 +57,8 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     client.get("/cells/plane/live")
     client.post("/locate", json=request)
     check("LiveEstimates", client.get("/cells/plane/live").json())
+    check("ModelList", client.get("/models").json())
+    check("ModelList", client.post("/models/mateformer:activate").json())
     check("Latency", client.get("/latency").json())
     check("ModelList", client.get("/models").json())
 
