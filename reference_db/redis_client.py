@@ -10,10 +10,10 @@ from redis import Redis, RedisCluster
 from redis.backoff import ExponentialBackoff
 from redis.cluster import ClusterNode
 from redis.connection import parse_url
-from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
 
-from reference_db.errors import StoreUnavailable
+from reference_db.errors import StoreFull, StoreUnavailable
 
 Client = Redis | RedisCluster
 
@@ -40,9 +40,11 @@ class RedisClient:
 
     @contextmanager
     def connected(self) -> Iterator[Client]:
-        """The client; while it is used everything that can go wrong with Redis is `StoreUnavailable`."""
+        """The client; while it is used all that can go wrong with Redis is `StoreUnavailable`, or `StoreFull`."""
         try:
             yield self._opened()
+        except OutOfMemoryError as error:
+            raise StoreFull(f"Redis: {error}") from error
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailable(f"Redis: {error}") from error
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.admission import Admission, Lane
-from service.errors import InferenceFailed, TooLate
+from service.errors import InferenceFailed, OutOfMemory, TooLate
 from service.metrics import Stopwatch
 
 Position = NDArray[np.float32]  # metres: [2] of a user, [vertices + 1, 2] of a trajectory
@@ -129,10 +129,17 @@ class Dispatcher(Generic[U]):
         if not batch:
             return []
         started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
+        positions = None
         try:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
+        except (MemoryError, OutOfMemory) as error:
+            if len(batch) == 1:
+                return [error]
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
+        if positions is None:  # for fewer at once there may be memory
+            half = len(batch) // 2
+            return self._located(batch[:half]) + self._located(batch[half:])
         self._admission.located(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch], full)
         return list(positions)

@@ -187,6 +187,10 @@ class ActivationInProgress(ServiceError):
     """One artifact at a time takes another one's place."""
 
 
+class StorageFull(ServiceError):
+    """There is no room for what was sent; all that is there goes on serving."""
+
+
 # The console
 class WatchingForbidden(ServiceError):
     """Nobody may watch where users are located."""
@@ -197,6 +201,10 @@ class InferenceFailed(ServiceError): ...
 
 
 class EstimateNotFinite(ServiceError): ...
+
+
+class OutOfMemory(ServiceError):
+    """There is no memory for this request; others go on."""
 
 
 class Congested(ServiceError): ...

@@ -11,7 +11,6 @@ from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.retrieval import first_guess, next_neighbourhood
 from reference_db.signal_features import signal_feature
-from service.errors import InferenceFailed
 from service.frame_cache import FrameCache, as_known
 from service.metrics import Metrics, Stopwatch
 from service.network import Network, as_users
@@ -141,7 +140,7 @@ class Estimator:
         near, slot = reserved
         try:
             self._network.aside("frame", as_known([near], [slot]))
-        except InferenceFailed:
+        except Exception:  # whatever it is, it is nobody's
             self._network.submit(frames.release, slot).result()
             raise
         self._network.submit(frames.admit, near.key, slot).result()

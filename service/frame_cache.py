@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceFailed
 from service.metrics import Metrics
 from service.network import Network
 from service.tiles import Neighbourhood
@@ -79,7 +78,7 @@ class FrameCache:
         slots = [self.reserve() for _ in neighbourhoods]
         try:
             self._network.run("frame", as_known(neighbourhoods, slots))
-        except InferenceFailed:
+        except Exception:  # whatever it is, they are nobody's
             self._free += slots
             raise
         self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)

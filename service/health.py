@@ -6,7 +6,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.errors import InferenceFailed, NotReady
+from service.errors import InferenceFailed, NotReady, OutOfMemory
 from service.network import Network
 from service.settings import Settings
 
@@ -30,7 +30,7 @@ class Health:
                 self._proof = asyncio.create_task(asyncio.to_thread(network.prove))
             try:
                 await asyncio.wait_for(asyncio.shield(self._proof), self._settings.readiness_timeout_s)
-            except InferenceFailed as error:
+            except (InferenceFailed, OutOfMemory) as error:
                 raise NotReady(error.detail) from error
             except TimeoutError as error:
                 raise NotReady("the network does not answer") from error

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, ArtifactManifest, TensorSpec
 from service.bound_graph import BoundGraph, load_graphs
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, OutOfMemory
 from service.workers import give_way
 
 _Array = NDArray[np.float32]
@@ -63,7 +64,7 @@ class Network:
         self._spare = ThreadPoolExecutor(1, thread_name_prefix="inference-aside", initializer=give_way)
         try:
             self.prove()
-        except InferenceFailed as error:
+        except (InferenceFailed, OutOfMemory) as error:
             self.close()
             raise NetworkUnusable.of(artifact.directory, error) from error
 
@@ -107,13 +108,17 @@ class Network:
     def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
         """A graph's outputs; for the owner thread only. `feeds` may hold more than the graph takes.
 
-        Raises `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one stays in it.
+        Raises `OutOfMemory`, or `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one
+        stays in it.
         """
         try:
             outputs = self._graphs[graph].run(feeds)
+        except MemoryError as error:
+            raise OutOfMemory("there is no memory to run the network") from error
         except Exception as error:
             self._last_answer = -np.inf
-            self._graphs = self._load(self._threads)
+            with suppress(Exception):  # the next run that fails tries again
+                self._graphs = self._load(self._threads)
             raise InferenceFailed("the network could not be run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
@@ -122,7 +127,7 @@ class Network:
     def aside(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
         """As `run`, for what no user waits for: users' runs go on beside it. Blocks; for any thread but the owner's.
 
-        Raises `InferenceFailed`.
+        Raises `InferenceFailed` or `OutOfMemory`.
         """
         try:
             future = self._spare.submit(self._run_aside, graph, feeds)
@@ -134,6 +139,8 @@ class Network:
         try:
             self._graphs_aside = self._graphs_aside or self._load(1)
             return self._graphs_aside[graph].run(feeds)
+        except MemoryError as error:
+            raise OutOfMemory("there is no memory to run the network") from error
         except Exception as error:
             self._graphs_aside = {}
             raise InferenceFailed("the network could not be run") from error

@@ -107,11 +107,8 @@ class Publisher:
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `function`, which may wait for the store, in a thread; its errors as `refusals` has them."""
 
-        def call() -> T:
-            with refusals():
-                return function(*args, **kwargs)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+        work = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _refusing, work)
 
     def close(self) -> None:
         for threads in (self._threads, self._readers):
@@ -125,7 +122,7 @@ class Publisher:
             async with turn:
                 held = self._served.held(cell_id)
                 work = partial(self._publish, cell_id, change, conditions, origin, held)
-                published, like = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                published, like = await asyncio.get_running_loop().run_in_executor(self._threads, _refusing, work)
         except ServiceError as error:
             self._metrics.updated(cause_of(error))
             raise
@@ -247,6 +244,11 @@ class Publisher:
                 return CellVersion.assemble(read_contents(self.store, before, after), held)
         except (errors.CellUnreadable, TooFewFingerprints):
             return None
+
+
+def _refusing(work: Callable[[], T]) -> T:
+    with refusals():
+        return work()
 
 
 def _check(conditions: Conditions, before: Manifest | None) -> None:

@@ -7,6 +7,7 @@ from reference_db.cell_version import CellVersion
 from service.calibration import Calibration, calibrate, check_serves
 from service.canary import check_no_worse
 from service.engine import Engine
+from service.errors import ArtifactRefused, OutOfMemory, ServiceError
 from service.settings import Settings
 
 _log = logging.getLogger("fingerpost.cells")
@@ -35,11 +36,16 @@ def prepared(version: CellVersion, engine: Engine, settings: Settings) -> Served
 def moved(cell: ServedCell, engine: Engine, settings: Settings, *, force: bool) -> ServedCell:
     """The same version with another engine, its tiles in use encoded.
 
-    Raises what `calibrate` raises, and `ArtifactRefused` where, unless forced, users would be located far worse.
+    Raises `ArtifactRefused` where users cannot be, or, unless forced, would be located far worse; or `OutOfMemory`.
     """
-    check_serves(engine.artifact, cell.version.manifest, settings.confidence)
-    found = prepared(cell.version, engine, settings)
-    if not force:
-        check_no_worse(cell.calibration, found.calibration)
-    engine.estimator.warm(cell.version, cell.engine.estimator.in_use(cell.version))
+    try:
+        check_serves(engine.artifact, cell.version.manifest, settings.confidence)
+        found = prepared(cell.version, engine, settings)
+        if not force:
+            check_no_worse(cell.calibration, found.calibration)
+        engine.estimator.warm(cell.version, cell.engine.estimator.in_use(cell.version))
+    except OutOfMemory:
+        raise
+    except ServiceError as error:
+        raise ArtifactRefused(f"cell {cell.version.cell.cell_id}: {error.reason}") from error
     return found

@@ -106,11 +106,8 @@ class ServedCells:
         try:
             while missing := self._not_ready(ready):
                 for cell_id, cell in missing.items():
-                    try:
-                        work = partial(moved, cell, engine, self._settings, force=force)
-                        ready[cell_id] = await loop.run_in_executor(self._replacers, work)
-                    except ServiceError as error:
-                        raise errors.ArtifactRefused(f"cell {cell_id}: {error.reason}") from error
+                    work = partial(moved, cell, engine, self._settings, force=force)
+                    ready[cell_id] = await loop.run_in_executor(self._replacers, work)
                 # There would be no end to it where operators change cells all the while.
                 self._versions_wait = True
             held = self._memory.all()
@@ -279,7 +276,8 @@ class ServedCells:
         return served
 
     def _first(self, cell_id: str, engine: Engine) -> ServedCell:
-        return prepared(self._loaded(self._current(cell_id), engine, None, None), engine, self._settings)
+        with refusals():
+            return prepared(self._loaded(self._current(cell_id), engine, None, None), engine, self._settings)
 
     def _current(self, cell_id: str) -> Manifest:
         with refusals():

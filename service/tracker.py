@@ -33,6 +33,7 @@ FOR_NOW = (
     | errors.Congested
     | errors.InferenceFailed
     | errors.EstimateNotFinite
+    | errors.OutOfMemory
 )
 
 

@@ -18,10 +18,11 @@ NEVER_S = 3600.0  # longer than any test
 
 
 class Replica(NamedTuple):
-    """A running service: a client of it, and the file in which it tells what happens to it."""
+    """A running service: a client of it, the file in which it tells what happens to it, and its process."""
 
     client: httpx.Client
     log: Path
+    pid: int
 
     @property
     def port(self) -> int:
@@ -75,7 +76,7 @@ def running(database: str | Path, artifact: Path, log: Path, **settings: object)
                 line = process.stdout.readline()
                 assert line.startswith(SERVING), log.read_text()
                 with httpx.Client(base_url=line.removeprefix(SERVING).strip(), timeout=GUARD_S) as client:
-                    yield Replica(client, log)
+                    yield Replica(client, log, process.pid)
             finally:
                 process.terminate()
                 try:

@@ -86,6 +86,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/cells/{cellId}/versions/{version}",
         "/cells/{cellId}/versions/{version}/diff/{other}",
         "/models",
+        "/models/{folder}:activate",
         "/health/live",
         "/health/ready",
         "/latency",
