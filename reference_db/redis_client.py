@@ -19,6 +19,7 @@ Client = Redis | RedisCluster
 
 _CLUSTER = "+cluster"
 _DEFAULT_PORT = 6379
+_OOM_IN_SCRIPT = "-OOM command not allowed"  # by Redis 6; later ones tell it like any other command's
 _MOST_RETRIES = 1  # a connection that Redis has closed meanwhile
 
 
@@ -43,9 +44,9 @@ class RedisClient:
         """The client; while it is used all that can go wrong with Redis is `StoreUnavailable`, or `StoreFull`."""
         try:
             yield self._opened()
-        except OutOfMemoryError as error:
-            raise StoreFull(f"Redis: {error}") from error
         except (RedisError, RedisClusterException, OSError) as error:
+            if isinstance(error, OutOfMemoryError) or _OOM_IN_SCRIPT in str(error):
+                raise StoreFull(f"Redis: {error}") from error
             raise StoreUnavailable(f"Redis: {error}") from error
 
     def close(self) -> None:
