@@ -29,7 +29,7 @@ class ArtifactError(Exception):
 
 
 class ArtifactMissing(ArtifactError):
-    """A file of the artifact is not there."""
+    """A file of the artifact is not there, or cannot be read."""
 
 
 class BadManifest(ArtifactError):
@@ -206,18 +206,26 @@ _MANIFEST: TypeAdapter[ArtifactManifest | TrajectoryManifest] = TypeAdapter(
 )
 
 
-def load_artifact(directory: Path) -> Artifact | TrajectoryArtifact:
-    """Reads and checks an artifact of whichever family.
+def read_manifest(directory: Path) -> tuple[ArtifactManifest | TrajectoryManifest, str]:
+    """What an artifact says of itself, and its digest; its graphs are not looked at.
 
-    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch`, `BadGraph` or `ExternalData`, all of them `ArtifactError`.
+    Raises `ArtifactMissing` or `BadManifest`.
     """
     manifest_bytes = _read(directory / MANIFEST_FILE)
     try:
         manifest = _MANIFEST.validate_json(manifest_bytes)
     except ValidationError as error:
         raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
+    return manifest, hashlib.sha256(manifest_bytes).hexdigest()
+
+
+def load_artifact(directory: Path) -> Artifact | TrajectoryArtifact:
+    """Reads and checks an artifact of whichever family.
+
+    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch`, `BadGraph` or `ExternalData`, all of them `ArtifactError`.
+    """
+    manifest, digest = read_manifest(directory)
     graphs = {str(name): _checked(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
-    digest = hashlib.sha256(manifest_bytes).hexdigest()
     if isinstance(manifest, TrajectoryManifest):
         return TrajectoryArtifact(directory, manifest, digest, graphs)
     return Artifact(directory, manifest, digest, graphs)
@@ -271,3 +279,5 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ArtifactMissing(f"{path} is not there") from error
+    except OSError as error:
+        raise ArtifactMissing(f"{path} cannot be read: {error.strerror or error}") from error

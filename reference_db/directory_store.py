@@ -12,6 +12,7 @@ What a killed writer leaves are drafts: whoever holds the lock next removes them
 """
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -23,8 +24,15 @@ from pathlib import Path
 from uuid import uuid4
 
 from reference_db.cell_id import CELL_ID_PATTERN
-from reference_db.durable_file import make_directory, sync_directory, write_and_sync
-from reference_db.errors import CorruptManifest, MissingSegment, StoreUnavailable, UnknownVersion, VersionConflict
+from reference_db.durable_file import NO_ROOM, make_directory, sync_directory, write_and_sync
+from reference_db.errors import (
+    CorruptManifest,
+    MissingSegment,
+    StoreFull,
+    StoreUnavailable,
+    UnknownVersion,
+    VersionConflict,
+)
 from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
 from reference_db.store import Buffer
@@ -188,12 +196,16 @@ class DirectoryStore:
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """A disk that is full, gone or read-only is a store that cannot be reached."""
+    """A disk that is gone, read-only or full; or there is no memory to map a file into."""
     try:
         yield
     except BlockingIOError:
         raise
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from error
+        if error.errno in NO_ROOM:
+            raise StoreFull(f"the reference database's directory: {error.strerror}") from error
         raise StoreUnavailable(f"the reference database's directory: {error.strerror or error}") from error
 
 

@@ -1,8 +1,11 @@
 """Writing files so that a crash at any moment leaves either the old state or the new one."""
 
+import errno
 import os
 from pathlib import Path
 from uuid import uuid4
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # on a disk, or for whoever writes
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -44,6 +44,10 @@ class StoreUnavailable(ReferenceDatabaseError):
     """The store cannot be reached, or does not answer in time; nothing is known of what was asked of it."""
 
 
+class StoreFull(StoreUnavailable):
+    """The store has no room for what was to be written; what it has can be read."""
+
+
 class CorruptSegment(ReferenceDatabaseError):
     """The bytes of a segment are not the ones its digest promises, or are not a segment at all."""
 

@@ -10,15 +10,16 @@ from redis import Redis, RedisCluster
 from redis.backoff import ExponentialBackoff
 from redis.cluster import ClusterNode
 from redis.connection import parse_url
-from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
 
-from reference_db.errors import StoreUnavailable
+from reference_db.errors import StoreFull, StoreUnavailable
 
 Client = Redis | RedisCluster
 
 _CLUSTER = "+cluster"
 _DEFAULT_PORT = 6379
+_OOM_IN_SCRIPT = "-OOM command not allowed"  # by Redis 6; later ones tell it like any other command's
 _MOST_RETRIES = 1  # a connection that Redis has closed meanwhile
 
 
@@ -40,10 +41,12 @@ class RedisClient:
 
     @contextmanager
     def connected(self) -> Iterator[Client]:
-        """The client; while it is used everything that can go wrong with Redis is `StoreUnavailable`."""
+        """The client; while it is used all that can go wrong with Redis is `StoreUnavailable`, or `StoreFull`."""
         try:
             yield self._opened()
         except (RedisError, RedisClusterException, OSError) as error:
+            if isinstance(error, OutOfMemoryError) or _OOM_IN_SCRIPT in str(error):
+                raise StoreFull(f"Redis: {error}") from error
             raise StoreUnavailable(f"Redis: {error}") from error
 
     def close(self) -> None:

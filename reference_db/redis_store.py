@@ -21,7 +21,14 @@ from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 from reference_db.cell_id import CELL_ID_PATTERN
-from reference_db.errors import CorruptManifest, MissingSegment, StoreUnavailable, UnknownVersion, VersionConflict
+from reference_db.errors import (
+    CorruptManifest,
+    MissingSegment,
+    StoreFull,
+    StoreUnavailable,
+    UnknownVersion,
+    VersionConflict,
+)
 from reference_db.manifest import Manifest
 from reference_db.redis_client import Client, RedisClient
 from reference_db.segment import digest_of
@@ -137,11 +144,14 @@ class RedisStore:
         listed = dict.fromkeys(segment.digest for segment in manifest.segments)
         drafts = {_key(cell_id, f"draft:{writer}:{name}"): name for name in listed if name in given}
         kept = {_key(cell_id, f"segment:{name}"): name for name in listed if name not in given}
-        with self._patient.connected() as client:
-            for key, name in drafts.items():
-                client.set(key, given[name], px=self._draft_life_ms)
         try:
+            with self._patient.connected() as client:
+                for key, name in drafts.items():
+                    client.set(key, given[name], px=self._draft_life_ms)
             outcome, about = self._publish(manifest, drafts, list(kept), expected, writer)
+        except StoreFull:  # Redis has refused it: what is there only takes room
+            self._forget(drafts)
+            raise
         except StoreUnavailable:
             if self._pointer(cell_id, writer) is None:
                 raise

@@ -6,6 +6,7 @@ from typing import Literal
 from service.errors import Congested
 
 Lane = Literal["single", "batch"]
+LANES: tuple[Lane, ...] = ("single", "batch")
 
 _BURST_S = 0.05  # what is worked off sooner is a burst, and no harm
 _PATIENCE: dict[Lane, float] = {"single": 1.0, "batch": 2.0}  # how much longer a batch may wait

@@ -13,14 +13,14 @@ from threadpoolctl import threadpool_limits
 from models.artifact import load_mateformer
 from reference_db.opening import open_store
 from reference_db.version_news import News
-from service.admission import Admission
+from service.activation import Activation
+from service.artifact_folders import ArtifactFolders
 from service.console.routes import console_routes
 from service.correlation import Correlate
-from service.dispatcher import Dispatcher
 from service.docs import docs_routes
 from service.draining import Draining
+from service.engine import start_engine
 from service.errors import ServiceError
-from service.estimator import Estimator
 from service.gate import Gate
 from service.health import Health
 from service.key_ring import KeyRing
@@ -30,11 +30,10 @@ from service.locate import Locator
 from service.locate_trajectory import TrajectoryLocator
 from service.metrics import Metrics, RequestMetrics
 from service.models import Models
-from service.network import Network
 from service.openapi import OpenApi
 from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
-from service.problem import on_http_exception, on_service_error, on_unexpected_error
+from service.problem import on_http_exception, on_memory_error, on_service_error, on_unexpected_error
 from service.publisher import Publisher
 from service.retaining import retain
 from service.served_cells import ServedCells
@@ -48,7 +47,7 @@ from service.workers import Workers
 
 
 def create_app(settings: Settings, draining: Draining | None = None) -> Starlette:
-    """The service as an ASGI app, its network loaded and proven; `draining` where it will be told of its end.
+    """The service as an ASGI app, its networks loaded and proven; `draining` where it will be told of its end.
 
     Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable`, `service.keys.KeysUnreadable` or
     `service.tracing.TracingMissing`.
@@ -57,29 +56,24 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
     keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
-    artifact = load_mateformer(settings.artifact_directory)
-    network = Network(artifact, settings.inference_threads, settings.execution_providers)
-    store = open_store(settings.redis_url or settings.database_directory)
     metrics = Metrics()
-    metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest, network.providers[0])
-    estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
-    admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
-    dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
-    served = ServedCells(store, artifact, estimator, settings, metrics)
     trajectory_metrics = TrajectoryMetrics(metrics)
+    engine = start_engine(load_mateformer(settings.artifact_directory), settings, metrics)
+    store = open_store(settings.redis_url or settings.database_directory)
+    served = ServedCells(store, engine, settings, metrics)
     trajectories = load_trajectories(settings, store, trajectory_metrics)
     tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
-    publisher = Publisher(
-        store, artifact, estimator, served, settings, metrics, None if trajectories is None else trajectories.cells
-    )
+    publisher = Publisher(store, served, settings, metrics, trajectories)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
-    locator = Locator(settings, artifact, estimator, dispatcher, served, workers, metrics, tracker, live)
+    locator = Locator(settings, served, workers, metrics, tracker, live)
     trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
-    error_maps = ErrorMaps(publisher, artifact, estimator, served, settings)
-    learned = None if trajectories is None else trajectories.artifact
-    models, health = Models(artifact, learned, network.providers), Health(settings, network, draining or Draining())
-    openapi = OpenApi(artifact, learned, store, settings.batch_limit, keyed=keys is not None)
+    error_maps = ErrorMaps(publisher, served, settings)
+    folders = ArtifactFolders(settings)
+    activation = Activation(folders, store, served, trajectories, settings, metrics, trajectory_metrics)
+    models = Models(folders, served, trajectories, activation, settings)
+    health = Health(settings, lambda: served.engine.network, draining or Draining())
+    openapi = OpenApi(served, trajectories, store, settings.batch_limit, keyed=keys is not None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -94,7 +88,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
         yield
         for task in tasks:
             task.cancel()
-        for part in (live, workers, error_maps, publisher, served, tracker, trajectories, network, store):
+        for part in (live, workers, error_maps, publisher, served, tracker, trajectories, store):
             if part is not None:
                 part.close()
         if traces is not None:
@@ -112,6 +106,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
             Route("/locate/trajectory", trajectory_locator.locate, methods=["POST"]),
             *operator_routes(publisher, settings, error_maps, live),
             Route("/models", models.list_models),
+            Route("/models/{folder}:activate", models.activate, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
             Route("/metrics", metrics.endpoint),
@@ -130,6 +125,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
         exception_handlers={
             ServiceError: on_service_error,
             HTTPException: on_http_exception,
+            MemoryError: on_memory_error,
             Exception: on_unexpected_error,
         },
         lifespan=lifespan,

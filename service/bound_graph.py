@@ -1,5 +1,6 @@
 """A graph of the network, and the memory that stays where it is from run to run."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, Graph, TrajectoryArtifact, written
+
+_NO_MEMORY = re.compile("Failed to allocate memory|bad_alloc|out of memory")
 
 
 class BoundGraph:
@@ -33,13 +36,21 @@ class BoundGraph:
         return BoundGraph(self._session, self._graph, pools)
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        """The outputs that are no pools; `feeds` may hold more than the graph takes."""
+        """The outputs that are no pools; `feeds` may hold more than the graph takes.
+
+        Raises `MemoryError`, and whatever else ONNX Runtime raises.
+        """
         for name in self._fed:
             self._binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
         for name, given in zip(self._names, self._given, strict=True):
             if given:
                 self._binding.bind_output(name)  # anew: the last run's memory is of the last run's shape
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            if _NO_MEMORY.search(str(error)):  # that is all that tells it from other failures
+                raise MemoryError(str(error)) from error
+            raise
         outputs = zip(self._binding.get_outputs(), self._given, strict=True)
         return [np.array(output.numpy()) for output, given in outputs if given]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
 from service.calibration import Calibration
-from service.errors import EstimateNotFinite, VersionRefused
+from service.errors import ArtifactRefused, EstimateNotFinite, VersionRefused
 from service.estimator import Estimator
 from service.label_errors import label_errors
 
@@ -50,7 +50,7 @@ class Canary(NamedTuple):
         if before is None:
             return
         usual = before.rung(None).median
-        if self.median > _TIMES * usual + _BESIDE_M:
+        if _far_worse(self.median, usual):
             raise VersionRefused(
                 f"its own fingerprints are located with a median error of {self.median:.2f} m, before {usual:.2f} m"
             )
@@ -65,6 +65,15 @@ class Canary(NamedTuple):
         outside = int((self.errors > calibration.rung(None).radius).sum())
         grown = max(fingerprints, 1) / max(calibration.fingerprints, 1)
         return outside <= _MOST_OUTSIDE and 1 / _GROWN <= grown <= _GROWN
+
+
+def check_no_worse(before: Calibration, after: Calibration) -> None:
+    """Raises `ArtifactRefused` where a cell's users would be located far worse by another artifact than before."""
+    median, usual = after.rung(None).median, before.rung(None).median
+    if _far_worse(median, usual):
+        raise ArtifactRefused(
+            f"its own fingerprints are located with a median error of {median:.2f} m, before {usual:.2f} m"
+        )
 
 
 def sing(estimator: Estimator, version: CellVersion, before: CellVersion | None, seed: int) -> Canary:
@@ -85,6 +94,10 @@ def sing(estimator: Estimator, version: CellVersion, before: CellVersion | None,
             if len(among) >= _FEWEST_SHIFTED:
                 shift = float(np.median(_errors(estimator, before, version, among, left_out=False)))
     return Canary(errors, shift)
+
+
+def _far_worse(median: float, usual: float) -> bool:
+    return median > _TIMES * usual + _BESIDE_M
 
 
 def _errors(

@@ -8,7 +8,7 @@ import typer
 
 from service.commands import cell_changes as changes
 from service.commands import cells as shown
-from service.commands import keys
+from service.commands import keys, models
 from service.commands.identity import identity_of_environment
 from service.commands.options import ArtifactOption, Database, console, fail, settings_of
 
@@ -20,6 +20,10 @@ app.add_typer(key_commands, name="keys")
 key_commands.command("add")(keys.add)
 key_commands.command("list")(keys.list_keys)
 key_commands.command("revoke")(keys.revoke)
+model_commands = typer.Typer(no_args_is_help=True, help="The artifacts that locate users.")
+app.add_typer(model_commands, name="models")
+model_commands.command("list")(models.list_models)
+model_commands.command("activate")(models.activate)
 _COMMANDS: dict[str, Callable[..., None]] = {
     "list": shown.list_cells,
     "show": shown.show_cell,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.admission import Admission, Lane
-from service.errors import InferenceFailed, TooLate
+from service.errors import InferenceFailed, OutOfMemory, TooLate
 from service.metrics import Stopwatch
 
 Position = NDArray[np.float32]  # metres: [2] of a user, [vertices + 1, 2] of a trajectory
@@ -34,9 +34,6 @@ class Owner(Protocol):
 
 
 class Counts(Protocol):
-    def queue(self, lane: Lane, length: Callable[[], int]) -> None:
-        """Has those who wait in a lane counted whenever somebody looks."""
-
     def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
         """Counts a dispatch: the seconds of each stage, those that each of its users had waited, if others still do."""
 
@@ -64,10 +61,12 @@ class Dispatcher(Generic[U]):
         self._admission = admission
         self._metrics = metrics
         self._waiting: dict[Lane, deque[_Waiting[U]]] = {"single": deque(), "batch": deque()}
-        for lane, queue in self._waiting.items():
-            metrics.queue(lane, queue.__len__)
         self._lock = threading.Lock()
         self._busy = False  # a dispatch is running or on its way
+
+    def waiting(self, lane: Lane) -> int:
+        """How many users wait in a lane."""
+        return len(self._waiting[lane])
 
     def check_room(self, lane: Lane) -> None:
         """Raises `Congested` where nobody else should join the queue now."""
@@ -130,10 +129,17 @@ class Dispatcher(Generic[U]):
         if not batch:
             return []
         started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
+        positions = None
         try:
             positions = self._estimator.locate([one.user for one in batch], stopwatch)
+        except (MemoryError, OutOfMemory) as error:
+            if len(batch) == 1:
+                return [error]
         except Exception as error:  # whatever it is, everybody waiting must hear of it
             return [error] * len(batch)
+        if positions is None:  # for fewer at once there may be memory
+            half = len(batch) // 2
+            return self._located(batch[:half]) + self._located(batch[half:])
         self._admission.located(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
         self._metrics.dispatched(stopwatch, [started - one.since for one in batch], full)
         return list(positions)

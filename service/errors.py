@@ -18,6 +18,11 @@ class ServiceError(Exception):
         self.detail = detail
         self.invalid_params = invalid_params
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, without the field that it is wrong with."""
+        return self.invalid_params[0].reason if self.invalid_params else self.detail
+
 
 class FieldError(ServiceError):
     """One field of the request is at fault; `param` is its JSON pointer."""
@@ -170,6 +175,22 @@ class StoreDown(ServiceError):
     """The reference database cannot be reached; cells in memory go on serving."""
 
 
+# Operators' choice of an artifact
+class ArtifactNotFound(ServiceError): ...
+
+
+class ArtifactRefused(ServiceError):
+    """It is damaged, does not answer as it should, or cannot serve the cells that there are; the old one serves on."""
+
+
+class ActivationInProgress(ServiceError):
+    """One artifact at a time takes another one's place."""
+
+
+class StorageFull(ServiceError):
+    """There is no room for what was sent; all that is there goes on serving."""
+
+
 # The console
 class WatchingForbidden(ServiceError):
     """Nobody may watch where users are located."""
@@ -180,6 +201,10 @@ class InferenceFailed(ServiceError): ...
 
 
 class EstimateNotFinite(ServiceError): ...
+
+
+class OutOfMemory(ServiceError):
+    """There is no memory for this request; others go on."""
 
 
 class Congested(ServiceError): ...

@@ -11,7 +11,6 @@ from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.retrieval import first_guess, next_neighbourhood
 from reference_db.signal_features import signal_feature
-from service.errors import InferenceFailed
 from service.frame_cache import FrameCache, as_known
 from service.metrics import Metrics, Stopwatch
 from service.network import Network, as_users
@@ -101,12 +100,31 @@ class Estimator:
             places[lost] = np.nan
         return places
 
-    def warm(self, before: CellVersion, after: CellVersion) -> int:
-        """Encodes what a new version of a cell changes of the tiles most in use, and says how many it did.
+    def prove(self) -> None:
+        """Runs every graph. Blocks; not for the owner thread. Raises `InferenceFailed` unless the answers are sound."""
+        frames = self._frames
+        if frames is None:
+            self._network.prove()
+            return
+        slot = self._network.submit(frames.reserve).result()
+        self._network.prove_frame(slot)
+        self._network.submit(frames.release, slot).result()
+
+    def in_use(self, version: CellVersion) -> list[_Floats]:
+        """The centres `[2]` of the tiles most in use of a cell, metres. Blocks; not for the owner thread."""
+        return self._network.submit(self._in_use, version).result()
+
+    def warm(self, version: CellVersion, places: Sequence[_Floats]) -> int:
+        """Encodes the frames of the tiles around `places` that are not there, and says how many it did.
 
         Aside: users are located meanwhile. Blocks; not for the owner thread. Raises `InferenceFailed`.
         """
-        return sum(self._encode(after, centre) for centre in self._network.submit(self._in_use, before).result())
+        return sum(self._encode(version, place) for place in places)
+
+    @property
+    def frame_bytes(self) -> int:
+        """What the frames that are there take."""
+        return 0 if self._frames is None else self._frames.held_bytes
 
     def _in_use(self, version: CellVersion) -> list[_Floats]:
         centres = self._tiles.known(version)
@@ -122,7 +140,7 @@ class Estimator:
         near, slot = reserved
         try:
             self._network.aside("frame", as_known([near], [slot]))
-        except InferenceFailed:
+        except Exception:  # whatever it is, it is nobody's
             self._network.submit(frames.release, slot).result()
             raise
         self._network.submit(frames.admit, near.key, slot).result()

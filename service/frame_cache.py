@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceFailed
 from service.metrics import Metrics
 from service.network import Network
 from service.tiles import Neighbourhood
@@ -56,7 +55,6 @@ class FrameCache:
             self.release(slot)
         else:
             self._slots[key] = slot
-            self._metrics.frames_held(self._frame_bytes * len(self._slots))
 
     def release(self, slot: int) -> None:
         """A reserved slot holds nothing after all."""
@@ -64,6 +62,11 @@ class FrameCache:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._slots
+
+    @property
+    def held_bytes(self) -> int:
+        """For any thread."""
+        return self._frame_bytes * len(self._slots)
 
     @property
     def keys(self) -> list[bytes]:
@@ -75,12 +78,11 @@ class FrameCache:
         slots = [self.reserve() for _ in neighbourhoods]
         try:
             self._network.run("frame", as_known(neighbourhoods, slots))
-        except InferenceFailed:
+        except Exception:  # whatever it is, they are nobody's
             self._free += slots
             raise
         self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)
         self._metrics.frames_encoded(time.perf_counter() - started)
-        self._metrics.frames_held(self._frame_bytes * len(self._slots))
 
 
 def as_known(neighbourhoods: Sequence[Neighbourhood], slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:

@@ -1,18 +1,20 @@
 """``GET /health/live`` and ``/health/ready``: ready has inferred lately, or does so now, and is not about to stop."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.draining import Draining
-from service.errors import InferenceFailed, NotReady, Stopping
+from service.errors import InferenceFailed, NotReady, OutOfMemory, Stopping
 from service.network import Network
 from service.settings import Settings
 
 
 class Health:
-    def __init__(self, settings: Settings, network: Network, draining: Draining) -> None:
+    def __init__(self, settings: Settings, network: Callable[[], Network], draining: Draining) -> None:
+        """`network`: the one that serves when it is asked."""
         self._settings = settings
         self._network = network
         self._draining = draining
@@ -25,13 +27,14 @@ class Health:
         """Raises `Stopping`, or `NotReady` when the last inference is long ago and another one fails or hangs."""
         if self._draining.began:
             raise Stopping("the service is about to stop")
-        if self._network.seconds_since_answer > self._settings.readiness_period_s:
+        network = self._network()
+        if network.seconds_since_answer > self._settings.readiness_period_s:
             # One proof at a time: when the network hangs, probes must not pile up behind it.
             if self._proof is None or self._proof.done():
-                self._proof = asyncio.create_task(asyncio.to_thread(self._network.prove))
+                self._proof = asyncio.create_task(asyncio.to_thread(network.prove))
             try:
                 await asyncio.wait_for(asyncio.shield(self._proof), self._settings.readiness_timeout_s)
-            except InferenceFailed as error:
+            except (InferenceFailed, OutOfMemory) as error:
                 raise NotReady(error.detail) from error
             except TimeoutError as error:
                 raise NotReady("the network does not answer") from error

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import Artifact
-from service import errors, schema
+from service import errors
 from service.admission import Lane
 from service.batch_items import read_items
 from service.body import Format, formats, read_body
 from service.calibration import Rung
 from service.coarse_position import Fix, decode_coarse_position
 from service.csi import decode_csi
-from service.dispatcher import Dispatcher, Position
+from service.dispatcher import Position
 from service.errors import ServiceError
 from service.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
-from service.estimator import RETRIEVAL, Estimator, User
+from service.estimator import RETRIEVAL, User
 from service.gate import charge
 from service.live import Live
 from service.metrics import Metrics, Stopwatch
@@ -33,7 +32,8 @@ from service.patience import answers
 from service.problem import cause_of
 from service.results import batch, each, outcome, single
 from service.schema import LocateRequest, LocateResponse, Provenance, TrackProvenance
-from service.served_cells import ServedCell, ServedCells
+from service.served_cell import ServedCell
+from service.served_cells import ServedCells
 from service.settings import Settings
 from service.tracing import span
 from service.tracker import FOR_NOW, Followed, OnTrack, Tracker
@@ -90,9 +90,6 @@ class Locator:
     def __init__(
         self,
         settings: Settings,
-        artifact: Artifact,
-        estimator: Estimator,
-        dispatcher: Dispatcher[User],
         cells: ServedCells,
         workers: Workers,
         metrics: Metrics,
@@ -100,9 +97,6 @@ class Locator:
         live: Live,
     ) -> None:
         self._settings = settings
-        self._artifact = artifact
-        self._estimator = estimator
-        self._dispatcher = dispatcher
         self._cells = cells
         self._workers = workers
         self._metrics = metrics
@@ -111,7 +105,7 @@ class Locator:
 
     async def locate(self, request: Request) -> Response:
         """``POST /locate``: one user."""
-        self._dispatcher.check_room("single")
+        self._cells.engine.dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         drafts = self._read([body], reads, stopwatch)
@@ -123,7 +117,7 @@ class Locator:
 
     async def locate_batch(self, request: Request) -> Response:
         """``POST /locate/batch``: many users, each with a result or a problem of its own, in their order."""
-        self._dispatcher.check_room("batch")
+        self._cells.engine.dispatcher.check_room("batch")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
         items = self._items(body, reads, stopwatch)
@@ -187,7 +181,9 @@ class Locator:
             cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
         placed = each(drafts, lambda draft: self._place(draft, cells))
         asked = [one for one in placed if isinstance(one, Placed)]
-        futures = [self._dispatcher.locate(one.as_user(), _deadline(one.draft, received), lane) for one in asked]
+        futures = [
+            one.served.engine.dispatcher.locate(one.as_user(), _deadline(one.draft, received), lane) for one in asked
+        ]
         with span("network"):
             positions = iter(await answers(futures, request))
         return each(placed, lambda one: Located(one, _found(next(positions))))
@@ -201,7 +197,7 @@ class Locator:
         whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
     ) -> tuple[list[LocateResponse | ServiceError], bytes]:
         with stopwatch.stage("encode"), span("encode"):
-            results = each(located, partial(self._describe, received.at))
+            results = each(located, partial(_described, received.at))
             encoded = writes.encode(whole(results))
         found = [one for one in results if isinstance(one, LocateResponse)]
         for one in found:
@@ -228,29 +224,29 @@ class Locator:
             fix = decode_coarse_position(request.coarse_position, served.version, self._settings.position_margin_m)
         return Placed(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
 
-    def _describe(self, received: datetime, found: Located | Tracked) -> LocateResponse:
-        """The answer for a user found at a local position, with its calibrated circle."""
-        if isinstance(found, Tracked):
-            return _answer(found.draft.request, *found.followed, received)
-        placed, position = found
-        version, radius = placed.served.version, placed.rung.radius
-        estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
-        return _answer(placed.draft.request, estimates, radius, self._provenance(placed), received)
 
-    def _provenance(self, placed: Placed) -> schema.Provenance:
-        manifest = self._artifact.manifest
-        return schema.Provenance(
-            artifact=schema.ArtifactReference(
-                name=manifest.name, version=manifest.version, digest=self._artifact.digest
-            ),
-            cell_version=placed.served.version.version,
-            neighbours=self._estimator.neighbours(len(placed.served.version)),
-            passes=manifest.passes,
-            retrieval=RETRIEVAL,
-            coarse_position_used=placed.fix is not None,
-            calibrated_h_accuracy=UNSET if placed.rung.sigma is None else placed.rung.sigma,
-            fallback=UNSET if placed.draft.fallback is None else cause_of(placed.draft.fallback),
-        )
+def _described(received: datetime, found: Located | Tracked) -> LocateResponse:
+    """The answer for a user found at a local position, with its calibrated circle."""
+    if isinstance(found, Tracked):
+        return _answer(found.draft.request, *found.followed, received)
+    placed, position = found
+    version, radius = placed.served.version, placed.rung.radius
+    estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
+    return _answer(placed.draft.request, estimates, radius, _provenance(placed), received)
+
+
+def _provenance(placed: Placed) -> Provenance:
+    version, engine = placed.served.version, placed.served.engine
+    return Provenance(
+        artifact=engine.reference,
+        cell_version=version.version,
+        neighbours=engine.estimator.neighbours(len(version)),
+        passes=engine.artifact.manifest.passes,
+        retrieval=RETRIEVAL,
+        coarse_position_used=placed.fix is not None,
+        calibrated_h_accuracy=UNSET if placed.rung.sigma is None else placed.rung.sigma,
+        fallback=UNSET if placed.draft.fallback is None else cause_of(placed.draft.fallback),
+    )
 
 
 def _draft(request: LocateRequest) -> Draft:

@@ -23,6 +23,7 @@ from service.problem import cause_of
 from service.settings import Settings
 from service.trajectories import Trajectories
 from service.trajectory_cells import DescribedCell
+from service.trajectory_engine import TrajectoryEngine
 from service.trajectory_estimator import CUES, Trajectory, points_within
 from service.trajectory_metrics import TrajectoryMetrics
 from service.trajectory_schema import CueSource, CueSources, TrajectoryRequest, TrajectoryResponse
@@ -51,7 +52,8 @@ class TrajectoryLocator:
         try:
             if self._trajectories is None:
                 raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
-            response, source = await self._locate(request, self._trajectories, stopwatch)
+            engine = self._trajectories.engine  # for the whole request, whichever serves when it ends
+            response, source = await self._locate(request, self._trajectories, engine, stopwatch)
         except ServiceError as error:
             self._metrics.located(cause_of(error), None, stopwatch)
             raise
@@ -59,24 +61,24 @@ class TrajectoryLocator:
         return response
 
     async def _locate(
-        self, request: Request, trajectories: Trajectories, stopwatch: Stopwatch
+        self, request: Request, trajectories: Trajectories, engine: TrajectoryEngine, stopwatch: Stopwatch
     ) -> tuple[Response, CueSource]:
-        trajectories.dispatcher.check_room("single")
+        engine.dispatcher.check_room("single")
         received = Received(datetime.now(UTC), time.monotonic())
         reads, writes = formats(request)
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         with stopwatch.stage("decode"):
-            draft = _read(reads.read(body, TrajectoryRequest), trajectories.artifact.manifest.vertices)
-        cell = await trajectories.cells.serve(draft.request.cell_id)
+            draft = _read(reads.read(body, TrajectoryRequest), engine.artifact.manifest.vertices)
+        cell = await trajectories.serve(draft.request.cell_id, engine)
         trajectory = _placed(draft, cell)
         limit = draft.request.max_resp_time
         deadline = math.inf if limit is UNSET else received.monotonic + limit
-        future = trajectories.dispatcher.locate(trajectory, deadline, "single")
+        future = engine.dispatcher.locate(trajectory, deadline, "single")
         (positions,) = await answers([future], request)
         if isinstance(positions, ServiceError):
             raise positions
         with stopwatch.stage("encode"):
-            encoded = writes.encode(_described(draft, cell, positions, trajectories, received.at))
+            encoded = writes.encode(_described(draft, cell, positions, engine, received.at))
         return Response(encoded, media_type=writes.media_type), draft.source
 
 
@@ -118,11 +120,11 @@ def _placed(draft: _Draft, cell: DescribedCell) -> Trajectory:
 
 
 def _described(
-    draft: _Draft, cell: DescribedCell, positions: NDArray[np.float32], trajectories: Trajectories, received: datetime
+    draft: _Draft, cell: DescribedCell, positions: NDArray[np.float32], engine: TrajectoryEngine, received: datetime
 ) -> TrajectoryResponse:
     """The answer for points and centroid `[vertices + 1, 2]`, with the artifact's calibrated circles."""
     request, source = draft.request, draft.source
-    manifest = trajectories.artifact.manifest
+    manifest = engine.artifact.manifest
     radii: Radii = getattr(manifest.radii, source)
     *points, centroid = (
         estimates_of(position, cell.version.cell, cell.frame, radius, RADII_CONFIDENCE)
@@ -143,7 +145,7 @@ def _described(
         ),
         provenance=trajectory_schema.TrajectoryProvenance(
             source=manifest.family,
-            artifact=trajectories.reference,
+            artifact=engine.reference,
             cell_version=cell.version.version,
             cues=source,
             within_radius=points_within(positions[:-1], wide),

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Literal
@@ -14,6 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.admission import LANES, Lane
 
 Stage = Literal["decode", "retrieve", "frame", "infer", "cues", "joint", "encode"]
 
@@ -116,7 +118,7 @@ class Metrics:
             ["result"],
             registry=registry,
         )
-        self._frame_bytes = Gauge("fingerpost_frame_cache_bytes", "Frames in memory.", registry=registry)
+        self.frame_bytes = Gauge("fingerpost_frame_cache_bytes", "Frames in memory.", registry=registry)
         self._frame_durations = Histogram(
             "fingerpost_frame_encode_duration_seconds",
             "Time to encode missing frames, some at once.",
@@ -153,7 +155,7 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
-        self._artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
+        self.artifact = Info("fingerpost_artifact", "The artifact that serves.", registry=registry)
         Info("fingerpost_build", "The service itself.", registry=registry).info(_BUILD)
         # To look a child up takes longer than to count.
         self._stage = cache(self._stages.labels)
@@ -175,9 +177,6 @@ class Metrics:
             self._cell_lookup(found)
             self._frames_found.labels(found)
 
-    def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
-        self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
-
     def stages(self, stopwatch: Stopwatch) -> None:
         """Counts the time spent in each stage reached."""
         for stage, seconds in stopwatch.seconds.items():
@@ -197,9 +196,10 @@ class Metrics:
         if indicator is not UNSET:
             self._fulfilment(indicator).inc()
 
-    def queue(self, lane: str, length: Callable[[], int]) -> None:
-        """Has the users who wait in a lane counted whenever somebody looks."""
-        self._queued.labels(lane).set_function(length)
+    def queues(self, length: Callable[[Lane], int]) -> None:
+        """Has the users who wait in each lane counted whenever somebody looks."""
+        for lane in LANES:
+            self._queued.labels(lane).set_function(partial(length, lane))
 
     def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
         """Counts a dispatch: the seconds of each stage, those that each of its users had waited, if others still do."""
@@ -215,9 +215,6 @@ class Metrics:
 
     def frames_encoded(self, seconds: float) -> None:
         self._frame_durations.observe(seconds)
-
-    def frames_held(self, held_bytes: int) -> None:
-        self._frame_bytes.set(held_bytes)
 
     def cells_found(self, hits: int, misses: int) -> None:
         self._cell_lookup("hit").inc(hits)

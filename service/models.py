@@ -1,14 +1,26 @@
-"""``GET /models``: the artifacts that serve."""
+"""``GET /models``: the artifacts that serve, and those that could."""
 
-from collections.abc import Sequence
-from typing import Any
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import Artifact, TrajectoryArtifact
+from models.artifact import ArtifactManifest, TrajectoryManifest
+from service.activation import Activation
+from service.artifact_folders import ArtifactFolders, Found, Unreadable
+from service.engine import Engine
+from service.operators.query import Query
 from service.schema import WireStruct
+from service.served_cells import ServedCells
+from service.settings import Settings
+from service.trajectories import Trajectories
+from service.trajectory_engine import TrajectoryEngine
+
+State = Literal["active", "activating", "available"]
 
 
 class ModelCsi(WireStruct, frozen=True, kw_only=True):
@@ -29,12 +41,14 @@ class Band(WireStruct, frozen=True, kw_only=True):
 
 
 class _Model(WireStruct, frozen=True, kw_only=True):
+    folder: Annotated[str, Meta(description="By which it is activated.")]
+    state: Annotated[State, Meta(description="Of this replica: active is what locates users.")]
+    configured: Annotated[bool, Meta(description="Whether the settings name it: it serves after a restart.")]
     name: str
     version: str
     digest: str
     created_at: str
-    active: bool
-    execution_providers: list[str]
+    execution_providers: Annotated[list[str], Meta(description="That run it; none unless it is active.")]
     training_data_digest: str
     metrics: dict[str, float]
     opset: int
@@ -79,39 +93,89 @@ class TrajectoryModel(_Model, frozen=True, kw_only=True, tag_field="family", tag
     radii: CueRadii
 
 
+class UnusableModel(WireStruct, frozen=True, kw_only=True):
+    folder: str
+    reason: str
+
+
 class ModelList(WireStruct, frozen=True, kw_only=True):
+    """The active ones first."""
+
     models: list[Model | TrajectoryModel]
+    unusable: Annotated[list[UnusableModel], Meta(description="What cannot even be read.")]
 
 
 class Models:
-    def __init__(self, artifact: Artifact, learned: TrajectoryArtifact | None, providers: Sequence[str]) -> None:
-        models: list[Model | TrajectoryModel] = [_model(artifact, providers)]
-        if learned is not None:
-            models.append(_trajectory_model(learned, providers))
-        self._answer = msgspec.json.encode(ModelList(models=models))
+    def __init__(
+        self,
+        folders: ArtifactFolders,
+        served: ServedCells,
+        trajectories: Trajectories | None,
+        activation: Activation,
+        settings: Settings,
+    ) -> None:
+        self._folders = folders
+        self._served = served
+        self._trajectories = trajectories
+        self._activation = activation
+        named = (settings.artifact_directory, settings.trajectory_artifact_directory)
+        self._configured = {path.absolute() for path in named if path is not None}
 
     async def list_models(self, request: Request) -> Response:
         """``GET /models``"""
-        return Response(self._answer, media_type="application/json")
+        return _answer(await self._listed())
+
+    async def activate(self, request: Request) -> Response:
+        """``POST /models/{folder}:activate``; answers as `list_models`."""
+        force = Query(request, "force").flag("force")
+        await self._activation.activate(request.path_params["folder"], force=force)
+        return _answer(await self._listed())
+
+    async def _listed(self) -> ModelList:
+        found = await asyncio.to_thread(self._folders.all)
+        engines: list[Engine | TrajectoryEngine] = [
+            self._served.engine,
+            *([] if self._trajectories is None else [self._trajectories.engine]),
+        ]
+        active = {engine.artifact.digest for engine in engines}
+        models = [
+            self._model(one.directory.absolute(), one.manifest, one.digest, engine.network.providers)
+            for engine in engines
+            for one in [engine.artifact]
+        ]
+        others = [one for one in found if isinstance(one, Found) and one.digest not in active]
+        return ModelList(
+            models=models + [self._model(*one, []) for one in others],
+            unusable=[UnusableModel(**one._asdict()) for one in found if isinstance(one, Unreadable)],
+        )
+
+    def _model(
+        self, directory: Path, manifest: ArtifactManifest | TrajectoryManifest, digest: str, providers: list[str]
+    ) -> Model | TrajectoryModel:
+        """Of an artifact that serves by some `providers`, or does not."""
+        waits: State = "activating" if directory.name == self._activation.folder else "available"
+        told: dict[str, Any] = {
+            "folder": directory.name,
+            "state": "active" if providers else waits,
+            "configured": directory in self._configured,
+            "digest": digest,
+            "execution_providers": providers,
+        }
+        if isinstance(manifest, ArtifactManifest):
+            csi = ModelCsi(**manifest.csi.model_dump())
+            return Model(**_said(manifest, Model, {"csi", *told}), **told, csi=csi)
+        measured, estimated = (Radii(**one.model_dump()) for one in (manifest.radii.measured, manifest.radii.estimated))
+        radii = CueRadii(measured=measured, estimated=estimated)
+        band = Band(**manifest.csi.model_dump())
+        return TrajectoryModel(
+            **_said(manifest, TrajectoryModel, {"csi", "radii", *told}), **told, csi=band, radii=radii
+        )
 
 
-def _model(artifact: Artifact, providers: Sequence[str]) -> Model:
-    manifest = artifact.manifest
-    told = _told(artifact, Model, {"csi"})
-    return Model(**told, execution_providers=list(providers), csi=ModelCsi(**manifest.csi.model_dump()))
+def _answer(listed: ModelList) -> Response:
+    return Response(msgspec.json.encode(listed), media_type="application/json")
 
 
-def _trajectory_model(artifact: TrajectoryArtifact, providers: Sequence[str]) -> TrajectoryModel:
-    manifest = artifact.manifest
-    told = _told(artifact, TrajectoryModel, {"csi", "radii"})
-    radii = CueRadii(
-        measured=Radii(**manifest.radii.measured.model_dump()), estimated=Radii(**manifest.radii.estimated.model_dump())
-    )
-    csi = Band(**manifest.csi.model_dump())
-    return TrajectoryModel(**told, execution_providers=list(providers), csi=csi, radii=radii)
-
-
-def _told(artifact: Artifact | TrajectoryArtifact, kind: type[_Model], apart: set[str]) -> dict[str, Any]:
-    """What a manifest says in as many words, its digest, and that it serves."""
-    named = set(kind.__struct_fields__) - {"digest", "active", "execution_providers"} - apart
-    return artifact.manifest.model_dump(include=named) | {"digest": artifact.digest, "active": True}
+def _said(manifest: ArtifactManifest | TrajectoryManifest, kind: type[_Model], apart: set[str]) -> dict[str, Any]:
+    """What a manifest says in as many words."""
+    return manifest.model_dump(include=set(kind.__struct_fields__) - apart)

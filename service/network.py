@@ -4,7 +4,9 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from contextlib import suppress
+from pathlib import Path
+from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, ArtifactManifest, TensorSpec
 from service.bound_graph import BoundGraph, load_graphs
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, OutOfMemory
 from service.workers import give_way
 
 _Array = NDArray[np.float32]
@@ -20,11 +22,19 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+_SAME_M = 0.05  # frames are kept in half precision
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others on the CPU
 
 
 class NetworkUnusable(Exception):
     """An artifact's network does not load, or does not answer a plain question with finite numbers."""
+
+    @classmethod
+    def of(cls, directory: Path, error: Exception) -> Self:
+        """Says what the matter is, also where that is ONNX Runtime's to say."""
+        if not isinstance(error, InferenceFailed):
+            return cls(f"{directory}: {type(error).__name__}: {error}")
+        return cls(f"{directory}: {error}" + ("" if error.__cause__ is None else f": {error.__cause__}"))
 
 
 class Network:
@@ -48,15 +58,15 @@ class Network:
         try:
             self._graphs = self._load(self._threads)
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
-            raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._graphs_aside: dict[str, BoundGraph] = {}
         self._spare = ThreadPoolExecutor(1, thread_name_prefix="inference-aside", initializer=give_way)
         try:
             self.prove()
-        except InferenceFailed as error:
+        except (InferenceFailed, OutOfMemory) as error:
             self.close()
-            raise NetworkUnusable(f"{artifact.directory}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
 
     @property
     def has_frames(self) -> bool:
@@ -98,13 +108,17 @@ class Network:
     def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
         """A graph's outputs; for the owner thread only. `feeds` may hold more than the graph takes.
 
-        Raises `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one stays in it.
+        Raises `OutOfMemory`, or `InferenceFailed`, and then has its sessions made anew: whatever went wrong in one
+        stays in it.
         """
         try:
             outputs = self._graphs[graph].run(feeds)
+        except MemoryError as error:
+            raise OutOfMemory("there is no memory to run the network") from error
         except Exception as error:
             self._last_answer = -np.inf
-            self._graphs = self._load(self._threads)
+            with suppress(Exception):  # the next run that fails tries again
+                self._graphs = self._load(self._threads)
             raise InferenceFailed("the network could not be run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
@@ -113,7 +127,7 @@ class Network:
     def aside(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
         """As `run`, for what no user waits for: users' runs go on beside it. Blocks; for any thread but the owner's.
 
-        Raises `InferenceFailed`.
+        Raises `InferenceFailed` or `OutOfMemory`.
         """
         try:
             future = self._spare.submit(self._run_aside, graph, feeds)
@@ -125,6 +139,8 @@ class Network:
         try:
             self._graphs_aside = self._graphs_aside or self._load(1)
             return self._graphs_aside[graph].run(feeds)
+        except MemoryError as error:
+            raise OutOfMemory("there is no memory to run the network") from error
         except Exception as error:
             self._graphs_aside = {}
             raise InferenceFailed("the network could not be run") from error
@@ -144,15 +160,36 @@ class Network:
         return located
 
     def prove(self) -> None:
-        """Runs a real inference on plane waves. Raises `InferenceFailed` unless the answer is finite."""
-        csi, n = self.manifest.csi, self.manifest.minimum_neighbours
+        """Runs a real inference on plane waves. Raises `InferenceFailed` unless the answer is a finite place."""
+        known, users = self._waves(self.manifest.minimum_neighbours)
+        self._checked(self.submit(self.run, "full", known | users).result())
+
+    def prove_frame(self, slot: int) -> None:
+        """Encodes plane waves into a slot and locates one of them by it.
+
+        Raises `InferenceFailed` unless the `full` graph puts it there too.
+        """
+        known, users = self._waves(self.manifest.neighbourhood_size)
+        slots = {"slots": np.array([slot])}
+        self.submit(self.run, "frame", known | slots).result()
+        at_once = self._checked(self.submit(self.run, "full", known | users).result())
+        by_frame = self._checked(self.submit(self.run, "query", users | slots).result())
+        if not np.allclose(at_once, by_frame, atol=_SAME_M):
+            raise InferenceFailed("the network's answer by a frame is another one than at once")
+
+    def _waves(self, n: int) -> tuple[dict[str, _Array], dict[str, _Array]]:
+        """A neighbourhood of n plane waves, and one more as a user without a coarse position."""
+        csi = self.manifest.csi
         waves = plane_waves(csi.antennas, csi.subcarriers, n + 1)[np.newaxis]
         places = np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2)
         nowhere = np.full((1, 2), np.nan, np.float32)
-        feeds = {"csi_known": waves[:, :n], "positions_known": places}
-        users = as_users(waves[:, n], nowhere, nowhere[:, 0])
-        if not np.isfinite(self.submit(self.run, "full", feeds | users).result()[0]).all():
-            raise InferenceFailed("the network's answer is not finite")
+        return {"csi_known": waves[:, :n], "positions_known": places}, as_users(waves[:, n], nowhere, nowhere[:, 0])
+
+    def _checked(self, outputs: list[_Array]) -> _Array:
+        """The one place `[1, 1, 2]` that is expected."""
+        if [output.shape for output in outputs] != [(1, 1, 2)] or not np.isfinite(outputs[0]).all():
+            raise InferenceFailed("the network's answer is not finite, or of another shape")
+        return outputs[0]
 
     @property
     def seconds_since_answer(self) -> float:

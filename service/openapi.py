@@ -4,19 +4,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import Artifact, TrajectoryArtifact, TrajectoryManifest
+from models.artifact import TrajectoryManifest
 from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.geodesy import LocalFrame
 from reference_db.store import Store
 from service import schema
+from service.artifact_folders import FOLDER_PATTERN
 from service.errors import ServiceError
 from service.latency import Latency
 from service.models import ModelList
 from service.network import plane_waves
 from service.openapi_cells import CELL_ROOTS, cell_paths
-from service.openapi_operation import Json, operation, plain
+from service.openapi_operation import Json, operation, parameter, plain
 from service.openapi_security import secured
+from service.served_cells import ServedCells
+from service.trajectories import Trajectories
 from service.trajectory_cells import check_learned
 from service.trajectory_schema import TrajectoryRequest, TrajectoryResponse
 
@@ -37,6 +40,11 @@ _CELL_HEADER: Json = {
     "schema": {"type": "string"},
 }
 
+_ACTIVATION_SAID = """\
+It is loaded and tried aside, the cells in memory are calibrated for it and the tiles in use encoded; then it takes the
+place of the one of its family at once. Takes seconds a cell in memory. Of the replica that is asked, until it ends:
+what serves after a restart is `configured`."""
+
 _ROOTS = (
     schema.LocateRequest,
     schema.LocateResponse,
@@ -54,15 +62,15 @@ _ROOTS = (
 class OpenApi:
     def __init__(
         self,
-        artifact: Artifact,
-        learned: TrajectoryArtifact | None,
+        served: ServedCells,
+        trajectories: Trajectories | None,
         store: Store,
         batch_limit: int,
         *,
         keyed: bool,
     ) -> None:
-        self._manifest = artifact.manifest
-        self._learned = None if learned is None else learned.manifest
+        self._served = served
+        self._trajectories = trajectories
         self._store = store
         self._batch_limit = batch_limit
         self._keyed = keyed
@@ -127,6 +135,7 @@ class OpenApi:
             },
             **cell_paths(local["cellId"]),
             "/models": {"get": operation("listModels", "List the models", answer="ModelList")},
+            "/models/{folder}:activate": {"post": _activation(self._served.engine.artifact.directory.name)},
             "/health/live": {"get": plain("live", "Whether the process answers", "application/json")},
             "/health/ready": {"get": plain("ready", "Whether users can be located", "application/json")},
             "/latency": {"get": operation("showLatency", "Show how long stages take", answer="Latency")},
@@ -135,7 +144,7 @@ class OpenApi:
 
     def _examples(self) -> tuple[Json, Json, Json]:
         """Made-up CSI in a cell that is there: they work as they stand and give no fingerprint away."""
-        csi = self._manifest.csi
+        csi = self._served.engine.artifact.manifest.csi
         wave = plane_waves(csi.antennas, csi.subcarriers, 1).astype("<f2")
         cell_id, x, y, lat, lon = "cell", 0.0, 0.0, 0.0, 0.0
         if found := self._a_cell():
@@ -151,7 +160,7 @@ class OpenApi:
 
     def _trajectory_examples(self) -> Json:
         """Made-up CSI in a learned cell that is there."""
-        learned = self._learned
+        learned = None if self._trajectories is None else self._trajectories.engine.artifact.manifest
         cell_id = None if learned is None else self._a_learned_cell(learned)
         if learned is None or cell_id is None:
             return {}
@@ -179,16 +188,30 @@ class OpenApi:
 
     def _a_cell(self) -> tuple[Cell, list[float]] | None:
         """A cell that the artifact serves, and the extent of its fingerprints."""
-        csi = self._manifest.csi
+        artifact = self._served.engine.artifact.manifest
+        csi = artifact.csi
         for cell_id in self._store.cells():
             try:
                 manifest = self._store.current(cell_id)
             except ReferenceDatabaseError:
                 continue
-            if manifest is None or manifest.fingerprints < self._manifest.neighbourhood_size:
+            if manifest is None or manifest.fingerprints < artifact.neighbourhood_size:
                 continue
             survey = manifest.quality.get("survey")
             fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
             if fits and isinstance(survey, dict):
                 return manifest.cell, msgspec.convert(survey["extent"], list[float])
         return None
+
+
+def _activation(example: str) -> Json:
+    force = "Activate it even if users would be located far worse."
+    return operation(
+        "activateModel",
+        "Have another artifact locate users",
+        answer="ModelList",
+        parameters=[
+            parameter("path", "folder", "As the list has it.", {"type": "string", "pattern": FOLDER_PATTERN}, example),
+            parameter("query", "force", force, {"type": "boolean", "default": False}),
+        ],
+    ) | {"description": _ACTIVATION_SAID}

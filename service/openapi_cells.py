@@ -5,7 +5,7 @@ from typing import get_args
 from reference_db.exporting import FileFormat
 from service.cell_schema import CellDetail, CellList, CellModel, CellRetention
 from service.live import LiveEstimates
-from service.openapi_operation import Json, content, operation, problems
+from service.openapi_operation import Json, content, operation, parameter, problems
 from service.operators.error_map import LARGEST_SAMPLE, SAMPLE, ErrorMap
 from service.operators.listing import FingerprintList
 from service.operators.selection import Selection
@@ -49,8 +49,8 @@ _REPLAYED = {
 
 def cell_paths(cell_id: str) -> Json:
     """``/cells`` and everything below it; `cell_id` is an example."""
-    cell = _parameter("path", "cellId", "The cell's name.", {"type": "string"}, cell_id)
-    named = _parameter("query", "version", "A version or its number; else the current one.", _text(256))
+    cell = parameter("path", "cellId", "The cell's name.", {"type": "string"}, cell_id)
+    named = parameter("query", "version", "A version or its number; else the current one.", _text(256))
     return {
         "/cells": {"get": operation("listCells", "List the cells", answer="CellList")},
         "/cells/{cellId}": {
@@ -65,8 +65,8 @@ def cell_paths(cell_id: str) -> Json:
                 parameters=[
                     cell,
                     named,
-                    _parameter("query", "limit", "How many, at most.", _number(100_000)),
-                    _parameter("query", "after", "Only those after this id.", _text(256)),
+                    parameter("query", "limit", "How many, at most.", _number(100_000)),
+                    parameter("query", "after", "Only those after this id.", _text(256)),
                 ],
             ),
             "post": _change("appendFingerprints", "Add fingerprints", "FingerprintsBody", cell, file=True),
@@ -88,8 +88,8 @@ def cell_paths(cell_id: str) -> Json:
                 answer="VersionList",
                 parameters=[
                     cell,
-                    _parameter("query", "limit", "How many, at most.", _number(1000)),
-                    _parameter("query", "before", "Only those of lower number.", _number(10**9)),
+                    parameter("query", "limit", "How many, at most.", _number(1000)),
+                    parameter("query", "before", "Only those of lower number.", _number(10**9)),
                 ],
             )
         },
@@ -112,7 +112,7 @@ def cell_paths(cell_id: str) -> Json:
                 "watchCell",
                 "Watch where users are located, where the settings allow it",
                 answer="LiveEstimates",
-                parameters=[cell, _parameter("query", "after", "Only those of higher number.", _number(2**53))],
+                parameters=[cell, parameter("query", "after", "Only those of higher number.", _number(2**53))],
             )
         },
         "/cells/{cellId}/export": {"get": _export(cell, named)},
@@ -135,17 +135,17 @@ def _change(name: str, summary: str, body: str, cell: Json, *, file: bool = Fals
         "summary": summary,
         "parameters": [
             cell,
-            _parameter("query", "author", "Who; kept with the version.", _text(256)),
-            _parameter("query", "note", "Why; kept with the version.", _text(4096)),
-            _parameter(
+            parameter("query", "author", "Who; kept with the version.", _text(256)),
+            parameter("query", "note", "Why; kept with the version.", _text(4096)),
+            parameter(
                 "query",
                 "force",
                 "Publish even if users would be located far worse, or the artifact cannot serve the cell.",
                 {"type": "boolean", "default": False},
             ),
-            _parameter("header", "If-Match", "Only if this is the current version, or any: `*`.", _ONE_TAG),
-            _parameter("header", "If-None-Match", "`*`: only if there is no such cell.", {"const": "*"}),
-            _parameter(
+            parameter("header", "If-Match", "Only if this is the current version, or any: `*`.", _ONE_TAG),
+            parameter("header", "If-None-Match", "`*`: only if there is no such cell.", {"const": "*"}),
+            parameter(
                 "header",
                 "Idempotency-Key",
                 "Asked again with the same key and body, nothing is changed again.",
@@ -160,7 +160,7 @@ def _change(name: str, summary: str, body: str, cell: Json, *, file: bool = Fals
 def _deletion(cell: Json) -> Json:
     deletion = _change("deleteFingerprints", "Delete the fingerprints that meet all criteria", "Selection", cell)
     said = "Only say how many these are: the answer is a Preview."
-    deletion["parameters"].append(_parameter("query", "dryRun", said, {"type": "boolean", "default": False}))
+    deletion["parameters"].append(parameter("query", "dryRun", said, {"type": "boolean", "default": False}))
     answers = deletion["responses"]["200"]["content"]["application/json"]
     answers["schema"] = {"oneOf": [answers["schema"], content("Preview")["schema"]]}
     return deletion
@@ -172,7 +172,7 @@ def _errors(cell: Json, named: Json) -> Json:
         "showErrors",
         "Locate a sample of a version's own fingerprints, each left out in its turn",
         answer="ErrorMap",
-        parameters=[cell, named, _parameter("query", "limit", "How many, at most.", limit)],
+        parameters=[cell, named, parameter("query", "limit", "How many, at most.", limit)],
     )
     return described | {"description": _ERRORS_SAID}
 
@@ -187,13 +187,13 @@ def _export(cell: Json, named: Json) -> Json:
     return {
         "operationId": "exportCell",
         "summary": "Get a version as a file that can be imported again",
-        "parameters": [cell, named, _parameter("query", "format", "Which kind of file.", formats)],
+        "parameters": [cell, named, parameter("query", "format", "Which kind of file.", formats)],
         "responses": {"200": file, **problems()},
     }
 
 
 def _version(name: str) -> Json:
-    return _parameter("path", name, "A version, as in 3-ab12cd34ef56, or its number.", {"type": "string"}, "1")
+    return parameter("path", name, "A version, as in 3-ab12cd34ef56, or its number.", {"type": "string"}, "1")
 
 
 def _text(longest: int) -> Json:
@@ -203,8 +203,3 @@ def _text(longest: int) -> Json:
 
 def _number(most: int) -> Json:
     return {"type": "integer", "minimum": 1, "maximum": most}
-
-
-def _parameter(place: str, name: str, said: str, schema: Json, example: str | None = None) -> Json:
-    parameter: Json = {"name": name, "in": place, "description": said, "schema": schema, "required": place == "path"}
-    return parameter if example is None else parameter | {"example": example}

@@ -46,6 +46,11 @@ def plain(name: str, summary: str, media_type: str) -> Json:
     return {"operationId": name, "summary": summary, "responses": {"200": answer, **problems()}}
 
 
+def parameter(place: str, name: str, said: str, schema: Json, example: str | None = None) -> Json:
+    described: Json = {"name": name, "in": place, "description": said, "schema": schema, "required": place == "path"}
+    return described if example is None else described | {"example": example}
+
+
 def content(name: str) -> Json:
     return {"schema": {"$ref": f"#/components/schemas/{name}"}}
 

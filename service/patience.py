@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 
 from service.dispatcher import Position
-from service.errors import ClientGone, ServiceError
+from service.errors import ClientGone, OutOfMemory, ServiceError
 
 # To watch a connection costs more than most answers take: only whoever waits long is watched.
 _UNWATCHED_S = 0.02
@@ -15,7 +15,7 @@ _UNWATCHED_S = 0.02
 async def answers(futures: "Sequence[asyncio.Future[Position]]", request: Request) -> list[Position | ServiceError]:
     """What the futures come to, in their order; all of them are cancelled when the client hangs up before.
 
-    Raises `ClientGone`, and whatever a future raises that is no `ServiceError`.
+    Raises `ClientGone`, and whatever a future raises that is neither `ServiceError` nor `MemoryError`.
     """
     watch = _Watch(futures, request)
     late = asyncio.get_running_loop().call_later(_UNWATCHED_S, watch.start)
@@ -64,3 +64,5 @@ async def _settled(future: "asyncio.Future[Position]") -> Position | ServiceErro
         return await future
     except ServiceError as error:
         return error
+    except MemoryError:
+        return OutOfMemory("there is no memory to locate this user")

@@ -55,8 +55,13 @@ KINDS: dict[type[ServiceError], tuple[HTTPStatus, str]] = {
     errors.VersionNotFound: (HTTPStatus.NOT_FOUND, "VERSION_NOT_FOUND"),
     errors.PreconditionFailed: (HTTPStatus.PRECONDITION_FAILED, "PRECONDITION_FAILED"),
     errors.IdempotencyKeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED"),
+    errors.ArtifactNotFound: (HTTPStatus.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
+    errors.ArtifactRefused: (HTTPStatus.CONFLICT, "ARTIFACT_REFUSED"),
+    errors.ActivationInProgress: (HTTPStatus.CONFLICT, "ACTIVATION_IN_PROGRESS"),
     errors.WatchingForbidden: (HTTPStatus.FORBIDDEN, "WATCHING_FORBIDDEN"),
     errors.StoreDown: (HTTPStatus.SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE"),
+    errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "STORAGE_FULL"),
+    errors.OutOfMemory: (HTTPStatus.SERVICE_UNAVAILABLE, "OUT_OF_MEMORY"),
     errors.InferenceFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "INFERENCE_FAILED"),
     errors.EstimateNotFinite: (HTTPStatus.INTERNAL_SERVER_ERROR, "ESTIMATE_NOT_FINITE"),
     errors.Congested: (HTTPStatus.SERVICE_UNAVAILABLE, "NF_CONGESTION"),
@@ -115,6 +120,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return response_of(_problem(status, cause, f"{request.method} {request.url.path}"), dict(error.headers or {}))
 
 
+async def on_memory_error(request: Request, error: Exception) -> Response:
+    return await on_service_error(request, errors.OutOfMemory("there is no memory for this request"))
+
+
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """What happened goes to the server's log; a client is only told that it is not its fault."""
     return response_of(
@@ -129,6 +138,8 @@ def _headers_of(error: ServiceError) -> dict[str, str] | None:
             errors.Congested() | errors.NotReady() | errors.Stopping() | errors.StoreDown() | errors.TracksUnavailable()
         ):
             return {"Retry-After": "1"}
+        case errors.OutOfMemory():
+            return {"Retry-After": "5"}
         case errors.RateExceeded():
             return {"Retry-After": str(error.retry_after)}
         case errors.KeyMissing():

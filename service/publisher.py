@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
 from reference_db.contents import Contents, read_contents
 from reference_db.errors import TooFewFingerprints
@@ -19,14 +18,14 @@ from reference_db.update import Origin, Update
 from service import errors
 from service.calibration import Calibration, calibrate, check_serves
 from service.canary import Canary, sing
+from service.engine import Engine
 from service.errors import ServiceError
-from service.estimator import Estimator
 from service.metrics import Metrics
 from service.problem import cause_of
 from service.refusals import refusals
 from service.served_cells import ServedCells
 from service.settings import Settings
-from service.trajectory_cells import TrajectoryCells
+from service.trajectories import Trajectories
 from service.workers import give_way
 
 _log = logging.getLogger("fingerpost.updates")
@@ -67,20 +66,16 @@ class Publisher:
     def __init__(
         self,
         store: Store,
-        artifact: Artifact,
-        estimator: Estimator,
         served: ServedCells,
         settings: Settings,
         metrics: Metrics,
-        learned: TrajectoryCells | None = None,
+        trajectories: Trajectories | None = None,
     ) -> None:
         self.store = store
-        self._artifact = artifact
-        self._estimator = estimator
         self._served = served
         self._settings = settings
         self._metrics = metrics
-        self._learned = learned
+        self._trajectories = trajectories
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="operators", initializer=give_way)
         # To publish may take minutes: whoever only looks must not wait for that.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="operators-reads", initializer=give_way)
@@ -112,11 +107,8 @@ class Publisher:
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `function`, which may wait for the store, in a thread; its errors as `refusals` has them."""
 
-        def call() -> T:
-            with refusals():
-                return function(*args, **kwargs)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+        work = partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _refusing, work)
 
     def close(self) -> None:
         for threads in (self._threads, self._readers):
@@ -130,15 +122,15 @@ class Publisher:
             async with turn:
                 held = self._served.held(cell_id)
                 work = partial(self._publish, cell_id, change, conditions, origin, held)
-                published, like = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                published, like = await asyncio.get_running_loop().run_in_executor(self._threads, _refusing, work)
         except ServiceError as error:
             self._metrics.updated(cause_of(error))
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
             self._served.tell(cell_id, like)
-            if self._learned is not None:
-                self._learned.tell(cell_id)
+            if self._trajectories is not None:
+                self._trajectories.cells.tell(cell_id)
         return published
 
     def _publish(
@@ -149,6 +141,7 @@ class Publisher:
         origin: Origin,
         held: CellVersion | None,
     ) -> tuple[Published, CellVersion | None]:
+        engine = self._served.engine
         for _ in range(_ATTEMPTS):
             with refusals():
                 before = self.store.current(cell_id)
@@ -156,7 +149,7 @@ class Publisher:
                     return Published(earlier, replayed=True), None
                 _check(conditions, before)
                 update = change(before)
-            tried = self._tried(update, before, held, conditions.force)
+            tried = self._tried(engine, update, before, held, conditions.force)
             manifest = tried.update.manifest
             try:
                 with refusals():
@@ -186,15 +179,18 @@ class Publisher:
                 return manifest
         return None
 
-    def _tried(self, update: Update, before: Manifest | None, held: CellVersion | None, force: bool) -> _Tried:
+    def _tried(
+        self, engine: Engine, update: Update, before: Manifest | None, held: CellVersion | None, force: bool
+    ) -> _Tried:
         """The update with what the artifact makes of it; raises where it is not fit to serve, unless forced."""
         if update.manifest.model == "scadf-moe":
             if not force:
                 self._check_learned(update.manifest)
             return _Tried(update, None)
-        served_before = before is not None and self._serves(before)
+        artifact, estimator = engine.artifact, engine.estimator
+        served_before = before is not None and self._serves(engine, before)
         try:
-            check_serves(self._artifact, update.manifest, self._settings.confidence)
+            check_serves(artifact, update.manifest, self._settings.confidence)
         except errors.CellTooSmall:
             if served_before and not force:
                 raise
@@ -203,17 +199,17 @@ class Publisher:
             if not (force or self._has_learned(update.manifest)):
                 raise
             return _Tried(update, None)
-        usual = None if before is None else Calibration.of_quality(before.quality, self._artifact.digest)
+        usual = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
         old = self._indexed(before, held, update.contents) if served_before and before is not None else None
         version = CellVersion.assemble(update.contents, old)
         tried_before = update.manifest.change.action == "rolled back"
-        canary = sing(self._estimator, version, None if tried_before else old, self._settings.calibration_seed)
+        canary = sing(estimator, version, None if tried_before else old, self._settings.calibration_seed)
         if not (force or tried_before):  # to go back from a version that went wrong must not depend on that one
             canary.check(usual)
-        own = Calibration.of_quality(update.manifest.quality, self._artifact.digest)
+        own = Calibration.of_quality(update.manifest.quality, artifact.digest)
         known = next((one for one in (own, usual) if one is not None and self._holds(one, canary, version)), None)
-        calibration = known or calibrate(self._artifact, self._estimator, version, self._settings)
-        update = update.measured(calibration.as_quality(self._artifact.digest) | canary.as_quality())
+        calibration = known or calibrate(artifact, estimator, version, self._settings)
+        update = update.measured(calibration.as_quality(artifact.digest) | canary.as_quality())
         return _Tried(update, replace(version, contents=update.contents))
 
     def _holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:
@@ -221,9 +217,9 @@ class Publisher:
         return same and canary.agrees(calibration, len(version))
 
     def _check_learned(self, manifest: Manifest) -> None:
-        if self._learned is None:
+        if self._trajectories is None:
             raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
-        self._learned.check(manifest)
+        self._trajectories.check(manifest)
 
     def _has_learned(self, manifest: Manifest) -> bool:
         try:
@@ -232,9 +228,9 @@ class Publisher:
             return False
         return True
 
-    def _serves(self, manifest: Manifest) -> bool:
+    def _serves(self, engine: Engine, manifest: Manifest) -> bool:
         try:
-            check_serves(self._artifact, manifest, self._settings.confidence)
+            check_serves(engine.artifact, manifest, self._settings.confidence)
         except ServiceError:
             return False
         return True
@@ -248,6 +244,11 @@ class Publisher:
                 return CellVersion.assemble(read_contents(self.store, before, after), held)
         except (errors.CellUnreadable, TooFewFingerprints):
             return None
+
+
+def _refusing(work: Callable[[], T]) -> T:
+    with refusals():
+        return work()
 
 
 def _check(conditions: Conditions, before: Manifest | None) -> None:

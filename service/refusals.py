@@ -9,6 +9,7 @@ from reference_db.errors import (
     BadFingerprintFile,
     BadUpdate,
     ReferenceDatabaseError,
+    StoreFull,
     StoreUnavailable,
     TooFewFingerprints,
     UnknownVersion,
@@ -21,7 +22,7 @@ _log = logging.getLogger("fingerpost.cells")
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raises a `ServiceError` for whatever the reference database raises on purpose."""
+    """Raises a `ServiceError` for whatever the reference database raises on purpose, and where memory is short."""
     try:
         yield
     except BadFingerprint as error:
@@ -34,6 +35,12 @@ def refusals() -> Iterator[None]:
         raise errors.VersionNotFound("/version", f"no version {error.number}") from error
     except VersionConflict as error:
         raise errors.PreconditionFailed("somebody else has changed the cell") from error
+    except MemoryError as error:
+        _log.warning("out of memory: %s", error)
+        raise errors.OutOfMemory("there is no memory for it") from error
+    except StoreFull as error:
+        _log.warning("%s", error)
+        raise errors.StorageFull("the reference database is full") from error
     except StoreUnavailable as error:
         _log.warning("%s", error)
         raise errors.StoreDown("the reference database cannot be reached") from error

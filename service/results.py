@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from service.errors import ServiceError
+from service.errors import OutOfMemory, ServiceError
 from service.problem import cause_of, problem_of
 from service.schema import BatchResponse, BatchResult, LocateResponse, Problem
 
@@ -22,6 +22,8 @@ def each(items: Sequence[A | ServiceError], step: Callable[[A], B]) -> list[B | 
             results.append(step(item))
         except ServiceError as error:
             results.append(error)
+        except MemoryError:
+            results.append(OutOfMemory("there is no memory for this user"))
     return results
 
 

@@ -1,14 +1,13 @@
-"""The cells that the service can locate users in: loaded, calibrated, kept up to date, within a budget of memory."""
+"""The cells that the service can locate users in, and the engine that does: loaded, calibrated, kept up to date."""
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
-from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import CorruptManifest, StoreUnavailable
@@ -16,11 +15,13 @@ from reference_db.manifest import Manifest
 from reference_db.store import Store
 from reference_db.version_news import News
 from service import errors
-from service.calibration import Calibration, calibrate, check_serves
+from service.calibration import check_serves
+from service.cell_memory import CellMemory
+from service.engine import Engine
 from service.errors import ServiceError
-from service.estimator import Estimator
 from service.metrics import Metrics
 from service.refusals import refusals
+from service.served_cell import ServedCell, moved, prepared
 from service.settings import Settings
 from service.workers import give_way
 
@@ -28,13 +29,6 @@ _log = logging.getLogger("fingerpost.cells")
 
 _LISTENING_S = 1.0  # how long a stop may have to wait for the listener
 _RETRIED_S = 60.0  # after so long a version that did not serve is tried again
-
-
-class ServedCell(NamedTuple):
-    """A version of a cell and the artifact's errors in it; a request holds one from end to end."""
-
-    version: CellVersion
-    calibration: Calibration
 
 
 class _Refused(NamedTuple):
@@ -46,41 +40,38 @@ class _Refused(NamedTuple):
 class ServedCells:
     """Brings cells into service at their first use, each once however many ask for it meanwhile.
 
-    Those not used for longest leave when the others need their memory; requests that hold one keep it until they end.
-    For the event loop's thread.
+    One engine serves them all; `switch` puts another one into its place. For the event loop's thread.
     """
 
-    def __init__(
-        self, store: Store, artifact: Artifact, estimator: Estimator, settings: Settings, metrics: Metrics
-    ) -> None:
+    def __init__(self, store: Store, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self._store = store
-        self._artifact = artifact
-        self._estimator = estimator
         self._settings = settings
         self._metrics = metrics
-        self._held: OrderedDict[str, ServedCell] = OrderedDict()  # least recently used first
-        self._held_bytes = 0
+        self._use(engine)
+        self._memory = CellMemory(settings.cell_memory_bytes, metrics)
         self._refused: dict[str, _Refused] = {}  # what became of the newest version of a cell that does not serve
         self._arriving: dict[str, asyncio.Task[ServedCell]] = {}
         self._tried: dict[str, int] = {}  # the number of the last version of a cell that was to replace one
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, CellVersion | None] = {}  # cells said to have a new version; perhaps one like it
         self._news = asyncio.Event()
+        self._versions_wait = False  # what is told of is looked at later
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
+        metrics.frame_bytes.set_function(lambda: self.engine.estimator.frame_bytes)
+        metrics.queues(lambda lane: self.engine.dispatcher.waiting(lane))
         # Not the requests' threads: a cell that calibrates for seconds must not hold up the others.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")
         self._listener = ThreadPoolExecutor(1, thread_name_prefix="news")
         self._replacers = ThreadPoolExecutor(2, thread_name_prefix="new-versions", initializer=give_way)
 
     async def serve(self, cell_ids: Iterable[str]) -> Mapping[str, ServedCell | ServiceError]:
-        """Each of these cells, or why it cannot be served."""
+        """Each of these cells, or why it cannot be served; one engine serves them all."""
         cells: dict[str, ServedCell | ServiceError] = {}
         missing = 0
         for cell_id in dict.fromkeys(cell_ids):
-            held = self._held.get(cell_id)
+            held = self._memory.used(cell_id)
             if held is not None:
-                self._held.move_to_end(cell_id)
                 cells[cell_id] = held
                 continue
             missing += 1
@@ -89,17 +80,54 @@ class ServedCells:
             except ServiceError as error:
                 cells[cell_id] = error
         self._metrics.cells_found(len(cells) - missing, missing)
+        if missing and any(isinstance(cell, ServedCell) and cell.engine is not self.engine for cell in cells.values()):
+            return await self.serve(cells)  # another one came while a cell was waited for
         return cells
 
     def held(self, cell_id: str) -> CellVersion | None:
         """The version that serves users now, if one does."""
-        found = self._held.get(cell_id)
+        found = self._memory.get(cell_id)
         return None if found is None else found.version
 
     def tell(self, cell_id: str, like: CellVersion | None = None) -> None:
         """There is a new version of a cell; `like` is one of the same fingerprints, its indices ready."""
         self._told[cell_id] = like
         self._news.set()
+
+    async def switch(self, engine: Engine, *, force: bool) -> int:
+        """Puts an engine into the place of the one that serves, and says how many cells went with it.
+
+        At once, when every cell in memory is calibrated for it and the tiles in use are encoded; whoever is being
+        located then is so by the old one. Raises `ArtifactRefused` where a cell cannot be, or, unless forced, would be
+        located in far worse; then nothing has changed.
+        """
+        loop = asyncio.get_running_loop()
+        ready: dict[str, ServedCell] = {}
+        try:
+            while missing := self._not_ready(ready):
+                for cell_id, cell in missing.items():
+                    work = partial(moved, cell, engine, self._settings, force=force)
+                    ready[cell_id] = await loop.run_in_executor(self._replacers, work)
+                # There would be no end to it where operators change cells all the while.
+                self._versions_wait = True
+            held = self._memory.all()
+            for cell_id in held:
+                self._memory.put(cell_id, ready[cell_id])
+            self._use(engine)
+            self._refused.clear()  # by the one before
+        finally:
+            self._versions_wait = False
+            self._news.set()
+        return len(held)
+
+    def _use(self, engine: Engine) -> None:
+        self.engine = engine  # for any thread
+        self._metrics.artifact.info(engine.labels)
+
+    def _not_ready(self, ready: Mapping[str, ServedCell]) -> dict[str, ServedCell]:
+        """The cells in memory of which there is not yet this version among those that are ready."""
+        held = self._memory.all().items()
+        return {name: cell for name, cell in held if name not in ready or ready[name].version is not cell.version}
 
     async def follow(self, period_s: float) -> None:
         """Puts new versions of the cells in service into their old ones' places, for ever.
@@ -117,6 +145,8 @@ class ServedCells:
                 await self._reconcile()
                 due = time.monotonic() + period_s
             self._news.clear()
+            if self._versions_wait:
+                continue
             told, self._told = self._told, {}
             for cell_id, like in told.items():
                 self._replace(cell_id, like)
@@ -133,7 +163,7 @@ class ServedCells:
 
     async def _reconcile(self) -> None:
         """Asks the store which cells have changed, whatever was told."""
-        held = {cell_id: served.version.manifest.number for cell_id, served in self._held.items()}
+        held = {cell_id: served.version.manifest.number for cell_id, served in self._memory.all().items()}
         loop = asyncio.get_running_loop()
         try:
             newer = await loop.run_in_executor(self._replacers, self._newer, held)
@@ -142,7 +172,7 @@ class ServedCells:
             return
         self._up_to_date = time.monotonic()
         for cell_id in newer:
-            self._replace(cell_id, None)
+            self._told.setdefault(cell_id, None)
 
     def _newer(self, held: Mapping[str, int]) -> list[str]:
         """The cells whose newest version is another one, unless it has been tried just now."""
@@ -162,10 +192,11 @@ class ServedCells:
     def close(self) -> None:
         for executor in (self._loaders, self._replacers, self._listener):
             executor.shutdown(wait=True, cancel_futures=True)
+        self.engine.close()
 
     def _replace(self, cell_id: str, like: CellVersion | None) -> None:
         """Begins to put the newest version of a cell into the place of the one that is held."""
-        held = self._held.get(cell_id)
+        held = self._memory.get(cell_id)
         if held is None:
             return
         if cell_id in self._replacing:
@@ -180,7 +211,8 @@ class ServedCells:
         try:
             found = await loop.run_in_executor(self._replacers, self._successor, cell_id, held, like)
         except errors.ModelNotAllowed:
-            self._drop(cell_id)
+            if self._memory.drop(cell_id):
+                _log.info("cell %s leaves memory: its policy is another network", cell_id)
             return
         except ServiceError as error:
             self._refuse(cell_id, held, error)
@@ -189,9 +221,13 @@ class ServedCells:
             _log.exception("cell %s stays at version %s", cell_id, held.version.version)
             return
         self._refused.pop(cell_id, None)
-        if found is not None and cell_id in self._held:  # it may have left meanwhile
-            self._put(cell_id, found)
-            _log.info("cell %s: version %s serves", cell_id, found.version.version)
+        if found is None or self._memory.get(cell_id) is None:  # it may have left meanwhile
+            return
+        if found.engine is not self.engine:  # another one came meanwhile
+            self.tell(cell_id, found.version)
+            return
+        self._memory.put(cell_id, found)
+        _log.info("cell %s: version %s serves", cell_id, found.version.version)
 
     def _refuse(self, cell_id: str, held: ServedCell, error: ServiceError) -> None:
         if isinstance(error, errors.StoreDown):
@@ -208,9 +244,11 @@ class ServedCells:
         self._tried[cell_id] = manifest.number
         if manifest.digest == held.version.manifest.digest:
             return None
-        found = self._prepared(self._loaded(manifest, held.version, like or held.version))
+        engine = held.engine
+        version = self._loaded(manifest, engine, held.version, like or held.version)
+        found = prepared(version, engine, self._settings)
         started = time.monotonic()
-        encoded = self._estimator.warm(held.version, found.version)
+        encoded = engine.estimator.warm(found.version, engine.estimator.in_use(held.version))
         _log.info("cell %s: %d tiles warmed in %.1f s", cell_id, encoded, time.monotonic() - started)
         return found
 
@@ -230,36 +268,16 @@ class ServedCells:
     async def _bring(self, cell_id: str) -> ServedCell:
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        served = await loop.run_in_executor(self._loaders, self._first, cell_id)
+        served = await loop.run_in_executor(self._loaders, self._first, cell_id, self.engine)
+        while served.engine is not self.engine:  # another one came meanwhile
+            served = await loop.run_in_executor(self._loaders, self._first, cell_id, self.engine)
         self._metrics.cell_loaded(time.monotonic() - started)
-        self._put(cell_id, served)
+        self._memory.put(cell_id, served)
         return served
 
-    def _put(self, cell_id: str, served: ServedCell) -> None:
-        """Holds a cell; for its memory those not used for longest leave, but never the last one."""
-        before = self._held.pop(cell_id, None)
-        self._held_bytes += served.version.resident_bytes - (before.version.resident_bytes if before else 0)
-        self._held[cell_id] = served
-        while self._held_bytes > self._settings.cell_memory_bytes and len(self._held) > 1:
-            left, gone = self._held.popitem(last=False)
-            self._held_bytes -= gone.version.resident_bytes
-            self._metrics.cells_evicted.inc()
-            _log.info("cell %s leaves memory", left)
-        self._count()
-
-    def _drop(self, cell_id: str) -> None:
-        """The cell's new version wants another network than the one that serves here."""
-        if gone := self._held.pop(cell_id, None):
-            self._held_bytes -= gone.version.resident_bytes
-            self._count()
-            _log.info("cell %s leaves memory: its policy is another network", cell_id)
-
-    def _count(self) -> None:
-        self._metrics.cells_held.set(len(self._held))
-        self._metrics.cell_bytes.set(self._held_bytes)
-
-    def _first(self, cell_id: str) -> ServedCell:
-        return self._prepared(self._loaded(self._current(cell_id), None, None))
+    def _first(self, cell_id: str, engine: Engine) -> ServedCell:
+        with refusals():
+            return prepared(self._loaded(self._current(cell_id), engine, None, None), engine, self._settings)
 
     def _current(self, cell_id: str) -> Manifest:
         with refusals():
@@ -268,16 +286,11 @@ class ServedCells:
             raise errors.CellNotFound("/cellId", "no such cell")
         return manifest
 
-    def _loaded(self, manifest: Manifest, held: CellVersion | None, like: CellVersion | None) -> CellVersion:
+    def _loaded(
+        self, manifest: Manifest, engine: Engine, held: CellVersion | None, like: CellVersion | None
+    ) -> CellVersion:
         """A version with segments from the store or the version held, its indices from `like` as far as they go."""
-        check_serves(self._artifact, manifest, self._settings.confidence)
+        check_serves(engine.artifact, manifest, self._settings.confidence)
         with refusals():
             contents = read_contents(self._store, manifest, None if held is None else held.contents)
         return CellVersion.assemble(contents, like)
-
-    def _prepared(self, version: CellVersion) -> ServedCell:
-        calibration = Calibration.of_quality(version.manifest.quality, self._artifact.digest)
-        if calibration is None or calibration.confidence != self._settings.confidence:
-            _log.warning("cell %s is not calibrated for this artifact: doing it now", version.cell.cell_id)
-            calibration = calibrate(self._artifact, self._estimator, version, self._settings)
-        return ServedCell(version, calibration)

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     artifact_directory: Path = Field(
         default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
     )
+    artifacts_directory: Path | None = Field(
+        None,
+        description="Whose folders are artifacts that operators may activate; default where artifact_directory lies.",
+    )
     trajectory_artifact_directory: Path | None = Field(
         default_factory=_shipped_trajectory_artifact,
         description="The network for trajectories and tracks; default the shipped one, if one is.",

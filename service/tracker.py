@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.tracks import MemoryTracks, Tracks, TrackSnapshot
 from service.trajectories import Trajectories
 from service.trajectory_cells import DescribedCell
+from service.trajectory_engine import TrajectoryEngine
 from service.trajectory_estimator import CUES, Trajectory, points_within
 from service.trajectory_metrics import TrajectoryMetrics
 
@@ -32,6 +33,7 @@ FOR_NOW = (
     | errors.Congested
     | errors.InferenceFailed
     | errors.EstimateNotFinite
+    | errors.OutOfMemory
 )
 
 
@@ -58,6 +60,7 @@ class Followed(NamedTuple):
 
 class _Asked(NamedTuple):
     cell: DescribedCell
+    engine: TrajectoryEngine
     answer: "asyncio.Future[Position]"
 
 
@@ -65,8 +68,7 @@ class Tracker:
     def __init__(self, trajectories: Trajectories, settings: Settings, metrics: TrajectoryMetrics) -> None:
         self._trajectories = trajectories
         self._metrics = metrics
-        manifest = trajectories.artifact.manifest
-        self._length = manifest.vertices
+        self._length = trajectories.engine.artifact.manifest.vertices  # no other artifact becomes active
         self._window = settings.track_ttl_s
         bounds = (self._length, settings.track_ttl_s, settings.track_limit)
         self._tracks: Tracks
@@ -76,15 +78,14 @@ class Tracker:
             from service.redis_tracks import RedisTracks  # a sixth of a second that others need not spend
 
             self._tracks = RedisTracks(settings.redis_url, *bounds, settings.waiting_limit)
-        self._radius = manifest.radii.estimated.vertex
-        self._wide = manifest.radius + self._radius  # as located they may lie somewhat farther apart than they are
 
     async def follow(self, users: Sequence[OnTrack], request: Request, lane: Lane) -> list[Followed | ServiceError]:
         """Keeps each user's snapshot; where the user is by all that are kept, or why that cannot be told.
 
         Raises `ClientGone`.
         """
-        asked = [await self._ask(user, lane) for user in users]
+        engine = self._trajectories.engine  # for the whole request, whichever serves when it ends
+        asked = [await self._ask(user, engine, lane) for user in users]
         positions = iter(await answers([one.answer for one in asked if isinstance(one, _Asked)], request))
         found = [self._found(one, next(positions)) if isinstance(one, _Asked) else one for one in asked]
         for one in found:
@@ -94,9 +95,9 @@ class Tracker:
     def close(self) -> None:
         self._tracks.close()
 
-    async def _ask(self, user: OnTrack, lane: Lane) -> _Asked | ServiceError:
+    async def _ask(self, user: OnTrack, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
         try:
-            cell = await self._trajectories.cells.serve(user.cell_id)
+            cell = await self._trajectories.serve(user.cell_id, engine)
             described = cell.version.cell
             if user.csi.shape[:2] != (described.antennas, described.subcarriers):
                 raise errors.CsiShapeMismatch(
@@ -110,9 +111,9 @@ class Tracker:
                 raise errors.TrackTooShort(
                     "/trackId", f"{len(csi)} snapshots within {self._window:g} s, {self._length} are located together"
                 )
-            self._trajectories.dispatcher.check_room(lane)
+            engine.dispatcher.check_room(lane)
             trajectory = Trajectory(described, np.stack(csi), np.full((self._length, CUES), np.nan))
-            return _Asked(cell, self._trajectories.dispatcher.locate(trajectory, user.deadline, lane))
+            return _Asked(cell, engine, engine.dispatcher.locate(trajectory, user.deadline, lane))
         except ServiceError as error:
             return error
 
@@ -123,17 +124,19 @@ class Tracker:
     def _found(self, asked: _Asked, answer: Position | ServiceError) -> Followed | ServiceError:
         if isinstance(answer, ServiceError):
             return answer
-        points, version = answer[:-1], asked.cell.version
+        points, version, manifest = answer[:-1], asked.cell.version, asked.engine.artifact.manifest
+        radius = manifest.radii.estimated.vertex
         try:
-            newest = estimates_of(points[-1], version.cell, asked.cell.frame, self._radius, RADII_CONFIDENCE)
+            newest = estimates_of(points[-1], version.cell, asked.cell.frame, radius, RADII_CONFIDENCE)
         except errors.EstimateNotFinite as error:
             return error
-        if not points_within(points, self._wide):  # nor where one is not finite
+        wide = manifest.radius + radius  # as located they may lie somewhat farther apart than they are
+        if not points_within(points, wide):  # nor where one is not finite
             return errors.TrackTooWide("/trackId", "the last snapshots were measured too far apart")
         provenance = TrackProvenance(
-            artifact=self._trajectories.reference,
+            artifact=asked.engine.reference,
             cell_version=version.version,
             snapshots=self._length,
             cues="estimated",
         )
-        return Followed(newest, self._radius, provenance)
+        return Followed(newest, radius, provenance)

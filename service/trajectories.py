@@ -1,33 +1,41 @@
 """Everything that locates trajectories, where an artifact for them is configured."""
 
-from typing import NamedTuple
-
-from models.artifact import TrajectoryArtifact, load_trajectory_artifact
+from models.artifact import load_trajectory_artifact
+from reference_db.manifest import Manifest
 from reference_db.store import Store
-from service.admission import Admission
-from service.dispatcher import Dispatcher
-from service.schema import ArtifactReference
 from service.settings import Settings
-from service.trajectory_cells import TrajectoryCells
-from service.trajectory_estimator import Trajectory, TrajectoryEstimator
+from service.trajectory_cells import DescribedCell, TrajectoryCells, check_learned
+from service.trajectory_engine import TrajectoryEngine, start_trajectory_engine
 from service.trajectory_metrics import TrajectoryMetrics
-from service.trajectory_network import TrajectoryNetwork
 
 
-class Trajectories(NamedTuple):
-    artifact: TrajectoryArtifact
-    network: TrajectoryNetwork
-    cells: TrajectoryCells
-    dispatcher: Dispatcher[Trajectory]
+class Trajectories:
+    """The cells, and the engine that serves them: a request takes it once, and holds it to its end."""
 
-    @property
-    def reference(self) -> ArtifactReference:
-        manifest = self.artifact.manifest
-        return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
+    def __init__(self, engine: TrajectoryEngine, store: Store, metrics: TrajectoryMetrics, waiting_limit: int) -> None:
+        self._metrics = metrics
+        self.cells = TrajectoryCells(store, waiting_limit)
+        self.use(engine)
+        metrics.queues(lambda lane: self.engine.dispatcher.waiting(lane))
+
+    def use(self, engine: TrajectoryEngine) -> None:
+        """From now on; requests that have begun end with the one before."""
+        self.engine = engine  # for any thread
+        self._metrics.artifact.info(engine.labels)
+
+    async def serve(self, cell_id: str, engine: TrajectoryEngine) -> DescribedCell:
+        """A cell as it is now. Raises what `TrajectoryCells.described` and `check_learned` raise."""
+        cell = await self.cells.described(cell_id)
+        check_learned(engine.artifact.manifest, cell.version)
+        return cell
+
+    def check(self, version: Manifest) -> None:
+        """Raises what `check_learned` raises."""
+        check_learned(self.engine.artifact.manifest, version)
 
     def close(self) -> None:
         self.cells.close()
-        self.network.close()
+        self.engine.network.close()
 
 
 def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetrics) -> Trajectories | None:
@@ -35,14 +43,4 @@ def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetri
     if settings.trajectory_artifact_directory is None:
         return None
     artifact = load_trajectory_artifact(settings.trajectory_artifact_directory)
-    network = TrajectoryNetwork(artifact, settings.inference_threads, settings.execution_providers)
-    manifest = artifact.manifest
-    metrics.artifact(manifest.name, manifest.version, artifact.digest, network.providers[0])
-    # One dispatch alone may take longer than users by themselves should wait: there is one patience only.
-    admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
-    return Trajectories(
-        artifact,
-        network,
-        TrajectoryCells(store, manifest, settings.waiting_limit),
-        Dispatcher(TrajectoryEstimator(network), network, settings.inference_batch, admission, metrics),
-    )
+    return Trajectories(start_trajectory_engine(artifact, settings, metrics), store, metrics, settings.waiting_limit)

@@ -1,4 +1,4 @@
-"""The cells whose places the artifact for trajectories has learned, as they are now described."""
+"""The cells whose places an artifact for trajectories has learned, as they are now described."""
 
 import asyncio
 import logging
@@ -53,17 +53,16 @@ def check_learned(artifact: TrajectoryManifest, version: Manifest) -> None:
 class TrajectoryCells:
     """For the event loop's thread; the store is waited for in threads of its own."""
 
-    def __init__(self, store: Store, artifact: TrajectoryManifest, waiting_limit: int) -> None:
+    def __init__(self, store: Store, waiting_limit: int) -> None:
         self._store = store
-        self._artifact = artifact
         self._held: OrderedDict[str, DescribedCell] = OrderedDict()  # least recently used first
         self._threads = Workers("descriptions", 2, waiting_limit)
 
-    async def serve(self, cell_id: str) -> DescribedCell:
-        """A cell as it is now.
+    async def described(self, cell_id: str) -> DescribedCell:
+        """A cell as it is now, whether it was learned or not.
 
-        Raises what `check_learned` raises, `CellNotFound`, what `refusals` makes of the store's errors, and `Congested`
-        where too many wait for the store.
+        Raises `CellNotFound`, what `refusals` makes of the store's errors, and `Congested` where too many wait for the
+        store.
         """
         found = self._held.get(cell_id)
         if found is None:
@@ -71,12 +70,7 @@ class TrajectoryCells:
             if len(self._held) > _MOST_HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(cell_id)
-        check_learned(self._artifact, found.version)
         return found
-
-    def check(self, version: Manifest) -> None:
-        """Raises what `check_learned` raises."""
-        check_learned(self._artifact, version)
 
     def tell(self, cell_id: str) -> None:
         """There is a new version of a cell."""

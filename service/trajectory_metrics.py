@@ -1,9 +1,11 @@
 """What Prometheus sees of trajectories and tracks, beside `Metrics`."""
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from service.admission import LANES, Lane
 from service.metrics import Metrics, Stopwatch
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -46,12 +48,9 @@ class TrajectoryMetrics:
         self._queued = Gauge(
             "fingerpost_queue_trajectories", "Trajectories that wait for the network.", ["lane"], registry=registry
         )
-        self._artifact = Info("fingerpost_trajectory_artifact", "The artifact for trajectories.", registry=registry)
+        self.artifact = Info("fingerpost_trajectory_artifact", "The artifact for trajectories.", registry=registry)
         self._trajectories.labels("located")  # what has not happened yet is zero, not unknown
         self._tracks.labels("joint")
-
-    def artifact(self, name: str, version: str, digest: str, provider: str) -> None:
-        self._artifact.info({"name": name, "version": version, "digest": digest, "provider": provider})
 
     def located(self, outcome: str, source: str | None, stopwatch: Stopwatch) -> None:
         """Counts a trajectory, by `source` of its cues where it was located, and the time spent in each stage."""
@@ -63,9 +62,10 @@ class TrajectoryMetrics:
     def tracked(self, outcome: str) -> None:
         self._tracks.labels(outcome).inc()
 
-    def queue(self, lane: str, length: Callable[[], int]) -> None:
-        """As `Metrics.queue`."""
-        self._queued.labels(lane).set_function(length)
+    def queues(self, length: Callable[[Lane], int]) -> None:
+        """As `Metrics.queues`."""
+        for lane in LANES:
+            self._queued.labels(lane).set_function(partial(length, lane))
 
     def dispatched(self, stopwatch: Stopwatch, waits: list[float], full: bool) -> None:
         """As `Metrics.dispatched`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.artifact import TrajectoryArtifact
 from service.bound_graph import BoundGraph, load_graphs
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, OutOfMemory
 from service.network import NetworkUnusable, plane_waves
 
 _Array = NDArray[np.float32]
@@ -31,13 +32,13 @@ class TrajectoryNetwork:
         try:
             self._graph = self._load()
         except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
-            raise NetworkUnusable(f"{artifact.directory}: {type(error).__name__}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="trajectories")
         try:
             self.prove()
-        except InferenceFailed as error:
+        except (InferenceFailed, OutOfMemory) as error:
             self.close()
-            raise NetworkUnusable(f"{artifact.directory}: {error}") from error
+            raise NetworkUnusable.of(artifact.directory, error) from error
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Calls `function` in the owner thread, after whatever was submitted before. Raises `InferenceFailed`."""
@@ -50,13 +51,16 @@ class TrajectoryNetwork:
         """Where trajectories are, float32 `[b, vertices + 1, 2]` metres: each vertex, then the centroid.
 
         `csi` float32 `[b, vertices, antennas, subcarriers, 2]`, `cues` float32 `[b, vertices, 4]`, as
-        `TrajectoryManifest` has them. For the owner thread only. Raises `InferenceFailed`, and then has its session
-        made anew: whatever went wrong in one stays in it.
+        `TrajectoryManifest` has them. For the owner thread only. Raises `OutOfMemory`, or `InferenceFailed`, and
+        then has its session made anew: whatever went wrong in one stays in it.
         """
         try:
             (positions,) = self._graph.run({"csi": csi, "cues": cues})
+        except MemoryError as error:
+            raise OutOfMemory("there is no memory to run the network for trajectories") from error
         except Exception as error:
-            self._graph = self._load()
+            with suppress(Exception):  # the next run that fails tries again
+                self._graph = self._load()
             raise InferenceFailed("the network for trajectories could not be run") from error
         return positions
 

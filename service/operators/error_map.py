@@ -5,6 +5,7 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from service.calibration import check_serves
 from service.cells import cell_id_of
+from service.engine import Engine
 from service.errors import Congested, NotReady
 from service.estimator import Estimator
 from service.label_errors import AT_ONCE, label_errors
@@ -59,6 +60,7 @@ class ErrorMap(WireStruct, frozen=True, kw_only=True):
 class _Held(NamedTuple):
     """What errors depend on: versions that differ in nothing else have the same."""
 
+    artifact: str
     segments: tuple[str, ...]
     tombstones: tuple[int, ...]
     indexed: int
@@ -86,12 +88,8 @@ class _Sample(NamedTuple):
 class ErrorMaps:
     """Measures aside, one version after the other; what is measured is remembered. For the event loop's thread."""
 
-    def __init__(
-        self, publisher: Publisher, artifact: Artifact, estimator: Estimator, served: ServedCells, settings: Settings
-    ) -> None:
+    def __init__(self, publisher: Publisher, served: ServedCells, settings: Settings) -> None:
         self._publisher = publisher
-        self._artifact = artifact
-        self._estimator = estimator
         self._served = served
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="error-maps", initializer=give_way)
@@ -103,11 +101,12 @@ class ErrorMaps:
         cell_id, query = cell_id_of(request), Query(request, "version", "limit")
         limit = query.number("limit", LARGEST_SAMPLE) or SAMPLE
         manifest = await self._publisher.read(find_version, self._publisher.store, cell_id, query.text("version"))
-        check_serves(self._artifact, manifest, self._settings.confidence)
-        sample = await self._sample(manifest, min(limit, manifest.fingerprints))
+        engine = self._served.engine
+        check_serves(engine.artifact, manifest, self._settings.confidence)
+        sample = await self._sample(engine, manifest, min(limit, manifest.fingerprints))
         answer = ErrorMap(
             version=manifest.version,
-            artifact=self._artifact.digest,
+            artifact=engine.artifact.digest,
             count=manifest.fingerprints,
             errors=sample.first(limit),
         )
@@ -117,50 +116,55 @@ class ErrorMaps:
         self._stopped.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _sample(self, manifest: Manifest, limit: int) -> _Sample:
+    async def _sample(self, engine: Engine, manifest: Manifest, limit: int) -> _Sample:
         """At least `limit` errors of a version."""
-        if sample := self._remembered(manifest, limit):
+        key = _held(engine, manifest)
+        if sample := self._remembered(key, limit):
             return sample
         if self._waiting >= MOST_WAITING:
             raise Congested(f"{self._waiting} others wait for errors already")
         self._waiting += 1
         try:
             held = self._served.held(manifest.cell.cell_id)
-            sample = await asyncio.get_running_loop().run_in_executor(self._thread, self._work, manifest, held, limit)
+            work = partial(self._work, engine.estimator, manifest, held, limit, key)
+            sample = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._waiting -= 1
-        self._samples[_held(manifest)] = sample
-        self._samples.move_to_end(_held(manifest))
+        self._samples[key] = sample
+        self._samples.move_to_end(key)
         while len(self._samples) > _REMEMBERED:
             self._samples.popitem(last=False)
         return sample
 
-    def _remembered(self, manifest: Manifest, limit: int) -> _Sample | None:
-        sample = self._samples.get(_held(manifest))
+    def _remembered(self, key: _Held, limit: int) -> _Sample | None:
+        sample = self._samples.get(key)
         if sample is None or len(sample.errors) < limit:
             return None
-        self._samples.move_to_end(_held(manifest))
+        self._samples.move_to_end(key)
         return sample
 
-    def _work(self, manifest: Manifest, held: CellVersion | None, limit: int) -> _Sample:
+    def _work(
+        self, estimator: Estimator, manifest: Manifest, held: CellVersion | None, limit: int, key: _Held
+    ) -> _Sample:
         """Goes on from the errors that are known: perhaps they came while this one waited."""
-        known = self._samples.get(_held(manifest), _Sample.nothing())
+        known = self._samples.get(key, _Sample.nothing())
         if len(known.errors) >= limit:
             return known
         version = self._version(manifest, held)
         order = np.random.default_rng(self._settings.calibration_seed).permutation(len(version))
         rows = order[len(known.errors) : limit]
-        errors = [self._measured(version, rows[first : first + AT_ONCE]) for first in range(0, len(rows), AT_ONCE)]
+        portions = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
+        errors = [self._measured(estimator, version, some) for some in portions]
         return _Sample(
             np.concatenate([known.ids, version.ids[rows]]),
             np.concatenate([known.positions, version.positions[rows]]),
             np.concatenate([known.errors, *errors]),
         )
 
-    def _measured(self, version: CellVersion, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _measured(self, estimator: Estimator, version: CellVersion, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         if self._stopped.is_set():  # a stop waits for this thread
             raise NotReady("the service stops")
-        return label_errors(self._estimator, version, version, rows, left_out=True)
+        return label_errors(estimator, version, version, rows, left_out=True)
 
     def _version(self, manifest: Manifest, held: CellVersion | None) -> CellVersion:
         if held is not None and held.manifest.digest == manifest.digest:
@@ -170,6 +174,6 @@ class ErrorMaps:
         return CellVersion.assemble(contents, held)
 
 
-def _held(manifest: Manifest) -> _Held:
+def _held(engine: Engine, manifest: Manifest) -> _Held:
     digests = tuple(reference.digest for reference in manifest.segments)
-    return _Held(digests, tuple(manifest.tombstones), manifest.indexed)
+    return _Held(engine.artifact.digest, digests, tuple(manifest.tombstones), manifest.indexed)

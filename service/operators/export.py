@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import IO, cast, get_args
 
 from starlette.concurrency import run_in_threadpool
@@ -14,9 +15,9 @@ from reference_db.exporting import FileFormat, export_fingerprints
 from reference_db.manifest import Manifest
 from reference_db.store import Store
 from service.cells import cell_id_of
-from service.errors import CellTooSmall, StoreDown
+from service.errors import CellTooSmall
 from service.operators.query import Query
-from service.operators.upload import nameless_file
+from service.operators.upload import nameless_file, of_disk
 from service.operators.version_name import find_version
 from service.publisher import Publisher
 
@@ -66,6 +67,7 @@ def _written(store: Store, cell_id: str, version: str | None, file_format: FileF
         export_fingerprints(contents, file, file_format)
         file.seek(0)
     except OSError as error:
-        file.close()
-        raise StoreDown("there is no room for the export") from error
+        with suppress(OSError):  # what had no room before has none now
+            file.close()
+        raise of_disk(error, "the export") from error
     return manifest, file

@@ -3,12 +3,13 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import IO, NamedTuple
 
 from starlette.requests import Request
 
+from reference_db.durable_file import NO_ROOM
 from service import errors
 
 _AT_ONCE = 2**20  # bytes written, and hashed, in one visit to a thread
@@ -25,7 +26,7 @@ class Upload(NamedTuple):
 async def uploaded(request: Request, head: bytes, limit: int, timeout: float) -> AsyncIterator[Upload]:
     """Receives a body of `limit` bytes at most, whose client is never silent for more than `timeout` seconds.
 
-    Raises `BodyTooLarge`, `BodyTooSlow`, `MalformedBody` when the client hangs up, `StoreDown` when the disk is full.
+    Raises `BodyTooLarge`, `BodyTooSlow`, `MalformedBody` when the client hangs up, `StorageFull` or `StoreDown`.
     """
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
@@ -36,7 +37,8 @@ async def uploaded(request: Request, head: bytes, limit: int, timeout: float) ->
         digest.update(part)
         file.write(part)
 
-    with nameless_file() as file:
+    file = nameless_file()
+    try:
         try:
             async for part in _parts(request, timeout):
                 left -= len(part)
@@ -45,16 +47,26 @@ async def uploaded(request: Request, head: bytes, limit: int, timeout: float) ->
                 await asyncio.to_thread(keep, part)
             file.flush()
         except OSError as error:
-            raise errors.StoreDown("there is no room for the upload") from error
+            raise of_disk(error, "the upload") from error
         yield Upload(file, digest.hexdigest())
+    finally:
+        with suppress(OSError):  # what had no room before has none now
+            file.close()
 
 
 def nameless_file() -> IO[bytes]:
-    """A temporary file for whoever closes it. Raises `StoreDown` where none can be made."""
+    """A temporary file for whoever closes it. Raises `StorageFull` or `StoreDown`."""
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
-        raise errors.StoreDown("there is no room for temporary files") from error
+        raise of_disk(error, "temporary files") from error
+
+
+def of_disk(error: OSError, what: str) -> errors.ServiceError:
+    """What to tell whoever wanted something on the disk."""
+    if error.errno in NO_ROOM:
+        return errors.StorageFull(f"there is no room for {what}")
+    return errors.StoreDown(f"the disk does not take {what}")
 
 
 async def _parts(request: Request, timeout: float) -> AsyncIterator[bytes]:

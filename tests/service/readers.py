@@ -16,13 +16,14 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Answer(NamedTuple):
-    """`body` is what was asked, counted from 0; `places` and `versions` are of each user, where `status` is 200."""
+    """`body` is what was asked, counted from 0; what follows `seconds` is of each user, where `status` is 200."""
 
     body: int
     status: int
     seconds: float
     places: list[tuple[float, float]]
     versions: list[str]
+    artifacts: list[str]
 
 
 class Readers:
@@ -84,14 +85,15 @@ class Readers:
         data = response.read()
         seconds = time.monotonic() - started
         if response.status != 200:
-            return Answer(body, response.status, seconds, [], [])
+            return Answer(body, response.status, seconds, [], [], [])
         whole = msgspec.json.decode(data)
         found = [one.get("location") for one in whole["results"]] if "results" in whole else [whole]
         if None in found:
-            return Answer(body, 207, seconds, [], [])  # somebody in a batch was not located
+            return Answer(body, 207, seconds, [], [], [])  # somebody in a batch was not located
         points = [one["localLocationEstimate"]["point"] for one in found]
         versions = [one["provenance"]["cellVersion"] for one in found]
-        return Answer(body, 200, seconds, [(point["x"], point["y"]) for point in points], versions)
+        artifacts = [one["provenance"]["artifact"]["digest"] for one in found]
+        return Answer(body, 200, seconds, [(point["x"], point["y"]) for point in points], versions, artifacts)
 
 
 @contextmanager

@@ -102,9 +102,9 @@ def test_bytes_held_are_those_of_the_frames(network: Network, version: CellVersi
     network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
     one = network.frame_bytes
     assert one > 0
-    assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 2 * one
+    assert frames.held_bytes == 2 * one
     network.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
-    assert metrics.registry.get_sample_value("fingerpost_frame_cache_bytes") == 4 * one
+    assert frames.held_bytes == 4 * one
 
 
 def test_a_frame_encoded_aside_is_found(network: Network, version: CellVersion, metrics: Metrics) -> None:

@@ -24,9 +24,9 @@ def test_is_live_and_ready(client: httpx.Client) -> None:
 @pytest.mark.anyio
 async def test_readiness_infers_again_when_the_last_answer_is_old(network: Network) -> None:
     answered = network.answers
-    await Health(Settings(readiness_period_s=3600), network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=3600), lambda: network, Draining()).ready(REQUEST)
     assert network.answers == answered
-    await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
     assert network.answers == answered + 1
 
 
@@ -35,20 +35,20 @@ async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None
     network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     network.close()
     with pytest.raises(NotReady):
-        await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
+        await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
 
 
 @pytest.mark.anyio
 async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
     release = threading.Event()
     network.submit(release.wait)
-    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), network, Draining())
+    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), lambda: network, Draining())
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
             await health.ready(REQUEST)
     answered = network.answers
     release.set()
-    await Health(Settings(readiness_period_s=0), network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
     assert network.answers == answered + 2  # one proof for the three probes, one for this
 
 

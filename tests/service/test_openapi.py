@@ -57,6 +57,8 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     client.get("/cells/plane/live")
     client.post("/locate", json=request)
     check("LiveEstimates", client.get("/cells/plane/live").json())
+    check("ModelList", client.get("/models").json())
+    check("ModelList", client.post("/models/mateformer:activate").json())
     check("Latency", client.get("/latency").json())
     check("ModelList", client.get("/models").json())
 
@@ -84,6 +86,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/cells/{cellId}/versions/{version}",
         "/cells/{cellId}/versions/{version}/diff/{other}",
         "/models",
+        "/models/{folder}:activate",
         "/health/live",
         "/health/ready",
         "/latency",

@@ -27,9 +27,8 @@ from reference_db import (
     rolled_back,
 )
 from service import errors
-from service.estimator import Estimator
+from service.engine import start_engine
 from service.metrics import Metrics
-from service.network import Network
 from service.publisher import Conditions, Published, Publisher
 from service.served_cells import ServedCells
 from service.settings import Settings
@@ -57,15 +56,12 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture
 def publisher(artifact: Artifact, store: DirectoryStore) -> Iterator[Publisher]:
-    network, metrics = Network(artifact, 1, ["CPUExecutionProvider"]), Metrics()
-    settings = Settings(calibration_samples=20, calibration_sigmas_m=(1.0,))
-    estimator = Estimator(network, 16, 2**20, metrics)
-    served = ServedCells(store, artifact, estimator, settings, metrics)
-    publisher = Publisher(store, artifact, estimator, served, settings, metrics)
+    settings, metrics = Settings(inference_threads=1, calibration_samples=20, calibration_sigmas_m=(1.0,)), Metrics()
+    served = ServedCells(store, start_engine(artifact, settings, metrics), settings, metrics)
+    publisher = Publisher(store, served, settings, metrics)
     yield publisher
     publisher.close()
     served.close()
-    network.close()
 
 
 def fingerprints_at(positions: np.ndarray) -> Fingerprints:

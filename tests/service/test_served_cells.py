@@ -10,8 +10,9 @@ import anyio
 import numpy as np
 import pytest
 
-from models.artifact import load_artifact
+from models.artifact import load_mateformer
 from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
+from service.engine import Engine, start_engine
 from service.estimator import Estimator, User
 from service.metrics import Metrics, Stopwatch
 from service.network import Network
@@ -33,15 +34,21 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def network(artifact_directory: Path) -> Iterator[Network]:
-    network = Network(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
+def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[Engine]:
+    settings = Settings(inference_threads=1, inference_batch=16, frame_cache_bytes=2**20)
+    engine = start_engine(load_mateformer(artifact_directory), settings, metrics)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture
-def estimator(network: Network, metrics: Metrics) -> Estimator:
-    return Estimator(network, 16, 2**20, metrics)
+def network(engine: Engine) -> Network:
+    return engine.network
+
+
+@pytest.fixture
+def estimator(engine: Engine) -> Estimator:
+    return engine.estimator
 
 
 @pytest.fixture
@@ -51,11 +58,11 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture
 async def served(
-    store: DirectoryStore, estimator: Estimator, artifact_directory: Path, metrics: Metrics
+    store: DirectoryStore, engine: Engine, artifact_directory: Path, metrics: Metrics
 ) -> AsyncIterator[ServedCells]:
     """Looks for new versions a hundred times a second."""
     settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
-    cells = ServedCells(store, load_artifact(artifact_directory), estimator, settings, metrics)
+    cells = ServedCells(store, engine, settings, metrics)
     following = asyncio.create_task(cells.follow(0.01))
     yield cells
     following.cancel()
@@ -152,20 +159,16 @@ async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
 
 
 @pytest.mark.anyio
-async def test_cells_used_least_recently_make_room(
-    store: DirectoryStore, estimator: Estimator, artifact_directory: Path, metrics: Metrics
-) -> None:
+async def test_cells_used_least_recently_make_room(store: DirectoryStore, engine: Engine, metrics: Metrics) -> None:
     for name in "abc":
         import_fingerprints(store, make_cell(name), fingerprints_at(STREET[:150]), {}, ORIGIN)
-    artifact = load_artifact(artifact_directory)
     knobs = {"calibration_samples": 20, "calibration_sigmas_m": (1.0,)}
-    whole = ServedCells(store, artifact, estimator, Settings(**knobs), Metrics())
+    whole = ServedCells(store, engine, Settings(**knobs), Metrics())
     (one,) = (await whole.serve(["a"])).values()
     assert not isinstance(one, Exception)
-    whole.close()
 
     budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two of them
-    cells = ServedCells(store, artifact, estimator, Settings(cell_memory_bytes=budget, **knobs), metrics)
+    cells = ServedCells(store, engine, Settings(cell_memory_bytes=budget, **knobs), metrics)
     await cells.serve(["a", "b"])
     await cells.serve(["a"])
     await cells.serve(["c"])
@@ -198,6 +201,6 @@ def test_nothing_is_warmed_that_nobody_used(network: Network, estimator: Estimat
     manifest = store.current("plane")
     assert manifest is not None
     before = CellVersion.assemble(read_contents(store, manifest))
-    assert estimator.warm(before, before) == 0
+    assert estimator.warm(before, estimator.in_use(before)) == 0
     locate(network, estimator, before, STREET[:4])
-    assert estimator.warm(before, before) == 0
+    assert estimator.warm(before, estimator.in_use(before)) == 0

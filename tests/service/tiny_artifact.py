@@ -1,4 +1,4 @@
-"""A real artifact with a network that takes no time: the answer is the middle of the neighbourhood.
+"""A real artifact with a network that takes no time: the answer is the middle of the neighbourhood, or beside it.
 
 Where the first real number of a user's CSI is not positive the network fails, as a real one may: it answers NaN.
 """
@@ -23,7 +23,10 @@ _DOUBTS = [
     helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
     helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
 ]
-_ADD = helper.make_node("Add", ["middle", "doubt"], ["positions"])
+_ADD = [
+    helper.make_node("Add", ["middle", "doubt"], ["there"]),
+    helper.make_node("Add", ["there", "beside"], ["positions"]),
+]
 _CONSTANTS = [
     helper.make_tensor("zero", TensorProto.INT64, [], [0]),
     helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0]),
@@ -39,8 +42,9 @@ def write_tiny_artifact(
     antennas: int = ANTENNAS,
     subcarriers: int = SUBCARRIERS,
     tile_pitch: float = 0.0,
+    beside: float = 0.0,
 ) -> Artifact:
-    """With a `tile_pitch` its neighbourhoods become frames: their middles."""
+    """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres."""
     channel = [antennas, subcarriers, 2]
     known: _Shapes = {
         "csi_known": ["batch", "neighbours", *channel],
@@ -51,14 +55,14 @@ def write_tiny_artifact(
     pool: _Shapes = {"middles": ["pool", 1, 2]}
     positions: _Shapes = {"positions": ["batch", "queries", 2]}
     middle = helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1)
-    graphs = {"full": _graph(directory, "full", known | users, positions, [*_DOUBTS, middle, _ADD])}
+    graphs = {"full": _graph(directory, "full", known | users, positions, [*_DOUBTS, middle, *_ADD], beside)}
     if tile_pitch:
         rows = helper.make_node("Unsqueeze", ["slots", "last"], ["rows"])
         into = helper.make_node("ScatterND", ["middles", "rows", "middle"], ["written_middles"])
         out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
         written: _Shapes = {"written_middles": pool["middles"]}
-        graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into])
-        graphs["query"] = _graph(directory, "query", users | slots | pool, positions, [*_DOUBTS, out_of, _ADD])
+        graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
+        graphs["query"] = _graph(directory, "query", users | slots | pool, positions, [*_DOUBTS, out_of, *_ADD], beside)
     manifest = ArtifactManifest(
         schema_version=1,
         family="mateformer",
@@ -80,14 +84,17 @@ def write_tiny_artifact(
     return load_artifact(directory)
 
 
-def _graph(directory: Path, name: str, inputs: _Shapes, outputs: _Shapes, nodes: list[NodeProto]) -> Graph:
+def _graph(
+    directory: Path, name: str, inputs: _Shapes, outputs: _Shapes, nodes: list[NodeProto], beside: float
+) -> Graph:
+    constants = [*_CONSTANTS, helper.make_tensor("beside", TensorProto.FLOAT, [], [beside])]
     taken = {one for node in nodes for one in node.input}
     graph = helper.make_graph(
         nodes,
         name,
         [_value(*one) for one in inputs.items()],
         [_value(*one) for one in outputs.items()],
-        [constant for constant in _CONSTANTS if constant.name in taken],
+        [constant for constant in constants if constant.name in taken],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnx.checker.check_model(model)

@@ -77,7 +77,7 @@ async def test_a_full_disk_is_not_the_clients_fault() -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
     try:
-        with pytest.raises(errors.StoreDown):
+        with pytest.raises(errors.StorageFull):
             async with uploaded(make_request([bytes(2**21)]), b"", limit=2**22, timeout=60):
                 pass
     finally:

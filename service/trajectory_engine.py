@@ -1,0 +1,48 @@
+"""An artifact for trajectories at work: all that goes when another one takes its place."""
+
+from dataclasses import dataclass
+
+from models.artifact import TrajectoryArtifact
+from service.admission import Admission
+from service.dispatcher import Dispatcher
+from service.schema import ArtifactReference
+from service.settings import Settings
+from service.trajectory_estimator import Trajectory, TrajectoryEstimator
+from service.trajectory_metrics import TrajectoryMetrics
+from service.trajectory_network import TrajectoryNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryEngine:
+    """As `service.engine.Engine`."""
+
+    artifact: TrajectoryArtifact
+    network: TrajectoryNetwork
+    dispatcher: Dispatcher[Trajectory]
+
+    @property
+    def reference(self) -> ArtifactReference:
+        manifest = self.artifact.manifest
+        return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What Prometheus is told of it."""
+        manifest, provider = self.artifact.manifest, self.network.providers[0]
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "digest": self.artifact.digest,
+            "provider": provider,
+        }
+
+
+def start_trajectory_engine(
+    artifact: TrajectoryArtifact, settings: Settings, metrics: TrajectoryMetrics
+) -> TrajectoryEngine:
+    """As `service.engine.start_engine`. Raises `NetworkUnusable`."""
+    network = TrajectoryNetwork(artifact, settings.inference_threads, settings.execution_providers)
+    # One dispatch alone may take longer than users by themselves should wait: there is one patience only.
+    admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
+    dispatcher = Dispatcher(TrajectoryEstimator(network), network, settings.inference_batch, admission, metrics)
+    return TrajectoryEngine(artifact, network, dispatcher)

@@ -1,0 +1,25 @@
+"""``fingerpost models``, of a service in a process of its own."""
+
+from pathlib import Path
+
+from tests.service.commands.conftest import Fingerpost
+from tests.service.replicas import running
+from tests.service.tiny_artifact import write_tiny_artifact
+
+
+def test_models_are_listed_and_activated(fingerpost: Fingerpost, tmp_path: Path) -> None:
+    for name, beside in (("middle", 0.0), ("beside", 0.25)):
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+        write_tiny_artifact(tmp_path / "artifacts" / name, beside=beside)
+    with running(tmp_path / "database", tmp_path / "artifacts" / "middle", tmp_path / "log") as replica:
+        url = str(replica.client.base_url)
+        done = fingerpost("models", "activate", "beside", "--url", url)
+        assert done.exit_code == 0, done.output
+        states = {model["folder"]: model["state"] for model in replica.client.get("/models").json()["models"]}
+        listed = fingerpost("models", "list", "--url", url)
+        refused = fingerpost("models", "activate", "nowhere", "--url", url)
+    assert states == {"beside": "active", "middle": "available"}
+    assert listed.exit_code == 0, listed.output
+    rows = [line for line in listed.output.splitlines() if "active" in line or "available" in line]
+    assert ["beside" in rows[0], "middle" in rows[1], "yes" in rows[1]] == [True, True, True]
+    assert (refused.exit_code, "ARTIFACT_NOT_FOUND" in refused.output) == (1, True)

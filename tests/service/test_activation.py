@@ -1,0 +1,349 @@
+"""One artifact in another one's place, in real processes under load."""
+
+import asyncio
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from models.artifact import Artifact, read_manifest
+from reference_db import DirectoryStore
+from service.settings import Settings
+from tests.service import changing_cell, running
+from tests.service.learned_cells import (
+    ANTENNAS,
+    BANDWIDTH,
+    CARRIER,
+    LEARNED,
+    SUBCARRIERS,
+    fill,
+    local_points,
+    trajectory,
+    write_artifacts,
+)
+from tests.service.readers import reading
+from tests.service.replicas import Replica
+from tests.service.replicas import running as replica_of
+from tests.service.serving import serving
+from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
+
+NEAR_M = 0.01
+BESIDE_M = 0.25  # an artifact's answers from those of the one that its folder is named after
+ROOM = {"frame_cache_bytes": 4096}
+
+
+def write(folder: Path, beside: float = 0.0, **knobs: Any) -> Artifact:
+    folder.mkdir(parents=True)
+    return write_tiny_artifact(folder, **{"antennas": 32, "subcarriers": 32, "tile_pitch": 2.0} | knobs, beside=beside)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    write(folder / "middle")
+    write(folder / "beside", BESIDE_M)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def replica(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """The artifact `middle` serves, and users are located in a cell."""
+    folder = tmp_path_factory.mktemp("replica")
+    with replica_of(folder / "database", artifacts / "middle", folder / "log", **ROOM) as replica:
+        created = changing_cell.replacement(1).send(replica.client)
+        assert created.status_code == 201, created.text
+        yield replica
+
+
+def activated(client: httpx.Client, folder: str, **params: str) -> httpx.Response:
+    return client.post(f"/models/{folder}:activate", params=params)
+
+
+def states(client: httpx.Client) -> dict[str, str]:
+    return {model["folder"]: model["state"] for model in client.get("/models").json()["models"]}
+
+
+def user(number: int = 0) -> dict[str, Any]:
+    asked: dict[str, Any] = json.loads(changing_cell.request_bodies()[number])
+    return asked
+
+
+def test_users_are_located_without_a_gap_while_artifacts_take_turns(replica: Replica, artifacts: Path) -> None:
+    digests = {name: read_manifest(artifacts / name)[1] for name in ("middle", "beside")}
+    asked = [("/locate", body) for body in changing_cell.request_bodies()] + [
+        ("/locate/batch", changing_cell.batch_body())
+    ]
+    with reading(replica.port, asked) as readers:
+        readers.wait_for(20)
+        for name in ["beside", "middle"] * 4:
+            answer = activated(replica.client, name)
+            assert answer.status_code == 200, answer.text
+            assert states(replica.client) == {"middle": "available", "beside": "available"} | {name: "active"}
+            located = readers.wait_for(20)
+            assert {one for answer in located for one in answer.artifacts} == {digests[name]}
+            assert replica.metric(info_of(replica, digests[name])) == 1
+            assert replica.client.get("/health/ready").status_code == 200
+    assert {answer.status for answer in readers.answers} == {200}
+    places = {name: places_of(readers.answers, digest) for name, digest in digests.items()}
+    assert places["middle"].keys() == places["beside"].keys() == set(range(len(asked)))
+    for body, middle in places["middle"].items():
+        # Those of one artifact are all alike, and none is a mixture of both.
+        np.testing.assert_allclose(middle, middle[:1].repeat(len(middle), 0), atol=NEAR_M)
+        beside = places["beside"][body]
+        np.testing.assert_allclose(beside, (middle[:1] + BESIDE_M).repeat(len(beside), 0), atol=NEAR_M)
+
+
+def places_of(answers: list[Any], digest: str) -> dict[int, np.ndarray]:
+    """Of each body that the artifact answered, every answer: `[answers, users, 2]`."""
+    found: dict[int, list[Any]] = {}
+    for answer in answers:
+        (artifact,) = set(answer.artifacts)  # a request sees one from end to end
+        if artifact == digest:
+            found.setdefault(answer.body, []).append(answer.places)
+    return {body: np.array(places) for body, places in found.items()}
+
+
+def info_of(replica: Replica, digest: str) -> str:
+    (line,) = (line for line in replica.client.get("/metrics").text.splitlines() if "fingerpost_artifact_info{" in line)
+    name = line.rpartition(" ")[0]
+    assert digest in name
+    return name
+
+
+def test_tiles_in_use_are_encoded_before_the_switch(replica: Replica) -> None:
+    located = [replica.client.post("/locate", json=user(number)) for number in range(changing_cell.USERS)]
+    assert {one.status_code for one in located} == {200}
+    name = next(name for name, state in states(replica.client).items() if state == "available")
+    assert activated(replica.client, name).status_code == 200
+    missed = replica.metric('fingerpost_frame_cache_lookups_total{result="miss"}')
+    for number in range(changing_cell.USERS):
+        replica.client.post("/locate", json=user(number))
+    assert replica.metric('fingerpost_frame_cache_lookups_total{result="miss"}') == missed
+    assert replica.metric("fingerpost_frame_cache_bytes") > 0
+
+
+def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None:
+    (active,) = (name for name, state in states(replica.client).items() if state == "active")
+    told = len(replica.log.read_text())
+    assert activated(replica.client, active).status_code == 200
+    assert "is active" not in replica.log.read_text()[told:]
+
+
+def flipped(folder: Path) -> None:
+    data = bytearray((folder / "query.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "query.onnx").write_bytes(data)
+
+
+def of_another_schema(folder: Path) -> None:
+    manifest = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps(manifest | {"schema_version": 2}))
+
+
+def without_a_graph(folder: Path) -> None:
+    (folder / "frame.onnx").unlink()
+
+
+def with_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> None:
+    """The artifact with a graph changed, its hash right."""
+    model = onnx.load(folder / f"{name}.onnx")
+    change(model)
+    content = model.SerializeToString()
+    (folder / f"{name}.onnx").write_bytes(content)
+    manifest = json.loads((folder / "artifact.json").read_text())
+    manifest["graphs"][name]["sha256"] = sha256(content).hexdigest()
+    (folder / "artifact.json").write_text(json.dumps(manifest))
+
+
+def constant(model: onnx.ModelProto, value: float) -> None:
+    (beside,) = (one for one in model.graph.initializer if one.name == "beside")
+    beside.CopyFrom(helper.make_tensor("beside", TensorProto.FLOAT, [], [value]))
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer.add()
+    tensor.name, tensor.data_type, tensor.data_location = "far", TensorProto.FLOAT, TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+
+
+def renamed(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "other"
+
+
+def answers_nan(folder: Path) -> None:
+    with_graph(folder, "full", lambda model: constant(model, math.nan))
+
+
+def answers_otherwise_by_frames(folder: Path) -> None:
+    with_graph(folder, "query", lambda model: constant(model, 1.0))
+
+
+def is_no_onnx(folder: Path) -> None:
+    (folder / "full.onnx").write_bytes(b"\xff\xff")
+    manifest = json.loads((folder / "artifact.json").read_text())
+    manifest["graphs"]["full"]["sha256"] = sha256(b"\xff\xff").hexdigest()
+    (folder / "artifact.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (flipped, "query.onnx: sha256 is"),
+        (of_another_schema, "artifact.json: .*schema_version"),
+        (without_a_graph, "frame.onnx is not there"),
+        (is_no_onnx, "full.onnx: no ONNX"),
+        (lambda folder: with_graph(folder, "full", external), "tensors outside the file are refused"),
+        (lambda folder: with_graph(folder, "full", renamed), "could not be run: .*csi_known"),
+        (answers_nan, "not finite"),
+        (answers_otherwise_by_frames, "another one than at once"),
+    ],
+)
+def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(
+    replica: Replica, artifacts: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    before = states(replica.client)
+    expected = replica.client.post("/locate", json=user()).json()["provenance"]["artifact"]
+    try:
+        write(artifacts / "bad")
+        damage(artifacts / "bad")
+        check_refused(activated(replica.client, "bad"), reason, artifacts)
+    finally:
+        shutil.rmtree(artifacts / "bad")
+    assert states(replica.client) == before
+    assert replica.client.post("/locate", json=user()).json()["provenance"]["artifact"] == expected
+
+
+@pytest.mark.parametrize(
+    ("knobs", "reason"),
+    [
+        ({"antennas": 16}, "cell changing: the cell's CSI is 32 x 32, the artifact's 16 x 32"),
+        ({"minimum": 200, "neighbours": 300}, "cell changing: the cell has 100 fingerprints, 200 are needed"),
+        ({"beside": 40.0}, "cell changing: its own fingerprints are located with a median error of"),
+    ],
+)
+def test_an_artifact_that_cannot_serve_the_cells_there_are_is_refused(
+    replica: Replica, artifacts: Path, knobs: dict[str, Any], reason: str
+) -> None:
+    before = states(replica.client)
+    replica.client.post("/locate", json=user())
+    try:
+        write(artifacts / "unfit", **knobs)
+        check_refused(activated(replica.client, "unfit"), reason, artifacts)
+    finally:
+        shutil.rmtree(artifacts / "unfit")
+    assert states(replica.client) == before
+
+
+def test_a_far_worse_artifact_serves_where_it_is_forced(replica: Replica, artifacts: Path) -> None:
+    (active,) = (name for name, state in states(replica.client).items() if state == "active")
+    replica.client.post("/locate", json=user())
+    try:
+        write(artifacts / "far", beside=40.0)
+        assert activated(replica.client, "far").status_code == 409
+        assert activated(replica.client, "far", force="true").status_code == 200
+        assert replica.client.post("/locate", json=user()).status_code == 200
+        assert states(replica.client)["far"] == "active"
+    finally:
+        shutil.rmtree(artifacts / "far")
+    assert states(replica.client)["far"] == "active"  # whether its files are there or not
+    assert activated(replica.client, active).status_code == 200
+    assert "far" not in states(replica.client)
+
+
+def check_refused(answer: httpx.Response, reason: str, artifacts: Path) -> None:
+    assert (answer.status_code, answer.json().get("cause")) == (409, "ARTIFACT_REFUSED"), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    detail = answer.json()["detail"]
+    assert re.search(reason, detail, re.DOTALL), detail
+    assert str(artifacts) not in detail
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "..", ".", "..%2Fmiddle", "%2Fetc", "middle%2F..%2Fmiddle", "mid\x00"])
+def test_only_folders_below_the_one_configured_can_be_named(replica: Replica, folder: str) -> None:
+    answer = replica.client.post(f"/models/{folder}:activate".replace("\x00", "%00"))
+    assert answer.status_code == 404, answer.text
+
+
+def test_what_cannot_be_read_is_listed_apart(replica: Replica, artifacts: Path) -> None:
+    (artifacts / "odd").mkdir()
+    try:
+        (artifacts / "odd" / "artifact.json").write_text("{}")
+        listed = replica.client.get("/models").json()
+    finally:
+        shutil.rmtree(artifacts / "odd")
+    (odd,) = listed["unusable"]
+    assert odd["folder"] == "odd"
+    assert "family" in odd["reason"]
+    assert str(artifacts) not in odd["reason"]
+
+
+def test_the_settings_name_what_serves_after_a_restart(replica: Replica) -> None:
+    models = replica.client.get("/models").json()["models"]
+    assert {model["folder"] for model in models if model["configured"]} == {"middle"}
+
+
+@pytest.mark.anyio
+async def test_of_two_activations_at_once_one_is_told(artifacts: Path, tmp_path: Path) -> None:
+    settings = Settings(artifact_directory=artifacts / "middle", database_directory=tmp_path, **ROOM)
+    async with running.running(settings) as client:
+        answers = await asyncio.gather(*(client.post("/models/beside:activate") for _ in range(2)))
+        causes = [answer.json().get("cause") for answer in answers]
+        again = await client.post("/models/middle:activate")
+    assert sorted(causes, key=str) == ["ACTIVATION_IN_PROGRESS", None]
+    assert again.status_code == 200
+
+
+def test_memory_does_not_grow_with_the_artifacts_that_have_served(artifact_directory: Path, tmp_path: Path) -> None:
+    """The shipped network, and one that differs in its version only."""
+    for number in range(2):
+        folder = Path(shutil.copytree(artifact_directory, tmp_path / f"v{number}"))
+        manifest = json.loads((folder / "artifact.json").read_text())
+        (folder / "artifact.json").write_text(json.dumps(manifest | {"version": f"v{number}"}))
+    resident = []
+    with replica_of(tmp_path / "database", tmp_path / "v0", tmp_path / "log", frame_cache_bytes=2**24) as replica:
+        assert changing_cell.replacement(1).send(replica.client).status_code == 201
+        for turn in range(1, 11):
+            for number in range(changing_cell.USERS):
+                assert replica.client.post("/locate", json=user(number)).status_code == 200
+            assert activated(replica.client, f"v{turn % 2}").status_code == 200
+            resident.append(replica.metric("fingerpost_process_resident_memory_bytes"))
+    # Each network and its frames are tens of megabytes.
+    assert min(resident[-4:]) < max(resident[:4]) + 2**25, [round(held / 2**20) for held in resident]
+
+
+def write_for_trajectories(folder: Path, **changes: Any) -> None:
+    write_tiny_trajectory_artifact(folder, LEARNED, ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER)
+    manifest = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps(manifest | changes))
+
+
+def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -> None:
+    settings = write_artifacts(tmp_path)
+    fill(DirectoryStore(settings.database_directory))
+    write_for_trajectories(tmp_path / "newer", version="2")
+    write_for_trajectories(tmp_path / "forgetful", version="3", cells=["bare"])
+    write_for_trajectories(tmp_path / "longer", version="4", vertices=4)
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        forgetful, longer = activated(client, "forgetful"), activated(client, "longer")
+        before = client.post("/locate/trajectory", json=trajectory()).json()
+        assert activated(client, "newer").status_code == 200
+        after = client.post("/locate/trajectory", json=trajectory()).json()
+        models = client.get("/models").json()["models"]
+        info = client.get("/metrics").text
+    check_refused(forgetful, "cell both: none of the cells that the artifact for trajectories has learned", tmp_path)
+    check_refused(longer, "it takes 4 snapshots, clients send 3", tmp_path)
+    assert [one["provenance"]["artifact"]["version"] for one in (before, after)] == ["1", "2"]
+    np.testing.assert_allclose(local_points(after), local_points(before))
+    assert {model["folder"] for model in models if model["state"] == "active"} == {"mateformer", "newer"}
+    assert re.search(r'fingerpost_trajectory_artifact_info\{[^}]*version="2"', info)
