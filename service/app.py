@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> Starlette:
     artifact = load_mateformer(settings.artifact_directory)
     network = Network(artifact, settings.inference_threads, settings.execution_providers)
     store = open_store(settings.redis_url or settings.database_directory)
-    metrics = Metrics()
+    metrics = Metrics(settings.cell_series)
     metrics.artifact(artifact.manifest.name, artifact.manifest.version, artifact.digest, network.providers[0])
     estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)

@@ -74,6 +74,7 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
         "FINGERPOST_PORT": "0",
         "FINGERPOST_DATABASE_DIRECTORY": str(_database(folder / "database")),
         "FINGERPOST_INFERENCE_THREADS": "1",
+        "FINGERPOST_CELL_SERIES": "1",
     } | _CALIBRATION
     log = folder / "log"
     with running([sys.executable, "-m", "service", "serve"], settings) as service, log.open("w") as out:
