@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db import read_fingerprint_file
-from service.client import request_of, trajectory_request_of
+from service.client import Client, Refused
+from service.schema import LocateResponse
 from service.settings import Settings
+from service.trajectory_schema import Centroid, Cues, TrajectoryResponse
 
 SUFFIX, CUES_SUFFIX = "-trajectories.safetensors", "-cues.npy"
 
@@ -56,27 +58,21 @@ def locate_trajectories(url: str, file: Path) -> TrajectoryResult:
     """Posts a file's trajectories with the cues measured and without, and as tracks; its cell must be there."""
     cell, users = read_fingerprint_file(file)
     measured = np.load(file.with_name(file.name.replace(SUFFIX, CUES_SUFFIX)), allow_pickle=False)
-    with httpx.Client(base_url=url, timeout=30) as client:
-        models = client.get("/models").raise_for_status().json()["models"]
-        (vertices,) = (model["vertices"] for model in models if model["family"] == "scadf-moe")
-        truth = users.positions.reshape(-1, vertices, 2)
-        csi = users.csi.reshape(-1, vertices, *users.csi.shape[1:])
-        cues = [[_wire(one) for one in rows] for rows in measured.reshape(-1, vertices, 4).tolist()]
+    vertices = _vertices(url)
+    truth = users.positions.reshape(-1, vertices, 2)
+    csi = users.csi.reshape(-1, vertices, *users.csi.shape[1:])
+    cues = [[_sent(one) for one in rows] for rows in measured.reshape(-1, vertices, 4).tolist()]
+    with Client(url) as client:
         answers = {
-            "measured": [
-                _post(client, "/locate/trajectory", trajectory_request_of(cell.cell_id, *sent))
-                for sent in zip(csi, cues, strict=True)
-            ],
-            "from the CSI": [
-                _post(client, "/locate/trajectory", trajectory_request_of(cell.cell_id, snapshots)) for snapshots in csi
-            ],
+            "measured": [client.locate_trajectory(cell.cell_id, *sent) for sent in zip(csi, cues, strict=True)],
+            "from the CSI": [client.locate_trajectory(cell.cell_id, snapshots) for snapshots in csi],
         }
         last = [_follow(client, cell.cell_id, f"demo-{number}", snapshots) for number, snapshots in enumerate(csi)]
     errors = {
         source: np.array([_errors(*pair) for pair in zip(all_, truth, strict=True)]) for source, all_ in answers.items()
     }
     circles = {
-        source: np.array([[point["hAccuracy"] for point in answer["points"]] for answer in all_])
+        source: np.array([[point.h_accuracy for point in answer.points] for answer in all_])
         for source, all_ in answers.items()
     }
     return TrajectoryResult(
@@ -90,30 +86,31 @@ def locate_trajectories(url: str, file: Path) -> TrajectoryResult:
     )
 
 
-def _wire(cues: list[float]) -> dict[str, float]:
+def _vertices(url: str) -> int:
+    models = httpx.get(f"{url}/models").raise_for_status().json()["models"]
+    (vertices,) = (model["vertices"] for model in models if model["family"] == "scadf-moe")
+    return int(vertices)
+
+
+def _sent(cues: list[float]) -> Cues:
     aod, aoa, distance, gain = cues
-    degrees = {"aodDeg": math.degrees(aod), "aoaDeg": math.degrees(aoa)}
-    return degrees | {"distance": distance, "gainDb": 10 * math.log10(gain)}
+    return Cues(aod_deg=math.degrees(aod), aoa_deg=math.degrees(aoa), distance=distance, gain_db=10 * math.log10(gain))
 
 
-def _follow(client: httpx.Client, cell_id: str, track_id: str, csi: NDArray[np.complex64]) -> tuple[float, float]:
+def _follow(client: Client, cell_id: str, track_id: str, csi: NDArray[np.complex64]) -> tuple[float, float]:
     """Where a user is after its last snapshot; in a cell without fingerprints the first ones have no answer."""
-    for snapshot in csi:
-        response = client.post("/locate", json=request_of(cell_id, snapshot) | {"trackId": track_id})
-    return _point(response.raise_for_status().json())
+    for snapshot in csi[:-1]:
+        with suppress(Refused):
+            client.locate(cell_id, snapshot, track_id=track_id)
+    return _point(client.locate(cell_id, csi[-1], track_id=track_id))
 
 
-def _errors(answer: dict[str, Any], truth: NDArray[np.float32]) -> NDArray[np.float64]:
+def _errors(answer: TrajectoryResponse, truth: NDArray[np.float32]) -> NDArray[np.float64]:
     """Metres: of the points, then of the centroid."""
-    found = np.array([_point(place) for place in (*answer["points"], answer["centroid"])])
+    found = np.array([_point(place) for place in (*answer.points, answer.centroid)])
     return np.asarray(np.linalg.norm(found - np.vstack([truth, truth.mean(axis=0)]), axis=1), np.float64)
 
 
-def _point(place: dict[str, Any]) -> tuple[float, float]:
-    point = place["localLocationEstimate"]["point"]
-    return point["x"], point["y"]
-
-
-def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = client.post(path, json=body).raise_for_status().json()
-    return answer
+def _point(place: LocateResponse | Centroid) -> tuple[float, float]:
+    point = place.local_location_estimate.point
+    return point.x, point.y

@@ -56,7 +56,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
     keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
-    metrics = Metrics()
+    metrics = Metrics(settings.cell_series)
     trajectory_metrics = TrajectoryMetrics(metrics)
     engine = start_engine(load_mateformer(settings.artifact_directory), settings, metrics)
     store = open_store(settings.redis_url or settings.database_directory)

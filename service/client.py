@@ -31,6 +31,7 @@ from service.schema import (
     LocateResponse,
     Problem,
 )
+from service.trajectory_schema import Cues, Snapshot, TrajectoryRequest, TrajectoryResponse
 
 _MSGPACK = "application/msgpack"
 _TIMEOUT_S = 60.0
@@ -79,9 +80,19 @@ class Client:
         self._http = httpx.Client(base_url=_checked(url), headers=headers_of(key), timeout=timeout_s, verify=verify)
 
     def locate(self, cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any) -> LocateResponse:
-        """Where a user with CSI complex `[antennas, subcarriers]` is; `fields` are more of `LocateRequest`'s."""
+        """Where a user with CSI complex `[antennas, subcarriers]` is; `fields` are more of `LocateRequest`'s.
+
+        With a `track_id` among them, the same for all of a user's snapshots, it is located together with the last ones.
+        """
         request = _single(user_of(cell_id, csi, coarse, **fields))
         return _read(self._outcome(request), LocateResponse)
+
+    def locate_trajectory(
+        self, cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any
+    ) -> TrajectoryResponse:
+        """Where each of a user's snapshots was measured; see `trajectory_of`."""
+        request = _trajectory(trajectory_of(cell_id, csi, cues, **fields))
+        return _read(self._outcome(request), TrajectoryResponse)
 
     def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
         """Where each of any number of users is, or why not; see `user_of`."""
@@ -137,6 +148,13 @@ class AsyncClient:
         request = _single(user_of(cell_id, csi, coarse, **fields))
         return _read(await self._outcome(request), LocateResponse)
 
+    async def locate_trajectory(
+        self, cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any
+    ) -> TrajectoryResponse:
+        """As `Client.locate_trajectory`."""
+        request = _trajectory(trajectory_of(cell_id, csi, cues, **fields))
+        return _read(await self._outcome(request), TrajectoryResponse)
+
     async def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
         """As `Client.locate_batch`."""
         found: dict[int, LocateResponse | Problem] = {}
@@ -184,15 +202,14 @@ def request_of(cell_id: str, csi: Array, coarse: dict[str, float] | None = None)
     return request if coarse is None else request | {"coarsePosition": coarse}
 
 
-def trajectory_request_of(cell_id: str, csi: Array, cues: Sequence[dict[str, float]] | None = None) -> dict[str, Any]:
-    """As `request_of`, for the snapshots of a trajectory: CSI complex `[vertices, antennas, subcarriers]`.
+def trajectory_of(cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any) -> TrajectoryRequest:
+    """Snapshots of one user near each other, CSI complex `[vertices, antennas, subcarriers]`; `/models` says how many.
 
-    `cues` are what was measured beside each: `aodDeg`, `aoaDeg`, `distance` (metres), `gainDb`, any of them.
+    `cues` are what was measured beside each; `fields` are more of `TrajectoryRequest`'s.
     """
-    snapshots: list[dict[str, Any]] = [{"csi": msgspec.to_builtins(_sent(one))} for one in csi]
-    if cues is not None:
-        snapshots = [one | {"cues": measured} for one, measured in zip(snapshots, cues, strict=True)]
-    return {"cellId": cell_id, "snapshots": snapshots}
+    sent: Sequence[Cues | UnsetType] = [UNSET] * len(csi) if cues is None else cues
+    snapshots = [Snapshot(csi=_sent(one), cues=measured) for one, measured in zip(csi, sent, strict=True)]
+    return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
 
 
 def _sent(csi: Array) -> Csi:
@@ -213,6 +230,10 @@ def _single(user: LocateRequest) -> dict[str, Any]:
 def _batch(users: list[LocateRequest]) -> dict[str, Any]:
     """Of users of one cell."""
     return _post("/locate/batch", BatchRequest(items=users), users[0].cell_id)
+
+
+def _trajectory(trajectory: TrajectoryRequest) -> dict[str, Any]:
+    return _post("/locate/trajectory", trajectory, trajectory.cell_id)
 
 
 def _post(path: str, body: msgspec.Struct, cell_id: str) -> dict[str, Any]:

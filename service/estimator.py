@@ -126,6 +126,11 @@ class Estimator:
         """What the frames that are there take."""
         return 0 if self._frames is None else self._frames.held_bytes
 
+    @property
+    def frame_pool_bytes(self) -> int:
+        """What is set aside for frames."""
+        return 0 if self._frames is None else self._frames.pool_bytes
+
     def _in_use(self, version: CellVersion) -> list[_Floats]:
         centres = self._tiles.known(version)
         used = self._frames.keys if self._frames else []

@@ -30,6 +30,7 @@ class FrameCache:
         capacity = max(least + 1, budget // self._frame_bytes)  # one may be reserved
         self._free = list(range(capacity))
         network.make_room(capacity)
+        self.pool_bytes = capacity * self._frame_bytes
 
     def slots(self, neighbourhoods: Iterable[Neighbourhood]) -> dict[bytes, int]:
         """In which slot the frame of each neighbourhood lies, by its key; those that are not there are encoded.

@@ -30,7 +30,7 @@ from service.live import Live
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
 from service.problem import cause_of
-from service.results import batch, each, outcome, single
+from service.results import batch, each, single
 from service.schema import LocateRequest, LocateResponse, Provenance, TrackProvenance
 from service.served_cell import ServedCell
 from service.served_cells import ServedCells
@@ -110,7 +110,7 @@ class Locator:
         stopwatch = Stopwatch()
         drafts = self._read([body], reads, stopwatch)
         located = await self._located(drafts, request, received, "single")
-        (result,), encoded = self._write(located, received, stopwatch, writes, single)
+        (result,), encoded = self._write(drafts, located, received, stopwatch, writes, single)
         if isinstance(result, ServiceError):
             raise result
         return Response(encoded, media_type=writes.media_type)
@@ -124,7 +124,7 @@ class Locator:
         charge(request, len(items) - 1)
         drafts = await self._work(len(items), self._read, items, reads, stopwatch)
         located = await self._located(drafts, request, received, "batch")
-        _, encoded = await self._work(len(items), self._write, located, received, stopwatch, writes, batch)
+        _, encoded = await self._work(len(items), self._write, drafts, located, received, stopwatch, writes, batch)
         return Response(encoded, media_type=writes.media_type)
 
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
@@ -190,6 +190,7 @@ class Locator:
 
     def _write(
         self,
+        drafts: list[Draft | ServiceError],
         located: Sequence[Located | Tracked | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
@@ -199,13 +200,9 @@ class Locator:
         with stopwatch.stage("encode"), span("encode"):
             results = each(located, partial(_described, received.at))
             encoded = writes.encode(whole(results))
-        found = [one for one in results if isinstance(one, LocateResponse)]
-        for one in found:
-            self._metrics.stated(one.h_accuracy, one.accuracy_fulfilment_indicator)
-        self._live.note(found)
-        compared = [one.provenance for one in found if isinstance(one.provenance, Provenance)]
-        used = [one.coarse_position_used for one in compared]
-        self._metrics.located(stopwatch, [outcome(result) for result in results], used)
+        self._live.note([one for one in results if isinstance(one, LocateResponse)])
+        self._metrics.stages(stopwatch)
+        self._metrics.locations.note([_cell_of(one) for one in drafts], results)
         return results, encoded
 
     def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> Placed:
@@ -271,6 +268,10 @@ def _answer(
         timestamp_of_location_estimate=measured,
         provenance=provenance,
     )
+
+
+def _cell_of(one: Draft | ServiceError) -> str | None:
+    return one.request.cell_id if isinstance(one, Draft) else None
 
 
 def _has_track(one: Draft | ServiceError) -> bool:

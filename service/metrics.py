@@ -8,7 +8,6 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Literal
 
-from msgspec import UNSET, UnsetType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import LANES, Lane
+from service.location_metrics import LocationMetrics
 
 Stage = Literal["decode", "retrieve", "frame", "infer", "cues", "joint", "encode"]
 
@@ -49,9 +49,12 @@ class _Lap:
 
 
 class Metrics:
-    def __init__(self) -> None:
+    """`cell_series`: see `LocationMetrics`."""
+
+    def __init__(self, cell_series: int = 0) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="fingerpost", registry=registry)
+        self.locations = LocationMetrics(registry, cell_series)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
             "Time of a stage: to decode and encode, of a request; between, of all users who are located together.",
@@ -68,18 +71,6 @@ class Metrics:
             ["route"],
             registry=registry,
             buckets=_BUCKETS,
-        )
-        self._locations = Counter(
-            "fingerpost_locations_total",
-            "Users, by outcome: located, or the cause of the problem.",
-            ["outcome"],
-            registry=registry,
-        )
-        self._retrievals = Counter(
-            "fingerpost_retrievals_total",
-            "Users located, by whether a coarse position was used to find their fingerprints.",
-            ["coarse_position"],
-            registry=registry,
         )
         self._waits = Histogram(
             "fingerpost_queue_duration_seconds",
@@ -100,18 +91,6 @@ class Metrics:
             registry=registry,
         )
         self._queued = Gauge("fingerpost_queue_users", "Users who wait for the network.", ["lane"], registry=registry)
-        self._stated = Histogram(
-            "fingerpost_stated_accuracy_meters",
-            "Radius of the circle that a user was answered with.",
-            registry=registry,
-            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100),
-        )
-        self._fulfilments = Counter(
-            "fingerpost_accuracy_requests_total",
-            "Users located who had asked for an accuracy, by whether the one stated fulfils it.",
-            ["indicator"],
-            registry=registry,
-        )
         self._frames_found = Counter(
             "fingerpost_frame_cache_lookups_total",
             "Frames asked for, by whether they were there.",
@@ -119,6 +98,11 @@ class Metrics:
             registry=registry,
         )
         self.frame_bytes = Gauge("fingerpost_frame_cache_bytes", "Frames in memory.", registry=registry)
+        self.frame_pool = Gauge(
+            "fingerpost_frame_pool_bytes",
+            "Memory set aside for frames, where the execution provider runs them.",
+            registry=registry,
+        )
         self._frame_durations = Histogram(
             "fingerpost_frame_encode_duration_seconds",
             "Time to encode missing frames, some at once.",
@@ -159,20 +143,14 @@ class Metrics:
         Info("fingerpost_build", "The service itself.", registry=registry).info(_BUILD)
         # To look a child up takes longer than to count.
         self._stage = cache(self._stages.labels)
-        self._outcome = cache(self._locations.labels)
-        self._retrieval = cache(self._retrievals.labels)
         self._cell_lookup = cache(self._cell_lookups.labels)
         self._request = cache(self._requests.labels)
         self._duration = cache(self._durations.labels)
         self._dispatch = cache(self._dispatches.labels)
-        self._fulfilment = cache(self._fulfilments.labels)
         # What has not happened yet is zero, not unknown.
-        self._outcome("located")
         self._updates.labels("published")
         for end in ("all", "full"):
             self._dispatch(end)
-        for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"):
-            self._fulfilment(indicator)
         for found in ("hit", "miss"):
             self._cell_lookup(found)
             self._frames_found.labels(found)
@@ -181,20 +159,6 @@ class Metrics:
         """Counts the time spent in each stage reached."""
         for stage, seconds in stopwatch.seconds.items():
             self._stage(stage).observe(seconds)
-
-    def located(self, stopwatch: Stopwatch, outcomes: list[str], coarse_positions_used: list[bool]) -> None:
-        """Counts one request's outcomes, how users were looked for, and the time spent in each stage reached."""
-        self.stages(stopwatch)
-        for outcome in set(outcomes):
-            self._outcome(outcome).inc(outcomes.count(outcome))
-        for used in set(coarse_positions_used):
-            self._retrieval("used" if used else "none").inc(coarse_positions_used.count(used))
-
-    def stated(self, radius: float, indicator: str | UnsetType) -> None:
-        """Counts a user's circle of `radius` metres, and whether it fulfils what was asked for, if anything was."""
-        self._stated.observe(radius)
-        if indicator is not UNSET:
-            self._fulfilment(indicator).inc()
 
     def queues(self, length: Callable[[Lane], int]) -> None:
         """Has the users who wait in each lane counted whenever somebody looks."""

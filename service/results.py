@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from service.errors import OutOfMemory, ServiceError
-from service.problem import cause_of, problem_of
+from service.problem import problem_of
 from service.schema import BatchResponse, BatchResult, LocateResponse, Problem
 
 A = TypeVar("A")
@@ -40,7 +40,3 @@ def _result(result: LocateResponse | ServiceError) -> BatchResult:
     if isinstance(result, ServiceError):
         return BatchResult(problem=problem_of(result))
     return BatchResult(location=result)
-
-
-def outcome(result: LocateResponse | ServiceError) -> str:
-    return cause_of(result) if isinstance(result, ServiceError) else "located"

@@ -59,6 +59,7 @@ class ServedCells:
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
         metrics.frame_bytes.set_function(lambda: self.engine.estimator.frame_bytes)
+        metrics.frame_pool.set_function(lambda: self.engine.estimator.frame_pool_bytes)
         metrics.queues(lambda lane: self.engine.dispatcher.waiting(lane))
         # Not the requests' threads: a cell that calibrates for seconds must not hold up the others.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     metrics_without_key: bool = Field(
         False, description="Whether /metrics asks for no key: where a network lets nobody but Prometheus come to it."
     )
+    cell_series: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="How many cells have series of their own in /metrics, the first that users are located in; all "
+        "others are counted together. 0: no cell is named there.",
+    )
     tls_certificate_file: Path | None = Field(
         None,
         description="Certificate and chain (PEM) to serve under TLS; read again when it changes. None: plain HTTP.",

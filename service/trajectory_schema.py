@@ -26,7 +26,7 @@ Azimuth = Annotated[float, Meta(ge=-360, le=360)]
 
 
 class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
+    """What requests are made of."""
 
 
 class Cues(_Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class TrajectoryRequest(_Struct, frozen=True, kw_only=True):
     request_id: RequestId | UnsetType = UNSET
 
 
-class CueSources(_Struct, frozen=True, kw_only=True):
+class CueSources(WireStruct, frozen=True, kw_only=True):
     """Where each cue came from: the request, or the CSI by a classical estimator."""
 
     aod_deg: CueSource
@@ -75,7 +75,7 @@ class CueSources(_Struct, frozen=True, kw_only=True):
     gain_db: CueSource
 
 
-class Centroid(_Struct, frozen=True, kw_only=True):
+class Centroid(WireStruct, frozen=True, kw_only=True):
     """The middle of all points, located as such."""
 
     location_estimate: PointUncertaintyEllipse
@@ -92,7 +92,7 @@ class LocatedPoint(Centroid, frozen=True, kw_only=True):
     cues: CueSources
 
 
-class TrajectoryProvenance(_Struct, frozen=True, kw_only=True):
+class TrajectoryProvenance(WireStruct, frozen=True, kw_only=True):
     """Where the estimates come from; enough to compute them again."""
 
     source: Literal["scadf-moe"]
@@ -108,7 +108,7 @@ class TrajectoryProvenance(_Struct, frozen=True, kw_only=True):
     ]
 
 
-class TrajectoryResponse(_Struct, frozen=True, kw_only=True):
+class TrajectoryResponse(WireStruct, frozen=True, kw_only=True):
     """Points in the order of the request's snapshots."""
 
     request_id: str | UnsetType = UNSET

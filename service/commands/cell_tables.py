@@ -29,7 +29,7 @@ def print_cells(listed: Json) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("cell", "version", "fingerprints", "created", "author", "note")
+    table = Table("cell", _whole("version"), "fingerprints", "created", "author", "note")
     for cell in listed["cells"]:
         facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _minute(cell["createdAt"]))
         table.add_row(*facts, escape(cell["author"]), escape(cell["note"]))
@@ -73,7 +73,17 @@ def print_versions(listed: Json) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    columns = ("version", "created", "author", "change", "added", "removed", "fingerprints", "located by", "note")
+    columns = (
+        _whole("version"),
+        "created",
+        "author",
+        "change",
+        "added",
+        "removed",
+        "fingerprints",
+        "located by",
+        "note",
+    )
     table = Table(*columns)
     for one in listed["versions"]:
         counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
@@ -91,7 +101,7 @@ def print_versions(listed: Json) -> None:
 def print_diff(diff: Json) -> None:
     from rich.table import Table
 
-    table = Table("", diff["before"]["version"], diff["after"]["version"])
+    table = Table("", *(_whole(diff[side]["version"]) for side in ("before", "after")))
     sides = (diff["before"], diff["after"])
     table.add_row("fingerprints", *(str(side["fingerprints"]) for side in sides))
     table.add_row("extent (m)", *(_extent(side["extent"]) for side in sides))
@@ -120,6 +130,13 @@ def print_fingerprints(listed: Json) -> None:
 def print_preview(preview: Json) -> None:
     version = f"the {preview['fingerprints']} fingerprints of version {preview['version']}"
     console().print(f"{preview['selected']} of {version} would be deleted")
+
+
+def _whole(name: str) -> Any:
+    """A column whose words other commands take, however narrow the terminal is."""
+    from rich.table import Column
+
+    return Column(name, no_wrap=True)
 
 
 def _calibration(calibration: Json) -> Any:

@@ -17,6 +17,8 @@ from tests.deploy.dockerfile import ROOT
 from tests.deploy.watched import FOLDER, Watched, watch
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "fingerpost.json"
+# Nothing here has a GPU to tell of: of these panels it is only known that Prometheus understands them.
+GPU_PANELS = ("GPU: in use", "GPU: memory")
 GUARD_S = 180.0  # against hanging; some twenty seconds are usual
 
 
@@ -61,9 +63,9 @@ def test_metrics_are_named_by_convention(promtool: str, watched: Watched) -> Non
     _run(promtool, "check", "metrics", given=watched.service.get("/metrics").text)
 
 
-def _panels() -> list[str]:
-    dashboard = json.loads(DASHBOARD.read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+def _panels(*, gpu: bool = False) -> list[str]:
+    panels = [one for one in json.loads(DASHBOARD.read_text())["panels"] if (one["title"] in GPU_PANELS) == gpu]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
     return [query.replace("$instance", ".*").replace("$__rate_interval", "1m") for query in queries]
 
 
@@ -97,6 +99,13 @@ def _autoscaling() -> list[str]:
 
 def _says_something(samples: list[dict[str, Any]]) -> bool:
     return any(not math.isnan(float(sample["value"][1])) for sample in samples)
+
+
+def test_prometheus_understands_the_panels_of_gpus(watched: Watched) -> None:
+    queries = _panels(gpu=True)
+    assert len(queries) == len(GPU_PANELS)
+    assert all("DCGM_FI_DEV_" in query for query in queries)
+    assert [watched.ask(query) for query in queries] == [[], []]
 
 
 def test_no_query_comes_back_empty_from_a_service_under_load(watched: Watched) -> None:

@@ -75,6 +75,7 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
         "FINGERPOST_PORT": "0",
         "FINGERPOST_DATABASE_DIRECTORY": str(_database(folder / "database")),
         "FINGERPOST_INFERENCE_THREADS": "1",
+        "FINGERPOST_CELL_SERIES": "1",
     } | _CALIBRATION
     log = folder / "log"
     serve = [sys.executable, "-m", "service", "serve"]

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference_db import AntennaArray, Cell, DirectoryStore, Fingerprints, Origin, Update, appended, replaced
+from reference_db import (
+    AntennaArray,
+    Cell,
+    DirectoryStore,
+    Fingerprints,
+    Origin,
+    References,
+    Update,
+    appended,
+    replaced,
+    signal_feature,
+)
 from reference_db.redis_store import RedisStore
 from tests.redis_servers import PATIENCE_S, RedisServer, RedisServers, empty
+from tests.reference_db.street_users import USERS
 
 MakeFingerprints = Callable[..., Fingerprints]
 Street = Callable[..., tuple[NDArray[np.float32], NDArray[np.complex64]]]
@@ -72,6 +84,18 @@ def street() -> Street:
         return positions, csi.astype(np.complex64)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def references(street: Street) -> References:
+    return References.of(*street(500))
+
+
+@pytest.fixture(scope="module")
+def users(street: Street) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Positions and features of users in that street."""
+    positions, csi = street(USERS, seed=1)
+    return positions, signal_feature(csi)
 
 
 @pytest.fixture(params=["redis_server", "redis_cluster"])

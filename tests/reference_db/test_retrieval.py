@@ -1,14 +1,12 @@
+"""First guesses, in cells small, large and grown."""
+
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reference_db import (
-    Mode,
     References,
     TooFewFingerprints,
     first_guess,
@@ -18,17 +16,10 @@ from reference_db import (
 )
 from reference_db.compaction import indices_due
 from reference_db.half_csi import CsiPart, PackedCsi, pack_csi
-from reference_db.retrieval import MODES, _most_alike, snapped
+from reference_db.retrieval import _most_alike
+from tests.reference_db.street_users import USERS, Floats, errors, fix, no_fix
 
-Floats = NDArray[np.float32]
 Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
-
-USERS = 60
-
-
-@pytest.fixture(scope="module")
-def references(street: Street) -> References:
-    return References.of(*street(500))
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +28,12 @@ def large(street: Street) -> References:
     return References.of(*street(6000))
 
 
-@pytest.fixture(scope="module")
-def users(street: Street) -> tuple[Floats, Floats]:
-    """Positions and features."""
-    positions, csi = street(USERS, seed=1)
-    return positions, signal_feature(csi)
-
-
-def _fix(truth: Floats, sigma: float, seed: int = 0) -> tuple[Floats, Floats]:
-    blur = np.random.default_rng(seed).normal(0, sigma, truth.shape)
-    return (truth + blur).astype(np.float32), np.full(len(truth), sigma, np.float32)
-
-
-def _no_fix(n: int) -> tuple[Floats, Floats]:
-    return np.full((n, 2), np.nan, np.float32), np.full(n, np.nan, np.float32)
-
-
-def _errors(guess: Floats, truth: Floats) -> Floats:
-    distances: Floats = np.linalg.norm(guess - truth, axis=1)
-    return distances
-
-
 def test_the_signal_alone_finds_the_place(references: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
-    guess = first_guess(references, features, *_no_fix(USERS))
+    guess = first_guess(references, features, *no_fix(USERS))
     assert (guess.dtype, guess.shape) == (np.float32, (USERS, 2))
-    assert _errors(guess, truth).max() < 5
-    assert _errors(guess, truth).mean() < 1.5
+    assert errors(guess, truth).max() < 5
+    assert errors(guess, truth).mean() < 1.5
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0, 10.0, 30.0])
@@ -71,10 +41,10 @@ def test_a_guess_is_no_worse_than_the_fix_nor_much_worse_than_the_signal(
     references: References, users: tuple[Floats, Floats], sigma: float
 ) -> None:
     truth, features = users
-    alone = _errors(first_guess(references, features, *_no_fix(USERS)), truth).mean()
-    coarse, accuracy = _fix(truth, sigma)
-    fused = _errors(first_guess(references, features, coarse, accuracy), truth).mean()
-    assert fused < 1.02 * _errors(coarse, truth).mean()
+    alone = errors(first_guess(references, features, *no_fix(USERS)), truth).mean()
+    coarse, accuracy = fix(truth, sigma)
+    fused = errors(first_guess(references, features, coarse, accuracy), truth).mean()
+    assert fused < 1.02 * errors(coarse, truth).mean()
     assert fused < 1.1 * alone
 
 
@@ -88,7 +58,7 @@ def test_a_fix_of_no_worth_is_as_good_as_none(references: References, users: tup
     truth, features = users
     coarse = truth + np.float32(500)
     guess = first_guess(references, features, coarse, np.full(USERS, 1e6, np.float32))
-    np.testing.assert_allclose(guess, first_guess(references, features, *_no_fix(USERS)), atol=0.1)
+    np.testing.assert_allclose(guess, first_guess(references, features, *no_fix(USERS)), atol=0.1)
 
 
 def test_a_fix_decides_between_two_streets_that_sound_alike(street: Street) -> None:
@@ -98,17 +68,17 @@ def test_a_fix_decides_between_two_streets_that_sound_alike(street: Street) -> N
     truth, heard = street(20, seed=1)
     features = signal_feature(heard)
     for place in (truth, truth + np.float32([200, 0])):
-        guess = first_guess(twins, features, *_fix(place, 10.0))
-        assert _errors(guess, place).max() < 10
+        guess = first_guess(twins, features, *fix(place, 10.0))
+        assert errors(guess, place).max() < 10
     # Without one it is a guess at either of them, never a place between.
-    undecided = first_guess(twins, features, *_no_fix(20))
-    either = np.minimum(_errors(undecided, truth), _errors(undecided, truth + np.float32([200, 0])))
+    undecided = first_guess(twins, features, *no_fix(20))
+    either = np.minimum(errors(undecided, truth), errors(undecided, truth + np.float32([200, 0])))
     assert either.max() < 10
 
 
 def test_a_row_does_not_depend_on_the_others(references: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
-    coarse, accuracy = _fix(truth, 3.0)
+    coarse, accuracy = fix(truth, 3.0)
     coarse[::2] = np.nan
     together = first_guess(references, features, coarse, accuracy)
     for row in (0, 1, USERS - 1):
@@ -124,7 +94,7 @@ def test_a_large_cell_is_searched_as_a_small_one_is(
     large: References, users: tuple[Floats, Floats], sigma: float, leave_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth, features = users
-    coarse, accuracy = _fix(truth, sigma)
+    coarse, accuracy = fix(truth, sigma)
     coarse[:3] += 500  # nothing lies within their reach
     left_out = next_neighbourhood(large, coarse, 1)[:, 0] if leave_out else None
     found, unlike = _most_alike(large, features, coarse, accuracy, 32, left_out)
@@ -139,10 +109,10 @@ def test_without_a_fix_a_guess_among_very_many_moves_for_hardly_anybody(
 ) -> None:
     positions, csi = street(9000)
     features = users[1]
-    guess = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
+    guess = first_guess(References.of(positions, csi), features, *no_fix(USERS))
     monkeypatch.setattr("reference_db.signal_index._FLAT", 9000)
-    exact = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
-    assert (_errors(guess, exact) > 0.1).mean() < 0.04
+    exact = first_guess(References.of(positions, csi), features, *no_fix(USERS))
+    assert (errors(guess, exact) > 0.1).mean() < 0.04
 
 
 def test_features_made_when_asked_for_find_the_same(
@@ -150,14 +120,14 @@ def test_features_made_when_asked_for_find_the_same(
 ) -> None:
     positions, csi = street(500)
     features = users[1]
-    guess = first_guess(References.of(positions, csi), features, *_no_fix(USERS))
+    guess = first_guess(References.of(positions, csi), features, *no_fix(USERS))
     monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 100)
-    np.testing.assert_array_equal(first_guess(References.of(positions, csi), features, *_no_fix(USERS)), guess)
+    np.testing.assert_array_equal(first_guess(References.of(positions, csi), features, *no_fix(USERS)), guess)
 
 
 def test_a_row_does_not_depend_on_the_others_in_a_large_cell(large: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
-    coarse, accuracy = _fix(truth, 1.0)
+    coarse, accuracy = fix(truth, 1.0)
     accuracy[::7] = 20.0  # whose candidates are thinned
     together = first_guess(large, features, coarse, accuracy)
     for row in (0, 1, 7, USERS - 1):
@@ -170,9 +140,9 @@ def test_a_poor_fix_in_a_large_cell_is_no_worse_than_the_signal(
     large: References, users: tuple[Floats, Floats]
 ) -> None:
     truth, features = users
-    coarse, accuracy = _fix(truth, 20.0)
-    alone = _errors(first_guess(large, features, *_no_fix(USERS)), truth).mean()
-    assert _errors(first_guess(large, features, coarse, accuracy), truth).mean() < 1.5 * alone + 0.1
+    coarse, accuracy = fix(truth, 20.0)
+    alone = errors(first_guess(large, features, *no_fix(USERS)), truth).mean()
+    assert errors(first_guess(large, features, coarse, accuracy), truth).mean() < 1.5 * alone + 0.1
 
 
 def test_a_fix_far_outside_the_cell_still_gives_a_finite_guess(
@@ -183,135 +153,26 @@ def test_a_fix_far_outside_the_cell_still_gives_a_finite_guess(
         assert np.isfinite(first_guess(references, users[1], far, np.full(USERS, accuracy, np.float32))).all()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("n", [1, 16, 499])
-def test_a_neighbourhood_has_n_different_fingerprints_and_never_the_one_left_out(
-    references: References, users: tuple[Floats, Floats], mode: Mode, n: int
-) -> None:
-    truth, features = users
-    left_out = next_neighbourhood(references, truth, 1)[:, 0]
-    found = first_neighbourhood(
-        references, mode, features, *_fix(truth, 1.0), n, np.random.default_rng(0), left_out=left_out
-    )
-    assert (found.dtype, found.shape) == (np.int64, (USERS, n))
-    assert all(len(set(row)) == n for row in found.tolist())
-    assert ((found >= 0) & (found < 500)).all()
-    assert not (found == left_out[:, None]).any()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_neighbourhood_larger_than_the_cell_is_refused(
-    references: References, users: tuple[Floats, Floats], mode: Mode
-) -> None:
-    arguments: dict[str, Any] = {"rng": np.random.default_rng(0)}
-    for n, left_out in ((501, None), (500, np.zeros(USERS, np.int64))):
-        with pytest.raises(TooFewFingerprints):
-            first_neighbourhood(references, mode, users[1], *_fix(users[0], 1.0), n, left_out=left_out, **arguments)
-
-
-def test_each_mode_looks_where_it_says(references: References, users: tuple[Floats, Floats]) -> None:
-    truth, features = users
-    coarse, accuracy = _fix(truth, 10.0)
-
-    def centre(mode: Mode) -> Floats:
-        rows = first_neighbourhood(references, mode, features, coarse, accuracy, 16, np.random.default_rng(0))
-        return references.positions[rows].mean(axis=1)
-
-    assert _errors(centre("neighbourhood"), coarse).mean() < _errors(centre("neighbourhood"), truth).mean()
-    assert _errors(centre("signal"), truth).mean() < 3
-    assert _errors(centre("fused"), truth).mean() < 3
-    middle = references.positions.mean(axis=0)
-    for mode in ("random", "iterative"):
-        assert _errors(centre(mode), middle).mean() < 6
-
-
-def test_signal_and_fused_need_no_fix_and_neighbourhood_does(
-    references: References, users: tuple[Floats, Floats]
-) -> None:
-    truth, features = users
-    for mode in ("signal", "fused"):
-        rows = first_neighbourhood(references, mode, features, *_no_fix(USERS), 16)
-        assert _errors(references.positions[rows].mean(axis=1), truth).mean() < 3
-    with pytest.raises(ValueError, match="coarse position"):
-        first_neighbourhood(references, "neighbourhood", features, *_no_fix(USERS), 16)
-
-
-@pytest.mark.parametrize("mode", ["random", "iterative"])
-def test_a_draw_needs_a_generator_and_repeats_with_it(
-    references: References, users: tuple[Floats, Floats], mode: Mode
-) -> None:
-    coarse, accuracy = _no_fix(USERS)
-    with pytest.raises(ValueError, match="generator"):
-        first_neighbourhood(references, mode, users[1], coarse, accuracy, 16)
-    first, again, other = (
-        first_neighbourhood(references, mode, users[1], coarse, accuracy, 16, np.random.default_rng(seed))
-        for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_signal_neighbours_stay_near_the_fix(references: References, users: tuple[Floats, Floats]) -> None:
-    truth, features = users
-    accuracy = np.full(USERS, 1.0, np.float32)
-    elsewhere = truth[::-1].copy()  # a fix that contradicts the signal
-    rows = first_neighbourhood(references, "signal", features, elsewhere, accuracy, 4)
-    apart = np.linalg.norm(references.positions[rows] - elsewhere[:, None], axis=2)
-    assert apart.max() < 4 + references.reach + 5  # a corner of the cell may hold few
-
-
 def test_what_is_left_out_has_no_say_in_the_guess(references: References, street: Street) -> None:
     positions, csi = street(500)
     rows = np.arange(100)
     features = signal_feature(csi[rows])
-    with_itself = _errors(first_guess(references, features, *_no_fix(100)), positions[rows])
-    without = _errors(first_guess(references, features, *_no_fix(100), rows), positions[rows])
+    with_itself = errors(first_guess(references, features, *no_fix(100)), positions[rows])
+    without = errors(first_guess(references, features, *no_fix(100), rows), positions[rows])
     assert with_itself.mean() < 0.1
     assert without.mean() > 0.3
-
-
-def test_next_neighbourhood_is_nearest_first_around_the_centre(references: References) -> None:
-    centres = references.positions[:10] + np.float32(0.3)
-    found = next_neighbourhood(references, centres, 5)
-    everything = np.linalg.norm(references.positions[None] - centres[:, None], axis=2)
-    expected = np.sort(everything, axis=1)[:, :5]
-    np.testing.assert_allclose(np.take_along_axis(everything, found, axis=1), expected, atol=1e-3)
-    without = next_neighbourhood(references, centres, 4, left_out=found[:, 0])
-    np.testing.assert_array_equal(without, found[:, 1:])
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_a_very_small_cell_can_be_searched(street: Street, n: int) -> None:
-    positions, csi = street(n)
-    small = References.of(positions, csi)
-    guess = first_guess(small, signal_feature(csi), *_no_fix(n))
-    assert np.isfinite(guess).all()
-    rows = first_neighbourhood(small, "fused", signal_feature(csi), *_no_fix(n), n)
-    np.testing.assert_array_equal(np.sort(rows, axis=1), np.broadcast_to(np.arange(n), (n, n)))
 
 
 def test_a_single_fingerprint_left_out_leaves_nothing_to_guess_from(street: Street) -> None:
     positions, csi = street(1)
     with pytest.raises(TooFewFingerprints):
-        first_guess(References.of(positions, csi), signal_feature(csi), *_no_fix(1), np.zeros(1, np.int64))
+        first_guess(References.of(positions, csi), signal_feature(csi), *no_fix(1), np.zeros(1, np.int64))
 
 
 def test_fingerprints_of_one_place_are_no_division_by_zero(street: Street) -> None:
     _, csi = street(30)
     stacked = References.of(np.full((30, 2), 40, np.float32), csi)
-    np.testing.assert_allclose(first_guess(stacked, signal_feature(csi), *_no_fix(30)), 40, atol=1e-3)
-
-
-@given(
-    east=st.floats(-1e4, 1e4, width=32),
-    north=st.floats(-1e4, 1e4, width=32),
-    pitch=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
-)
-def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pitch: float) -> None:
-    place = np.array([[east, north]], np.float32)
-    centre = snapped(place, pitch)
-    assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
-    np.testing.assert_allclose(snapped(centre, pitch), centre)
+    np.testing.assert_allclose(first_guess(stacked, signal_feature(csi), *no_fix(30)), 40, atol=1e-3)
 
 
 def _grown(positions: Floats, csi: NDArray[np.complex64], indexed: int, step: int) -> References:
@@ -344,9 +205,9 @@ def test_as_much_appended_as_may_be_a_guess_is_as_good_as_in_a_cell_indexed_whol
     assert not indices_due(indexed, total - indexed)
     assert len(grown) == len(whole) == total
     np.testing.assert_array_equal(grown.positions, positions)
-    for fix in (_no_fix(USERS), _fix(truth, 1.0), _fix(truth, 10.0)):
-        errors = [_errors(first_guess(references, features, *fix), truth).mean() for references in (grown, whole)]
-        assert errors[0] < 1.15 * errors[1] + 0.02
+    for coarse in (no_fix(USERS), fix(truth, 1.0), fix(truth, 10.0)):
+        ours, theirs = (errors(first_guess(one, features, *coarse), truth).mean() for one in (grown, whole))
+        assert ours < 1.15 * theirs + 0.02
     np.testing.assert_array_equal(  # by position nothing is lost
         np.sort(next_neighbourhood(grown, truth, 16), axis=1), np.sort(next_neighbourhood(whole, truth, 16), axis=1)
     )
@@ -366,7 +227,7 @@ def test_extended_as_appends_came_or_all_at_once_after_a_cold_load_it_answers_th
 
     def answer(references: References) -> tuple[Floats, ...]:
         found = references.signals.nearest(features, 40)
-        return (*found, *references.index.nearest(truth, 40), first_guess(references, features, *_no_fix(USERS)))
+        return (*found, *references.index.nearest(truth, 40), first_guess(references, features, *no_fix(USERS)))
 
     def extended(references: References, part: CsiPart) -> References:
         first = len(references)
@@ -390,9 +251,9 @@ def test_fingerprints_appended_in_a_place_of_their_own_are_found_there(street: S
     mirrored = csi[:50, ::-1]
     grown = References.of(positions, csi).extended(elsewhere, mirrored)
     features = signal_feature(np.ascontiguousarray(mirrored))
-    for fix in (_no_fix(50), _fix(elsewhere, 1.0)):
-        assert np.median(_errors(first_guess(grown, features, *fix), elsewhere)) < 1.0
-    rows = first_neighbourhood(grown, "fused", features, *_fix(elsewhere, 1.0), 8)
+    for coarse in (no_fix(50), fix(elsewhere, 1.0)):
+        assert np.median(errors(first_guess(grown, features, *coarse), elsewhere)) < 1.0
+    rows = first_neighbourhood(grown, "fused", features, *fix(elsewhere, 1.0), 8)
     assert (rows >= 300).mean() > 0.99
 
 
@@ -401,6 +262,6 @@ def test_many_appended_at_once_are_the_same_as_few_features_at_a_time(
 ) -> None:
     positions, csi = street(700)
     features = users[1]
-    guess = first_guess(_grown(positions, csi, 300, 400), features, *_no_fix(USERS))
+    guess = first_guess(_grown(positions, csi, 300, 400), features, *no_fix(USERS))
     monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 350)
-    np.testing.assert_array_equal(first_guess(_grown(positions, csi, 300, 400), features, *_no_fix(USERS)), guess)
+    np.testing.assert_array_equal(first_guess(_grown(positions, csi, 300, 400), features, *no_fix(USERS)), guess)

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from reference_db import (
@@ -18,8 +19,9 @@ from reference_db import (
 )
 from reference_db.cue_estimators import SPEED_OF_LIGHT
 from reference_db.manifest import ModelPolicy
-from service.client import request_of, trajectory_request_of
+from service.client import request_of, trajectory_of
 from service.settings import Settings
+from service.trajectory_schema import Cues
 from tests.service.plane_cell import Json, street
 from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
@@ -53,22 +55,23 @@ def seen_at(positions: np.ndarray) -> np.ndarray:
     return (1e-3 / length[:, None, None] * array[:, :, None] * band[:, None, :]).astype(np.complex64)
 
 
-def cues_at(positions: np.ndarray) -> list[dict[str, float]]:
+def cues_at(positions: np.ndarray) -> list[Cues]:
     """What a base station would measure exactly."""
     return [
-        {
-            "aodDeg": math.degrees(math.atan2(y, x)),
-            "aoaDeg": math.degrees(math.atan2(-y, -x)),
-            "distance": math.hypot(x, y),
-            "gainDb": -60 - 20 * math.log10(math.hypot(x, y)),
-        }
+        Cues(
+            aod_deg=math.degrees(math.atan2(y, x)),
+            aoa_deg=math.degrees(math.atan2(-y, -x)),
+            distance=math.hypot(x, y),
+            gain_db=-60 - 20 * math.log10(math.hypot(x, y)),
+        )
         for x, y in positions.tolist()
     ]
 
 
 def trajectory(cell_id: str = "both", positions: np.ndarray = TRAJECTORY, **fields: Any) -> Json:
-    """A good request, every cue measured; keywords replace or add fields."""
-    return trajectory_request_of(cell_id, seen_at(positions), cues_at(positions)) | fields
+    """A good request's JSON, every cue measured; keywords replace or add fields."""
+    request: Json = msgspec.to_builtins(trajectory_of(cell_id, seen_at(positions), cues_at(positions)))
+    return request | fields
 
 
 def snapshot(track_id: str, position: np.ndarray, cell_id: str = "both", **fields: Any) -> Json:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 from service.client import AsyncClient, Client, NoAnswer, Refused, request_of, user_of
-from service.schema import CoarsePosition, LocateResponse, Problem
+from service.schema import CoarsePosition, LocateResponse, Problem, Provenance, TrackProvenance
+from service.trajectory_schema import TrajectoryResponse
+from tests.service.learned_cells import TRAJECTORY, cues_at, seen_at
 from tests.service.plane_cell import USER, users_at
 
 CSI = users_at(USER)[0]
@@ -58,6 +61,47 @@ async def test_asynchronously_the_same(url: str) -> None:
             await client.locate("nowhere", CSI)
     assert error_of(estimate) == error_of(found) < 5
     assert isinstance(missing, Problem)
+
+
+def trajectory_errors(answer: TrajectoryResponse) -> list[float]:
+    """Metres, of the points, then of the centroid."""
+    points = [one.local_location_estimate.point for one in (*answer.points, answer.centroid)]
+    truth = [*TRAJECTORY, TRAJECTORY.mean(axis=0)]
+    return [float(np.hypot(point.x - x, point.y - y)) for point, (x, y) in zip(points, truth, strict=True)]
+
+
+def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: str) -> None:
+    csi, cues = seen_at(TRAJECTORY), cues_at(TRAJECTORY)
+    with Client(learned_url) as client:
+        measured = client.locate_trajectory("bare", csi, cues, request_id="7", h_accuracy=1e6)
+        estimated = client.locate_trajectory("bare", csi.astype(np.complex128))
+        with pytest.raises(Refused, match="TRAJECTORY_LENGTH"):
+            client.locate_trajectory("bare", csi[:2])
+    assert max(trajectory_errors(measured)) < 1e-2
+    assert max(trajectory_errors(estimated)) < 1
+    assert (measured.provenance.cues, estimated.provenance.cues) == ("measured", "estimated")
+    assert measured.request_id == "7"
+    assert measured.centroid.accuracy_fulfilment_indicator == "REQUESTED_ACCURACY_FULFILLED"
+
+
+@pytest.mark.anyio
+async def test_asynchronously_trajectories_and_tracks_too(learned_url: str) -> None:
+    async with AsyncClient(learned_url) as client:
+        answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), cues_at(TRAJECTORY))
+        places = [await client.locate("both", csi, track_id=uuid4().hex) for csi in seen_at(TRAJECTORY)]
+    assert max(trajectory_errors(answer)) < 1e-2
+    assert [one.provenance.fallback for one in places] == ["TRACK_TOO_SHORT"] * len(TRAJECTORY)
+
+
+def test_snapshots_with_a_track_id_are_located_together_once_there_are_enough(learned_url: str) -> None:
+    track_id = uuid4().hex
+    with Client(learned_url) as client:
+        *early, last = (client.locate("both", csi, track_id=track_id) for csi in seen_at(TRAJECTORY))
+    for one in early:
+        assert isinstance(one.provenance, Provenance)
+        assert one.provenance.fallback == "TRACK_TOO_SHORT"
+    assert isinstance(last.provenance, TrackProvenance)
+    assert last.provenance.snapshots == len(TRAJECTORY)
 
 
 def test_a_batch_of_any_size_and_of_many_cells_keeps_its_order(url: str) -> None:
@@ -167,6 +211,15 @@ def test_answers_may_get_more_fields(answer: bytes) -> None:
     later["altitude"] = later["provenance"]["weather"] = "new"
     with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
         assert error_of(client.locate("plane", CSI)) < 5
+
+
+def test_answers_about_trajectories_may_get_more_fields_too(learned_url: str) -> None:
+    with Client(learned_url) as client:
+        later = msgspec.to_builtins(client.locate_trajectory("bare", seen_at(TRAJECTORY)))
+    for part in (later, later["points"][0], later["points"][0]["cues"], later["centroid"], later["provenance"]):
+        part["altitude"] = "new"
+    with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
+        assert max(trajectory_errors(client.locate_trajectory("bare", seen_at(TRAJECTORY)))) < 1
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nothing", "http://[", "ftp://127.0.0.1"])

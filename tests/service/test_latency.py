@@ -18,7 +18,7 @@ def test_stages_come_in_the_order_of_a_journey_and_empty_ones_not_at_all() -> No
     assert histograms(metrics) == []
     stopwatch = Stopwatch()
     stopwatch.seconds = {"encode": 0.3, "decode": 0.004}
-    metrics.located(stopwatch, ["located"], [False])
+    metrics.stages(stopwatch)
     metrics.dispatched(Stopwatch(), [20.0], full=False)
     metrics.answered("/locate", 200, 0.02)
     metrics.answered("/cells", 200, 0.02)

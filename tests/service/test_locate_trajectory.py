@@ -10,7 +10,7 @@ import pytest
 
 from reference_db import DirectoryStore, LocalFrame
 from service.app import create_app
-from service.client import trajectory_request_of
+from service.client import request_of
 from service.settings import Settings
 from service.trajectory_schema import TrajectoryRequest, TrajectoryResponse
 from tests.service.learned_cells import (
@@ -173,7 +173,7 @@ def test_what_is_wrong_with_a_request_is_named(
 
 def test_a_network_that_answers_nan_gives_a_problem_and_spoils_no_other(learned: httpx.Client) -> None:
     bad = trajectory()
-    bad["snapshots"][0]["csi"] = trajectory_request_of("both", -seen_at(TRAJECTORY[:1]))["snapshots"][0]["csi"]
+    bad["snapshots"][0]["csi"] = request_of("both", -seen_at(TRAJECTORY[:1])[0])["csi"]
     response = learned.post("/locate/trajectory", json=bad)
     assert (response.status_code, response.json()["cause"]) == (500, "ESTIMATE_NOT_FINITE")
     ask(learned, trajectory())

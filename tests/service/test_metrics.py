@@ -1,11 +1,19 @@
 import platform
+import re
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reference_db import DirectoryStore, import_fingerprints, read_contents
+from tests.service.learned_cells import TRAJECTORY, snapshot
 from tests.service.plane_cell import Json
+from tests.service.running import running, tiny_request, tiny_service
+from tests.service.tiny_cell import ORIGIN
 
 
 def samples(client: httpx.Client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -39,8 +47,8 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
 
     count = "fingerpost_stage_duration_seconds_count"
     assert [rise(count, stage=stage) for stage in ("decode", "retrieve", "infer", "encode")] == [4, 3, 3, 4]
-    assert rise("fingerpost_locations_total", outcome="located") == 3
-    assert rise("fingerpost_locations_total", outcome="CELL_NOT_FOUND") == 2
+    assert rise("fingerpost_locations_total", outcome="located", source="mateformer", fallback="none") == 3
+    assert rise("fingerpost_locations_total", outcome="CELL_NOT_FOUND", source="none", fallback="none") == 2
     assert rise("fingerpost_retrievals_total", coarse_position="used") == 2
     assert rise("fingerpost_retrievals_total", coarse_position="none") == 1
     assert rise("fingerpost_requests_total", route="/locate", status="200") == 2
@@ -66,6 +74,59 @@ def test_counts_the_accuracy_stated_and_whether_it_is_what_was_asked_for(
     assert asked == {"REQUESTED_ACCURACY_FULFILLED": 1, "REQUESTED_ACCURACY_NOT_FULFILLED": 1}
     count = ("fingerpost_stated_accuracy_meters_count", ())
     assert after[count] - before[count] == 3
+
+
+def test_counts_which_network_located_users_and_why_it_was_not_the_other(learned: httpx.Client) -> None:
+    before = samples(learned)
+    track_id = uuid4().hex
+    for position in TRAJECTORY:
+        assert learned.post("/locate", json=snapshot(track_id, position)).status_code == 200
+    after = samples(learned)
+    rises = {
+        (labels["source"], labels["fallback"]): value - before.get((name, key), 0)
+        for (name, key), value in after.items()
+        if name == "fingerpost_locations_total" and value != before.get((name, key), 0)
+        for labels in [dict(key)]
+    }
+    assert rises == {("mateformer", "TRACK_TOO_SHORT"): len(TRAJECTORY) - 1, ("scadf-moe", "none"): 1}
+
+
+def test_names_no_cell_unless_it_is_told_to(client: httpx.Client, request_body: Callable[..., Json]) -> None:
+    client.post("/locate", json=request_body())
+    assert not any("cell" in dict(labels) for _, labels in samples(client))
+    assert "plane" not in client.get("/metrics").text
+
+
+@pytest.mark.anyio
+async def test_no_more_cells_than_wanted_have_series_of_their_own(tmp_path: Path) -> None:
+    settings = tiny_service(tmp_path).model_copy(update={"cell_series": 2})
+    store = DirectoryStore(settings.database_directory)
+    first = store.current("c")
+    assert first is not None
+    for cell_id in ("d", "e"):
+        cell = first.cell.model_copy(update={"cell_id": cell_id})
+        import_fingerprints(store, cell, read_contents(store, first).fingerprints(), {}, ORIGIN)
+    async with running(settings) as client:
+        for cell_id in ("nowhere", "c", "d", "c", "e", "nowhere"):
+            await client.post("/locate", json=tiny_request(1) | {"cellId": cell_id})
+        far_away = tiny_request(1) | {"coarsePosition": {"x": 1e5, "y": 0.0, "hAccuracy": 1.0}}
+        items = [tiny_request(1), far_away, {"cellId": 7}]
+        await client.post("/locate/batch", json={"items": items})
+        text = (await client.get("/metrics")).text
+    counted = {
+        (sample.labels["cell"], sample.labels["outcome"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "fingerpost_cell_locations_total"
+    }
+    assert counted == {
+        ("c", "located"): 3,
+        ("c", "failed"): 1,
+        ("d", "located"): 1,
+        ("other cells", "located"): 1,
+        ("other cells", "failed"): 3,
+    }
+    assert re.search(r'^fingerpost_cell_stated_accuracy_meters_count\{cell="c"\} 3', text, re.MULTILINE)
 
 
 def test_says_who_waits_what_ended_dispatches_and_which_version_runs(

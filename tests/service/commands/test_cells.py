@@ -53,6 +53,20 @@ def test_import_list_and_show(
     assert json.loads(done(fingerpost, "list", "--json"))["cells"][0]["cellId"] == "c"
 
 
+def test_a_narrow_terminal_shows_versions_whole(
+    fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(fingerpost, "import", "c", write(), "--author", "somebody-with-a-long-name", "--note", "a note of some words")
+    first = current().version
+    done(fingerpost, "append", "c", write("more.safetensors", on_a_line(40, 50)), "--author", "somebody-else")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert current().version in done(fingerpost, "list")
+    for words in (("versions", "c"), ("diff", "c", first, current().version)):
+        shown = done(fingerpost, *words)
+        assert first in shown
+        assert current().version in shown
+
+
 def test_a_cells_whole_life(
     fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], tmp_path: Path
 ) -> None:
