@@ -65,19 +65,17 @@ class LocationMetrics:
         """Counts the users of a request; `cell_ids`: the cells they asked for, None where that could not be read."""
         for labels, users in Count(map(_labels, results)).items():
             self._location(*labels).inc(users)
-        for result in results:
-            if isinstance(result, LocateResponse):
-                self._located(result)
+        answers = [result for result in results if isinstance(result, LocateResponse)]
+        made = [answer.provenance for answer in answers]
+        for used, users in Count([one.coarse_position_used for one in made if isinstance(one, Provenance)]).items():
+            self._retrieval("used" if used else "none").inc(users)
+        for answer in answers:
+            self._stated.observe(answer.h_accuracy)
+            if answer.accuracy_fulfilment_indicator is not UNSET:
+                self._fulfilment(answer.accuracy_fulfilment_indicator).inc()
         if self._cells is not None:
             for cell_id, result in zip(cell_ids, results, strict=True):
                 self._cells.note(cell_id, result)
-
-    def _located(self, answer: LocateResponse) -> None:
-        self._stated.observe(answer.h_accuracy)
-        if answer.accuracy_fulfilment_indicator is not UNSET:
-            self._fulfilment(answer.accuracy_fulfilment_indicator).inc()
-        if isinstance(answer.provenance, Provenance):
-            self._retrieval("used" if answer.provenance.coarse_position_used else "none").inc()
 
 
 def _labels(result: Result) -> tuple[str, str, str]:
