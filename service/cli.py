@@ -57,6 +57,7 @@ def serve(
     """Serve over HTTP until interrupted. All other settings are environment variables, FINGERPOST_*."""
     settings = settings_of(database, host=host, port=port, artifact_directory=artifact)
     from models.artifact import ArtifactError
+    from service.allocator import give_back_large_arrays
     from service.app import create_app
     from service.draining import Draining
     from service.keys import KeysUnreadable
@@ -66,6 +67,7 @@ def serve(
     from service.tls import TlsUnusable
     from service.tracing import TracingMissing
 
+    give_back_large_arrays()
     draining = Draining()
     try:
         run(create_app(settings, draining), settings, draining)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import psutil
@@ -35,16 +36,16 @@ class Sample:
 @dataclass(frozen=True)
 class Trend:
     """Over the last two thirds. `slope`, MiB an hour: the median of those between all pairs of samples; `low`, `high`:
-    its 95 % limits. `least` and `most` MiB; how many more files and threads there were at most in the last third than
-    in the second."""
+    its 95 % limits. `least` and `most` MiB; how many more files and threads there were in the last third than in the
+    second, medians."""
 
     slope: float
     low: float
     high: float
     least: float
     most: float
-    more_files: int
-    more_threads: int
+    more_files: float
+    more_threads: float
 
     @property
     def is_flat(self) -> bool:
@@ -63,8 +64,8 @@ def trend_of(samples: list[Sample]) -> Trend:
         high=float(high),
         least=float(resident.min()),
         most=float(resident.max()),
-        more_files=max(one.files for one in last) - max(one.files for one in second),
-        more_threads=max(one.threads for one in last) - max(one.threads for one in second),
+        more_files=median(one.files for one in last) - median(one.files for one in second),
+        more_threads=median(one.threads for one in last) - median(one.threads for one in second),
     )
 
 

@@ -27,8 +27,8 @@ def markdown(date: str, command: str, machine: Mapping[str, str], hours: Hours) 
         "## Memory",
         f"Resident, over the last two thirds: {trend.slope:+.1f} MiB an hour (Theil-Sen; 95 % limits {trend.low:+.1f} "
         f"and {trend.high:+.1f}; flat is below {MOST_MIB_PER_H:g}), between {trend.least:.0f} and {trend.most:.0f} "
-        f"MiB. Files open and threads, at most, in the last third beside the one before: {trend.more_files:+d} and "
-        f"{trend.more_threads:+d} (flat is up to {MOST_MORE_HANDLES}). After {first.seconds:.0f} s it was "
+        f"MiB. Files open and threads, medians, in the last third beside the one before: {trend.more_files:+g} "
+        f"and {trend.more_threads:+g} (flat is up to {MOST_MORE_HANDLES}). After {first.seconds:.0f} s it was "
         f"{first.resident:.0f} MiB, at the end {last.resident:.0f}, {last.mapped:.0f} of them mapped files. "
         f"{'Flat.' if trend.is_flat else '**Not flat.**'}",
         "![Memory over time](soak.png)",
