@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.soak.asks import Ask
 from benchmarks.updates.operator import file_of, measured_again
 from reference_db import Cell, Fingerprints, read_fingerprint_file
-from service.client import request_of, trajectory_request_of, user_of
+from service.client import request_of, trajectory_of, user_of
 
 CELLS = ("florence-0000", "florence-0001")
 BODY_LIMIT = 2**20  # bytes, of users; some send more
@@ -81,7 +81,7 @@ def users(places: list[Place], seed: int) -> Iterator[Ask]:
                 yield _located("track", user(place, rows[0], fix(place, rows[0], random)) | tracked)
             case "trajectory":
                 near = _nearest(place, rows[0])
-                body = trajectory_request_of(place.cell.cell_id, place.users.csi[near])
+                body = msgspec.to_builtins(trajectory_of(place.cell.cell_id, place.users.csi[near]))
                 yield _located("trajectory", body, "/locate/trajectory")
             case "hung up":
                 content = json.dumps(_text(user(place, rows[0]))).encode()
