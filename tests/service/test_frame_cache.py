@@ -80,8 +80,7 @@ def test_a_batch_gives_each_what_it_gets_alone(network: Network, version: CellVe
 
 
 def test_what_is_set_aside_for_frames_is_told(network: Network, metrics: Metrics) -> None:
-    FrameCache(network, 20 * network.frame_bytes, 4, metrics)
-    assert metrics.registry.get_sample_value("fingerpost_frame_pool_bytes") == 20 * network.frame_bytes
+    assert FrameCache(network, 20 * network.frame_bytes, 4, metrics).pool_bytes == 20 * network.frame_bytes
 
 
 def test_the_least_recently_used_frame_makes_room(network: Network, version: CellVersion, metrics: Metrics) -> None:

@@ -55,7 +55,7 @@ async def test_is_not_ready_while_the_network_hangs(network: Network) -> None:
 @pytest.mark.anyio
 async def test_is_live_and_not_ready_from_when_it_is_told_to_stop(network: Network) -> None:
     draining = Draining()
-    health = Health(Settings(), network, draining)
+    health = Health(Settings(), lambda: network, draining)
     assert (await health.ready(REQUEST)).status_code == 200
     draining.began = True
     with pytest.raises(Stopping):

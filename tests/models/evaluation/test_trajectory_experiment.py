@@ -116,7 +116,7 @@ def test_every_committed_experiment_loads(path: Path) -> None:
         digests = [recipe.digest for recipe in recipes.values()]
         assert len(set(digests)) == len(digests), f"{path}: two runs are the same recipe"
         assert len({run.seed for run in recipes}) > 1
-        assert len({run.layout for run in recipes}) == 3
+    assert len({run.layout for run in recipes}) == 3  # of the paper's budget
     with pytest.raises(UnknownBudget, match="paper"):
         load_trajectory_experiment(path, "endless")
 

@@ -18,8 +18,8 @@ def test_models_are_listed_and_activated(fingerpost: Fingerpost, tmp_path: Path)
         states = {model["folder"]: model["state"] for model in replica.client.get("/models").json()["models"]}
         listed = fingerpost("models", "list", "--url", url)
         refused = fingerpost("models", "activate", "nowhere", "--url", url)
-    assert states == {"beside": "active", "middle": "available"}
+    assert states == {"beside": "active", "middle": "available", "scadf-moe": "active"}
     assert listed.exit_code == 0, listed.output
-    rows = [line for line in listed.output.splitlines() if "active" in line or "available" in line]
-    assert ["beside" in rows[0], "middle" in rows[1], "yes" in rows[1]] == [True, True, True]
+    rows = {name: line for line in listed.output.splitlines() for name in states if name in line}
+    assert ["active" in rows["beside"], "available" in rows["middle"], "yes" in rows["middle"]] == [True, True, True]
     assert (refused.exit_code, "ARTIFACT_NOT_FOUND" in refused.output) == (1, True)
