@@ -9,6 +9,9 @@ import schemathesis
 
 # Why a request that its schema allows may be refused: what no schema can say.
 _BEYOND_SCHEMAS = {
+    "ACTIVATION_IN_PROGRESS",
+    "ARTIFACT_NOT_FOUND",
+    "ARTIFACT_REFUSED",
     "BAND_NOT_SERVED_BY_ARTIFACT",
     "CELL_NOT_FOUND",
     "CELL_NOT_SERVED_BY_ARTIFACT",
@@ -51,6 +54,8 @@ def _with_bytes(value: Any) -> Any:
     """What is base64 in JSON is bytes in msgpack; of what is no base64 any will do."""
     if isinstance(value, list):
         return [_with_bytes(one) for one in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return min(max(value, -(2**63)), 2**64 - 1)  # msgpack has no larger ones
     if not isinstance(value, dict):
         return value
     changed = {name: _with_bytes(one) for name, one in value.items()}
