@@ -33,7 +33,7 @@ from service.models import Models
 from service.openapi import OpenApi
 from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
-from service.problem import on_http_exception, on_memory_error, on_service_error, on_unexpected_error
+from service.problem import on_http_exception, on_memory_error, on_scarcity, on_service_error, on_unexpected_error
 from service.publisher import Publisher
 from service.retaining import retain
 from service.served_cells import ServedCells
@@ -126,6 +126,8 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
             ServiceError: on_service_error,
             HTTPException: on_http_exception,
             MemoryError: on_memory_error,
+            OSError: on_scarcity,
+            RuntimeError: on_scarcity,
             Exception: on_unexpected_error,
         },
         lifespan=lifespan,

@@ -1,6 +1,7 @@
 """Errors as a client sees them: RFC 9457 problem details with 3GPP's ``cause`` and ``invalidParams``."""
 
 import re
+from errno import ENOMEM
 from http import HTTPStatus
 
 import msgspec
@@ -122,6 +123,14 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 async def on_memory_error(request: Request, error: Exception) -> Response:
     return await on_service_error(request, errors.OutOfMemory("there is no memory for this request"))
+
+
+async def on_scarcity(request: Request, error: Exception) -> Response:
+    """Python tells of a thread's stack or of mapped memory that it does not get by errors of other kinds."""
+    scarce = error.errno == ENOMEM if isinstance(error, OSError) else "can't start new thread" in str(error)
+    if not scarce:
+        raise error
+    return await on_memory_error(request, error)
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
