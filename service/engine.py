@@ -1,4 +1,4 @@
-"""An artifact at work: all that goes when another one takes its place."""
+"""An artifact that locates by fingerprints, at work: all that goes when another one takes its place."""
 
 from dataclasses import dataclass
 
@@ -8,38 +8,13 @@ from service.dispatcher import Dispatcher
 from service.estimator import Estimator, User
 from service.metrics import Metrics
 from service.network import Network, NetworkUnusable
-from service.schema import ArtifactReference
 from service.settings import Settings
+from service.working_artifact import WorkingArtifact
 
 
 @dataclass(frozen=True, eq=False)
-class Engine:
-    """Whoever holds one keeps it whole: its sessions, frames and threads end with the last that does."""
-
-    artifact: Artifact
-    network: Network
+class Engine(WorkingArtifact[Artifact, Network, User]):
     estimator: Estimator
-    dispatcher: Dispatcher[User]
-
-    @property
-    def reference(self) -> ArtifactReference:
-        manifest = self.artifact.manifest
-        return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What Prometheus is told of it."""
-        manifest, provider = self.artifact.manifest, self.network.providers[0]
-        return {
-            "name": manifest.name,
-            "version": manifest.version,
-            "digest": self.artifact.digest,
-            "provider": provider,
-        }
-
-    def close(self) -> None:
-        """At once, whoever waits."""
-        self.network.close()
 
 
 def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> Engine:
@@ -56,4 +31,4 @@ def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> En
         raise NetworkUnusable.of(artifact.directory, error) from error
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
     dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
-    return Engine(artifact, network, estimator, dispatcher)
+    return Engine(artifact, network, dispatcher, estimator)

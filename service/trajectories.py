@@ -35,7 +35,7 @@ class Trajectories:
 
     def close(self) -> None:
         self.cells.close()
-        self.engine.network.close()
+        self.engine.close()
 
 
 def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetrics) -> Trajectories | None:

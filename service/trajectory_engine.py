@@ -1,40 +1,15 @@
 """An artifact for trajectories at work: all that goes when another one takes its place."""
 
-from dataclasses import dataclass
-
 from models.artifact import TrajectoryArtifact
 from service.admission import Admission
 from service.dispatcher import Dispatcher
-from service.schema import ArtifactReference
 from service.settings import Settings
 from service.trajectory_estimator import Trajectory, TrajectoryEstimator
 from service.trajectory_metrics import TrajectoryMetrics
 from service.trajectory_network import TrajectoryNetwork
+from service.working_artifact import WorkingArtifact
 
-
-@dataclass(frozen=True, eq=False)
-class TrajectoryEngine:
-    """As `service.engine.Engine`."""
-
-    artifact: TrajectoryArtifact
-    network: TrajectoryNetwork
-    dispatcher: Dispatcher[Trajectory]
-
-    @property
-    def reference(self) -> ArtifactReference:
-        manifest = self.artifact.manifest
-        return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What Prometheus is told of it."""
-        manifest, provider = self.artifact.manifest, self.network.providers[0]
-        return {
-            "name": manifest.name,
-            "version": manifest.version,
-            "digest": self.artifact.digest,
-            "provider": provider,
-        }
+TrajectoryEngine = WorkingArtifact[TrajectoryArtifact, TrajectoryNetwork, Trajectory]
 
 
 def start_trajectory_engine(
