@@ -50,10 +50,8 @@ class Canary(NamedTuple):
         if before is None:
             return
         usual = before.rung(None).median
-        if _far_worse(self.median, usual):
-            raise VersionRefused(
-                f"its own fingerprints are located with a median error of {self.median:.2f} m, before {usual:.2f} m"
-            )
+        if complaint := _complaint(self.median, usual):
+            raise VersionRefused(complaint)
         if self.shift is not None and self.shift > _SHIFT_TIMES * usual + _SHIFT_BESIDE_M:
             raise VersionRefused(
                 f"what is added lies {self.shift:.2f} m (median) from where the version before puts it, "
@@ -69,11 +67,8 @@ class Canary(NamedTuple):
 
 def check_no_worse(before: Calibration, after: Calibration) -> None:
     """Raises `ArtifactRefused` where a cell's users would be located far worse by another artifact than before."""
-    median, usual = after.rung(None).median, before.rung(None).median
-    if _far_worse(median, usual):
-        raise ArtifactRefused(
-            f"its own fingerprints are located with a median error of {median:.2f} m, before {usual:.2f} m"
-        )
+    if complaint := _complaint(after.rung(None).median, before.rung(None).median):
+        raise ArtifactRefused(complaint)
 
 
 def sing(estimator: Estimator, version: CellVersion, before: CellVersion | None, seed: int) -> Canary:
@@ -96,8 +91,11 @@ def sing(estimator: Estimator, version: CellVersion, before: CellVersion | None,
     return Canary(errors, shift)
 
 
-def _far_worse(median: float, usual: float) -> bool:
-    return median > _TIMES * usual + _BESIDE_M
+def _complaint(median: float, usual: float) -> str | None:
+    """Of a median error (metres) far larger than the usual one."""
+    if median <= _TIMES * usual + _BESIDE_M:
+        return None
+    return f"its own fingerprints are located with a median error of {median:.2f} m, before {usual:.2f} m"
 
 
 def _errors(
