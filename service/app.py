@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 from threadpoolctl import threadpool_limits
@@ -20,7 +19,6 @@ from service.correlation import Correlate
 from service.docs import docs_routes
 from service.draining import Draining
 from service.engine import start_engine
-from service.errors import ServiceError
 from service.gate import Gate
 from service.health import Health
 from service.key_ring import KeyRing
@@ -33,7 +31,7 @@ from service.models import Models
 from service.openapi import OpenApi
 from service.operators.error_map import ErrorMaps
 from service.operators.routes import operator_routes
-from service.problem import on_http_exception, on_memory_error, on_scarcity, on_service_error, on_unexpected_error
+from service.problem import EXPECTED, on_expected_error, on_unexpected_error
 from service.publisher import Publisher
 from service.retaining import retain
 from service.served_cells import ServedCells
@@ -122,13 +120,6 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
             *gate,
             Middleware(Shortcut, routes=busiest),
         ],
-        exception_handlers={
-            ServiceError: on_service_error,
-            HTTPException: on_http_exception,
-            MemoryError: on_memory_error,
-            OSError: on_scarcity,
-            RuntimeError: on_scarcity,
-            Exception: on_unexpected_error,
-        },
+        exception_handlers={**dict.fromkeys(EXPECTED, on_expected_error), Exception: on_unexpected_error},
         lifespan=lifespan,
     )

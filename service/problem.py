@@ -1,7 +1,7 @@
 """Errors as a client sees them: RFC 9457 problem details with 3GPP's ``cause`` and ``invalidParams``."""
 
+import errno
 import re
-from errno import ENOMEM
 from http import HTTPStatus
 
 import msgspec
@@ -121,16 +121,26 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return response_of(_problem(status, cause, f"{request.method} {request.url.path}"), dict(error.headers or {}))
 
 
-async def on_memory_error(request: Request, error: Exception) -> Response:
-    return await on_service_error(request, errors.OutOfMemory("there is no memory for this request"))
+EXPECTED = (ServiceError, HTTPException, MemoryError, OSError, RuntimeError)
 
 
-async def on_scarcity(request: Request, error: Exception) -> Response:
-    """Python tells of a thread's stack or of mapped memory that it does not get by errors of other kinds."""
-    scarce = error.errno == ENOMEM if isinstance(error, OSError) else "can't start new thread" in str(error)
+async def on_expected_error(request: Request, error: Exception) -> Response:
+    """Answers for one of `EXPECTED`; of an `OSError` or a `RuntimeError` only where memory is short, others go on.
+
+    By those two Python tells of mapped memory, or of a thread's stack, that it does not get.
+    """
+    match error:
+        case HTTPException():
+            return await on_http_exception(request, error)
+        case ServiceError():
+            return await on_service_error(request, error)
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            scarce = True
+        case _:
+            scarce = "can't start new thread" in str(error)
     if not scarce:
         raise error
-    return await on_memory_error(request, error)
+    return await on_service_error(request, errors.OutOfMemory("there is no memory for this request"))
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:

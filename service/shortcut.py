@@ -6,8 +6,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import ServiceError
-from service.problem import on_service_error
+from service.problem import EXPECTED, on_expected_error
 
 
 class Shortcut:
@@ -30,6 +29,6 @@ class Shortcut:
         request, endpoint = Request(scope, receive, send), route.endpoint
         try:
             response = await endpoint(request)
-        except ServiceError as error:
-            response = await on_service_error(request, error)
+        except EXPECTED as error:
+            response = await on_expected_error(request, error)
         await response(scope, receive, send)

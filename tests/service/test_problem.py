@@ -1,3 +1,5 @@
+import errno
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ from starlette.routing import Route
 
 from service import errors, schema
 from service.errors import FieldError, InvalidParam, ServiceError
-from service.problem import KINDS, field_error, on_unexpected_error, problem_of
+from service.problem import EXPECTED, KINDS, field_error, on_expected_error, on_unexpected_error, problem_of
 
 
 def all_errors(of: type[ServiceError] = ServiceError) -> set[type[ServiceError]]:
@@ -51,6 +53,30 @@ def test_schema_violations_become_json_pointers(body: Any, kind: type[FieldError
     error = field_error(caught.value)
     assert type(error) is kind
     assert error.invalid_params == (InvalidParam(param, error.invalid_params[0].reason),)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "status", "cause"),
+    [
+        (MemoryError(), 503, "OUT_OF_MEMORY"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 503, "OUT_OF_MEMORY"),
+        (RuntimeError("can't start new thread"), 503, "OUT_OF_MEMORY"),
+        (OSError(errno.EIO, "the secret"), 500, "SYSTEM_FAILURE"),
+        (RuntimeError("the secret"), 500, "SYSTEM_FAILURE"),
+    ],
+)
+async def test_short_memory_is_told_from_other_failures(error: Exception, status: int, cause: str) -> None:
+    async def broken(request: Request) -> Response:
+        raise error
+
+    handlers: dict[type[Exception], Callable] = dict.fromkeys(EXPECTED, on_expected_error)
+    app = Starlette(routes=[Route("/", broken)], exception_handlers=handlers | {Exception: on_unexpected_error})
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        response = await client.get("/")
+    assert (response.status_code, response.json()["cause"]) == (status, cause)
+    assert "secret" not in response.text
 
 
 @pytest.mark.anyio

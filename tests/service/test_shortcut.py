@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.errors import Congested, ServiceError
+from service.errors import Congested
 from service.metrics import Metrics, RequestMetrics
-from service.problem import on_service_error, on_unexpected_error
+from service.problem import EXPECTED, on_expected_error, on_unexpected_error
 from service.shortcut import Shortcut
 
 
@@ -26,14 +26,20 @@ async def broken(request: Request) -> Response:
     raise RuntimeError("the secret")
 
 
-ROUTES = [Route(f"/{endpoint.__name__}", endpoint, methods=["POST"]) for endpoint in (locate, congested, broken)]
+async def starved(request: Request) -> Response:
+    raise MemoryError
+
+
+ENDPOINTS = (locate, congested, broken, starved)
+ROUTES = [Route(f"/{endpoint.__name__}", endpoint, methods=["POST"]) for endpoint in ENDPOINTS]
 
 
 def make_client(metrics: Metrics, *, shortcut: bool) -> httpx.AsyncClient:
     middleware = [Middleware(RequestMetrics, metrics=metrics)]
     if shortcut:
         middleware.append(Middleware(Shortcut, routes=ROUTES))
-    handlers: dict[type[Exception], Callable] = {ServiceError: on_service_error, Exception: on_unexpected_error}
+    handlers: dict[type[Exception], Callable] = dict.fromkeys(EXPECTED, on_expected_error)
+    handlers[Exception] = on_unexpected_error
     app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://service")
 
@@ -45,6 +51,7 @@ def make_client(metrics: Metrics, *, shortcut: bool) -> httpx.AsyncClient:
         ("POST", "/locate", 200),
         ("POST", "/congested", 503),
         ("POST", "/broken", 500),
+        ("POST", "/starved", 503),
         ("GET", "/locate", 405),
         ("POST", "/locate/", 307),
         ("POST", "/nowhere", 404),
