@@ -81,7 +81,7 @@ def users(places: list[Place], seed: int) -> Iterator[Ask]:
                 yield _located("track", user(place, rows[0], fix(place, rows[0], random)) | tracked)
             case "trajectory":
                 near = _nearest(place, rows[0])
-                body = msgspec.to_builtins(trajectory_of(place.cell.cell_id, place.users.csi[near]))
+                body = trajectory_of(place.cell.cell_id, place.users.csi[near])
                 yield _located("trajectory", body, "/locate/trajectory")
             case "hung up":
                 content = json.dumps(_text(user(place, rows[0]))).encode()

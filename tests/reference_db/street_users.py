@@ -1,9 +1,12 @@
 """Users of the fixture `street`, with coarse positions and without, and how far off a guess is."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]  # the fixture
 
 USERS = 60
 

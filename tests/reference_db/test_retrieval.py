@@ -1,7 +1,5 @@
 """First guesses, in cells small, large and grown."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,9 +15,7 @@ from reference_db import (
 from reference_db.compaction import indices_due
 from reference_db.half_csi import CsiPart, PackedCsi, pack_csi
 from reference_db.retrieval import _most_alike
-from tests.reference_db.street_users import USERS, Floats, errors, fix, no_fix
-
-Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
+from tests.reference_db.street_users import USERS, Floats, Street, errors, fix, no_fix
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """Which fingerprints a user is compared with, by each way to find them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from reference_db import (
     Mode,
@@ -19,9 +17,7 @@ from reference_db import (
     signal_feature,
 )
 from reference_db.retrieval import MODES, snapped
-from tests.reference_db.street_users import USERS, Floats, errors, fix, no_fix
-
-Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
+from tests.reference_db.street_users import USERS, Floats, Street, errors, fix, no_fix
 
 
 @pytest.mark.parametrize("mode", MODES)

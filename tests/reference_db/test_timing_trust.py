@@ -1,12 +1,8 @@
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import NDArray
 
 from reference_db import signal_feature
 from reference_db.timing_trust import TRUSTS, measure_timing_trust
-
-Street = Callable[..., tuple[NDArray[np.float32], NDArray[np.complex64]]]
+from tests.reference_db.street_users import Street
 
 
 def test_delays_of_radios_with_one_clock_are_trusted(street: Street) -> None:

@@ -2,24 +2,21 @@
 
 import asyncio
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from models.artifact import Artifact, read_manifest
 from reference_db import DirectoryStore
 from service.settings import Settings
-from tests.service import changing_cell, running
+from tests.service import bad_artifacts, changing_cell, running
+from tests.service.bad_artifacts import change_manifest
 from tests.service.learned_cells import (
     ANTENNAS,
     BANDWIDTH,
@@ -142,73 +139,17 @@ def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None
     assert "is active" not in replica.log.read_text()[told:]
 
 
-def flipped(folder: Path) -> None:
-    data = bytearray((folder / "query.onnx").read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / "query.onnx").write_bytes(data)
-
-
-def of_another_schema(folder: Path) -> None:
-    manifest = json.loads((folder / "artifact.json").read_text())
-    (folder / "artifact.json").write_text(json.dumps(manifest | {"schema_version": 2}))
-
-
-def without_a_graph(folder: Path) -> None:
-    (folder / "frame.onnx").unlink()
-
-
-def with_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> None:
-    """The artifact with a graph changed, its hash right."""
-    model = onnx.load(folder / f"{name}.onnx")
-    change(model)
-    content = model.SerializeToString()
-    (folder / f"{name}.onnx").write_bytes(content)
-    manifest = json.loads((folder / "artifact.json").read_text())
-    manifest["graphs"][name]["sha256"] = sha256(content).hexdigest()
-    (folder / "artifact.json").write_text(json.dumps(manifest))
-
-
-def constant(model: onnx.ModelProto, value: float) -> None:
-    (beside,) = (one for one in model.graph.initializer if one.name == "beside")
-    beside.CopyFrom(helper.make_tensor("beside", TensorProto.FLOAT, [], [value]))
-
-
-def external(model: onnx.ModelProto) -> None:
-    tensor = model.graph.initializer.add()
-    tensor.name, tensor.data_type, tensor.data_location = "far", TensorProto.FLOAT, TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="/etc/hostname")
-
-
-def renamed(model: onnx.ModelProto) -> None:
-    model.graph.input[0].name = "other"
-
-
-def answers_nan(folder: Path) -> None:
-    with_graph(folder, "full", lambda model: constant(model, math.nan))
-
-
-def answers_otherwise_by_frames(folder: Path) -> None:
-    with_graph(folder, "query", lambda model: constant(model, 1.0))
-
-
-def is_no_onnx(folder: Path) -> None:
-    (folder / "full.onnx").write_bytes(b"\xff\xff")
-    manifest = json.loads((folder / "artifact.json").read_text())
-    manifest["graphs"]["full"]["sha256"] = sha256(b"\xff\xff").hexdigest()
-    (folder / "artifact.json").write_text(json.dumps(manifest))
-
-
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (flipped, "query.onnx: sha256 is"),
-        (of_another_schema, "artifact.json: .*schema_version"),
-        (without_a_graph, "frame.onnx is not there"),
-        (is_no_onnx, "full.onnx: no ONNX"),
-        (lambda folder: with_graph(folder, "full", external), "tensors outside the file are refused"),
-        (lambda folder: with_graph(folder, "full", renamed), "could not be run: .*csi_known"),
-        (answers_nan, "not finite"),
-        (answers_otherwise_by_frames, "another one than at once"),
+        (bad_artifacts.flipped, "query.onnx: sha256 is"),
+        (bad_artifacts.of_another_schema, "artifact.json: .*schema_version"),
+        (bad_artifacts.without_a_graph, "frame.onnx is not there"),
+        (bad_artifacts.is_no_onnx, "full.onnx: no ONNX"),
+        (bad_artifacts.reads_other_files, "tensors outside the file are refused"),
+        (bad_artifacts.names_another_input, "could not be run: .*csi_known"),
+        (bad_artifacts.answers_nan, "not finite"),
+        (bad_artifacts.answers_otherwise_by_frames, "another one than at once"),
     ],
 )
 def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(
@@ -310,8 +251,7 @@ def test_memory_does_not_grow_with_the_artifacts_that_have_served(artifact_direc
     """The shipped network, and one that differs in its version only."""
     for number in range(2):
         folder = Path(shutil.copytree(artifact_directory, tmp_path / f"v{number}"))
-        manifest = json.loads((folder / "artifact.json").read_text())
-        (folder / "artifact.json").write_text(json.dumps(manifest | {"version": f"v{number}"}))
+        change_manifest(folder, version=f"v{number}")
     resident = []
     with replica_of(tmp_path / "database", tmp_path / "v0", tmp_path / "log", frame_cache_bytes=2**24) as replica:
         assert changing_cell.replacement(1).send(replica.client).status_code == 201
@@ -326,8 +266,7 @@ def test_memory_does_not_grow_with_the_artifacts_that_have_served(artifact_direc
 
 def write_for_trajectories(folder: Path, **changes: Any) -> None:
     write_tiny_trajectory_artifact(folder, LEARNED, ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER)
-    manifest = json.loads((folder / "artifact.json").read_text())
-    (folder / "artifact.json").write_text(json.dumps(manifest | changes))
+    change_manifest(folder, **changes)
 
 
 def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -> None:
