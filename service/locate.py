@@ -5,12 +5,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import UNSET
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,20 +16,18 @@ from service import errors
 from service.admission import Lane
 from service.batch_items import read_items
 from service.body import Format, formats, read_body
-from service.calibration import Rung
-from service.coarse_position import Fix, decode_coarse_position
+from service.coarse_position import decode_coarse_position
 from service.csi import decode_csi
 from service.dispatcher import Position
 from service.errors import ServiceError
-from service.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
-from service.estimator import RETRIEVAL, User
+from service.estimates import Received
 from service.gate import charge
 from service.live import Live
+from service.located import Draft, Located, Placed, Tracked, described
 from service.metrics import Metrics, Stopwatch
 from service.patience import answers
-from service.problem import cause_of
 from service.results import batch, each, single
-from service.schema import LocateRequest, LocateResponse, Provenance, TrackProvenance
+from service.schema import LocateRequest, LocateResponse
 from service.served_cell import ServedCell
 from service.served_cells import ServedCells
 from service.settings import Settings
@@ -39,51 +35,12 @@ from service.tracing import span
 from service.tracker import FOR_NOW, Followed, OnTrack, Tracker
 from service.workers import Workers
 
-_NO_FIX = Fix(np.nan, np.nan, np.nan)
 _NO_TRACKS = errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
 _ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
 _FEW = 32  # users: well under a millisecond of the event loop's time
 
 P = ParamSpec("P")
 A = TypeVar("A")
-
-
-class Draft(NamedTuple):
-    """A request as read: its CSI float32 `[antennas, subcarriers, 2]`.
-
-    `fallback`: why a user with a track has to be located without it.
-    """
-
-    request: LocateRequest
-    csi: NDArray[np.float32]
-    fallback: ServiceError | None = None
-
-
-class Placed(NamedTuple):
-    """A draft whose cell is known and whose coarse position, if it has one, is local metres."""
-
-    draft: Draft
-    served: ServedCell
-    fix: Fix | None
-    rung: Rung
-
-    def as_user(self) -> User:
-        fix = self.fix or _NO_FIX
-        return User(self.served.version, self.draft.csi, np.array(fix[:2], np.float32), fix.accuracy)
-
-
-class Located(NamedTuple):
-    """A user and the local position `[2]` found, NaN where there is none."""
-
-    placed: Placed
-    position: NDArray[np.float32]
-
-
-class Tracked(NamedTuple):
-    """A user located together with the snapshots before this one."""
-
-    draft: Draft
-    followed: Followed
 
 
 class Locator:
@@ -198,7 +155,7 @@ class Locator:
         whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
     ) -> tuple[list[LocateResponse | ServiceError], bytes]:
         with stopwatch.stage("encode"), span("encode"):
-            results = each(located, partial(_described, received.at))
+            results = each(located, partial(described, received.at))
             encoded = writes.encode(whole(results))
         self._live.note([one for one in results if isinstance(one, LocateResponse)])
         self._metrics.stages(stopwatch)
@@ -222,52 +179,8 @@ class Locator:
         return Placed(draft, served, fix, served.calibration.rung(None if fix is None else fix.accuracy))
 
 
-def _described(received: datetime, found: Located | Tracked) -> LocateResponse:
-    """The answer for a user found at a local position, with its calibrated circle."""
-    if isinstance(found, Tracked):
-        return _answer(found.draft.request, *found.followed, received)
-    placed, position = found
-    version, radius = placed.served.version, placed.rung.radius
-    estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
-    return _answer(placed.draft.request, estimates, radius, _provenance(placed), received)
-
-
-def _provenance(placed: Placed) -> Provenance:
-    version, engine = placed.served.version, placed.served.engine
-    return Provenance(
-        artifact=engine.reference,
-        cell_version=version.version,
-        neighbours=engine.estimator.neighbours(len(version)),
-        passes=engine.artifact.manifest.passes,
-        retrieval=RETRIEVAL,
-        coarse_position_used=placed.fix is not None,
-        calibrated_h_accuracy=UNSET if placed.rung.sigma is None else placed.rung.sigma,
-        fallback=UNSET if placed.draft.fallback is None else cause_of(placed.draft.fallback),
-    )
-
-
 def _draft(request: LocateRequest) -> Draft:
     return Draft(request, decode_csi(request.csi))
-
-
-def _answer(
-    request: LocateRequest,
-    estimates: Estimates,
-    radius: float,
-    provenance: Provenance | TrackProvenance,
-    received: datetime,
-) -> LocateResponse:
-    measured = received if request.timestamp is UNSET else request.timestamp
-    return LocateResponse(
-        request_id=request.request_id,
-        location_estimate=estimates.globe,
-        local_location_estimate=estimates.local,
-        h_accuracy=radius,
-        accuracy_fulfilment_indicator=fulfilment(request.h_accuracy, radius),
-        age_of_location_estimate=whole_minutes(received - measured),
-        timestamp_of_location_estimate=measured,
-        provenance=provenance,
-    )
 
 
 def _cell_of(one: Draft | ServiceError) -> str | None:
