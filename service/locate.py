@@ -159,7 +159,7 @@ class Locator:
             encoded = writes.encode(whole(results))
         self._live.note([one for one in results if isinstance(one, LocateResponse)])
         self._metrics.stages(stopwatch)
-        self._metrics.locations.note([_cell_of(one) for one in drafts], results)
+        self._metrics.locations.note(map(_cell_of, drafts), results)
         return results, encoded
 
     def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> Placed:

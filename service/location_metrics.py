@@ -1,6 +1,6 @@
 """What Prometheus sees of users: what became of each, who located it, and, where it is wanted, in which cell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from threading import Lock
 
@@ -60,7 +60,7 @@ class LocationMetrics:
         for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"):
             self._fulfilment(indicator)
 
-    def note(self, cell_ids: Sequence[str | None], results: Sequence[Result]) -> None:
+    def note(self, cell_ids: Iterable[str | None], results: Sequence[Result]) -> None:
         """Counts the users of a request; `cell_ids`: the cells they asked for, None where that could not be read."""
         kinds = [_labels(result) for result in results]
         for kind in set(kinds):  # to make a `collections.Counter` takes longer than to count one user
