@@ -29,7 +29,7 @@ def print_cells(listed: Json) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("cell", _whole("version"), "fingerprints", "created", "author", "note")
+    table = Table("cell", whole("version"), "fingerprints", "created", "author", "note")
     for cell in listed["cells"]:
         facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _minute(cell["createdAt"]))
         table.add_row(*facts, escape(cell["author"]), escape(cell["note"]))
@@ -74,7 +74,7 @@ def print_versions(listed: Json) -> None:
     from rich.table import Table
 
     columns = (
-        _whole("version"),
+        whole("version"),
         "created",
         "author",
         "change",
@@ -101,7 +101,7 @@ def print_versions(listed: Json) -> None:
 def print_diff(diff: Json) -> None:
     from rich.table import Table
 
-    table = Table("", *(_whole(diff[side]["version"]) for side in ("before", "after")))
+    table = Table("", *(whole(diff[side]["version"]) for side in ("before", "after")))
     sides = (diff["before"], diff["after"])
     table.add_row("fingerprints", *(str(side["fingerprints"]) for side in sides))
     table.add_row("extent (m)", *(_extent(side["extent"]) for side in sides))
@@ -132,7 +132,7 @@ def print_preview(preview: Json) -> None:
     console().print(f"{preview['selected']} of {version} would be deleted")
 
 
-def _whole(name: str) -> Any:
+def whole(name: str) -> Any:
     """A column whose words other commands take, however narrow the terminal is."""
     from rich.table import Column
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import typer
 
 from service.commands.cell_options import Json
-from service.commands.cell_tables import show
+from service.commands.cell_tables import show, whole
 from service.commands.conversation import Where, good, talk
 from service.commands.options import console
 
@@ -45,7 +45,7 @@ def _print_models(listed: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("folder", "family", "name", "version", "state", "after a restart", "digest")
+    table = Table(whole("folder"), "family", "name", "version", "state", "after a restart", "digest")
     for model in listed["models"]:
         facts = (model[fact] for fact in ("folder", "family", "name", "version", "state"))
         table.add_row(*map(escape, facts), "yes" if model["configured"] else "", model["digest"][:12])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.service.commands.conftest import Fingerpost
 from tests.service.replicas import running
 from tests.service.tiny_artifact import write_tiny_artifact
@@ -23,3 +25,14 @@ def test_models_are_listed_and_activated(fingerpost: Fingerpost, tmp_path: Path)
     rows = {name: line for line in listed.output.splitlines() for name in states if name in line}
     assert ["active" in rows["beside"], "available" in rows["middle"], "yes" in rows["middle"]] == [True, True, True]
     assert (refused.exit_code, "ARTIFACT_NOT_FOUND" in refused.output) == (1, True)
+
+
+def test_a_narrow_terminal_shows_folders_whole(
+    fingerpost: Fingerpost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mateformer-of-next-year"
+    (tmp_path / "artifacts" / name).mkdir(parents=True)
+    write_tiny_artifact(tmp_path / "artifacts" / name)
+    monkeypatch.setenv("COLUMNS", "80")
+    with running(tmp_path / "database", tmp_path / "artifacts" / name, tmp_path / "log") as replica:
+        assert name in fingerpost("models", "list", "--url", str(replica.client.base_url)).output
