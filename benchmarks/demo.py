@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
+from fingerpost.client import Client
+from fingerpost.wire import CoarsePosition
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import every_feature, every_rival
-from service.client import Client
-from service.schema import CoarsePosition
 
 CELLS = ("florence-0000", "florence-0001")
 FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma an axis, metres

@@ -17,11 +17,11 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from fingerpost.client import Client, Refused
+from fingerpost.wire import LocateResponse
+from fingerpost.wire_trajectory import Centroid, Cues, TrajectoryResponse
 from reference_db import read_fingerprint_file
-from service.client import Client, Refused
-from service.schema import LocateResponse
 from service.settings import Settings
-from service.trajectory_schema import Centroid, Cues, TrajectoryResponse
 
 SUFFIX, CUES_SUFFIX = "-trajectories.safetensors", "-cues.npy"
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.cli_scenes import scenes
-from models.cli_trajectories import export_trajectories, fit_trajectories
+from models.scadf_moe.cli import export_trajectories, fit_trajectories
 
 if TYPE_CHECKING:
-    from models.mateformer import Mateformer
-    from models.training.recipe import Recipe
+    from models.mateformer.network import Mateformer
+    from models.pipeline.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(scenes, name="scenes")
@@ -55,15 +55,15 @@ def fit(
     until: Annotated[int | None, typer.Option(help="Stop at this step; the recipe's end by default.")] = None,
 ) -> None:
     """Train by a recipe and report on held-out cells; run again to go on after a stop. Works under torchrun."""
-    from models.training.trajectory_recipe import load_trajectory_recipe
+    from models.scadf_moe.recipe import load_trajectory_recipe
 
     trajectories = load_trajectory_recipe(recipe)
     if trajectories is not None:
         fit_trajectories(trajectories, run, paths, device, until)
         return
-    from models.training.fit import Fit, load_model, start_distributed
-    from models.training.learner import RecipeChanged
-    from models.training.recipe import load_recipe
+    from models.mateformer.learner import Fit, load_model, start_distributed
+    from models.pipeline.learner import RecipeChanged
+    from models.pipeline.recipe import load_recipe
 
     loaded, chosen = load_recipe(recipe), start_distributed(device)
     try:
@@ -84,9 +84,9 @@ def report(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Measure a checkpoint on held-out cells under the headline conditions, beside weighted kNN and the GNSS fix."""
-    from models.training.fit import load_model
-    from models.training.learner import RecipeChanged
-    from models.training.recipe import load_recipe
+    from models.mateformer.learner import load_model
+    from models.pipeline.learner import RecipeChanged
+    from models.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     try:
@@ -106,16 +106,16 @@ def export(
     ] = None,
 ) -> None:
     """Turn a trained checkpoint into the artifact that the service loads; `evaluate --write` adds its figures."""
-    from models.training.trajectory_recipe import load_trajectory_recipe
+    from models.scadf_moe.recipe import load_trajectory_recipe
 
     trajectories = load_trajectory_recipe(recipe)
     if trajectories is not None:
         export_trajectories(trajectories, run, out, paths, shown)
         typer.echo(out)
         return
-    from models.export import ParityLost, export_run
-    from models.training.learner import RecipeChanged
-    from models.training.recipe import load_recipe
+    from models.mateformer.export import ParityLost, export_run
+    from models.pipeline.learner import RecipeChanged
+    from models.pipeline.recipe import load_recipe
 
     try:
         export_run(load_recipe(recipe), run, out, paths)
@@ -136,11 +136,11 @@ def evaluate(
 ) -> None:
     """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
     from models.artifact import ArtifactError, load_mateformer
-    from models.evaluation import report
-    from models.evaluation.conditions import ALL, HEADLINE
-    from models.evaluation.locators import onnx_locate
-    from models.export import RECIPE_FILE, record_evaluation
-    from models.training.recipe import load_recipe
+    from models.mateformer import report
+    from models.mateformer.conditions import ALL, HEADLINE
+    from models.mateformer.export import RECIPE_FILE, record_evaluation
+    from models.mateformer.locators import onnx_locate
+    from models.pipeline.recipe import load_recipe
 
     chosen = HEADLINE if conditions is Conditions.headline else ALL
     try:
@@ -179,8 +179,8 @@ def experiment(
 def _experiment(file: Path, split: Split, paths: Path, runs: Path, table: Path, device: str, command: str) -> None:
     import torch
 
-    from models.evaluation.experiment import UnknownCondition, load_experiment, run_experiment
-    from models.training.learner import RecipeChanged
+    from models.pipeline.experiment import UnknownCondition, load_experiment, run_experiment
+    from models.pipeline.learner import RecipeChanged
 
     try:
         loaded, variants = load_experiment(file)
@@ -194,16 +194,16 @@ def _experiment_on_trajectories(
 ) -> None:
     import torch
 
-    from models.evaluation.trajectory_experiment import (
+    from models.pipeline.learner import RecipeChanged
+    from models.scadf_moe.data import OtherUsers
+    from models.scadf_moe.experiment import (
         ALL_CUES,
         UnknownBudget,
         load_trajectory_experiment,
         run_trajectory_experiment,
     )
-    from models.evaluation.trajectory_report import plot_trajectories, trajectory_tables
-    from models.radio.trajectories import NoTrajectories
-    from models.training.learner import RecipeChanged
-    from models.training.trajectory_corpus import OtherUsers
+    from models.scadf_moe.report import plot_trajectories, trajectory_tables
+    from models.scadf_moe.sampling import NoTrajectories
 
     folders = {kind: runs / kind for kind in ALL_CUES}
     table.parent.mkdir(parents=True, exist_ok=True)
@@ -221,9 +221,9 @@ def _experiment_on_trajectories(
 def _report(model: Mateformer, recipe: Recipe, paths: Path, run: Path, device: str, split: Split) -> None:
     import torch
 
-    from models.evaluation import report
-    from models.evaluation.conditions import HEADLINE
-    from models.evaluation.locators import torch_locate
+    from models.mateformer import report
+    from models.mateformer.conditions import HEADLINE
+    from models.mateformer.locators import torch_locate
 
     locate = torch_locate(model, torch.device(device))
     report.write_report(report.evaluate(locate, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)

@@ -50,10 +50,10 @@ def survey(
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
 ) -> None:
     """Write traced cells as files that `fingerpost cells import` reads."""
+    from models.pipeline.recipe import load_recipe
     from models.radio.path_table import PathTable
     from models.radio.survey import TooFewReached, write_survey
     from models.radio.tracing import BadCellRange, parse_cells, table_path
-    from models.training.recipe import load_recipe
 
     radio = load_recipe(recipe).radio
     try:

@@ -11,11 +11,11 @@ from reference_db.contents import Contents
 from reference_db.errors import TooFewFingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import CsiPart, PackedCsi
+from reference_db.index.position import PositionIndex
+from reference_db.index.signal import SignalIndex
 from reference_db.manifest import Manifest
-from reference_db.position_index import PositionIndex
 from reference_db.retrieval import References
 from reference_db.segment import Segment
-from reference_db.signal_index import SignalIndex
 
 
 class Extent(NamedTuple):

@@ -12,7 +12,7 @@ from reference_db.errors import CorruptManifest
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
 from reference_db.segment import Segment, joined
-from reference_db.store import Store
+from reference_db.stores.store import Store
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

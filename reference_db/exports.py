@@ -3,7 +3,6 @@
 from reference_db.cell import AntennaArray, Area, Cell
 from reference_db.cell_version import CellVersion, Extent
 from reference_db.contents import Contents, read_contents
-from reference_db.directory_store import DirectoryStore
 from reference_db.errors import (
     BadFingerprint,
     BadFingerprintFile,
@@ -22,16 +21,18 @@ from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file,
 from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.importing import import_fingerprints
+from reference_db.index.position import PositionIndex
+from reference_db.index.signal import SignalIndex
+from reference_db.index.signal_features import signal_feature
 from reference_db.knn import weighted_knn
 from reference_db.manifest import Change, Manifest, ModelPolicy, RequestKey, SegmentReference
-from reference_db.opening import open_store
-from reference_db.position_index import PositionIndex
 from reference_db.retention import Retention
 from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
-from reference_db.signal_features import signal_feature
-from reference_db.signal_index import SignalIndex
-from reference_db.store import Store
+from reference_db.stores.directory import DirectoryStore
+from reference_db.stores.opening import open_store
+from reference_db.stores.store import Store
+from reference_db.stores.version_news import News
 from reference_db.update import (
     Origin,
     Update,
@@ -43,7 +44,6 @@ from reference_db.update import (
     rolled_back,
     thinned,
 )
-from reference_db.version_news import News
 
 __all__ = [
     "AntennaArray",

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from reference_db.cell import Cell
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
-from reference_db.store import Store
+from reference_db.stores.store import Store
 from reference_db.update import Origin, replaced
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
-from reference_db.position_index import PositionIndex
-from reference_db.signal_features import Features, SignalFeatures, Snapshots, signal_feature
-from reference_db.signal_index import SHARPNESS, SignalIndex
+from reference_db.index.position import PositionIndex
+from reference_db.index.signal import SHARPNESS, SignalIndex
+from reference_db.index.signal_features import Features, SignalFeatures, Snapshots, signal_feature
 from reference_db.timing_trust import measure_timing_trust
 
 Mode = Literal["neighbourhood", "random", "iterative", "signal", "fused"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_db.store import Buffer
+from reference_db.stores.store import Buffer
 
 _DTYPES = {
     "F16": "<f2",

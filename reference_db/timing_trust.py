@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_db.signal_features import Features
-from reference_db.signal_index import SHARPNESS
+from reference_db.index.signal import SHARPNESS
+from reference_db.index.signal_features import Features
 
 TRUSTS = (0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -10,48 +10,48 @@ from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
 from models.artifact import load_mateformer
-from reference_db.opening import open_store
-from reference_db.version_news import News
-from service.activation import Activation
-from service.artifact_folders import ArtifactFolders
-from service.console.routes import console_routes
-from service.correlation import Correlate
-from service.docs import docs_routes
-from service.draining import Draining
-from service.engine import start_engine
-from service.gate import Gate
-from service.health import Health
-from service.key_ring import KeyRing
-from service.latency import Latencies
-from service.live import Live
-from service.locate import Locator
-from service.locate_trajectory import TrajectoryLocator
-from service.metrics import Metrics, RequestMetrics
-from service.models import Models
-from service.openapi import OpenApi
-from service.operators.error_map import ErrorMaps
-from service.operators.routes import operator_routes
-from service.problem import EXPECTED, on_expected_error, on_unexpected_error
-from service.publisher import Publisher
-from service.retaining import retain
-from service.served_cells import ServedCells
+from reference_db.stores.opening import open_store
+from reference_db.stores.version_news import News
+from service.artifacts.activation import Activation
+from service.artifacts.catalogue import ArtifactFolders
+from service.artifacts.router import Models
+from service.auth.key_store import KeyStore
+from service.auth.middleware import AuthMiddleware
+from service.cells.registry import ServedCells
+from service.cells.trajectories import load_trajectories
+from service.console.router import console_routes
+from service.inference.engine import start_engine
+from service.inference.workers import Workers
+from service.locating.live import Live
+from service.locating.locator import Locator
+from service.locating.tracker import Tracker
+from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
-from service.shortcut import Shortcut
-from service.tracing import Trace, Traces
-from service.tracker import Tracker
-from service.trajectories import load_trajectories
-from service.trajectory_metrics import TrajectoryMetrics
-from service.workers import Workers
+from service.telemetry.correlation import Correlate
+from service.telemetry.latency import Latencies
+from service.telemetry.metrics import Metrics, RequestMetrics
+from service.telemetry.tracing import Trace, Traces
+from service.telemetry.trajectory_metrics import TrajectoryMetrics
+from service.updates.error_map import ErrorMaps
+from service.updates.publisher import Publisher
+from service.updates.retention_job import run_retention_job
+from service.updates.router import operator_routes
+from service.web.docs import docs_routes
+from service.web.draining import Draining
+from service.web.fast_path import Shortcut
+from service.web.health import Health
+from service.web.openapi import OpenApi
+from service.web.problems import EXPECTED, on_expected_error, on_unexpected_error
 
 
 def create_app(settings: Settings, draining: Draining | None = None) -> Starlette:
     """The service as an ASGI app, its networks loaded and proven; `draining` where it will be told of its end.
 
-    Raises `models.artifact.ArtifactError`, `service.network.NetworkUnusable`, `service.keys.KeysUnreadable` or
-    `service.tracing.TracingMissing`.
+    Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
+    `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.
     """
     traces = None if settings.traces_endpoint is None else Traces(settings.traces_endpoint)
-    keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
+    keys = None if settings.keys_file is None else KeyStore(settings.keys_file)
     # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series)
@@ -75,7 +75,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        watching = [served.follow(settings.follow_period_s), retain(publisher, settings.retention_period_s)]
+        watching = [served.follow(settings.follow_period_s), run_retention_job(publisher, settings.retention_period_s)]
         if isinstance(store, News):
             watching.append(served.listen(store))
         if trajectories is not None:
@@ -97,7 +97,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
         Route("/locate/batch", locator.locate_batch, methods=["POST"]),
     ]
     tracing = [] if traces is None else [Middleware(Trace, traces=traces)]
-    gate = [] if keys is None else [Middleware(Gate, keys=keys, metrics_open=settings.metrics_without_key)]
+    gate = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
     return Starlette(
         routes=[
             *busiest,

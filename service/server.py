@@ -15,11 +15,11 @@ from typing import NamedTuple
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.draining import Draining
-from service.http_protocol import HttpProtocol
-from service.logs import log_config
 from service.settings import Settings
-from service.tls import Certificate, follow_certificate, server_context
+from service.telemetry.logs import log_config
+from service.web.draining import Draining
+from service.web.http_protocol import HttpProtocol
+from service.web.tls import Certificate, follow_certificate, server_context
 
 _log = logging.getLogger("fingerpost.server")
 

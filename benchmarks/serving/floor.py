@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.mateformer import TRUST, MateformerConfig
+from models.mateformer.network import TRUST, MateformerConfig
 
 _BYTES = 4  # float32
 _HALF = 2  # bytes of a frame's keys and values, a number

@@ -89,10 +89,10 @@ def torch_locate(folder: Path, graph: FullGraph) -> Locate:
     import torch
     from safetensors.torch import load_file
 
-    from models.evaluation.locators import torch_locate as located_by
-    from models.export import RECIPE_FILE, WEIGHTS_FILE
-    from models.mateformer import Mateformer
-    from models.training.recipe import load_recipe
+    from models.mateformer.export import RECIPE_FILE, WEIGHTS_FILE
+    from models.mateformer.locators import torch_locate as located_by
+    from models.mateformer.network import Mateformer
+    from models.pipeline.recipe import load_recipe
 
     model = Mateformer(load_recipe(folder / RECIPE_FILE).config())
     model.load_state_dict(load_file(folder / WEIGHTS_FILE))

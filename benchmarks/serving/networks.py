@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from models.artifact import MANIFEST_FILE, ArtifactManifest
-from models.mateformer import MateformerConfig
-from models.training.recipe import Recipe, load_recipe
+from models.mateformer.network import MateformerConfig
+from models.pipeline.recipe import Recipe, load_recipe
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = MODELS / "artifacts" / "mateformer"
@@ -78,8 +78,8 @@ def _export(recipe: Recipe, folder: Path) -> None:
     import yaml
     from safetensors.torch import save_file
 
-    from models.export import RECIPE_FILE, WEIGHTS_FILE, export
-    from models.mateformer import Mateformer
+    from models.mateformer.export import RECIPE_FILE, WEIGHTS_FILE, export
+    from models.mateformer.network import Mateformer
 
     torch.manual_seed(0)
     model, config = Mateformer(recipe.config()), recipe.config()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.full_graph import MEDIA_TYPE, Users
 from benchmarks.serving.generator import Requests, write_requests
+from fingerpost.client import request_of
 from reference_db import Cell, Fingerprints
-from service.client import request_of
 
 Kind = Literal["cold", "warm-unique", "shared"]
 Format = Literal["msgpack", "json"]

@@ -27,8 +27,8 @@ from benchmarks.serving.servers import Server, fingerpost, running
 from benchmarks.serving.workload import ACCURACY_M, strangers
 from benchmarks.sizing.cost import APPENDED, ReplicaCost, Wire
 from benchmarks.updates.operator import Operator, file_of, measured_again
-from service.client import Client, user_of
-from service.schema import BatchRequest, CoarsePosition, Csi, LocateRequest
+from fingerpost.client import Client, user_of
+from fingerpost.wire import BatchRequest, CoarsePosition, Csi, LocateRequest
 from tests.redis_servers import RedisServer
 
 RESULTS = Path("benchmarks/results")

@@ -18,7 +18,7 @@ from benchmarks.soak import people
 from benchmarks.soak.asks import Account, Ask, Asker
 from benchmarks.soak.memory import EVERY_S, Sample, Trend, sampling, trend_of
 from reference_db import open_store
-from service.keys import Scope
+from service.auth.keys import Scope
 from tests.service.replicas import Replica, running
 from tests.service.tiny_service import added_key, bearing
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact

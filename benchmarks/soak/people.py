@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.soak.asks import Ask
 from benchmarks.updates.operator import file_of, measured_again
+from fingerpost.client import request_of, trajectory_of, user_of
 from reference_db import Cell, Fingerprints, read_fingerprint_file
-from service.client import request_of, trajectory_of, user_of
 
 CELLS = ("florence-0000", "florence-0001")
 BODY_LIMIT = 2**20  # bytes, of users; some send more

@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.serving.cells import town
 from benchmarks.serving.servers import fingerpost, running
 from benchmarks.updates.operator import Operator, file_of, measured_again
+from fingerpost.client import request_of
 from reference_db import Fingerprints
-from service.client import request_of
 
 _ANTENNAS = 32  # of the shipped network's channel
 _FIRST_DAY = 1.75e9

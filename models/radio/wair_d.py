@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
-from reference_db.cue_estimators import SPEED_OF_LIGHT
+from reference_db.path_features import SPEED_OF_LIGHT
 
 UNIT_M = 0.5
 HEIGHTS_M = (6.0, 1.5)  # of base stations and users

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands import cell_tables
+from service.commands.api_session import Where, good, talk
 from service.commands.cell_options import (
     Author,
     CellName,
@@ -28,7 +29,6 @@ from service.commands.cell_options import (
     timestamp_in,
 )
 from service.commands.cell_tables import show
-from service.commands.conversation import Where, good, talk
 from service.commands.options import ArtifactOption, Database, fail
 from service.commands.transfer import send_file
 
@@ -248,7 +248,7 @@ def _wire_description(cell_file: Path) -> Any:
 
     from reference_db.errors import BadFingerprintFile
     from reference_db.fingerprint_file import read_cell_file
-    from service.cell_schema import description_of
+    from service.updates.cell_wire import description_of
 
     try:
         described = json_format.loads(cell_file.read_bytes())

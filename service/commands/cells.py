@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands import cell_tables
+from service.commands.api_session import Where, good, talk
 from service.commands.cell_options import CellName, Json, Url, VersionName, path_of
 from service.commands.cell_tables import show
-from service.commands.conversation import Where, good, talk
 from service.commands.options import ArtifactOption, Database, fail
 from service.commands.transfer import save_file
 

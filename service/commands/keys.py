@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from service.auth.keys import KeysUnreadable, Scope
 from service.commands.options import console, fail
-from service.keys import KeysUnreadable, Scope
 
 KeysFile = Annotated[
     Path, typer.Option("--file", envvar="FINGERPOST_KEYS_FILE", help="Where the keys lie, as the service reads them.")
@@ -28,7 +28,7 @@ def add(
 
     import msgspec
 
-    from service.keys import KeyRecord, changing, make_key
+    from service.auth.keys import KeyRecord, changing, make_key
 
     try:
         wanted = msgspec.convert(scopes, list[Scope])
@@ -48,7 +48,7 @@ def list_keys(file: KeysFile) -> None:
     """List the keys: whose they are and what for, not the keys themselves."""
     from rich.table import Table
 
-    from service.keys import read_keys
+    from service.auth.keys import read_keys
 
     try:
         keys = read_keys(file)
@@ -66,7 +66,7 @@ def revoke(
     file: KeysFile,
 ) -> None:
     """Take keys back. Services that run refuse them within seconds."""
-    from service.keys import changing
+    from service.auth.keys import changing
 
     try:
         with changing(file) as keys:

@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import typer
 
+from service.commands.api_session import Where, good, talk
 from service.commands.cell_options import Json
 from service.commands.cell_tables import show, whole
-from service.commands.conversation import Where, good, talk
 from service.commands.options import console
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from fingerpost.client import Client, request_of, user_of
 from reference_db import DirectoryStore, import_fingerprints
-from service.client import Client, request_of, user_of
 from tests.deploy.balanced import (
     CONFIGURATION,
     DEADLINE_S,

@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 import yaml
 
+from fingerpost.client import request_of
 from reference_db import DirectoryStore, import_fingerprints
-from service.client import request_of
 from tests.damage import damage
 from tests.deploy.balanced import DEADLINE_S, running, url_of
 from tests.deploy.dockerfile import ROOT

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.pipeline.recipe import Recipe
 from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
-from models.training.recipe import Recipe
-from models.training.trajectory_recipe import TrajectoryRecipe
+from models.scadf_moe.recipe import TrajectoryRecipe
 
 DATA = Path(__file__).parent / "data"
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from models.artifact import load_artifact
-from models.training.recipe import Recipe
+from models.pipeline.recipe import Recipe
 from reference_db import read_fingerprint_file
 
 DATA = Path(__file__).parent / "data"

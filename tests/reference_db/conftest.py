@@ -18,7 +18,7 @@ from reference_db import (
     replaced,
     signal_feature,
 )
-from reference_db.redis_store import RedisStore
+from reference_db.stores.redis import RedisStore
 from tests.redis_servers import PATIENCE_S, RedisServer, RedisServers, empty
 from tests.reference_db.street_users import USERS
 

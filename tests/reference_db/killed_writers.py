@@ -38,8 +38,8 @@ from reference_db import (
     replaced,
     rolled_back,
 )
-from reference_db.redis_client import RedisClient
-from reference_db.redis_store import RedisStore
+from reference_db.stores.redis import RedisStore
+from reference_db.stores.redis_client import RedisClient
 from tests.redis_servers import PATIENCE_S, RedisCluster, RedisServer, wait_until
 
 CELL = Cell(

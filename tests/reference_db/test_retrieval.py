@@ -106,7 +106,7 @@ def test_without_a_fix_a_guess_among_very_many_moves_for_hardly_anybody(
     positions, csi = street(9000)
     features = users[1]
     guess = first_guess(References.of(positions, csi), features, *no_fix(USERS))
-    monkeypatch.setattr("reference_db.signal_index._FLAT", 9000)
+    monkeypatch.setattr("reference_db.index.signal._FLAT", 9000)
     exact = first_guess(References.of(positions, csi), features, *no_fix(USERS))
     assert (errors(guess, exact) > 0.1).mean() < 0.04
 
@@ -179,8 +179,8 @@ def _grown(positions: Floats, csi: NDArray[np.complex64], indexed: int, step: in
 
 
 def _hold_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reference_db.position_index._FLAT", 900)
-    monkeypatch.setattr("reference_db.signal_index._FLAT", 900)
+    monkeypatch.setattr("reference_db.index.position._FLAT", 900)
+    monkeypatch.setattr("reference_db.index.signal._FLAT", 900)
     monkeypatch.setattr("reference_db.retrieval._MOST_CANDIDATES", 800)
 
 

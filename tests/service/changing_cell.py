@@ -15,13 +15,13 @@ import httpx
 import msgspec
 import numpy as np
 
+from fingerpost.client import request_of
 from models.artifact import Artifact
 from reference_db import CellVersion, Fingerprints, Store, read_contents
-from service.cell_schema import description_of
-from service.client import request_of
-from service.estimator import Estimator, User
-from service.metrics import Metrics, Stopwatch
-from service.network import Network
+from service.inference.estimator import Estimator, User
+from service.inference.session import MateformerSession
+from service.telemetry.metrics import Metrics, Stopwatch
+from service.updates.cell_wire import description_of
 from tests.service.plane_cell import make_cell, users_at
 
 CELL = make_cell("changing")
@@ -113,7 +113,7 @@ def change_to(number: int) -> Change:
 
 def answers_of(store: Store, artifact: Artifact, numbers: Sequence[int]) -> Mapping[str, np.ndarray]:
     """Where each version of the cell puts the users, `[users, 2]` metres, by the version's name: each by itself."""
-    network = Network(artifact, 1, ["CPUExecutionProvider"])
+    network = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
     try:
         return {name: places for number in numbers for name, places in [_answer_of(store, network, number)]}
     finally:
@@ -127,7 +127,7 @@ def check_unlike(answers: Mapping[str, np.ndarray]) -> None:
         assert (np.linalg.norm(after - before, axis=1) > _DIFFERENT_M).any()
 
 
-def _answer_of(store: Store, network: Network, number: int) -> tuple[str, np.ndarray]:
+def _answer_of(store: Store, network: MateformerSession, number: int) -> tuple[str, np.ndarray]:
     version = CellVersion.assemble(read_contents(store, store.manifest(CELL.cell_id, number)))
     estimator = Estimator(network, USERS, USERS * network.frame_bytes, Metrics())  # which remembers nothing
     nowhere = np.full(2, np.nan, np.float32)

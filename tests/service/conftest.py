@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
+from fingerpost.client import request_of
 from models.artifact import load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
-from service.calibration import calibrate
-from service.client import request_of
-from service.estimator import Estimator
-from service.metrics import Metrics
-from service.network import Network
+from service.cells.calibration import calibrate
+from service.inference.estimator import Estimator
+from service.inference.session import MateformerSession
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.service.learned_cells import fill, write_artifacts
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.serving import serving
@@ -67,7 +67,7 @@ def store(settings: Settings) -> DirectoryStore:
 
 def _calibrated(settings: Settings, version: CellVersion) -> Json:
     artifact = load_artifact(settings.artifact_directory)
-    network = Network(artifact, settings.inference_threads, settings.execution_providers)
+    network = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
     estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, Metrics())
     try:
         return calibrate(artifact, estimator, version, settings).as_quality(artifact.digest)
@@ -98,9 +98,9 @@ def learned(learned_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
+def network(tmp_path: Path) -> Iterator[MateformerSession]:
     """The network that answers the middle of the neighbourhood."""
-    network = Network(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    network = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     yield network
     network.close()
 
@@ -115,7 +115,7 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def free(network: Network) -> Iterator[threading.Event]:
+def free(network: MateformerSession) -> Iterator[threading.Event]:
     """The network does nothing until this is set."""
     event = threading.Event()
     network.submit(event.wait)

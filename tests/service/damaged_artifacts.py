@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from models.artifact import ArtifactError, load_artifact
-from service.network import Network, NetworkUnusable
+from service.inference.session import MateformerSession, ModelUnusable
 from tests.service.bad_artifacts import replace_graph
 from tests.service.tiny_artifact import write_tiny_artifact
 
@@ -40,8 +40,8 @@ def main(count: int) -> None:
 
 def outcome(directory: Path) -> str:
     try:
-        network = Network(load_artifact(directory), 1, ["CPUExecutionProvider"])
-    except (ArtifactError, NetworkUnusable):
+        network = MateformerSession(load_artifact(directory), 1, ["CPUExecutionProvider"])
+    except (ArtifactError, ModelUnusable):
         return "refused"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -23,8 +23,8 @@ import httpx
 import msgspec
 import psutil
 
+from fingerpost.client import request_of
 from reference_db import DirectoryStore, import_fingerprints
-from service.client import request_of
 from service.settings import Settings
 from tests.service.plane_cell import USER, fingerprints_at, make_cell, street, users_at
 from tests.service.serving import serving

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fingerpost.client import request_of, trajectory_of
+from fingerpost.wire_trajectory import Cues
 from reference_db import (
     AntennaArray,
     Cell,
@@ -17,11 +19,9 @@ from reference_db import (
     read_contents,
     replaced,
 )
-from reference_db.cue_estimators import SPEED_OF_LIGHT
 from reference_db.manifest import ModelPolicy
-from service.client import request_of, trajectory_of
+from reference_db.path_features import SPEED_OF_LIGHT
 from service.settings import Settings
-from service.trajectory_schema import Cues
 from tests.service.plane_cell import Json, street
 from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN

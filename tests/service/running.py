@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from fingerpost.client import request_of
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.app import create_app
-from service.client import request_of
 from service.settings import Settings
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN, tiny_cell

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fingerpost.client import request_of
 from models.artifact import ArtifactMissing
 from reference_db import DirectoryStore
 from service.app import create_app
-from service.client import request_of
 from service.errors import Congested
+from service.inference.workers import Workers
 from service.settings import Settings
-from service.workers import Workers
 from tests.damage import damage
 from tests.service.plane_cell import USER, users_at
 from tests.service.running import running, tiny_request, tiny_service
@@ -99,7 +99,7 @@ async def main():
             print(response.status_code, (await client.get("/docs")).status_code)
 
 asyncio.run(main())
-import service.cli
+import service.commands.cli
 print(sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "sionna", "matplotlib", "fastapi"}))
 """
 

@@ -5,7 +5,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.client import request_of
+from fingerpost.client import request_of
 from service.settings import Settings
 from tests.service.plane_cell import Json, street, users_at
 

@@ -18,8 +18,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
+from fingerpost.client import request_of
 from reference_db import Cell, Fingerprints, read_fingerprint_file
-from service.client import request_of
 from service.settings import Settings
 from tests.service.browser import PATIENCE_S, Page, chromium, screen
 from tests.service.serving import serving

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from fingerpost.client import request_of
 from reference_db import DirectoryStore
 from service.app import create_app
-from service.cell_schema import description_of
-from service.cli import app as command_line
-from service.client import request_of
+from service.commands.cli import app as command_line
+from service.updates.cell_wire import description_of
 from tests.service.learned_cells import TRAJECTORY, fill, learned_cell, seen_at, trajectory, write_artifacts
 from tests.service.plane_cell import Json
 from tests.service.serving import serving

@@ -16,15 +16,15 @@ from onnx import TensorProto, helper
 
 from models.artifact import Graph, TensorSpec
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
-from service.bound_graph import BoundGraph
+from service.inference.bound_graph import BoundGraph
 from tests.redis_servers import RedisServer, empty, keys_of
 from tests.service import changing_cell
-from tests.service.operators.wire import assert_problem
 from tests.service.plane_cell import make_cell
 from tests.service.readers import reading
 from tests.service.replicas import Replica, running
 from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
+from tests.service.updates.wire import assert_problem
 
 USERS = [("/locate", body) for body in changing_cell.request_bodies()]
 ANSWERS = 30

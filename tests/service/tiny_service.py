@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.keys import Scope, changing, make_key
+from service.auth.keys import Scope, changing, make_key
 from service.settings import Settings
 from tests.service.running import tiny_service
 

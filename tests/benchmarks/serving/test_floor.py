@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.serving.floor import Machine, floors, frame_work, full_work, query_work
-from models.mateformer import Coarse, Mateformer, MateformerConfig
+from models.mateformer.network import Coarse, Mateformer, MateformerConfig
 
 CONFIGS = [
     MateformerConfig(antennas=8, subcarriers=12, width=32, depth=3, hidden=48),

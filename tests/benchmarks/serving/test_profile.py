@@ -5,8 +5,8 @@ import pytest
 from benchmarks.serving.profile import PY_SPY, Cost, profile, self_times, table
 
 RAW = """\
-thread (17): MainThread;serve (service/server.py:20);locate (service/locate.py:99) 3
-thread (17): MainThread;serve (service/server.py:20);locate (service/locate.py:101) 2
+thread (17): MainThread;serve (service/server.py:20);locate (service/locating/locator.py:99) 3
+thread (17): MainThread;serve (service/server.py:20);locate (service/locating/locator.py:101) 2
 thread (17): MainThread;serve (service/server.py:20) 1
 thread (0x7F08): inference_0;run (threading.py:982);Session.run (onnxruntime/a.py:1) 4
 thread (19): inference_0;odd name; with (all sorts.py:3) 1
@@ -16,7 +16,7 @@ nothing of the kind
 
 def test_samples_count_for_the_function_they_ended_in_whatever_the_line() -> None:
     assert self_times(RAW) == {
-        "MainThread": {"locate (service/locate.py)": 5, "serve (service/server.py)": 1},
+        "MainThread": {"locate (service/locating/locator.py)": 5, "serve (service/server.py)": 1},
         "inference": {"Session.run (onnxruntime/a.py)": 4, " with (all sorts.py)": 1},
     }
 
@@ -25,7 +25,7 @@ def test_the_table_says_whose_time_it_is_and_what_a_location_costs() -> None:
     printed = table(Cost(0.0005, 0.002), self_times(RAW))
     assert "event loop 0.50 ms, other threads 2.00 ms" in printed
     assert "| event loop, 6 samples | self time |" in printed
-    assert "| `locate (service/locate.py)` | 83.3% |" in printed
+    assert "| `locate (service/locating/locator.py)` | 83.3% |" in printed
     assert "| network, 5 samples | self time |" in printed
 
 

@@ -9,7 +9,7 @@ from benchmarks.serving.cells import street, town
 from benchmarks.serving.full_graph import Users
 from benchmarks.serving.generator import Requests
 from benchmarks.serving.workload import SPACING_M, WARM, make_load, make_rival_load, strangers, without_coarse
-from service.schema import BatchRequest, LocateRequest
+from fingerpost.wire import BatchRequest, LocateRequest
 
 CELLS = [street(0), street(1)]
 

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reference_db import DirectoryStore, Fingerprints, write_fingerprint_file
-from service.cli import app
-from tests.service.operators.wire import on_a_line
+from service.commands.cli import app
 from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import tiny_cell
+from tests.service.updates.wire import on_a_line
 
 
 class Fingerpost(Protocol):

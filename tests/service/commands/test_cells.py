@@ -10,8 +10,8 @@ import pytest
 from reference_db import DirectoryStore, Manifest, read_fingerprint_file
 from service.commands.cell_options import seconds_in, timestamp_in
 from tests.service.commands.conftest import Fingerpost
-from tests.service.operators.wire import DESCRIPTION, npz, on_a_line
 from tests.service.tiny_cell import tiny_cell
+from tests.service.updates.wire import DESCRIPTION, npz, on_a_line
 
 Write = Callable[..., Path]
 

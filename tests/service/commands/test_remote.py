@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.client import request_of
+from fingerpost.client import request_of
 from service.settings import Settings
 from tests.service.commands.conftest import Fingerpost
-from tests.service.operators.wire import DESCRIPTION, assert_problem, npz, on_a_line, sent
 from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.updates.wire import DESCRIPTION, assert_problem, npz, on_a_line, sent
 
 FILE = {"Content-Type": "application/octet-stream"}
 PATIENCE_S = 60

@@ -1,0 +1,1 @@
+"""What a back end installs and imports: clients, wire types, errors."""

@@ -1,0 +1,1 @@
+"""Layers and channel features that several model families use."""

@@ -1,0 +1,1 @@
+"""What every model family shares: learner, recipe, experiment, tables."""

@@ -1,0 +1,1 @@
+"""SCADF-MoE: locates the points of a trajectory together."""

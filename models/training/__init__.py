@@ -1,1 +1,0 @@
-"""From path tables to trained weights and a report of what they reach."""

@@ -1,0 +1,1 @@
+"""How fingerprints are found: by position and by signal."""

@@ -1,0 +1,1 @@
+"""Where versions of cells are kept: a directory or Redis."""

@@ -1,0 +1,216 @@
+"""A store in a directory of the local file system.
+
+    cells/<cell_id>/versions/<number>/manifest.json
+    cells/<cell_id>/versions/<number>/<digest of the manifest>
+    cells/<cell_id>/versions/<number>/<digest>.safetensors    each segment that the manifest lists
+    cells/<cell_id>/drafts/                                   versions in the making
+    cells/<cell_id>/lock                                      held while publishing
+
+A version is a folder with all that it needs; segments that the version before it had are hard links to the same file.
+It is written as a draft, and the one renaming of the folder to its number is the moment at which it comes to be.
+What a killed writer leaves are drafts: whoever holds the lock next removes them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from reference_db.cell_id import CELL_ID_PATTERN
+from reference_db.durable_file import NO_ROOM, make_directory, sync_directory, write_and_sync
+from reference_db.errors import (
+    CorruptManifest,
+    MissingSegment,
+    StoreFull,
+    StoreUnavailable,
+    UnknownVersion,
+    VersionConflict,
+)
+from reference_db.manifest import Manifest
+from reference_db.segment import digest_of
+from reference_db.stores.store import Buffer
+
+# Whoever has a segment mapped is killed where the file is cut short in place.
+_READ_ONLY = 0o444
+
+_CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
+_NUMBER = re.compile(r"[0-9]{10}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class DirectoryStore:
+    """The default `Store`; any number of threads and processes of one machine may share the directory.
+
+    Segments are mapped into memory, not read: the system keeps of them what is used. Drafts left behind by killed
+    writers are removed when the store is opened.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._cells = root / "cells"
+        for cell_id in self._named():
+            self._remove_abandoned(cell_id)
+
+    def cells(self) -> list[str]:
+        return [cell_id for cell_id in self._named() if self.numbers(cell_id)]
+
+    def current(self, cell_id: str) -> Manifest | None:
+        number = self.newest(cell_id)
+        return self.manifest(cell_id, number) if number else None
+
+    def newest(self, cell_id: str) -> int:
+        return max(self.numbers(cell_id), default=0)
+
+    def manifest(self, cell_id: str, number: int) -> Manifest:
+        if not _CELL_ID.fullmatch(cell_id):
+            raise UnknownVersion(cell_id, number)
+        folder = self._version(cell_id, number)
+        with _reachable():
+            try:
+                names = os.listdir(folder)
+                data = (folder / "manifest.json").read_bytes()
+            except FileNotFoundError:
+                if folder.is_dir():
+                    raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its manifest") from None
+                raise UnknownVersion(cell_id, number) from None
+        digests = [name for name in names if _DIGEST.fullmatch(name)]
+        if len(digests) != 1:
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its digest")
+        manifest = Manifest.from_bytes(data, digests[0])
+        if (manifest.cell.cell_id, manifest.number) != (cell_id, number):
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} is another one's")
+        return manifest
+
+    def numbers(self, cell_id: str) -> list[int]:
+        # Cell ids come from URLs: one that no cell can have must never become a path.
+        if not _CELL_ID.fullmatch(cell_id):
+            return []
+        with _reachable():
+            try:
+                names = os.listdir(self._cells / cell_id / "versions")
+            except FileNotFoundError:
+                return []
+        return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+
+    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
+        cell_id = manifest.cell.cell_id
+        with _reachable(), self._locked(cell_id):
+            self._remove_drafts(cell_id)
+            current = self.current(cell_id)
+            digest = None if current is None else current.digest
+            if digest != expected:
+                raise VersionConflict(cell_id, expected, digest)
+            number = 0 if current is None else current.number
+            if manifest.number != number + 1:
+                raise ValueError(f"cell {cell_id!r}: version {manifest.number} cannot follow version {number}")
+            versions = self._cells / cell_id / "versions"
+            make_directory(versions)
+            with self._draft(cell_id) as draft:
+                self._write(draft, manifest, {digest_of(data): data for data in segments}, current)
+                draft.rename(self._version(cell_id, manifest.number))
+            sync_directory(versions)
+
+    def get_segment(self, cell_id: str, digest: str) -> Buffer:
+        with _reachable():
+            path = self._segment(cell_id, digest)
+            if path is None:
+                raise MissingSegment(digest)
+            with path.open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    return b""
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _write(self, draft: Path, manifest: Manifest, given: Mapping[str, bytes], current: Manifest | None) -> None:
+        cell_id = manifest.cell.cell_id
+        for digest in dict.fromkeys(segment.digest for segment in manifest.segments):
+            path = draft / f"{digest}.safetensors"
+            if digest in given:
+                write_and_sync(path, given[digest], _READ_ONLY)
+            else:
+                kept = self._segment(cell_id, digest, current)
+                if kept is None:
+                    raise MissingSegment(digest)
+                _link(kept, path)
+        write_and_sync(draft / "manifest.json", manifest.to_bytes())
+        write_and_sync(draft / manifest.digest, b"")
+        sync_directory(draft)
+
+    def _segment(self, cell_id: str, digest: str, first: Manifest | None = None) -> Path | None:
+        """Where a segment lies, looked for in one version first and then from the newest on."""
+        if not _DIGEST.fullmatch(digest):
+            return None
+        numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
+        paths = (self._version(cell_id, number) / f"{digest}.safetensors" for number in numbers)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _version(self, cell_id: str, number: int) -> Path:
+        return self._cells / cell_id / "versions" / f"{number:010d}"
+
+    def _named(self) -> list[str]:
+        with _reachable():
+            try:
+                names = os.listdir(self._cells)
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if _CELL_ID.fullmatch(name))
+
+    @contextmanager
+    def _draft(self, cell_id: str) -> Iterator[Path]:
+        draft = self._cells / cell_id / "drafts" / uuid4().hex
+        make_directory(draft)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # nothing, once it was renamed
+
+    def _remove_drafts(self, cell_id: str) -> None:
+        shutil.rmtree(self._cells / cell_id / "drafts", ignore_errors=True)
+
+    def _remove_abandoned(self, cell_id: str) -> None:
+        if (self._cells / cell_id / "drafts").is_dir():
+            # Somebody may be at work there, or may forbid us to be: then it is for the next one to do.
+            with (
+                contextlib.suppress(BlockingIOError, StoreUnavailable),
+                _reachable(),
+                self._locked(cell_id, wait=False),
+            ):
+                self._remove_drafts(cell_id)
+
+    @contextmanager
+    def _locked(self, cell_id: str, *, wait: bool = True) -> Iterator[None]:
+        make_directory(self._cells / cell_id)
+        with (self._cells / cell_id / "lock").open("ab") as lock:
+            # Released with the file, also when the process is killed.
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A disk that is gone, read-only or full; or there is no memory to map a file into."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from error
+        if error.errno in NO_ROOM:
+            raise StoreFull(f"the reference database's directory: {error.strerror}") from error
+        raise StoreUnavailable(f"the reference database's directory: {error.strerror or error}") from error
+
+
+def _link(kept: Path, path: Path) -> None:
+    try:
+        os.link(kept, path)
+    except OSError:  # a file system without hard links, or with no more of them for this file
+        write_and_sync(path, kept.read_bytes(), _READ_ONLY)

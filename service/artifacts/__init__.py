@@ -1,0 +1,1 @@
+"""Artifacts: list them, and activate another one while the service runs."""

@@ -1,0 +1,49 @@
+"""What the reference database refuses, in the service's words."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reference_db.errors import (
+    BadFingerprint,
+    BadFingerprintFile,
+    BadUpdate,
+    ReferenceDatabaseError,
+    StoreFull,
+    StoreUnavailable,
+    TooFewFingerprints,
+    UnknownVersion,
+    VersionConflict,
+)
+from service import errors
+
+_log = logging.getLogger("fingerpost.cells")
+
+
+@contextmanager
+def translate_store_errors() -> Iterator[None]:
+    """Raises a `ServiceError` for whatever the reference database raises on purpose, and where memory is short."""
+    try:
+        yield
+    except BadFingerprint as error:
+        raise errors.FingerprintRefused(f"/fingerprints/{error.row}", error.reason) from error
+    except (BadFingerprintFile, TooFewFingerprints) as error:
+        raise errors.FingerprintsUnreadable(str(error)) from error
+    except BadUpdate as error:
+        raise errors.UpdateRefused(str(error)) from error
+    except UnknownVersion as error:
+        raise errors.VersionNotFound("/version", f"no version {error.number}") from error
+    except VersionConflict as error:
+        raise errors.PreconditionFailed("somebody else has changed the cell") from error
+    except MemoryError as error:
+        _log.warning("out of memory: %s", error)
+        raise errors.OutOfMemory("there is no memory for it") from error
+    except StoreFull as error:
+        _log.warning("%s", error)
+        raise errors.StorageFull("the reference database is full") from error
+    except StoreUnavailable as error:
+        _log.warning("%s", error)
+        raise errors.StoreDown("the reference database cannot be reached") from error
+    except ReferenceDatabaseError as error:
+        _log.warning("%s", error)
+        raise errors.CellUnreadable("the cell's fingerprints cannot be read") from error

@@ -1,0 +1,1 @@
+"""All that runs ONNX graphs: sessions, frame cache, dispatcher, admission."""

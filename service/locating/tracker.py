@@ -1,0 +1,142 @@
+"""Users with a track: located together with their last snapshots, as soon as there are enough."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from fingerpost.wire import TrackProvenance
+from models.artifact import RADII_CONFIDENCE
+from service import errors
+from service.cells.trajectories import Trajectories
+from service.cells.trajectory_cells import DescribedCell
+from service.errors import ServiceError
+from service.inference.admission import Lane
+from service.inference.await_or_disconnect import answers
+from service.inference.dispatcher import Position
+from service.inference.trajectory_engine import TrajectoryEngine
+from service.inference.trajectory_estimator import CUES, Trajectory, points_within
+from service.locating.estimates import Estimates, estimates_of
+from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
+from service.settings import Settings
+from service.telemetry.trajectory_metrics import TrajectoryMetrics
+from service.web.problems import cause_of
+
+# Why a track that could be located is not, this time.
+FOR_NOW = (
+    errors.TrackTooShort
+    | errors.TrackTooWide
+    | errors.TracksUnavailable
+    | errors.Congested
+    | errors.InferenceFailed
+    | errors.EstimateNotFinite
+    | errors.OutOfMemory
+)
+
+
+class OnTrack(NamedTuple):
+    """A user's newest snapshot: CSI float32 `[antennas, subcarriers, 2]`.
+
+    `time` in Unix seconds; `deadline` a moment of `time.monotonic`.
+    """
+
+    cell_id: str
+    track_id: str
+    csi: NDArray[np.float32]
+    time: float
+    deadline: float
+
+
+class Followed(NamedTuple):
+    """Where a user's newest snapshot was measured, in a circle of so many metres."""
+
+    estimates: Estimates
+    radius: float
+    provenance: TrackProvenance
+
+
+class _Asked(NamedTuple):
+    cell: DescribedCell
+    engine: TrajectoryEngine
+    answer: "asyncio.Future[Position]"
+
+
+class Tracker:
+    def __init__(self, trajectories: Trajectories, settings: Settings, metrics: TrajectoryMetrics) -> None:
+        self._trajectories = trajectories
+        self._metrics = metrics
+        self._length = trajectories.engine.artifact.manifest.vertices  # no other artifact becomes active
+        self._window = settings.track_ttl_s
+        bounds = (self._length, settings.track_ttl_s, settings.track_limit)
+        self._tracks: Tracks
+        if settings.redis_url is None:
+            self._tracks = MemoryTracks(*bounds)
+        else:
+            from service.locating.redis_tracks import RedisTracks  # a sixth of a second that others need not spend
+
+            self._tracks = RedisTracks(settings.redis_url, *bounds, settings.waiting_limit)
+
+    async def follow(self, users: Sequence[OnTrack], request: Request, lane: Lane) -> list[Followed | ServiceError]:
+        """Keeps each user's snapshot; where the user is by all that are kept, or why that cannot be told.
+
+        Raises `ClientGone`.
+        """
+        engine = self._trajectories.engine  # for the whole request, whichever serves when it ends
+        asked = [await self._ask(user, engine, lane) for user in users]
+        positions = iter(await answers([one.answer for one in asked if isinstance(one, _Asked)], request))
+        found = [self._found(one, next(positions)) if isinstance(one, _Asked) else one for one in asked]
+        for one in found:
+            self._metrics.tracked(cause_of(one) if isinstance(one, ServiceError) else "joint")
+        return found
+
+    def close(self) -> None:
+        self._tracks.close()
+
+    async def _ask(self, user: OnTrack, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
+        try:
+            cell = await self._trajectories.serve(user.cell_id, engine)
+            described = cell.version.cell
+            if user.csi.shape[:2] != (described.antennas, described.subcarriers):
+                raise errors.CsiShapeMismatch(
+                    "/csi/shape",
+                    f"{list(user.csi.shape[:2])}, the cell's is {[described.antennas, described.subcarriers]}",
+                )
+            newest = TrackSnapshot.of(user.csi, user.time)
+            kept = await self._tracks.extended(user.cell_id, user.track_id, newest)
+            csi = [one.pairs() for one in kept if self._belongs(one, newest)]
+            if len(csi) < self._length:
+                raise errors.TrackTooShort(
+                    "/trackId", f"{len(csi)} snapshots within {self._window:g} s, {self._length} are located together"
+                )
+            engine.dispatcher.check_room(lane)
+            trajectory = Trajectory(described, np.stack(csi), np.full((self._length, CUES), np.nan))
+            return _Asked(cell, engine, engine.dispatcher.locate(trajectory, user.deadline, lane))
+        except ServiceError as error:
+            return error
+
+    def _belongs(self, snapshot: TrackSnapshot, newest: TrackSnapshot) -> bool:
+        """The cell may have changed meanwhile, and clients' clocks may be set back."""
+        return snapshot.csi.shape == newest.csi.shape and abs(snapshot.time - newest.time) <= self._window
+
+    def _found(self, asked: _Asked, answer: Position | ServiceError) -> Followed | ServiceError:
+        if isinstance(answer, ServiceError):
+            return answer
+        points, version, manifest = answer[:-1], asked.cell.version, asked.engine.artifact.manifest
+        radius = manifest.radii.estimated.vertex
+        try:
+            newest = estimates_of(points[-1], version.cell, asked.cell.frame, radius, RADII_CONFIDENCE)
+        except errors.EstimateNotFinite as error:
+            return error
+        wide = manifest.radius + radius  # as located they may lie somewhat farther apart than they are
+        if not points_within(points, wide):  # nor where one is not finite
+            return errors.TrackTooWide("/trackId", "the last snapshots were measured too far apart")
+        provenance = TrackProvenance(
+            artifact=asked.engine.reference,
+            cell_version=version.version,
+            snapshots=self._length,
+            cues="estimated",
+        )
+        return Followed(newest, radius, provenance)

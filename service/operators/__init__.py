@@ -1,1 +1,0 @@
-"""What operators do to cells while they serve."""

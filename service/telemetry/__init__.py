@@ -1,0 +1,1 @@
+"""Metrics, logs, correlation headers and traces."""

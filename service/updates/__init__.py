@@ -1,0 +1,1 @@
+"""Operators' changes of cells: each change becomes a version, or nothing changes."""

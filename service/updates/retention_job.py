@@ -1,0 +1,60 @@
+"""Cells whose retention says how old a fingerprint may grow, looked through from time to time."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from reference_db.contents import Contents
+from reference_db.errors import BadUpdate
+from reference_db.manifest import Manifest
+from reference_db.update import Origin, Update, thinned
+from service.errors import CellNotFound, ServiceError
+from service.updates.publisher import Conditions, Publisher
+
+_log = logging.getLogger("fingerpost.updates")
+
+_AUTHOR = "retention"
+
+
+async def run_retention_job(publisher: Publisher, period_s: float) -> None:
+    """Every `period_s` seconds, for ever, publishes each cell without what its retention no longer keeps.
+
+    A version that could not be served, or that the canary objects to, is not published: the log says so. Replicas do
+    this each for itself; of those that try at once one publishes.
+    """
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            cell_ids = await publisher.read(publisher.store.cells)
+        except ServiceError as error:
+            _log.warning("no cell looked through: %s", error)
+            continue
+        for cell_id in cell_ids:
+            try:
+                await _retain(publisher, cell_id, datetime.now(UTC))
+            except ServiceError as error:
+                _log.warning("cell %s keeps fingerprints that are too old: %s", cell_id, error)
+
+
+async def _retain(publisher: Publisher, cell_id: str, now: datetime) -> None:
+    manifest = await publisher.read(publisher.store.current, cell_id)
+    if manifest is None or not is_due(manifest, now):
+        return
+    origin = Origin(_AUTHOR, now)
+
+    def change(before: Contents | None) -> Update:
+        if before is None:
+            raise CellNotFound("/cellId", "no such cell")
+        update = thinned(before, origin)
+        if update is None:
+            raise BadUpdate("another replica was quicker")
+        return update
+
+    await publisher.publish(cell_id, change, Conditions(), origin)
+
+
+def is_due(manifest: Manifest, now: datetime) -> bool:
+    """Whether the cell's oldest fingerprint is older than its retention allows."""
+    survey, max_age = manifest.quality.get("survey"), manifest.retention.max_age_s
+    oldest = survey.get("oldest") if isinstance(survey, dict) else None
+    return max_age is not None and isinstance(oldest, float) and oldest < now.timestamp() - max_age

@@ -1,0 +1,1 @@
+"""What every route shares: problems, media types, body limits, health, the docs page."""

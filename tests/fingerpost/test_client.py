@@ -1,0 +1,235 @@
+"""The client against the real service, and against one that is busy, breaks off or talks nonsense."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from uuid import uuid4
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+from fingerpost.client import AsyncClient, Client, NoAnswer, Refused, request_of, user_of
+from fingerpost.wire import CoarsePosition, LocateResponse, Problem, Provenance, TrackProvenance
+from fingerpost.wire_trajectory import TrajectoryResponse
+from tests.service.learned_cells import TRAJECTORY, cues_at, seen_at
+from tests.service.plane_cell import USER, users_at
+
+CSI = users_at(USER)[0]
+COARSE = CoarsePosition(x=50.6, y=4.5, h_accuracy=1.0)
+
+
+def error_of(estimate: LocateResponse | Problem) -> float:
+    assert isinstance(estimate, LocateResponse), estimate
+    point = estimate.local_location_estimate.point
+    return float(np.hypot(point.x - USER[0, 0], point.y - USER[0, 1]))
+
+
+def test_csi_in_and_a_typed_estimate_out(url: str) -> None:
+    with Client(url) as client:
+        estimate = client.locate("plane", CSI, COARSE, request_id="7", h_accuracy=1e6)
+        by_signal = client.locate("plane", CSI.astype(np.complex128))
+    assert error_of(estimate) < 5
+    assert error_of(by_signal) < 5
+    assert estimate.request_id == "7"
+    assert estimate.accuracy_fulfilment_indicator == "REQUESTED_ACCURACY_FULFILLED"
+    assert estimate.provenance.coarse_position_used
+    assert not by_signal.provenance.coarse_position_used
+
+
+def test_the_estimate_is_what_json_says(url: str) -> None:
+    measured = datetime(2026, 1, 1, tzinfo=UTC)
+    with Client(url) as client:
+        estimate = client.locate("plane", CSI, COARSE, timestamp=measured)
+    body = request_of("plane", CSI, {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}) | {"timestamp": "2026-01-01T00:00:00Z"}
+    answer = httpx.post(f"{url}/locate", json=body).content
+    assert msgspec.json.decode(answer, type=LocateResponse) == estimate
+
+
+@pytest.mark.anyio
+async def test_asynchronously_the_same(url: str) -> None:
+    async with AsyncClient(url) as client:
+        estimate = await client.locate("plane", CSI, COARSE)
+        found, missing = await client.locate_batch([user_of("plane", CSI, COARSE), user_of("nowhere", CSI)])
+        with pytest.raises(Refused, match="CELL_NOT_FOUND"):
+            await client.locate("nowhere", CSI)
+    assert error_of(estimate) == error_of(found) < 5
+    assert isinstance(missing, Problem)
+
+
+def trajectory_errors(answer: TrajectoryResponse) -> list[float]:
+    """Metres, of the points, then of the centroid."""
+    points = [one.local_location_estimate.point for one in (*answer.points, answer.centroid)]
+    truth = [*TRAJECTORY, TRAJECTORY.mean(axis=0)]
+    return [float(np.hypot(point.x - x, point.y - y)) for point, (x, y) in zip(points, truth, strict=True)]
+
+
+def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: str) -> None:
+    csi, cues = seen_at(TRAJECTORY), cues_at(TRAJECTORY)
+    with Client(learned_url) as client:
+        measured = client.locate_trajectory("bare", csi, cues, request_id="7", h_accuracy=1e6)
+        estimated = client.locate_trajectory("bare", csi.astype(np.complex128))
+        with pytest.raises(Refused, match="TRAJECTORY_LENGTH"):
+            client.locate_trajectory("bare", csi[:2])
+    assert max(trajectory_errors(measured)) < 1e-2
+    assert max(trajectory_errors(estimated)) < 1
+    assert (measured.provenance.cues, estimated.provenance.cues) == ("measured", "estimated")
+    assert measured.request_id == "7"
+    assert measured.centroid.accuracy_fulfilment_indicator == "REQUESTED_ACCURACY_FULFILLED"
+
+
+@pytest.mark.anyio
+async def test_asynchronously_trajectories_and_tracks_too(learned_url: str) -> None:
+    async with AsyncClient(learned_url) as client:
+        answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), cues_at(TRAJECTORY))
+        places = [await client.locate("both", csi, track_id=uuid4().hex) for csi in seen_at(TRAJECTORY)]
+    assert max(trajectory_errors(answer)) < 1e-2
+    assert [one.provenance.fallback for one in places] == ["TRACK_TOO_SHORT"] * len(TRAJECTORY)
+
+
+def test_snapshots_with_a_track_id_are_located_together_once_there_are_enough(learned_url: str) -> None:
+    track_id = uuid4().hex
+    with Client(learned_url) as client:
+        *early, last = (client.locate("both", csi, track_id=track_id) for csi in seen_at(TRAJECTORY))
+    for one in early:
+        assert isinstance(one.provenance, Provenance)
+        assert one.provenance.fallback == "TRACK_TOO_SHORT"
+    assert isinstance(last.provenance, TrackProvenance)
+    assert last.provenance.snapshots == len(TRAJECTORY)
+
+
+def test_a_batch_of_any_size_and_of_many_cells_keeps_its_order(url: str) -> None:
+    cells = ["plane", "nowhere", "other"] * 100 + ["plane"] * 200
+    with Client(url) as client:
+        results = client.locate_batch([user_of(cell_id, CSI, COARSE) for cell_id in cells])
+        assert client.locate_batch([]) == []
+    named = [
+        "nowhere" if isinstance(one, Problem) else one.local_location_estimate.local_origin.coordinate_id
+        for one in results
+    ]
+    assert named == cells
+
+
+def test_a_problem_is_raised_as_it_was_told(url: str) -> None:
+    with Client(url) as client, pytest.raises(Refused) as refused:
+        client.locate("nowhere", CSI)
+    assert (refused.value.problem.status, refused.value.problem.cause) == (404, "CELL_NOT_FOUND")
+
+
+class _Scripted(BaseHTTPRequestHandler):
+    """Does what the script says, a request a step; notes what came."""
+
+    script: ClassVar[list[int | bytes | None]] = []
+    seen: ClassVar[list[dict[str, str]]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append({name.lower(): value for name, value in self.headers.items()})
+        step = self.script.pop(0)
+        if step is None:
+            return  # hangs up
+        problem = Problem(title="", status=step, detail="so it is", cause="BUSY") if isinstance(step, int) else None
+        content = step if isinstance(step, bytes) else msgspec.json.encode(problem)
+        self.send_response(200 if isinstance(step, bytes) else step)
+        self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def scripted(*script: int | bytes | None) -> Iterator[str]:
+    _Scripted.script[:], _Scripted.seen[:] = script, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Scripted) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+    assert _Scripted.script == []
+
+
+@pytest.fixture(scope="module")
+def answer(url: str) -> bytes:
+    with Client(url) as client:
+        return msgspec.msgpack.encode(client.locate("plane", CSI, COARSE))
+
+
+def test_it_comes_again_while_the_service_is_busy_or_breaks_off(answer: bytes) -> None:
+    with scripted(503, None, 429, answer) as url, Client(url, "fp_key") as client:
+        assert error_of(client.locate("plane", CSI)) < 5
+    (seen,) = {tuple(sorted(one.items())) for one in _Scripted.seen}
+    assert dict(seen)["authorization"] == "Bearer fp_key"
+    assert dict(seen)["fingerpost-cell"] == "plane"
+
+
+@pytest.mark.anyio
+async def test_asynchronously_it_comes_again_too(answer: bytes) -> None:
+    with scripted(429, None, 503, answer) as url:
+        async with AsyncClient(url) as client:
+            assert error_of(await client.locate("plane", CSI)) < 5
+
+
+def test_it_gives_up_after_as_many_tries_as_it_may_make() -> None:
+    with scripted(503, 503, 503) as url, Client(url, tries=3) as client, pytest.raises(Refused, match="503 BUSY"):
+        client.locate("plane", CSI)
+    with scripted(None, None) as url, Client(url, tries=2) as client, pytest.raises(NoAnswer, match=url):
+        client.locate("plane", CSI)
+
+
+def test_what_failed_for_good_is_asked_once() -> None:
+    with scripted(500) as url, Client(url) as client, pytest.raises(Refused):
+        client.locate("plane", CSI)
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"\xff", b"[" * 100_000, msgspec.msgpack.encode({"results": []})])
+def test_an_answer_in_other_words_is_none(answer: bytes) -> None:
+    with scripted(answer) as url, Client(url) as client, pytest.raises(NoAnswer):
+        client.locate("plane", CSI)
+
+
+def test_fewer_results_than_users_are_no_answer() -> None:
+    with (
+        scripted(msgspec.msgpack.encode({"results": []})) as url,
+        Client(url) as client,
+        pytest.raises(NoAnswer, match="0 results for 1 users"),
+    ):
+        client.locate_batch([user_of("plane", CSI)])
+
+
+def test_answers_may_get_more_fields(answer: bytes) -> None:
+    later = msgspec.msgpack.decode(answer)
+    later["altitude"] = later["provenance"]["weather"] = "new"
+    with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
+        assert error_of(client.locate("plane", CSI)) < 5
+
+
+def test_answers_about_trajectories_may_get_more_fields_too(learned_url: str) -> None:
+    with Client(learned_url) as client:
+        later = msgspec.to_builtins(client.locate_trajectory("bare", seen_at(TRAJECTORY)))
+    for part in (later, later["points"][0], later["points"][0]["cues"], later["centroid"], later["provenance"]):
+        part["altitude"] = "new"
+    with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
+        assert max(trajectory_errors(client.locate_trajectory("bare", seen_at(TRAJECTORY)))) < 1
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nothing", "http://[", "ftp://127.0.0.1"])
+def test_nobody_there(url: str) -> None:
+    with pytest.raises(NoAnswer, match="no answer from"), Client(url, tries=1) as client:
+        client.locate("plane", CSI)
+
+
+def test_it_needs_nothing_of_what_the_service_needs() -> None:
+    script = "import sys, fingerpost.client; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"faiss", "onnxruntime", "onnx", "pydantic", "starlette", "uvicorn", "safetensors", "pyproj", "redis"}
+    assert not heavy & set(done.stdout.split())

@@ -1,0 +1,224 @@
+"""What a store in Redis does besides: Redis goes away and comes back, answers are lost."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from reference_db import (
+    CorruptManifest,
+    Manifest,
+    StoreFull,
+    StoreUnavailable,
+    Update,
+    VersionConflict,
+    read_contents,
+)
+from reference_db.stores.redis import RedisStore
+from tests.redis_servers import RedisServer, RedisServers, wait_until
+from tests.reference_db.killed_writers import leftovers
+from tests.reference_db.script_proxy import Fate, ScriptProxy
+
+
+@pytest.fixture
+def proxied(server: RedisServer) -> Iterator[tuple[ScriptProxy, RedisStore]]:
+    with ScriptProxy(server.port) as proxy:
+        store = RedisStore(proxy.url, timeout_s=3)
+        yield proxy, store
+        store.close()
+
+
+def _publish(store: RedisStore, update: Update) -> Manifest:
+    store.publish(update.manifest, update.segments, update.manifest.parent)
+    return update.manifest
+
+
+def test_everything_is_there_again_once_redis_is(
+    servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store, other = open_redis(servers.url), open_redis(servers.url)
+    first = _publish(store, versions[0])
+    cell_id, digest = first.cell.cell_id, first.segments[0].digest
+    assert store.changed(0) == set()
+    _publish(other, versions[1])
+    servers.kill()
+    try:
+        late = open_redis(servers.url)  # opened while it is away
+        for ask in (
+            late.cells,
+            store.cells,
+            lambda: store.current(cell_id),
+            lambda: store.newest(cell_id),
+            lambda: store.manifest(cell_id, 1),
+            lambda: store.numbers(cell_id),
+            lambda: store.get_segment(cell_id, digest),
+            lambda: store.changed(60),
+            lambda: _publish(store, versions[2]),
+        ):
+            with pytest.raises(StoreUnavailable):
+                ask()
+    finally:
+        servers.start()
+    for one in (store, late):
+        assert one.current(cell_id) == versions[1].manifest
+        assert len(read_contents(one, versions[1].manifest)) == 15
+    assert store.changed(0) == {cell_id}  # told of what was published before
+    _publish(store, versions[2])
+    assert late.numbers(cell_id) == [1, 2, 3]
+    assert leftovers(servers.url, store) == set()
+
+
+def test_redis_that_does_not_answer_is_not_waited_for(server: RedisServer, versions: list[Update]) -> None:
+    store = RedisStore(server.url, timeout_s=0.2)
+    cell_id = versions[0].manifest.cell.cell_id
+
+    def answers() -> bool:
+        try:
+            return store.newest(cell_id) == 0
+        except StoreUnavailable:
+            return False
+
+    wait_until(answers, "Redis does not answer")
+    server.freeze()
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.current(cell_id)
+        with pytest.raises(StoreUnavailable):
+            _publish(store, versions[0])
+    finally:
+        server.thaw()
+    wait_until(answers, "Redis does not answer again")
+    store.close()
+
+
+def test_redis_that_may_not_be_written_to_serves_on(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store = open_redis(server.url)
+    first = _publish(store, versions[0])
+    with server.client() as client:
+        for forbid, allow in (
+            (("CONFIG SET", "maxmemory", 1), ("CONFIG SET", "maxmemory", 0)),
+            (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
+        ):
+            client.execute_command(*forbid)
+            try:
+                with pytest.raises(StoreUnavailable):
+                    _publish(store, versions[1])
+                assert store.current(first.cell.cell_id) == first
+            finally:
+                client.execute_command(*allow)
+    assert _publish(store, versions[1]).number == store.newest(first.cell.cell_id)
+
+
+def test_only_drafts_expire(
+    servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store = open_redis(servers.url)
+    for update in versions:
+        _publish(store, update)
+    assert leftovers(servers.url, store) == set()
+    for node in getattr(servers, "nodes", [servers]):
+        with node.client() as client:
+            assert {client.ttl(key) for key in client.scan_iter()} <= {-1}
+
+
+@pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.CONNECTION_LOST])
+def test_a_publish_whose_answer_was_lost_is_found_to_have_happened(
+    proxied: tuple[ScriptProxy, RedisStore], versions: list[Update], fate: Fate
+) -> None:
+    proxy, store = proxied
+    _publish(store, versions[0])
+    proxy.meet(fate)
+    second = _publish(store, versions[1])
+    assert store.current(second.cell.cell_id) == second
+    assert _publish(store, versions[2]).number == 3
+
+
+def test_a_publish_that_was_lost_is_not_acknowledged(
+    proxied: tuple[ScriptProxy, RedisStore], versions: list[Update]
+) -> None:
+    proxy, store = proxied
+    first = _publish(store, versions[0])
+    proxy.meet(Fate.REQUEST_LOST)
+    with pytest.raises(StoreUnavailable):
+        _publish(store, versions[1])
+    assert store.current(first.cell.cell_id) == first
+    assert _publish(store, versions[1]).number == 2
+
+
+def test_who_is_overtaken_while_publishing_is_told(
+    proxied: tuple[ScriptProxy, RedisStore],
+    server: RedisServer,
+    versions: list[Update],
+    open_redis: Callable[[str], RedisStore],
+) -> None:
+    proxy, store = proxied
+    first = _publish(store, versions[0])
+    faster = open_redis(server.url)
+    proxy.meet(Fate.PASSED_ON, lambda: _publish(faster, versions[1]))
+    with pytest.raises(VersionConflict) as caught:
+        _publish(store, versions[1])
+    assert (caught.value.expected, caught.value.current) == (first.digest, versions[1].manifest.digest)
+    assert leftovers(server.url, store) == set()
+
+
+def test_a_publish_does_nothing_where_redis_dropped_its_segments_or_is_full(
+    proxied: tuple[ScriptProxy, RedisStore], server: RedisServer, versions: list[Update]
+) -> None:
+    proxy, store = proxied
+    first = _publish(store, versions[0])
+
+    def drop_drafts() -> None:
+        with server.client() as client:
+            assert client.delete(*client.scan_iter("*:draft:*")) == 1
+
+    proxy.meet(Fate.PASSED_ON, drop_drafts)
+    with pytest.raises(StoreUnavailable, match="dropped"):
+        _publish(store, versions[1])
+    assert leftovers(server.url, store) == set()
+
+    with server.client() as client:
+        proxy.meet(Fate.PASSED_ON, lambda: client.config_set("maxmemory", 1))
+        with pytest.raises(StoreFull):
+            _publish(store, versions[1])
+        client.config_set("maxmemory", 0)
+    assert leftovers(server.url, store) == set()
+    assert store.numbers(first.cell.cell_id) == [1]
+    assert store.current(first.cell.cell_id) == first
+
+
+def test_what_was_damaged_in_redis_is_noticed(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store = open_redis(server.url)
+    for update in versions[:2]:
+        _publish(store, update)
+    cell_id = versions[0].manifest.cell.cell_id
+    pointer, manifests = f"fingerpost:{{{cell_id}}}:current", f"fingerpost:{{{cell_id}}}:manifests"
+    with server.client() as client:
+        one, two, current = client.hget(manifests, "1"), client.hget(manifests, "2"), client.get(pointer)
+        assert one is not None
+        assert two is not None
+        assert current is not None
+        for damaged, complaint in (
+            (two.replace(b'"number":2', b'"number":3'), "hashes to"),
+            (b"", "hashes to"),
+            (b"\xff" + two, "hashes to"),
+            (one, "another one's"),
+        ):
+            client.hset(manifests, "2", damaged)
+            with pytest.raises(CorruptManifest, match=complaint):
+                store.current(cell_id)
+        client.hdel(manifests, "2")
+        with pytest.raises(CorruptManifest, match="lost its manifest"):
+            store.current(cell_id)
+        client.hset(manifests, "2", two)
+        client.set(pointer, current.replace(versions[1].manifest.digest.encode(), b"0" * 64))
+        with pytest.raises(CorruptManifest, match="not the one"):
+            store.current(cell_id)
+        client.set(pointer, b"../../secret")
+        for ask in (store.current, store.newest, lambda _: _publish(store, versions[2])):
+            with pytest.raises(CorruptManifest, match="pointer"):
+                ask(cell_id)
+        client.set(pointer, current)
+    assert store.current(cell_id) == versions[1].manifest

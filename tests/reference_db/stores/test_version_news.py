@@ -1,0 +1,82 @@
+"""Who follows the news of versions hears of each, late or lost connections notwithstanding."""
+
+import threading
+from collections.abc import Callable
+
+from reference_db import (
+    Manifest,
+    News,
+    Origin,
+    Update,
+    replaced,
+)
+from reference_db.stores.redis import RedisStore
+from tests.redis_servers import GUARD_S, RedisServer, RedisServers, keys_of, wait_until
+
+
+def _publish(store: RedisStore, update: Update) -> Manifest:
+    store.publish(update.manifest, update.segments, update.manifest.parent)
+    return update.manifest
+
+
+def _heard(store: RedisStore) -> set[str]:
+    """All that it is told of, from the first thing on."""
+    heard: set[str] = set()
+    wait_until(lambda: bool(heard.update(store.changed(1)) or heard), "nothing is heard")
+    while more := store.changed(0):
+        heard |= more
+    return heard
+
+
+def test_every_reader_hears_of_every_cell_at_its_own_pace(
+    servers: RedisServers, open_redis: Callable[[str], RedisStore], cell, origin: Origin
+) -> None:
+    writer, prompt, slow = (open_redis(servers.url) for _ in range(3))
+    assert isinstance(prompt, News)
+    updates = {name: replaced(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
+    _publish(writer, updates["a"])
+    assert prompt.changed(0) == slow.changed(0) == set()  # of what came before nobody is told
+    for name in ("b", "c"):
+        _publish(writer, updates[name])
+        assert prompt.changed(60) == {name}
+    assert slow.changed(60) == {"b", "c"}
+    assert prompt.changed(0) == slow.changed(0) == set()
+    assert "fingerpost:versions" in keys_of(servers)
+
+
+def test_who_waits_is_told(
+    servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    reader, heard = open_redis(servers.url), []
+    reader.changed(0)
+    listener = threading.Thread(target=lambda: heard.append(_heard(reader)))
+    listener.start()
+    manifest = _publish(open_redis(servers.url), versions[0])
+    listener.join(GUARD_S)
+    assert heard == [{manifest.cell.cell_id}]
+
+
+def test_a_reader_slower_than_the_news_are_kept_goes_on(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store = open_redis(server.url)
+    store.changed(0)
+    for update in versions:
+        _publish(store, update)
+    with server.client() as client:
+        client.xtrim("fingerpost:versions", maxlen=0, approximate=False)
+        assert store.changed(0) == set()
+        client.xadd("fingerpost:versions", {"cell": "another", "number": 1})
+    assert _heard(store) == {"another"}
+
+
+def test_news_that_begin_anew_by_a_clock_set_back_are_heard(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    store = open_redis(server.url)
+    _publish(store, versions[0])
+    store.changed(0)
+    with server.client() as client:
+        client.delete("fingerpost:versions")
+        client.xadd("fingerpost:versions", {"cell": "another", "number": 1}, id="1-1")
+    assert _heard(store) == {"another"}

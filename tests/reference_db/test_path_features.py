@@ -1,0 +1,81 @@
+import math
+
+import numpy as np
+import pytest
+
+from reference_db.cell import AntennaArray, Cell
+from reference_db.path_features import SPEED_OF_LIGHT, USER_HEIGHT, estimate_cues
+
+HEIGHT = 12.0
+
+
+def cell(rows: int = 1, yaw: float = 2.8) -> Cell:
+    return Cell(
+        cell_id="street",
+        latitude_deg=48.0,
+        longitude_deg=11.0,
+        height=HEIGHT,
+        yaw=yaw,
+        array=AntennaArray(rows=rows, columns=16),
+        carrier_frequency=3.5e9,
+        bandwidth=50e6,
+        subcarriers=64,
+    )
+
+
+def path(cell: Cell, azimuth: float, distance: float, gain: complex) -> np.ndarray:
+    """CSI [antennas, subcarriers] of one path to a user on flat ground."""
+    down = (HEIGHT - USER_HEIGHT) / distance
+    level = math.sqrt(1 - down**2)
+    column, row = np.divmod(np.arange(cell.antennas), cell.array.rows)
+    turn = cell.array.spacing * (column * level * math.sin(azimuth - cell.yaw) + row * down)
+    offset = (np.arange(cell.subcarriers) - cell.subcarriers // 2) * cell.bandwidth / cell.subcarriers
+    delay = distance / SPEED_OF_LIGHT
+    return gain * np.exp(2j * np.pi * turn)[:, None] * np.exp(-2j * np.pi * offset * delay)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_path_is_found_where_it_is(rows: int) -> None:
+    rng = np.random.default_rng(1)
+    street = cell(rows)
+    azimuths, distances = street.yaw + rng.uniform(-1.2, 1.2, 40), rng.uniform(15, 150, 40)
+    gains = 1e-5 * np.exp(2j * np.pi * rng.random(40)) * rng.uniform(0.1, 1, 40)
+    csi = np.stack([path(street, *one) for one in zip(azimuths, distances, gains, strict=True)]).astype(np.complex64)
+    departure, arrival, distance, gain = estimate_cues(csi, street).T
+    assert np.abs(np.exp(1j * departure) - np.exp(1j * azimuths)).max() < math.radians(1.0)
+    assert np.abs(np.exp(1j * arrival) + np.exp(1j * azimuths)).max() < math.radians(1.0)
+    assert np.abs(distance - distances).max() < 0.1
+    np.testing.assert_allclose(gain, np.abs(gains) ** 2, rtol=1e-4)
+    assert np.abs(departure).max() <= math.pi
+
+
+def test_the_strongest_of_several_paths_is_found_in_noise() -> None:
+    rng = np.random.default_rng(2)
+    street = cell()
+    strong, weak = path(street, street.yaw + 0.4, 60.0, 1e-5), path(street, street.yaw - 0.6, 95.0, 5e-6j)
+    noise = rng.normal(size=(20, 16, 64)) + 1j * rng.normal(size=(20, 16, 64))
+    csi = (strong + weak + 2e-6 * noise).astype(np.complex64)
+    departure, _, distance, _ = estimate_cues(csi, street).T
+    assert np.abs(np.exp(1j * (departure - street.yaw - 0.4)) - 1).max() < math.radians(1.5)
+    assert np.abs(distance - 60.0).max() < 1.0
+
+
+def test_many_snapshots_are_estimated_as_each_by_itself() -> None:
+    rng = np.random.default_rng(3)
+    csi = (rng.normal(size=(300, 16, 64)) + 1j * rng.normal(size=(300, 16, 64))).astype(np.complex64)
+    cues = estimate_cues(csi, cell())
+    np.testing.assert_allclose(estimate_cues(csi[290:], cell()), cues[290:], rtol=1e-6)
+    assert estimate_cues(csi[:0], cell()).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("csi", "complaint"),
+    [
+        (np.ones((1, 64, 16), np.complex64), "shape|cell's"),
+        (np.zeros((1, 16, 64), np.complex64), "zero"),
+        (np.full((1, 16, 64), np.nan, np.complex64), "finite"),
+    ],
+)
+def test_csi_that_says_nothing_is_refused(csi: np.ndarray, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        estimate_cues(csi, cell())

@@ -1,0 +1,135 @@
+import json
+import re
+import stat
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from service.auth.keys import KeysUnreadable, changing, digest_of, make_key, read_keys
+from service.commands.cli import app
+from tests.service.tiny_service import added_key
+
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "secrets" / "keys.json"
+
+
+@pytest.fixture
+def keys(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("FINGERPOST_KEYS_FILE", str(file))
+    return lambda *arguments: CliRunner().invoke(app, ["keys", *arguments], catch_exceptions=False)
+
+
+def test_no_two_keys_are_alike_and_the_file_holds_neither(file: Path) -> None:
+    made = [added_key(file, ["locate"]) for _ in range(20)]
+    assert all(re.fullmatch(r"fp_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key) for key in made)
+    assert len({key[16:] for key in made}) == 20
+    content = file.read_text()
+    assert all(key[16:] not in content for key in made)
+    assert [record.sha256 for record in read_keys(file)] == [digest_of(key.encode()).hex() for key in made]
+
+
+def test_what_is_kept_of_a_key(file: Path) -> None:
+    key, record = make_key("van 3", ["locate", "read"], 20.0, NOW)
+    with changing(file) as keys:
+        keys.append(record)
+    assert read_keys(file) == [record]
+    assert json.loads(file.read_bytes())["keys"] == [
+        {
+            "id": key[3:15],
+            "name": "van 3",
+            "sha256": record.sha256,
+            "scopes": ["locate", "read"],
+            "rate": 20.0,
+            "created_at": "2026-01-02T03:04:00Z",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[" * 100_000,
+        lambda text: "{}",
+        lambda text: text.replace('"read"', '"everything"'),
+        lambda text: text.replace('"read"', ""),
+        lambda text: text.replace('"rate"', '"speed"'),
+        lambda text: text.replace('"sha256": "', '"sha256": "x'),
+        lambda text: json.dumps({"keys": json.loads(text)["keys"] * 2}),
+    ],
+)
+def test_a_damaged_file_is_refused_as_a_whole(file: Path, damage: Callable[[str], str]) -> None:
+    added_key(file, ["read"])
+    damaged = damage(file.read_text())
+    assert damaged != file.read_text()
+    file.write_text(damaged)
+    with pytest.raises(KeysUnreadable, match=re.escape(str(file))):
+        read_keys(file)
+    with pytest.raises(KeysUnreadable), changing(file):
+        pass
+    assert file.read_text() == damaged
+
+
+def test_whoever_changes_the_file_at_once_loses_nobodys_key(file: Path) -> None:
+    threads = [threading.Thread(target=added_key, args=(file, ["read"])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_keys(file)) == 8
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_where_the_file_is_a_link_what_it_leads_to_is_changed(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    file.symlink_to(tmp_path / "elsewhere.json")
+    added_key(file, ["read"])
+    assert file.is_symlink()
+    assert stat.S_ISREG((tmp_path / "elsewhere.json").lstat().st_mode)
+
+
+def test_commands_add_list_and_revoke(keys: Callable[..., Result], file: Path) -> None:
+    added = keys("add", "prometheus", "--scope", "read", "--rate", "2")
+    assert added.exit_code == 0, added.output
+    key = added.stdout.strip()
+    assert re.fullmatch(r"fp_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
+    keys("add", "operators", "--scope", "operate", "--scope", "read")
+    listed = keys("list").stdout
+    assert all(word in listed for word in (key[3:15], "prometheus", "operate read", "any number"))
+    assert key[16:] not in listed
+    assert keys("revoke", key[3:15]).exit_code == 0
+    assert [record.name for record in read_keys(file)] == ["operators"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("add", "x", "--scope", "everything"), "everything"),
+        (("add", "", "--scope", "read"), "length"),
+        (("revoke", "0123456789ab"), "no key 0123456789ab"),
+    ],
+)
+def test_mistakes_change_nothing(
+    keys: Callable[..., Result], file: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    added_key(file, ["read"])
+    before = file.read_bytes()
+    result = keys(*arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert file.read_bytes() == before
+
+
+def test_keys_of_no_file_are_not_listed(keys: Callable[..., Result]) -> None:
+    result = keys("list")
+    assert result.exit_code == 1
+    assert "No such file" in result.output

@@ -1,0 +1,69 @@
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from starlette.routing import Mount, Route
+
+from service.app import create_app
+from service.auth.keys import Scope
+from service.auth.route_scopes import ACCESS, scope_needed
+from tests.service.tiny_service import make_tiny_settings
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "needed"),
+    [
+        ("GET", "/health/live", None),
+        ("GET", "/health/ready", None),
+        ("POST", "/health/live", "operate"),
+        ("GET", "/health/livelier", "operate"),
+        ("GET", "/health/live/", "operate"),
+        ("POST", "/locate", "locate"),
+        ("POST", "/locate/batch", "locate"),
+        ("POST", "/locate/trajectory", "locate"),
+        ("POST", "/locatestuff", "operate"),
+        ("GET", "/cells", "read"),
+        ("GET", "/cells/plane", "read"),
+        ("HEAD", "/cells/plane", "read"),
+        ("GET", "/cells/plane/versions/1/diff/2", "read"),
+        ("GET", "/cells/plane/export", "operate"),
+        ("GET", "/cells/plane/fingerprints", "operate"),
+        ("GET", "/cells/plane/live", "operate"),
+        ("GET", "/cells/plane/errors", "operate"),
+        ("GET", "/latency", "read"),
+        ("GET", "/console", None),
+        ("GET", "/console/assets/service.js", None),
+        ("POST", "/cells/plane/fingerprints", "operate"),
+        ("POST", "/cells/plane/fingerprints/delete", "operate"),
+        ("PUT", "/cells/plane", "operate"),
+        ("DELETE", "/cells/plane", "operate"),
+        ("POST", "/cells/plane/rollback", "operate"),
+        ("GET", "/models", "read"),
+        ("POST", "/models/one:activate", "operate"),
+        ("GET", "/metrics", "read"),
+        ("GET", "/docs/files/swagger-ui.css", "read"),
+        ("GET", "/openapi.json", "read"),
+        ("GET", "/nowhere", "operate"),
+        ("GET", "/health/../cells/plane/export", "operate"),
+        ("GET", "//cells/plane", "operate"),
+        ("GET", "/a\nb", "operate"),
+        ("GET", "", "operate"),
+        ("BREW", "/cells", "operate"),
+    ],
+)
+def test_scope_that_a_request_needs(method: str, path: str, needed: Scope | None) -> None:
+    assert scope_needed(method, path) == needed
+
+
+def test_every_route_has_a_row_of_its_own_and_only_health_and_the_consoles_files_are_open(tmp_path: Path) -> None:
+    for route in create_app(make_tiny_settings(tmp_path)).routes:
+        assert isinstance(route, Route | Mount)
+        rows = [row for row in ACCESS[:-1] if row.path.split("/")[1] == route.path.split("/")[1]]
+        assert rows, route.path
+        methods = getattr(route, "methods", None) or {"GET"}
+        needed = {scope_needed(method, route.path) for method in methods}
+        assert (None in needed) == route.path.startswith(("/health/", "/console")), route.path
+
+
+def test_every_scope_opens_something() -> None:
+    assert {row.reading for row in ACCESS} | {row.changing for row in ACCESS} == {None, *get_args(Scope)}

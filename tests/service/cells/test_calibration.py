@@ -1,0 +1,158 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from reference_db import CellVersion
+from service import errors
+from service.cells.calibration import Calibration, calibrate, conformal_quantile
+from service.inference.estimator import Estimator, User
+from service.inference.session import MateformerSession
+from service.settings import Settings
+from service.telemetry.metrics import Metrics, Stopwatch
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), passes=2)
+
+
+@pytest.fixture(scope="module")
+def estimator(artifact: Artifact) -> Iterator[Estimator]:
+    network = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
+    yield Estimator(network, 64, 2**20, Metrics())
+    network.close()
+
+
+def located(
+    estimator: Estimator, version: CellVersion, csi: np.ndarray, coarse: np.ndarray, accuracy: np.ndarray
+) -> np.ndarray:
+    users = [User(version, *user) for user in zip(csi, coarse, accuracy, strict=True)]
+    return estimator._network.submit(estimator.locate, users, Stopwatch()).result()
+
+
+@pytest.mark.parametrize(
+    ("n", "rank"), [(19, 19), (20, 20), (38, 38), (39, 38), (99, 95), (100, 96), (300, 286), (399, 380)]
+)
+def test_quantile_is_the_conformal_one(n: int, rank: int) -> None:
+    errors_in_order = np.arange(1, n + 1, dtype=float)
+    shuffled = np.random.default_rng(0).permutation(errors_in_order)
+    assert conformal_quantile(shuffled, 0.95) == rank
+
+
+def test_too_small_a_sample_bounds_nothing() -> None:
+    assert conformal_quantile(np.ones(18), 0.95) == np.inf
+
+
+def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact, estimator: Estimator) -> None:
+    version = cell_of(uneven_street(500, seed=1))
+    calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
+    users = uneven_street(2000, seed=2)
+    csi = positive_csi(len(users)).view(np.float32).reshape(-1, ANTENNAS, SUBCARRIERS, 2)
+    assert [rung.sigma for rung in calibration.rungs] == [1.0, 3.0, 10.0, None]
+    for rung in calibration.rungs:
+        accuracy = np.full(len(users), np.nan if rung.sigma is None else rung.sigma, np.float32)
+        coarse = users + accuracy[:, None] * np.random.default_rng(3).standard_normal(users.shape).astype(np.float32)
+        found = located(estimator, version, csi, coarse, accuracy)
+        inside = np.linalg.norm(found - users, axis=1) <= rung.radius
+        # Both samples are finite: 2.5 standard deviations of their difference.
+        assert inside.mean() > 0.95 - 2.5 * np.sqrt(0.95 * 0.05 * (1 / 500 + 1 / 2000))
+        assert inside.mean() < 0.99
+
+
+def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
+    settings = Settings(calibration_sigmas_m=(10.0, 1.0))
+    calibration = calibrate(artifact, estimator, cell_of(uneven_street(300, seed=1)), settings)
+    near, far, none = calibration.rungs
+    assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0, None]
+    # This CSI is noise, so that none is the worst of all.
+    assert near.radius < far.radius < none.radius
+    assert calibration.level(0.0) == calibration.level(0.5) == near
+    assert calibration.level(1.5) == far
+    assert calibration.level(10.5) == calibration.level(None) == none
+
+
+@pytest.fixture
+def nearest(tmp_path: Path) -> Iterator[Estimator]:
+    """Answers with the one fingerprint that it fetched."""
+    network = MateformerSession(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
+    yield Estimator(network, 16, 2**20, Metrics())
+    network.close()
+
+
+def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
+    exactly = np.zeros(50, np.float32)
+    csi, coarse = version.csi_of(rows), version.positions
+    found = nearest.positions(version, csi, coarse, exactly, left_out=rows)
+    first, second = version.index.nearest(version.positions, 2)[0].T
+    np.testing.assert_array_equal(first, rows)
+    np.testing.assert_array_equal(found, version.positions[second])
+
+
+def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> None:
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
+    csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
+    recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
+    np.testing.assert_array_equal(recognised, version.positions)
+    found = nearest.positions(version, csi, nowhere, nowhere[:, 0], left_out=rows)
+    # With nothing to go by but noise, most land somewhere else in the cell.
+    assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
+
+
+def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> None:
+    version, rows = cell_of(uneven_street(50, seed=1)), np.arange(20)
+    coarse, accuracy = uneven_street(20, seed=2), np.full(20, 0.5, np.float32)
+    coarse[::2] = accuracy[::2] = np.nan
+    csi = version.csi_of(rows)
+    together = located(nearest, version, csi, coarse, accuracy)
+    alone = [located(nearest, version, csi[[i]], coarse[[i]], accuracy[[i]])[0] for i in rows]
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together[::2], version.positions[rows[::2]])
+
+
+def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Estimator) -> None:
+    version, settings = cell_of(uneven_street(100, seed=1)), Settings(calibration_samples=40)
+    first, again = (calibrate(artifact, estimator, version, settings) for _ in range(2))
+    assert first == again
+    other = Settings(calibration_samples=40, calibration_seed=1)
+    assert calibrate(artifact, estimator, version, other) != first
+
+
+def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Estimator) -> None:
+    calibration = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings())
+    quality = calibration.as_quality(artifact.digest)
+    assert Calibration.of_quality(quality, artifact.digest) == calibration
+    assert Calibration.of_quality(quality, "another") is None
+    assert Calibration.of_quality({"calibration": {artifact.digest: {"rungs": 7}}}, artifact.digest) is None
+    assert Calibration.of_quality({}, artifact.digest) is None
+
+
+def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: Artifact, estimator: Estimator) -> None:
+    quality = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings()).as_quality(
+        artifact.digest
+    )
+    del quality["calibration"][artifact.digest]["retrieval"]
+    assert Calibration.of_quality(quality, artifact.digest) is None
+    assert Calibration.all_of_quality(quality) == []
+
+
+def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+    with pytest.raises(errors.CellTooSmall, match="18 fingerprints, 19 are needed"):
+        calibrate(artifact, estimator, cell_of(uneven_street(18, seed=1)), Settings())
+    assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
+
+
+def test_cell_of_another_array_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+    csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
+    with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact's 4 x 3"):
+        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
+
+
+def test_network_that_fails_on_a_fingerprint_calibrates_nothing(artifact: Artifact, estimator: Estimator) -> None:
+    with pytest.raises(errors.EstimateNotFinite):
+        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), -positive_csi(30)), Settings())

@@ -1,0 +1,208 @@
+"""Cells in service, and versions of them that are published meanwhile; the shipped network in made-up cells."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+
+from models.artifact import load_mateformer
+from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
+from service.cells.registry import ServedCells
+from service.inference.engine import Engine, start_engine
+from service.inference.estimator import Estimator, User
+from service.inference.session import MateformerSession
+from service.settings import Settings
+from service.telemetry.metrics import Metrics, Stopwatch
+from tests.damage import damage
+from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_cell import ORIGIN
+
+CELL = make_cell("plane")
+STREET = street(300, 1)
+CORNER = STREET[STREET.sum(axis=1).argmin()]  # south-west
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[Engine]:
+    settings = Settings(inference_threads=1, inference_batch=16, frame_cache_bytes=2**20)
+    engine = start_engine(load_mateformer(artifact_directory), settings, metrics)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def network(engine: Engine) -> MateformerSession:
+    return engine.network
+
+
+@pytest.fixture
+def estimator(engine: Engine) -> Estimator:
+    return engine.estimator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path)
+
+
+@pytest.fixture
+async def served(
+    store: DirectoryStore, engine: Engine, artifact_directory: Path, metrics: Metrics
+) -> AsyncIterator[ServedCells]:
+    """Looks for new versions a hundred times a second."""
+    settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
+    cells = ServedCells(store, engine, settings, metrics)
+    following = asyncio.create_task(cells.follow(0.01))
+    yield cells
+    following.cancel()
+    cells.close()
+
+
+def publish(store: DirectoryStore, positions: np.ndarray) -> None:
+    import_fingerprints(store, CELL, fingerprints_at(positions), {}, ORIGIN)
+
+
+def flip_a_byte(root: Path, version: str) -> None:
+    (file,) = (root / "cells" / "plane" / "versions" / version).glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    damage(file, data)
+
+
+def encoded(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frame_cache_lookups_total", {"result": "miss"}) or 0.0
+
+
+async def version_served(cells: ServedCells) -> CellVersion:
+    served = (await cells.serve(["plane"]))["plane"]
+    assert not isinstance(served, Exception)
+    return served.version
+
+
+async def successor(cells: ServedCells, before: CellVersion) -> CellVersion:
+    with anyio.fail_after(PATIENCE_S):
+        while (version := await version_served(cells)) is before:
+            await asyncio.sleep(0.01)
+    return version
+
+
+def locate(network: MateformerSession, estimator: Estimator, version: CellVersion, places: np.ndarray) -> None:
+    pairs = users_at(places).view(np.float32).reshape(len(places), 32, 32, 2)
+    users = [User(version, csi, place, 1.0) for csi, place in zip(pairs, places, strict=True)]
+    network.submit(estimator.locate, users, Stopwatch()).result()
+
+
+@pytest.mark.anyio
+async def test_a_new_version_takes_over_with_the_tiles_in_use_encoded(
+    served: ServedCells, store: DirectoryStore, network: MateformerSession, estimator: Estimator, metrics: Metrics
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    places = np.stack([CORNER, -CORNER + STREET.min(axis=0) + STREET.max(axis=0)])  # and the opposite one
+    locate(network, estimator, before, places)
+    tiles = encoded(metrics)
+    assert tiles == 2
+
+    publish(store, np.concatenate([STREET, CORNER[np.newaxis] + 0.1]))
+    after = await successor(served, before)
+    locate(network, estimator, after, places)
+    assert encoded(metrics) == tiles  # the corner's was encoded aside; at the other one nothing has changed
+
+
+@pytest.mark.anyio
+async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
+    served: ServedCells, store: DirectoryStore
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    publish(store, STREET[:5])  # fewer than the network wants
+    await asyncio.sleep(0.1)
+    assert await version_served(served) is before
+    publish(store, STREET[:200])
+    assert len(await successor(served, before)) == 200
+
+
+@pytest.mark.anyio
+async def test_a_damaged_version_leaves_the_old_one_in_place(
+    served: ServedCells, store: DirectoryStore, tmp_path: Path
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    publish(store, STREET[:200])
+    flip_a_byte(tmp_path, "0000000002")
+    served.tell("plane")
+    await asyncio.sleep(0.1)
+    assert await version_served(served) is before
+    publish(store, STREET[:210])
+    assert len(await successor(served, before)) == 210
+
+
+@pytest.mark.anyio
+async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
+    served: ServedCells, store: DirectoryStore, metrics: Metrics
+) -> None:
+    publish(store, STREET)
+    versions = await asyncio.gather(*(version_served(served) for _ in range(20)))
+    assert len(set(map(id, versions))) == 1
+    assert metrics.registry.get_sample_value("fingerpost_cell_load_duration_seconds_count") == 1
+
+
+@pytest.mark.anyio
+async def test_cells_used_least_recently_make_room(store: DirectoryStore, engine: Engine, metrics: Metrics) -> None:
+    for name in "abc":
+        import_fingerprints(store, make_cell(name), fingerprints_at(STREET[:150]), {}, ORIGIN)
+    knobs = {"calibration_samples": 20, "calibration_sigmas_m": (1.0,)}
+    whole = ServedCells(store, engine, Settings(**knobs), Metrics())
+    (one,) = (await whole.serve(["a"])).values()
+    assert not isinstance(one, Exception)
+
+    budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two of them
+    cells = ServedCells(store, engine, Settings(cell_memory_bytes=budget, **knobs), metrics)
+    await cells.serve(["a", "b"])
+    await cells.serve(["a"])
+    await cells.serve(["c"])
+    assert [cells.held(name) is not None for name in "abc"] == [True, False, True]
+    assert metrics.registry.get_sample_value("fingerpost_cells_evicted_total") == 1
+    held = metrics.registry.get_sample_value("fingerpost_cell_memory_bytes")
+    assert held is not None
+    assert one.version.resident_bytes < held <= budget
+    (again,) = (await cells.serve(["b"])).values()
+    assert not isinstance(again, Exception)
+    assert metrics.registry.get_sample_value("fingerpost_cell_lookups_total", {"result": "hit"}) == 1
+    assert metrics.registry.get_sample_value("fingerpost_cell_lookups_total", {"result": "miss"}) == 4
+    cells.close()
+
+
+@pytest.mark.anyio
+async def test_a_version_leaves_memory_with_its_last_reader(served: ServedCells, store: DirectoryStore) -> None:
+    publish(store, STREET)
+    reader = await version_served(served)
+    publish(store, STREET[:200])
+    await successor(served, reader)
+    gone = weakref.ref(reader)
+    del reader
+    gc.collect()
+    assert gone() is None
+
+
+def test_nothing_is_warmed_that_nobody_used(
+    network: MateformerSession, estimator: Estimator, store: DirectoryStore
+) -> None:
+    publish(store, STREET)
+    manifest = store.current("plane")
+    assert manifest is not None
+    before = CellVersion.assemble(read_contents(store, manifest))
+    assert estimator.warm(before, estimator.in_use(before)) == 0
+    locate(network, estimator, before, STREET[:4])
+    assert estimator.warm(before, estimator.in_use(before)) == 0

@@ -1,0 +1,63 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reference_db import write_fingerprint_file
+from service.commands.cli import app
+from tests.service.plane_cell import Json, fingerprints_at, make_cell, street
+
+Fingerpost = Callable[..., Result]
+
+
+@pytest.fixture
+def fingerpost(monkeypatch: pytest.MonkeyPatch) -> Fingerpost:
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "plane.safetensors"
+    write_fingerprint_file(path, make_cell("plane"), fingerprints_at(street(70, seed=1)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("locate", "absent.json"), "absent.json"),
+        (("locate", "plane.safetensors", "--url", "http://127.0.0.1:9"), "no answer"),
+        (("serve", "--artifact", "nowhere"), "artifact"),
+        (("serve", "--port", "70000"), "port"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    fingerpost: Fingerpost, file: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    result = fingerpost(*arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_locates_the_fingerprints_of_a_file(fingerpost: Fingerpost, file: Path, url: str) -> None:
+    for options in ((), ("--no-coarse",)):
+        result = fingerpost("locate", file, "--url", url, "--rows", 3, *options)
+        assert result.exit_code == 0, result.output
+        assert "error (m)" in result.output
+
+
+def test_locates_the_users_of_a_request_file(
+    fingerpost: Fingerpost, tmp_path: Path, url: str, request_body: Callable[..., Json]
+) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text(json.dumps(request_body()))
+    two.write_text(json.dumps({"items": [request_body(), request_body(cellId="nowhere")]}))
+    assert fingerpost("locate", one, "--url", url).exit_code == 0
+    result = fingerpost("locate", two, "--url", url)
+    assert result.exit_code == 1
+    assert "CELL_NOT_FOUND" in result.output

@@ -1,0 +1,119 @@
+"""The queue before the network, with a real network that is held up where a test needs a full queue."""
+
+import asyncio
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from service.errors import InferenceFailed, TooLate
+from service.inference.admission import Admission
+from service.inference.dispatcher import Dispatcher
+from service.inference.estimator import Estimator, User
+from service.inference.session import MateformerSession
+from service.telemetry.metrics import Metrics
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
+from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
+
+VERSION = cell_of(uneven_street(50, seed=1))
+MOST = 4
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def dispatcher(network: MateformerSession, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, Admission(0.25, 0.005), metrics)
+
+
+def user(row: int, sign: float = 1.0) -> User:
+    csi = sign * positive_csi(20)[row].view(np.float32).reshape(ANTENNAS, SUBCARRIERS, 2)
+    return User(VERSION, csi, VERSION.positions[row], 1.0)
+
+
+def dispatches(metrics: Metrics) -> list[float]:
+    """How many there were, and of how many users in all."""
+    names = ("fingerpost_dispatch_users_count", "fingerpost_dispatch_users_sum")
+    return [metrics.registry.get_sample_value(name) or 0.0 for name in names]
+
+
+@pytest.mark.anyio
+async def test_whoever_waits_while_the_network_works_is_taken_together(
+    dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
+) -> None:
+    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
+    free.set()
+    together = await asyncio.gather(*answers)
+    assert dispatches(metrics) == [3, 10]  # 4, 4 and 2
+    alone = [await dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert dispatches(metrics) == [13, 20]
+
+
+@pytest.mark.anyio
+async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
+    dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
+) -> None:
+    late = dispatcher.locate(user(0), time.monotonic() + 0.01, "single")
+    given_up = dispatcher.locate(user(1), math.inf, "single")
+    in_time = dispatcher.locate(user(2), time.monotonic() + 60, "single")
+    given_up.cancel()
+    await asyncio.sleep(0.02)
+    free.set()
+    with pytest.raises(TooLate):
+        await late
+    assert np.isfinite(await in_time).all()
+    assert dispatches(metrics) == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, free: threading.Event) -> None:
+    answers = [dispatcher.locate(user(row, sign), math.inf, "single") for row, sign in enumerate((1.0, -1.0, 1.0))]
+    free.set()
+    found = await asyncio.gather(*answers)
+    assert [bool(np.isfinite(one).all()) for one in found] == [True, False, True]
+
+
+@pytest.mark.anyio
+async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
+    dispatcher: Dispatcher, free: threading.Event
+) -> None:
+    wrong = user(0)._replace(csi=np.ones((ANTENNAS + 1, SUBCARRIERS, 2), np.float32))
+    answers = [dispatcher.locate(wrong, math.inf, "single") for _ in range(2)]
+    free.set()
+    for error in await asyncio.gather(*answers, return_exceptions=True):
+        assert isinstance(error, Exception)
+    assert np.isfinite(await dispatcher.locate(user(0), math.inf, "single")).all()
+
+
+@pytest.mark.anyio
+async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: MateformerSession) -> None:
+    network.close()
+    for _ in range(2):
+        with pytest.raises(InferenceFailed):
+            dispatcher.locate(user(0), math.inf, "single")
+
+
+@pytest.mark.anyio
+async def test_single_requests_overtake_batches_which_still_get_their_share(
+    dispatcher: Dispatcher, free: threading.Event
+) -> None:
+    order = list[str]()
+    answers = []
+    for name, lane in (*((f"batch {i}", "batch") for i in range(4)), *((f"single {i}", "single") for i in range(6))):
+        answer = dispatcher.locate(user(len(answers)), math.inf, lane)
+        answer.add_done_callback(lambda _, name=name: order.append(name))
+        answers.append(answer)
+    free.set()
+    await asyncio.gather(*answers)
+    # Four at once: three of the singles and one of the batch, twice over; then whoever is left.
+    assert order[:8] == [
+        *("single 0", "single 1", "single 2", "batch 0"),
+        *("single 3", "single 4", "single 5", "batch 1"),
+    ]
+    assert order[8:] == ["batch 2", "batch 3"]

@@ -1,0 +1,139 @@
+"""Frames of the shipped network in a made-up cell."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import load_artifact
+from reference_db import CellVersion, first_guess, next_neighbourhood, signal_feature
+from reference_db.half_csi import as_complex
+from service.inference.estimator import Estimator, User
+from service.inference.frame_cache import FrameCache, as_known
+from service.inference.session import MateformerSession
+from service.inference.tiles import Neighbourhood, Tiles
+from service.telemetry.metrics import Metrics, Stopwatch
+from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
+from tests.service.tiny_cell import version_of
+
+CELL = make_cell("plane")
+USERS = 12
+
+
+@pytest.fixture(scope="module")
+def network(artifact_directory: Path) -> Iterator[MateformerSession]:
+    network = MateformerSession(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="module")
+def version() -> CellVersion:
+    return version_of(CELL, fingerprints_at(street(300, 1)))
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def lookups(metrics: Metrics, result: str) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frame_cache_lookups_total", {"result": result}) or 0.0
+
+
+def neighbourhoods(version: CellVersion, rows: range, n: int) -> list[Neighbourhood]:
+    return list(Tiles(0.0).neighbourhoods(version, version.positions[rows], n))
+
+
+def users_of(version: CellVersion, count: int) -> list[User]:
+    places = street(count, 5)
+    csi = users_at(places).view(np.float32).reshape(count, 32, 32, 2)
+    coarse = places + np.random.default_rng(2).normal(0, 1, places.shape).astype(np.float32)
+    accuracy = np.where(np.arange(count) % 3 == 0, np.nan, 1.0)
+    coarse[::3] = np.nan
+    return [User(version, *user) for user in zip(csi, coarse, accuracy.tolist(), strict=True)]
+
+
+def test_frames_give_the_full_graphs_answer(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+    users = users_of(version, USERS)
+    estimator = Estimator(network, 64, 2**20, metrics)
+    fresh, cached = (network.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
+    csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
+    places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
+    manifest = network.manifest
+    near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
+    full = network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+    np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
+    np.testing.assert_allclose(cached, fresh, atol=1e-4)
+    assert lookups(metrics, "miss") <= USERS
+    assert lookups(metrics, "hit") == lookups(metrics, "miss")
+
+
+def test_a_batch_gives_each_what_it_gets_alone(
+    network: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    users = users_of(version, USERS)
+    users += users[:5]  # who stand in tiles that others stand in too
+    estimator = Estimator(network, 64, 2**20, metrics)
+    together = network.submit(estimator.locate, users, Stopwatch()).result()
+    alone = [network.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_what_is_set_aside_for_frames_is_told(network: MateformerSession, metrics: Metrics) -> None:
+    assert FrameCache(network, 20 * network.frame_bytes, 4, metrics).pool_bytes == 20 * network.frame_bytes
+
+
+def test_the_least_recently_used_frame_makes_room(
+    network: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    n = network.manifest.neighbourhood_size
+    frames = FrameCache(network, 0, 2, metrics)  # no budget: only what one dispatch needs, and one for the warming
+    a, b, c, d = neighbourhoods(version, range(4), n)
+    network.submit(frames.slots, [a, b]).result()
+    network.submit(frames.slots, [c]).result()
+    network.submit(frames.slots, [a]).result()
+    slots = network.submit(frames.slots, [d, a]).result()  # b has not been used for longest
+    assert slots[a.key] != slots[d.key]
+    assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (2, 4)
+    network.submit(frames.slots, [a, c]).result()
+    network.submit(frames.slots, [d]).result()
+    assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (5, 4)
+    network.submit(frames.slots, [b]).result()
+    assert lookups(metrics, "miss") == 5
+
+
+def test_bytes_held_are_those_of_the_frames(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+    n = network.manifest.neighbourhood_size
+    frames = FrameCache(network, 0, 3, metrics)
+    network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
+    one = network.frame_bytes
+    assert one > 0
+    assert frames.held_bytes == 2 * one
+    network.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
+    assert frames.held_bytes == 4 * one
+
+
+def test_a_frame_encoded_aside_is_found(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+    frames = FrameCache(network, 0, 2, metrics)
+    a, b = neighbourhoods(version, range(2), network.manifest.neighbourhood_size)
+    slot = network.submit(frames.reserve).result()
+    network.run_in_background("frame", as_known([a], [slot]))
+    network.submit(frames.slots, [b]).result()  # while the slot is nobody's
+    network.submit(frames.admit, a.key, slot).result()
+    assert network.submit(frames.slots, [a]).result() == {a.key: slot}
+    assert lookups(metrics, "hit") == 1
+
+
+def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
+    network: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    n = network.manifest.neighbourhood_size
+    far_away = fingerprints_at(np.array([[300.0, 200.0]], np.float32))
+    grown = version_of(CELL, fingerprints_at(street(300, 1)), far_away)
+    frames = FrameCache(network, 0, 4, metrics)
+    (before,), (after,) = (neighbourhoods(some, range(1), n) for some in (version, grown))
+    slots = network.submit(frames.slots, [before]).result()
+    assert network.submit(frames.slots, [after]).result() == slots
+    assert lookups(metrics, "miss") == 1

@@ -1,0 +1,109 @@
+"""Nothing that is written down, by the service or in its metrics, says where anybody is or what his channel is."""
+
+import base64
+import json
+import logging
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from fingerpost.client import request_of
+from reference_db import DirectoryStore
+from service.settings import Settings
+from service.telemetry.logs import JsonLines
+from tests.damage import damage
+from tests.service.serving import serving
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
+from tests.service.tiny_service import added_key, bearing, make_tiny_settings
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+# Numbers that nothing else would come to.
+EAST, NORTH, LAT, LON = 20.4123987, 0.1238754, 43.7004321, 11.2001987
+SECRETS = ("20.4123", "0.12387", "43.7004", "11.2001", "31.4159", "2.71828")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    file = tmp_path / "keys.json"
+    return make_tiny_settings(tmp_path, keys_file=file, log_level="debug", access_log=True, log_format="json")
+
+
+def _csi(value: complex) -> np.ndarray:
+    return np.full((ANTENNAS, SUBCARRIERS), value, np.complex64)
+
+
+def _journey(client: httpx.Client, database: Path) -> list[int]:
+    """Everything that users and operators do, and do wrong; the answers' statuses."""
+    good = request_of("c", _csi(0.314159 + 1j), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})
+    somewhere = {"lat": LAT, "lon": LON, "hAccuracy": 31.4159}
+    row = {"csi": good["csi"], "x": EAST, "y": NORTH}
+    far = row | {"x": 2.71828e6, "y": NORTH}
+    broken = row | {"csi": request_of("c", _csi(np.nan))["csi"]}
+    answers = [
+        client.post("/locate", json=good),
+        client.post("/locate", json=good | {"coarsePosition": somewhere}),
+        client.post("/locate", json={name: good[name] for name in ("cellId", "csi")}),
+        client.post("/locate", json=request_of("c", _csi(-1), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})),
+        client.post("/locate", json=good | {"coarsePosition": {"x": EAST, "y": 2.71828e6, "hAccuracy": 1.0}}),
+        client.post("/locate", json=good | {"coarsePosition": {"x": str(EAST), "y": NORTH}}),
+        client.post("/locate", json=good | {"csi": good["csi"] | {"shape": [1, 1]}}),
+        client.post("/locate", content=json.dumps(good).encode()[:-9]),
+        client.post("/locate/batch", json={"items": [good, good | {"cellId": "nowhere"}, {"x": EAST}] * 15}),
+        client.get(f"/locate?lat={LAT}&lon={LON}"),
+        client.post("/cells/c/fingerprints", json={"fingerprints": [row, row | {"x": EAST + 1}]}),
+        client.post("/cells/c/fingerprints", json={"fingerprints": [row, far]}),
+        client.post("/cells/c/fingerprints", json={"fingerprints": [row, broken]}),
+        client.post("/cells/c/fingerprints/delete", json={"circle": {"lat": LAT, "lon": LON, "radius": 0.271828}}),
+        client.post("/cells/c/fingerprints/delete", json={"area": {"west": EAST, "south": 0, "east": 0, "north": 1}}),
+        client.get("/cells/c/fingerprints"),
+        client.get("/cells/c/export"),
+        client.get("/cells/c/fingerprints", params={"near": f"{LAT},{LON}"}),
+        client.post("/cells/c/rollback", json={"version": 1}),
+        client.post("/locate", json=good),
+    ]
+    store = DirectoryStore(database)
+    for segment in database.rglob("*.safetensors"):
+        damage(segment, b"x" * 100)
+    assert store.current("c") is not None
+    answers.append(client.get("/cells/c/export"))
+    return [answer.status_code for answer in answers]
+
+
+def test_a_journey_leaves_neither_coordinates_nor_csi_nor_keys(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert settings.keys_file is not None
+    key = added_key(settings.keys_file, ["locate", "operate", "read"])
+    followed = bearing(key) | {"traceparent": TRACE, "X-Correlator": "here-i-am"}
+    with serving(settings) as url, httpx.Client(base_url=url, headers=followed, timeout=60) as client:
+        statuses = _journey(client, settings.database_directory)
+        metrics = client.get("/metrics").text
+    written = capfd.readouterr().err
+    assert statuses[:4] == [200, 200, 200, 500]
+    assert {400, 404, 405, 409, 422} & set(statuses)
+    sample = base64.b64encode(_csi(0.314159 + 1j).tobytes()).decode()[:24]
+    for secret in (*SECRETS, sample, "0.314159", key[16:]):
+        assert secret not in written, secret
+        assert secret not in metrics, secret
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert {line["logger"] for line in lines} >= {"uvicorn.access", "fingerpost.cells", "fingerpost.updates"}
+    accesses = [line for line in lines if line["logger"] == "uvicorn.access"]
+    assert len(accesses) == len(statuses) + 1
+    for line in accesses:
+        assert (line["traceId"], line["spanId"], line["correlator"]) == (TRACE[3:35], TRACE[36:52], "here-i-am")
+
+
+def test_a_line_of_json_however_odd_the_event() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("fingerpost", logging.ERROR, "", 0, 'a "%s"\n', ("b",), sys.exc_info())
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert (fields["level"], fields["logger"], fields["message"]) == ("ERROR", "fingerpost", 'a "b"\n')
+    assert fields["time"].endswith("+00:00")
+    assert "ValueError: two\nlines" in fields["exception"]

@@ -1,0 +1,267 @@
+"""Operators' changes on their way to versions: a network that takes no time in made-up cells, a real directory."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from reference_db import (
+    Contents,
+    DirectoryStore,
+    Fingerprints,
+    Manifest,
+    Origin,
+    RequestKey,
+    Update,
+    appended,
+    deleted,
+    read_contents,
+    replaced,
+    rolled_back,
+)
+from service import errors
+from service.cells.registry import ServedCells
+from service.inference.engine import start_engine
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.updates.publisher import Conditions, Published, Publisher
+from tests.damage import damage
+from tests.service.plane_cell import fingerprints_at as measured_at
+from tests.service.plane_cell import make_cell, street
+from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_cell import ORIGIN
+
+CELL = make_cell("plane")
+STREET = street(250, 1)
+ANYWAY = Conditions()
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Its answer is the middle of the 8 fingerprints around the first guess."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), antennas=32, subcarriers=32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path)
+
+
+@pytest.fixture
+def publisher(artifact: Artifact, store: DirectoryStore) -> Iterator[Publisher]:
+    settings, metrics = Settings(inference_threads=1, calibration_samples=20, calibration_sigmas_m=(1.0,)), Metrics()
+    served = ServedCells(store, start_engine(artifact, settings, metrics), settings, metrics)
+    publisher = Publisher(store, served, settings, metrics)
+    yield publisher
+    publisher.close()
+    served.close()
+
+
+def fingerprints_at(positions: np.ndarray) -> Fingerprints:
+    """Their first number is positive, which the network wants."""
+    measured = measured_at(positions)
+    return replace(measured, csi=measured.csi * np.exp(-1j * np.angle(measured.csi[:, :1, :1])).astype(np.complex64))
+
+
+async def replace_all(publisher: Publisher, fingerprints: Fingerprints, conditions: Conditions = ANYWAY) -> Published:
+    def change(before: Manifest | None) -> Update:
+        return replaced(before, CELL, fingerprints, ORIGIN)
+
+    return await publisher.replace("plane", change, conditions, ORIGIN)
+
+
+async def append(
+    publisher: Publisher, fingerprints: Fingerprints, conditions: Conditions = ANYWAY, origin: Origin = ORIGIN
+) -> Published:
+    def change(before: Contents | None) -> Update:
+        assert before is not None
+        return appended(before, fingerprints, origin)
+
+    return await publisher.publish("plane", change, conditions, origin)
+
+
+def moved(fingerprints: Fingerprints, metres: float) -> Fingerprints:
+    return replace(fingerprints, positions=fingerprints.positions + np.float32(metres))
+
+
+def quality(published: Published, name: str) -> Any:
+    return published.manifest.quality[name]
+
+
+@pytest.mark.anyio
+async def test_a_version_says_what_was_measured_of_it(publisher: Publisher, store: DirectoryStore) -> None:
+    first = await replace_all(publisher, fingerprints_at(STREET))
+    assert store.current("plane") == first.manifest
+    (calibration,) = quality(first, "calibration").values()
+    assert calibration["fingerprints"] == len(STREET)
+    assert quality(first, "canary")["samples"] == 64
+    west, south, east, north = quality(first, "survey")["extent"]
+    assert (west, south) == pytest.approx(STREET.min(axis=0))
+    assert (east, north) == pytest.approx(STREET.max(axis=0))
+
+
+@pytest.mark.anyio
+async def test_a_calibration_that_still_holds_is_carried_over(publisher: Publisher) -> None:
+    first = await replace_all(publisher, fingerprints_at(STREET))
+    second = await append(publisher, fingerprints_at(street(20, 2)))
+    assert quality(second, "calibration") == quality(first, "calibration")
+    third = await append(publisher, fingerprints_at(street(200, 3)))  # the cell has grown by far more than a fifth
+    (calibration,) = quality(third, "calibration").values()
+    assert calibration["fingerprints"] == len(STREET) + 220
+
+
+@pytest.mark.anyio
+async def test_a_survey_shifted_as_a_whole_is_refused_unless_forced(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    before = store.current("plane")
+    shifted = moved(fingerprints_at(street(60, 2)), 10)
+    with pytest.raises(errors.VersionRefused, match="from where the version before puts it"):
+        await append(publisher, shifted)
+    with pytest.raises(errors.VersionRefused):
+        await replace_all(publisher, moved(fingerprints_at(street(250, 3)), 10))
+    assert store.current("plane") == before
+    forced = await append(publisher, shifted, Conditions(force=True))
+    assert forced.manifest.fingerprints == len(STREET) + 60
+
+
+@pytest.mark.anyio
+async def test_labels_that_fit_no_signal_are_refused(publisher: Publisher) -> None:
+    good = fingerprints_at(STREET)
+    await replace_all(publisher, good)
+    shuffled = replace(good, positions=np.random.default_rng(0).permutation(good.positions))
+    with pytest.raises(errors.VersionRefused):
+        await replace_all(publisher, shuffled)
+
+
+@pytest.mark.anyio
+async def test_from_a_version_that_was_forced_one_goes_back_without_force(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    good = (await replace_all(publisher, fingerprints_at(STREET))).manifest
+    await replace_all(publisher, moved(fingerprints_at(street(250, 3)), 10), Conditions(force=True))
+
+    def change(before: Manifest | None) -> Update:
+        assert before is not None
+        return rolled_back(before, read_contents(store, good), ORIGIN)
+
+    back = (await publisher.replace("plane", change, ANYWAY, ORIGIN)).manifest
+    assert (back.number, back.segments) == (3, good.segments)
+    assert back.quality["calibration"] == good.quality["calibration"]
+
+
+@pytest.mark.anyio
+async def test_of_two_writers_who_saw_the_same_version_one_is_told(publisher: Publisher, store: DirectoryStore) -> None:
+    first = await replace_all(publisher, fingerprints_at(STREET))
+    seen = Conditions(if_match=first.manifest.version)
+    parts = [fingerprints_at(street(10, seed)) for seed in (2, 3)]
+    outcomes = await asyncio.gather(*(append(publisher, part, seen) for part in parts), return_exceptions=True)
+    assert sorted(type(one) for one in outcomes if isinstance(one, Exception)) == [errors.PreconditionFailed]
+    current = store.current("plane")
+    assert current is not None
+    assert (current.number, current.fingerprints) == (2, len(STREET) + 10)
+
+
+@pytest.mark.anyio
+async def test_writers_without_conditions_lose_nothing(publisher: Publisher, store: DirectoryStore) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    parts = [fingerprints_at(street(10, seed)) for seed in (2, 3, 4)]
+    await asyncio.gather(*(append(publisher, part) for part in parts))
+    current = store.current("plane")
+    assert current is not None
+    assert (current.number, current.fingerprints) == (4, len(STREET) + 30)
+
+
+@pytest.mark.anyio
+async def test_somebody_elses_version_in_between_only_means_once_more(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    """Another process, whose turns are not ours."""
+    await replace_all(publisher, fingerprints_at(STREET))
+    parts = iter([fingerprints_at(street(10, 2))])
+
+    def change(before: Contents | None) -> Update:
+        assert before is not None
+        for part in parts:
+            others = appended(before, part, ORIGIN)
+            store.publish(others.manifest, others.segments, before.manifest.digest)
+        return appended(before, fingerprints_at(street(10, 3)), ORIGIN)
+
+    published = await publisher.publish("plane", change, ANYWAY, ORIGIN)
+    assert (published.manifest.number, published.manifest.fingerprints) == (3, len(STREET) + 20)
+
+
+@pytest.mark.anyio
+async def test_a_request_that_comes_twice_is_done_once(publisher: Publisher, store: DirectoryStore) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    key, body = (sha256(word).hexdigest() for word in (b"key", b"body"))
+    origin = replace(ORIGIN, request=RequestKey(key=key, body=body))
+    part = fingerprints_at(street(10, 2))
+    first = await append(publisher, part, origin=origin)
+    await append(publisher, fingerprints_at(street(10, 3)))
+    again = await append(publisher, part, origin=origin)
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.manifest == first.manifest
+    assert store.numbers("plane") == [1, 2, 3]
+    other = replace(ORIGIN, request=RequestKey(key=key, body=sha256(b"other").hexdigest()))
+    with pytest.raises(errors.IdempotencyKeyReused):
+        await append(publisher, fingerprints_at(street(10, 4)), origin=other)
+
+
+@pytest.mark.anyio
+async def test_a_cell_begins_empty_and_small_but_does_not_become_so(publisher: Publisher) -> None:
+    def create(before: Manifest | None) -> Update:
+        return replaced(before, CELL, None, ORIGIN)
+
+    await publisher.replace("plane", create, Conditions(if_none_match=True), ORIGIN)
+    await append(publisher, fingerprints_at(STREET[:5]))
+    whole = await append(publisher, fingerprints_at(STREET[5:]))
+    assert "calibration" in whole.manifest.quality
+
+    def delete(before: Contents | None) -> Update:
+        assert before is not None
+        return deleted(before, np.arange(len(before)) > 5, ORIGIN)
+
+    with pytest.raises(errors.CellTooSmall):
+        await publisher.publish("plane", delete, ANYWAY, ORIGIN)
+    with pytest.raises(errors.PreconditionFailed):
+        await publisher.replace("plane", create, Conditions(if_none_match=True), ORIGIN)
+    emptied = await publisher.publish("plane", delete, Conditions(force=True), ORIGIN)
+    assert emptied.manifest.fingerprints == 6
+
+
+@pytest.mark.anyio
+async def test_a_damaged_version_can_be_replaced_but_not_extended(
+    publisher: Publisher, store: DirectoryStore, tmp_path: Path
+) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    (file,) = tmp_path.rglob("*.safetensors")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    damage(file, damaged)
+    with pytest.raises(errors.CellUnreadable):
+        await append(publisher, fingerprints_at(street(10, 2)))
+    await replace_all(publisher, fingerprints_at(STREET))
+    manifest = store.current("plane")
+    assert manifest is not None
+    assert len(read_contents(store, manifest)) == len(STREET)
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_with_a_fingerprint_reaches_the_operator(publisher: Publisher) -> None:
+    good = fingerprints_at(STREET)
+    await replace_all(publisher, good)
+    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell holds this fingerprint already"):
+        await append(publisher, good)
+    sigmas = np.where(np.arange(len(STREET)) == 7, -1, 0.05).astype(np.float32)
+    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/7: sigma"):
+        await replace_all(publisher, replace(good, sigmas=sigmas))
+    assert await publisher.read(partial(len, "abc")) == 3

@@ -1,0 +1,82 @@
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+from service.errors import InferenceFailed, NotReady, Stopping
+from service.inference.session import MateformerSession, ModelUnusable, plane_waves
+from service.settings import Settings
+from service.web.draining import Draining
+from service.web.health import Health
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+
+REQUEST = Request({"type": "http"})
+
+
+def test_is_live_and_ready(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+
+
+@pytest.mark.anyio
+async def test_readiness_infers_again_when_the_last_answer_is_old(network: MateformerSession) -> None:
+    answered = network.answers
+    await Health(Settings(readiness_period_s=3600), lambda: network, Draining()).ready(REQUEST)
+    assert network.answers == answered
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+    assert network.answers == answered + 1
+
+
+@pytest.mark.anyio
+async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None:
+    network = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    network.close()
+    with pytest.raises(NotReady):
+        await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+
+
+@pytest.mark.anyio
+async def test_is_not_ready_while_the_network_hangs(network: MateformerSession) -> None:
+    release = threading.Event()
+    network.submit(release.wait)
+    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), lambda: network, Draining())
+    for _ in range(3):
+        with pytest.raises(NotReady, match="does not answer"):
+            await health.ready(REQUEST)
+    answered = network.answers
+    release.set()
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+    assert network.answers == answered + 2  # one proof for the three probes, one for this
+
+
+@pytest.mark.anyio
+async def test_is_live_and_not_ready_from_when_it_is_told_to_stop(network: MateformerSession) -> None:
+    draining = Draining()
+    health = Health(Settings(), lambda: network, draining)
+    assert (await health.ready(REQUEST)).status_code == 200
+    draining.began = True
+    with pytest.raises(Stopping):
+        await health.ready(REQUEST)
+    assert (await health.live(REQUEST)).status_code == 200
+
+
+def test_network_refuses_what_does_not_fit_its_graph(network: MateformerSession) -> None:
+    wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
+    feeds = {"csi_known": wrong[:, :4], "positions_known": np.zeros((1, 4, 2), np.float32), "csi": wrong[:, 4:]}
+    with pytest.raises(InferenceFailed):
+        network.run_in_background("full", feeds)
+    assert network.seconds_since_answer < 60  # users' sessions are others
+    with pytest.raises(InferenceFailed):
+        network.submit(network.run, "full", feeds).result()
+    # What was wrong is forgotten with the sessions that it happened in; until it answers again it is not ready.
+    assert network.seconds_since_answer == np.inf
+    network.prove()
+    assert network.seconds_since_answer < 60
+
+
+def test_a_provider_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnusable, match="no CUDAExecutionProvider here"):
+        MateformerSession(write_tiny_artifact(tmp_path), 1, ["CUDAExecutionProvider"])

@@ -1,0 +1,106 @@
+from typing import Any
+
+import httpx
+import jsonschema
+import openapi_spec_validator
+import pytest
+
+from service.web.problems import KINDS
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(document)
+
+
+def test_every_example_is_answered(client: httpx.Client, document: dict[str, Any]) -> None:
+    posted = 0
+    for path, operations in document["paths"].items():
+        for example in (
+            operations.get("post", {})
+            .get("requestBody", {})
+            .get("content", {})
+            .get("application/json", {})
+            .get("examples", {})
+            .values()
+        ):
+            response = client.post(path, json=example["value"])
+            assert response.status_code == 200, response.text
+            assert "problem" not in response.text
+            posted += 1
+    assert posted == 4
+
+
+def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]) -> None:
+    def check(schema: str, value: Any) -> None:
+        described = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+        jsonschema.validate(value, described)
+
+    examples = document["paths"]["/locate"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    for request in (examples["no coarse position"]["value"], examples["WGS84 coarse position"]["value"]):
+        check("LocateRequest", request)
+        check("LocateResponse", client.post("/locate", json=request).json())
+    check("BatchResponse", client.post("/locate/batch", json={"items": [request, 1]}).json())
+    check("Problem", client.post("/locate", json={}).json())
+    check("CellList", client.get("/cells").json())
+    check("CellDetail", client.get("/cells/plane").json())
+    check("CellDetail", client.get("/cells/plane/versions/1").json())
+    check("VersionList", client.get("/cells/plane/versions").json())
+    check("VersionDiff", client.get("/cells/plane/versions/1/diff/1").json())
+    check("FingerprintList", client.get("/cells/plane/fingerprints?limit=3").json())
+    check("ErrorMap", client.get("/cells/plane/errors?limit=3").json())
+    client.get("/cells/plane/live")
+    client.post("/locate", json=request)
+    check("LiveEstimates", client.get("/cells/plane/live").json())
+    check("ModelList", client.get("/models").json())
+    check("ModelList", client.post("/models/mateformer:activate").json())
+    check("Latency", client.get("/latency").json())
+    check("ModelList", client.get("/models").json())
+
+
+def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        if "get" in operations:
+            there = path.format(cellId="plane", version="1", other="1")
+            assert client.get(there).status_code == 200
+    assert set(document["paths"]) == {
+        "/locate",
+        "/locate/batch",
+        "/locate/trajectory",
+        "/cells",
+        "/cells/{cellId}",
+        "/cells/{cellId}/errors",
+        "/cells/{cellId}/export",
+        "/cells/{cellId}/fingerprints",
+        "/cells/{cellId}/fingerprints/delete",
+        "/cells/{cellId}/model",
+        "/cells/{cellId}/live",
+        "/cells/{cellId}/retention",
+        "/cells/{cellId}/rollback",
+        "/cells/{cellId}/versions",
+        "/cells/{cellId}/versions/{version}",
+        "/cells/{cellId}/versions/{version}/diff/{other}",
+        "/models",
+        "/models/{folder}:activate",
+        "/health/live",
+        "/health/ready",
+        "/latency",
+        "/metrics",
+    }
+
+
+def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) -> None:
+    for path in ("/locate", "/locate/batch", "/locate/trajectory"):
+        (parameter,) = document["paths"][path]["post"]["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
+
+
+def test_every_cause_is_listed(document: dict[str, Any]) -> None:
+    problems = document["paths"]["/locate"]["post"]["responses"]
+    described = problems["4XX"]["description"] + problems["5XX"]["description"]
+    assert all(cause in described for _, cause in KINDS.values())

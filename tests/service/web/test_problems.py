@@ -1,0 +1,94 @@
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fingerpost import wire as schema
+from service import errors
+from service.errors import FieldError, InvalidParam, ServiceError
+from service.web.problems import EXPECTED, KINDS, field_error, on_expected_error, on_unexpected_error, problem_of
+
+
+def all_errors(of: type[ServiceError] = ServiceError) -> set[type[ServiceError]]:
+    return {of}.union(*map(all_errors, of.__subclasses__()))
+
+
+def test_every_error_has_its_own_status_and_cause() -> None:
+    assert set(KINDS) == all_errors() - {ServiceError, FieldError}
+    causes = [cause for _, cause in KINDS.values()]
+    assert len(set(causes)) == len(causes)
+    assert all(status >= 400 for status, _ in KINDS.values())
+
+
+def test_problem_says_which_field_is_at_fault() -> None:
+    problem = problem_of(errors.CsiAllZero("/csi/data", "is all zero"))
+    assert msgspec.to_builtins(problem) == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "/csi/data: is all zero",
+        "cause": "CSI_ALL_ZERO",
+        "invalidParams": [{"param": "/csi/data", "reason": "is all zero"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "param"),
+    [
+        ({"cellId": "a", "csi": {"shape": ["a", 2]}}, errors.FieldIncorrect, "/csi/shape/0"),
+        ({"cellId": "a", "csi": {"a`b": 1}}, errors.UnknownField, "/csi/a`b"),
+        ({"cellId": "a"}, errors.FieldMissing, "/csi"),
+        ([], errors.FieldIncorrect, ""),
+    ],
+)
+def test_schema_violations_become_json_pointers(body: Any, kind: type[FieldError], param: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.decode(msgspec.json.encode(body), type=schema.LocateRequest)
+    error = field_error(caught.value)
+    assert type(error) is kind
+    assert error.invalid_params == (InvalidParam(param, error.invalid_params[0].reason),)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "status", "cause"),
+    [
+        (MemoryError(), 503, "OUT_OF_MEMORY"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 503, "OUT_OF_MEMORY"),
+        (RuntimeError("can't start new thread"), 503, "OUT_OF_MEMORY"),
+        (OSError(errno.EIO, "the secret"), 500, "SYSTEM_FAILURE"),
+        (RuntimeError("the secret"), 500, "SYSTEM_FAILURE"),
+    ],
+)
+async def test_short_memory_is_told_from_other_failures(error: Exception, status: int, cause: str) -> None:
+    async def broken(request: Request) -> Response:
+        raise error
+
+    handlers: dict[type[Exception], Callable] = dict.fromkeys(EXPECTED, on_expected_error)
+    app = Starlette(routes=[Route("/", broken)], exception_handlers=handlers | {Exception: on_unexpected_error})
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        response = await client.get("/")
+    assert (response.status_code, response.json()["cause"]) == (status, cause)
+    assert "secret" not in response.text
+
+
+@pytest.mark.anyio
+async def test_unexpected_errors_tell_nothing_of_the_inside() -> None:
+    async def broken(request: Request) -> Response:
+        raise RuntimeError("the secret")
+
+    app = Starlette(routes=[Route("/", broken)], exception_handlers={Exception: on_unexpected_error})
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        response = await client.get("/")
+    assert response.status_code == 500
+    assert response.json()["cause"] == "SYSTEM_FAILURE"
+    assert "secret" not in response.text
