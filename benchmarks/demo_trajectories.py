@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fingerpost.client import Client, Refused
 from fingerpost.wire import LocateResponse
-from fingerpost.wire_trajectory import Centroid, Cues, TrajectoryResponse
+from fingerpost.wire_trajectory import Centroid, PathFeatures, TrajectoryResponse
 from reference_db import read_fingerprint_file
 from service.settings import Settings
 
@@ -92,9 +92,11 @@ def _vertices(url: str) -> int:
     return int(vertices)
 
 
-def _sent(cues: list[float]) -> Cues:
+def _sent(cues: list[float]) -> PathFeatures:
     aod, aoa, distance, gain = cues
-    return Cues(aod_deg=math.degrees(aod), aoa_deg=math.degrees(aoa), distance=distance, gain_db=10 * math.log10(gain))
+    return PathFeatures(
+        aod_deg=math.degrees(aod), aoa_deg=math.degrees(aoa), distance=distance, gain_db=10 * math.log10(gain)
+    )
 
 
 def _follow(client: Client, cell_id: str, track_id: str, csi: NDArray[np.complex64]) -> tuple[float, float]:

@@ -4,7 +4,7 @@
         estimate = client.locate("cell", csi, CoarsePosition(lat=43.77, lon=11.25, h_accuracy=5.0))
         print(estimate.location_estimate.point, estimate.h_accuracy)
 
-Needs NumPy, httpx and msgspec alone.
+Needs NumPy, httpx and pydantic alone.
 """
 
 import asyncio
@@ -15,9 +15,8 @@ from ssl import SSLContext
 from typing import Any, Self, TypeVar
 
 import httpx
-import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from pydantic import BaseModel, ValidationError
 
 from fingerpost.retries import Attempts
 from fingerpost.wire import (
@@ -30,17 +29,17 @@ from fingerpost.wire import (
     LocateResponse,
     Problem,
 )
-from fingerpost.wire_trajectory import Cues, Snapshot, TrajectoryRequest, TrajectoryResponse
+from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
 from reference_db.cell_id import CELL_ID_PATTERN
 
-_MSGPACK = "application/msgpack"
+_JSON = "application/json"
 _TIMEOUT_S = 60.0
 _TRIES, _LONGEST_WAIT_S = 4, 10.0
 _MOST = 256  # users a batch; what the service takes by default
 
 Array = np.ndarray[Any, Any]
 Outcome = httpx.Response | httpx.TransportError
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 
 class ClientError(Exception):
@@ -88,10 +87,10 @@ class Client:
         return _read(self._outcome(request), LocateResponse)
 
     def locate_trajectory(
-        self, cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any
+        self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
     ) -> TrajectoryResponse:
         """Where each of a user's snapshots was measured; see `trajectory_of`."""
-        request = _trajectory(trajectory_of(cell_id, csi, cues, **fields))
+        request = _trajectory(trajectory_of(cell_id, csi, path_features, **fields))
         return _read(self._outcome(request), TrajectoryResponse)
 
     def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
@@ -149,10 +148,10 @@ class AsyncClient:
         return _read(await self._outcome(request), LocateResponse)
 
     async def locate_trajectory(
-        self, cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any
+        self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
     ) -> TrajectoryResponse:
         """As `Client.locate_trajectory`."""
-        request = _trajectory(trajectory_of(cell_id, csi, cues, **fields))
+        request = _trajectory(trajectory_of(cell_id, csi, path_features, **fields))
         return _read(await self._outcome(request), TrajectoryResponse)
 
     async def locate_batch(self, users: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
@@ -192,23 +191,24 @@ def headers_of(key: str | None) -> dict[str, str]:
 
 def user_of(cell_id: str, csi: Array, coarse: CoarsePosition | None = None, **fields: Any) -> LocateRequest:
     """A user with CSI complex `[antennas, subcarriers]`; `fields` are more of `LocateRequest`'s: `timestamp`, ..."""
-    position: CoarsePosition | UnsetType = UNSET if coarse is None else coarse
-    return LocateRequest(cell_id=cell_id, csi=_sent(csi), coarse_position=position, **fields)
+    return LocateRequest(cell_id=cell_id, csi=_sent(csi), coarse_position=coarse, **fields)
 
 
 def request_of(cell_id: str, csi: Array, coarse: dict[str, float] | None = None) -> dict[str, Any]:
     """A request's JSON values, for whoever sends them by other means; the coarse position as JSON has it."""
-    request: dict[str, Any] = msgspec.to_builtins(user_of(cell_id, csi))
+    request: dict[str, Any] = user_of(cell_id, csi).model_dump(mode="json")
     return request if coarse is None else request | {"coarsePosition": coarse}
 
 
-def trajectory_of(cell_id: str, csi: Array, cues: Sequence[Cues] | None = None, **fields: Any) -> TrajectoryRequest:
+def trajectory_of(
+    cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
+) -> TrajectoryRequest:
     """Snapshots of one user near each other, CSI complex `[vertices, antennas, subcarriers]`; `/models` says how many.
 
-    `cues` are what was measured beside each; `fields` are more of `TrajectoryRequest`'s.
+    `path_features` were measured beside each; `fields` are more of `TrajectoryRequest`'s.
     """
-    sent: Sequence[Cues | UnsetType] = [UNSET] * len(csi) if cues is None else cues
-    snapshots = [Snapshot(csi=_sent(one), cues=measured) for one, measured in zip(csi, sent, strict=True)]
+    sent: Sequence[PathFeatures | None] = [None] * len(csi) if path_features is None else path_features
+    snapshots = [Snapshot(csi=_sent(one), path_features=measured) for one, measured in zip(csi, sent, strict=True)]
     return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
 
 
@@ -236,11 +236,11 @@ def _trajectory(trajectory: TrajectoryRequest) -> dict[str, Any]:
     return _post("/locate/trajectory", trajectory, trajectory.cell_id)
 
 
-def _post(path: str, body: msgspec.Struct, cell_id: str) -> dict[str, Any]:
+def _post(path: str, body: BaseModel, cell_id: str) -> dict[str, Any]:
     """The header lets a load balancer send the request to the replica that has the cell."""
     named = {CELL_HEADER: cell_id} if re.fullmatch(CELL_ID_PATTERN, cell_id) else {}
-    headers = {"Content-Type": _MSGPACK, **named}
-    return {"method": "POST", "url": path, "content": msgspec.msgpack.encode(body), "headers": headers}
+    headers = {"Content-Type": _JSON, **named}
+    return {"method": "POST", "url": path, "content": body.model_dump_json().encode(), "headers": headers}
 
 
 def _batches(users: Sequence[LocateRequest]) -> Iterator[list[int]]:
@@ -260,9 +260,9 @@ def _read(outcome: Outcome, expected: type[T]) -> T:
         raise NoAnswer(f"no answer from {outcome.request.url}: {reason}") from outcome
     try:
         if outcome.is_success:
-            return msgspec.msgpack.decode(outcome.content, type=expected)
-        problem = msgspec.json.decode(outcome.content, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return expected.model_validate_json(outcome.content)
+        problem = Problem.model_validate_json(outcome.content)
+    except ValidationError as error:
         said = f"{outcome.status_code} {outcome.headers.get('content-type', 'nothing')}"
         raise NoAnswer(f"no answer from {outcome.request.url}, but {said}: {error}") from error
     raise Refused(problem)
@@ -270,7 +270,7 @@ def _read(outcome: Outcome, expected: type[T]) -> T:
 
 def _results(answer: BatchResponse, users: int) -> list[LocateResponse | Problem]:
     found = [one.problem if isinstance(one.problem, Problem) else one.location for one in answer.results]
-    results = [one for one in found if one is not UNSET]
+    results = [one for one in found if one is not None]
     if len(results) != users:
         raise NoAnswer(f"{len(results)} results for {users} users")
     return results

@@ -1,9 +1,9 @@
 """Users in files, for ``fingerpost locate``."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from fingerpost.client import ClientError, user_of
@@ -28,9 +28,9 @@ def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
     if path.suffix in {".safetensors", ".npz"}:
         return _fingerprints_as_users(path, rows, sigma)
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        content = json.loads(path.read_bytes())
         items = content["items"] if isinstance(content, dict) and "items" in content else [content]
-        requests = msgspec.convert(items, list[LocateRequest])
+        requests = [LocateRequest.model_validate(item) for item in items]
     except (OSError, ValueError) as error:
         raise ClientError(f"{path} is no request: {error}") from error
     return [FileUser(request, None) for request in requests]

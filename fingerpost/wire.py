@@ -1,233 +1,227 @@
-"""What goes over the wire: JSON or msgpack, camelCase, names of 3GPP TS 29.572 wherever it has one."""
+"""What `POST /locate` and `/locate/batch` take and answer. Names of 3GPP TS 29.572 wherever it has one."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from pydantic import Field
 
-from reference_db.cell_id import CELL_ID_PATTERN
+from fingerpost.wire_model import Base64, Timestamp, WireModel, WireRequest, optional
 
 CELL_HEADER = "Fingerpost-Cell"
+# The pattern of `reference_db.cell_id`: this package imports nothing of the server.
+CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-CellId = Annotated[str, Meta(pattern=CELL_ID_PATTERN, description="Which cell's base station measured the CSI.")]
-Latitude = Annotated[float, Meta(ge=-90, le=90, description="WGS84 degrees.")]
-Longitude = Annotated[float, Meta(ge=-180, le=180, description="WGS84 degrees.")]
-Accuracy = Annotated[float, Meta(ge=0, le=1e6)]
-Dimension = Annotated[int, Meta(ge=1, le=65536)]
-Timestamp = Annotated[datetime, Meta(tz=True, description="When the CSI was measured; now where absent.")]
-WantedAccuracy = Annotated[float, Meta(gt=0, description="The accuracy wanted, metres; answered by the indicator.")]
-MaxRespTime = Annotated[float, Meta(gt=0, le=3600, description="Seconds after which the answer is of no use any more.")]
-RequestId = Annotated[str, Meta(max_length=128, description="Returned as it is. Put no identity of a person in it.")]
+CellId = Annotated[
+    str, Field(pattern=CELL_ID_PATTERN, description="The cell whose base station measured the CSI.", examples=["cell"])
+]
+Latitude = Annotated[float, Field(ge=-90, le=90, description="WGS84 degrees.")]
+Longitude = Annotated[float, Field(ge=-180, le=180, description="WGS84 degrees.")]
+East = Annotated[float, Field(description="Metres east of the base station.")]
+North = Annotated[float, Field(description="Metres north of the base station.")]
+Dimension = Annotated[int, Field(ge=1, le=65536)]
+MeasuredAt = Annotated[Timestamp, Field(description="When the CSI was measured. Absent: now.")]
+WantedAccuracy = Annotated[
+    float, Field(gt=0, description="The accuracy wanted, metres. accuracyFulfilmentIndicator answers it.")
+]
+MaxRespTime = Annotated[
+    float, Field(gt=0, le=3600, description="Deadline in seconds. The service discards later answers.")
+]
+RequestId = Annotated[
+    str,
+    Field(max_length=128, description="The answer repeats it. Do not put anything in it that identifies a person."),
+]
 Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
-WholeMinutes = Annotated[int, Meta(ge=0, le=32767, description="Whole minutes.")]
+WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes.")]
+Confidence = Annotated[int, Field(ge=0, le=100, description="Per cent of users inside the ellipse.")]
+Radius = Annotated[float, Field(description="Radius of the circle of this confidence, metres.")]
 
 
-class WireStruct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What every body is made of."""
+class Csi(WireRequest):
+    """The channel frequency response of one user at one moment.
 
-
-class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What requests are made of. Answers may get more fields, which clients of today pass over."""
-
-
-class Csi(_Struct, frozen=True, kw_only=True):
-    """The channel frequency response of one user at one moment."""
+    Antennas row by row, row 0 at the bottom, column 0 at the left seen from behind the array; subcarriers by
+    ascending frequency. A path of delay tau contributes exp(-j 2 pi f tau).
+    """
 
     encoding: Annotated[
         Literal["complex64", "complex32"],
-        Meta(description="Little-endian real-imaginary pairs of float32 (complex64) or float16 (complex32)."),
+        Field(description="Little-endian real-imaginary pairs of float32 (complex64) or float16 (complex32)."),
     ]
     shape: Annotated[
         list[Dimension],
-        Meta(min_length=2, max_length=2, description="[antennas, subcarriers]; the last one runs fastest."),
+        Field(min_length=2, max_length=2, description="[antennas, subcarriers]. The subcarrier index runs fastest."),
     ]
-    data: Annotated[bytes, Meta(description="base64 in JSON, raw bytes in msgpack.")]
+    data: Annotated[Base64, Field(description="base64 in JSON, raw bytes in msgpack.")]
     scale: Annotated[
-        float,
-        Meta(gt=0, description="Factor that the numbers were divided by, so that complex32 holds them."),
+        float, Field(gt=0, description="The factor to multiply the numbers by, where complex32 cannot hold them.")
     ] = 1.0
 
 
-class CoarsePosition(_Struct, frozen=True, kw_only=True):
+class CoarsePosition(WireRequest):
     """A GNSS fix or any other first guess: lat and lon, or x and y."""
 
-    lat: Latitude | UnsetType = UNSET
-    lon: Longitude | UnsetType = UNSET
-    x: Annotated[float, Meta(description="Metres east of the base station.")] | UnsetType = UNSET
-    y: Annotated[float, Meta(description="Metres north of the base station.")] | UnsetType = UNSET
-    h_accuracy: Annotated[float, Meta(ge=0, le=1e6, description="Its 1-sigma error on each axis, metres.")]
+    lat: Latitude | None = optional()
+    lon: Longitude | None = optional()
+    x: East | None = optional()
+    y: North | None = optional()
+    h_accuracy: Annotated[float, Field(ge=0, le=1e6, description="Its 1-sigma error on each axis, metres.")]
 
 
-class LocateRequest(_Struct, frozen=True, kw_only=True):
+class LocateRequest(WireRequest):
+    """One snapshot of CSI and, where there is one, a coarse position."""
+
     cell_id: CellId
     csi: Csi
-    coarse_position: (
-        Annotated[CoarsePosition, Meta(description="Where absent, the CSI alone says where to look.")] | UnsetType
-    ) = UNSET
-    timestamp: Timestamp | UnsetType = UNSET
-    h_accuracy: WantedAccuracy | UnsetType = UNSET
-    max_resp_time: MaxRespTime | UnsetType = UNSET
-    request_id: RequestId | UnsetType = UNSET
-    track_id: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=128,
-                description="A name of the user's own choice, the same for some seconds: of one that is given, the "
-                "service keeps the last snapshots for a short while and, once there are enough, locates them together. "
-                "Put no identity of a person in it.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    coarse_position: CoarsePosition | None = optional("Absent: the CSI alone finds the neighbourhood.")
+    timestamp: MeasuredAt | None = optional()
+    h_accuracy: WantedAccuracy | None = optional()
+    max_resp_time: MaxRespTime | None = optional()
+    request_id: RequestId | None = optional()
+    track_id: Annotated[str, Field(min_length=1, max_length=128)] | None = optional(
+        "A name that the user keeps for some seconds. The service holds the last snapshots of each trackId for a short "
+        "time and locates them together once there are enough. Do not put anything in it that identifies a person."
+    )
 
 
-class Point(WireStruct, frozen=True, kw_only=True):
+class Point(WireModel):
+    """WGS84 degrees."""
+
     lat: float
     lon: float
 
 
-class LocalPoint(WireStruct, frozen=True, kw_only=True):
+class LocalPoint(WireModel):
     """Metres east (x) and north (y) of the local origin."""
 
     x: float
     y: float
 
 
-class LocalOrigin(WireStruct, frozen=True, kw_only=True):
-    """The base station: `coordinate_id` is its cell's name."""
+class LocalOrigin(WireModel):
+    """The base station. `coordinateId` is the name of its cell."""
 
     coordinate_id: str
     point: Point
 
 
-class UncertaintyEllipse(WireStruct, frozen=True, kw_only=True):
-    """Half axes in metres; orientation of the major one in degrees clockwise from north."""
+class UncertaintyEllipse(WireModel):
+    """Half axes in metres. The orientation of the major one in degrees clockwise from north."""
 
     semi_major: float
     semi_minor: float
     orientation_major: int
 
 
-class PointUncertaintyEllipse(
-    WireStruct, frozen=True, kw_only=True, tag_field="shape", tag="POINT_UNCERTAINTY_ELLIPSE"
-):
+class PointUncertaintyEllipse(WireModel):
+    """The estimate on the globe."""
+
+    shape: Literal["POINT_UNCERTAINTY_ELLIPSE"] = "POINT_UNCERTAINTY_ELLIPSE"
     point: Point
     uncertainty_ellipse: UncertaintyEllipse
-    confidence: Annotated[int, Meta(ge=0, le=100, description="Per cent of users inside the ellipse.")]
+    confidence: Confidence
 
 
-class Local2dPointUncertaintyEllipse(
-    WireStruct, frozen=True, kw_only=True, tag_field="shape", tag="LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"
-):
+class Local2dPointUncertaintyEllipse(WireModel):
+    """The same estimate in the cell's frame."""
+
+    shape: Literal["LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"] = "LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"
     local_origin: LocalOrigin
     point: LocalPoint
     uncertainty_ellipse: UncertaintyEllipse
-    confidence: Annotated[int, Meta(ge=0, le=100)]
+    confidence: Confidence
 
 
-class ArtifactReference(WireStruct, frozen=True, kw_only=True):
+class ArtifactReference(WireModel):
+    """The artifact that located a user."""
+
     name: str
     version: str
     digest: str
 
 
-class Provenance(WireStruct, frozen=True, kw_only=True, tag_field="source", tag="mateformer"):
-    """Where an estimate comes from; enough to compute it again. `source`: what made it."""
+class Provenance(WireModel):
+    """How a user was located by comparison with fingerprints."""
 
+    source: Literal["mateformer"] = "mateformer"
     artifact: ArtifactReference
     cell_version: str
-    neighbours: Annotated[int, Meta(description="Fingerprints that the CSI was compared with.")]
-    passes: Annotated[int, Meta(description="How often it was, the neighbourhood fetched anew around the answer.")]
+    neighbours: Annotated[int, Field(description="The number of fingerprints that the CSI was compared with.")]
+    passes: Annotated[
+        int, Field(description="How often the user was located, with a new neighbourhood around the last answer.")
+    ]
     retrieval: Annotated[
         Literal["fused"],
-        Meta(description="How the fingerprints were found: by the CSI and, where there was one, the coarse position."),
+        Field(description="How the service found the neighbourhood: by the CSI and, where sent, the coarse position."),
     ]
     coarse_position_used: bool
-    calibrated_h_accuracy: (
-        Annotated[
-            float,
-            Meta(
-                description="The coarse position's 1-sigma error that the ellipse was calibrated for, metres; absent "
-                "where it was calibrated without one."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    fallback: (
-        Annotated[
-            str,
-            Meta(
-                description="Why a user with a trackId was located by this snapshot alone: a cause, as of problems.",
-                examples=["TRACK_TOO_SHORT"],
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    calibrated_h_accuracy: float | None = optional(
+        "The 1-sigma error of coarse positions that the ellipse was calibrated for, metres. Absent: calibrated "
+        "without a coarse position."
+    )
+    fallback: str | None = optional(
+        "Why a user with a trackId was located by this snapshot alone: the cause, as in problems.",
+        examples=["TRACK_TOO_SHORT"],
+    )
 
 
-class TrackProvenance(WireStruct, frozen=True, kw_only=True, tag_field="source", tag="scadf-moe"):
-    """Of the last point of a track, located together with those before it."""
+class TrackProvenance(WireModel):
+    """How the last point of a track was located, together with the points before it."""
 
+    source: Literal["scadf-moe"] = "scadf-moe"
     artifact: ArtifactReference
     cell_version: str
-    snapshots: Annotated[int, Meta(description="How many were located together, this one included.")]
-    cues: Annotated[Literal["estimated"], Meta(description="Where the cues beside the CSI came from: the CSI.")]
+    snapshots: Annotated[int, Field(description="The number of snapshots located together, this one included.")]
+    path_features: Annotated[
+        Literal["estimated"],
+        Field(description="Where the AoD, AoA, range and path gain came from: the service estimated them from CSI."),
+    ]
 
 
-class LocateResponse(WireStruct, frozen=True, kw_only=True):
-    request_id: str | UnsetType = UNSET
+class LocateResponse(WireModel):
+    """Where the user is, and how far to trust it."""
+
+    request_id: str | None = optional()
     location_estimate: PointUncertaintyEllipse
     local_location_estimate: Local2dPointUncertaintyEllipse
-    h_accuracy: Annotated[float, Meta(description="Radius of the circle of this confidence, metres.")]
-    accuracy_fulfilment_indicator: Fulfilment | UnsetType = UNSET
+    h_accuracy: Radius
+    accuracy_fulfilment_indicator: Fulfilment | None = optional()
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    provenance: Provenance | TrackProvenance
+    provenance: Annotated[Provenance | TrackProvenance, Field(discriminator="source")]
 
 
-class InvalidParameter(msgspec.Struct, frozen=True):
-    param: Annotated[str, Meta(description="JSON pointer.")]
+class InvalidParameter(WireModel):
+    """A field at fault."""
+
+    param: Annotated[str, Field(description="A JSON pointer into the request, or `query NAME` or `header NAME`.")]
     reason: str
 
 
-class Problem(WireStruct, frozen=True, kw_only=True):
-    """RFC 9457 problem details."""
+class Problem(WireModel):
+    """RFC 9457 problem details, with the cause and the invalid parameters of 3GPP TS 29.571."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
     cause: str
-    invalid_params: list[InvalidParameter] | UnsetType = UNSET
+    invalid_params: list[InvalidParameter] | None = optional()
 
 
-class BatchRequest(_Struct, frozen=True, kw_only=True):
-    items: list[LocateRequest]
+class BatchRequest(WireRequest):
+    """Many users of any cells."""
+
+    items: Annotated[list[LocateRequest], Field(min_length=1)]
 
 
-class BatchResult(WireStruct, frozen=True, kw_only=True):
-    """Exactly one of the two."""
+class BatchResult(WireModel):
+    """Exactly one of the two fields is there."""
 
-    location: LocateResponse | UnsetType = UNSET
-    problem: Problem | UnsetType = UNSET
+    location: LocateResponse | None = optional()
+    problem: Problem | None = optional()
 
 
-class BatchResponse(WireStruct, frozen=True, kw_only=True):
+class BatchResponse(WireModel):
     """Results in the order of the request's items."""
 
     results: list[BatchResult]
-
-
-class RawBatch(_Struct, frozen=True, kw_only=True):
-    """A batch whose items are read one by one, so that a bad one spoils no other."""
-
-    items: Annotated[list[msgspec.Raw], Meta(min_length=1)]
-
-
-class RawItems(_Struct, frozen=True, kw_only=True):
-    """A batch whose items are not even told apart."""
-
-    items: msgspec.Raw

@@ -1,9 +1,9 @@
-"""Trajectories as they go over the wire."""
+"""What `POST /locate/trajectory` takes and answers."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from pydantic import Field
 
 from fingerpost.wire import (
     ArtifactReference,
@@ -12,106 +12,100 @@ from fingerpost.wire import (
     Fulfilment,
     Local2dPointUncertaintyEllipse,
     MaxRespTime,
+    MeasuredAt,
     PointUncertaintyEllipse,
+    Radius,
     RequestId,
-    Timestamp,
     WantedAccuracy,
     WholeMinutes,
-    WireStruct,
 )
+from fingerpost.wire_model import WireModel, WireRequest, optional
 
-CueSource = Literal["measured", "estimated"]
+FeatureSource = Literal["measured", "estimated"]
 
-Azimuth = Annotated[float, Meta(ge=-360, le=360)]
-
-
-class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What requests are made of."""
+Azimuth = Annotated[float, Field(ge=-360, le=360)]
 
 
-class Cues(_Struct, frozen=True, kw_only=True):
+class PathFeatures(WireRequest):
     """What the base station measured beside the CSI. Azimuths are degrees counter-clockwise from east."""
 
-    aod_deg: (
-        Annotated[Azimuth, Meta(description="In which direction the strongest path leaves the base station.")]
-        | UnsetType
-    ) = UNSET
-    aoa_deg: Annotated[Azimuth, Meta(description="From which direction, seen by the user, it arrives.")] | UnsetType = (
-        UNSET
-    )
-    distance: Annotated[float, Meta(ge=0, le=1e6, description="Its length, metres.")] | UnsetType = UNSET
-    gain_db: (
-        Annotated[float, Meta(ge=-300, le=100, description="Large-scale gain of the channel, decibels.")] | UnsetType
-    ) = UNSET
+    aod_deg: Azimuth | None = optional("Azimuth at which the strongest path leaves the base station.")
+    aoa_deg: Azimuth | None = optional("Azimuth from which the strongest path arrives at the user.")
+    distance: Annotated[float, Field(ge=0, le=1e6)] | None = optional("Length of the strongest path, metres.")
+    gain_db: Annotated[float, Field(ge=-300, le=100)] | None = optional("Large-scale gain of the channel, decibels.")
 
 
-class Snapshot(_Struct, frozen=True, kw_only=True):
+class Snapshot(WireRequest):
+    """CSI at one point of a trajectory."""
+
     csi: Csi
-    cues: Annotated[Cues, Meta(description="Those left out are estimated from the CSI.")] | UnsetType = UNSET
-    timestamp: Timestamp | UnsetType = UNSET
+    path_features: PathFeatures | None = optional("Path features. The service estimates absent ones from the CSI.")
+    timestamp: MeasuredAt | None = optional()
 
 
-class TrajectoryRequest(_Struct, frozen=True, kw_only=True):
+class TrajectoryRequest(WireRequest):
+    """Snapshots of one user at points near each other."""
+
     cell_id: CellId
     snapshots: Annotated[
         list[Snapshot],
-        Meta(
+        Field(
             min_length=1,
-            description="Of one user at points near each other: as many as the artifact's `vertices`, all of them "
-            "within its `radius` of one (see /models).",
+            description="As many as the artifact's `vertices`, all within the artifact's `radius` of one of them "
+            "(see /models).",
         ),
     ]
-    h_accuracy: WantedAccuracy | UnsetType = UNSET
-    max_resp_time: MaxRespTime | UnsetType = UNSET
-    request_id: RequestId | UnsetType = UNSET
+    h_accuracy: WantedAccuracy | None = optional()
+    max_resp_time: MaxRespTime | None = optional()
+    request_id: RequestId | None = optional()
 
 
-class CueSources(WireStruct, frozen=True, kw_only=True):
-    """Where each cue came from: the request, or the CSI by a classical estimator."""
+class FeatureSources(WireModel):
+    """Where each path feature came from: the request, or an estimator that reads the CSI."""
 
-    aod_deg: CueSource
-    aoa_deg: CueSource
-    distance: CueSource
-    gain_db: CueSource
+    aod_deg: FeatureSource
+    aoa_deg: FeatureSource
+    distance: FeatureSource
+    gain_db: FeatureSource
 
 
-class Centroid(WireStruct, frozen=True, kw_only=True):
-    """The middle of all points, located as such."""
+class Centroid(WireModel):
+    """The centroid of all points, located as a point of its own."""
 
     location_estimate: PointUncertaintyEllipse
     local_location_estimate: Local2dPointUncertaintyEllipse
-    h_accuracy: Annotated[float, Meta(description="Radius of the circle of this confidence, metres.")]
-    accuracy_fulfilment_indicator: Fulfilment | UnsetType = UNSET
+    h_accuracy: Radius
+    accuracy_fulfilment_indicator: Fulfilment | None = optional()
 
 
-class LocatedPoint(Centroid, frozen=True, kw_only=True):
-    """Where a snapshot was measured."""
+class LocatedPoint(Centroid):
+    """Where one snapshot was measured."""
 
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    cues: CueSources
+    path_features: FeatureSources
 
 
-class TrajectoryProvenance(WireStruct, frozen=True, kw_only=True):
-    """Where the estimates come from; enough to compute them again."""
+class TrajectoryProvenance(WireModel):
+    """How the points were located."""
 
     source: Literal["scadf-moe"]
     artifact: ArtifactReference
     cell_version: str
-    cues: Annotated[
-        CueSource,
-        Meta(description="What the circles were calibrated for: `estimated` as soon as one cue of any point is."),
+    path_features: Annotated[
+        FeatureSource,
+        Field(description="What the circles were calibrated for: `estimated` if any path feature was estimated."),
     ]
     within_radius: Annotated[
         bool,
-        Meta(description="Whether the points, as located, are as near to each other as the circles hold for."),
+        Field(description="Whether the located points lie as near to each other as the circles were calibrated for."),
     ]
 
 
-class TrajectoryResponse(WireStruct, frozen=True, kw_only=True):
+class TrajectoryResponse(WireModel):
     """Points in the order of the request's snapshots."""
 
-    request_id: str | UnsetType = UNSET
+    request_id: str | None = optional()
     points: list[LocatedPoint]
     centroid: Centroid
     provenance: TrajectoryProvenance

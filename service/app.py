@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.routing import Route
 from threadpoolctl import threadpool_limits
 
 from models.artifact import load_mateformer
@@ -19,40 +19,54 @@ from service.auth.key_store import KeyStore
 from service.auth.middleware import AuthMiddleware
 from service.cells.registry import ServedCells
 from service.cells.trajectories import load_trajectories
-from service.console.router import console_routes
+from service.console.router import mount_console_assets
+from service.console.router import router as console_router
 from service.inference.engine import start_engine
 from service.inference.workers import Workers
+from service.locating.examples import Examples
 from service.locating.live import Live
 from service.locating.locator import Locator
+from service.locating.router import live_router
+from service.locating.router import router as locating_router
 from service.locating.tracker import Tracker
 from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
 from service.telemetry.correlation import Correlate
-from service.telemetry.latency import Latencies
 from service.telemetry.metrics import Metrics, RequestMetrics
+from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Trace, Traces
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.updates.error_map import ErrorMaps
 from service.updates.publisher import Publisher
 from service.updates.retention_job import run_retention_job
-from service.updates.router import operator_routes
-from service.web.docs import docs_routes
-from service.web.draining import Draining
-from service.web.fast_path import Shortcut
-from service.web.health import Health
-from service.web.openapi import OpenApi
-from service.web.problems import EXPECTED, on_expected_error, on_unexpected_error
+from service.updates.router import operator_router
+from service.web.docs import mount_swagger_ui
+from service.web.docs import router as docs_router
+from service.web.head import HeadMiddleware
+from service.web.health import Draining, Health
+from service.web.health import router as health_router
+from service.web.openapi import operation_id
+from service.web.openapi import router as openapi_router
+from service.web.problems import EXCEPTION_HANDLERS
+
+_DESCRIPTION = """\
+Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position;
+or from several snapshots together, in cells that the model was trained in.
+
+Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes). Answers come in the format that `Accept` asks for,
+by default that of the request. An optional field may be absent or null. Every 4xx and 5xx is `application/problem+json`
+with a machine-readable `cause` and, where a field is at fault, `invalidParams`."""
 
 
-def create_app(settings: Settings, draining: Draining | None = None) -> Starlette:
-    """The service as an ASGI app, its networks loaded and proven; `draining` where it will be told of its end.
+def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
+    """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
     `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.
     """
     traces = None if settings.traces_endpoint is None else Traces(settings.traces_endpoint)
     keys = None if settings.keys_file is None else KeyStore(settings.keys_file)
-    # One thread owns the network and the indices; pools of BLAS's and FAISS's own would only spin beside it.
+    # One thread owns the model and the indices. Thread pools of BLAS and FAISS would only compete with it.
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series)
     trajectory_metrics = TrajectoryMetrics(metrics)
@@ -64,17 +78,12 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
     publisher = Publisher(store, served, settings, metrics, trajectories)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
-    locator = Locator(settings, served, workers, metrics, tracker, live)
-    trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
     error_maps = ErrorMaps(publisher, served, settings)
     folders = ArtifactFolders(settings)
     activation = Activation(folders, store, served, trajectories, settings, metrics, trajectory_metrics)
-    models = Models(folders, served, trajectories, activation, settings)
-    health = Health(settings, lambda: served.engine.network, draining or Draining())
-    openapi = OpenApi(served, trajectories, store, settings.batch_limit, keyed=keys is not None)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watching = [served.follow(settings.follow_period_s), run_retention_job(publisher, settings.retention_period_s)]
         if isinstance(store, News):
             watching.append(served.listen(store))
@@ -92,34 +101,48 @@ def create_app(settings: Settings, draining: Draining | None = None) -> Starlett
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
-    busiest = [
-        Route("/locate", locator.locate, methods=["POST"]),
-        Route("/locate/batch", locator.locate_batch, methods=["POST"]),
-    ]
     tracing = [] if traces is None else [Middleware(Trace, traces=traces)]
-    gate = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
-    return Starlette(
-        routes=[
-            *busiest,
-            Route("/locate/trajectory", trajectory_locator.locate, methods=["POST"]),
-            *operator_routes(publisher, settings, error_maps, live),
-            Route("/models", models.list_models),
-            Route("/models/{folder}:activate", models.activate, methods=["POST"]),
-            Route("/health/live", health.live),
-            Route("/health/ready", health.ready),
-            Route("/metrics", metrics.endpoint),
-            Route("/latency", Latencies(metrics.registry).endpoint),
-            Route("/openapi.json", openapi.endpoint),
-            *docs_routes(),
-            *console_routes(),
-        ],
+    auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
+    app = FastAPI(
+        title="Fingerpost",
+        version=version("fingerpost"),
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url=None,  # `service.web.openapi` adds what FastAPI cannot know
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
+        exception_handlers=EXCEPTION_HANDLERS,
         middleware=[
             Middleware(Correlate),
             *tracing,
             Middleware(RequestMetrics, metrics=metrics),
-            *gate,
-            Middleware(Shortcut, routes=busiest),
+            *auth,
+            Middleware(HeadMiddleware),
         ],
-        exception_handlers={**dict.fromkeys(EXPECTED, on_expected_error), Exception: on_unexpected_error},
-        lifespan=lifespan,
     )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.locator = Locator(settings, served, workers, metrics, tracker, live)
+    app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
+    app.state.live = live
+    app.state.publisher = publisher
+    app.state.error_maps = error_maps
+    app.state.health = Health(settings, lambda: served.engine.network, draining or Draining())
+    app.state.models = Models(folders, served, trajectories, activation, settings)
+    app.state.examples = Examples(served, trajectories, store).by_operation
+    app.include_router(locating_router)
+    app.include_router(operator_router(publisher, settings, error_maps))
+    app.include_router(live_router)
+    app.add_route("/models", app.state.models.list_models)
+    app.add_route("/models/{folder}:activate", app.state.models.activate, methods=["POST"])
+    app.include_router(health_router)
+    app.include_router(telemetry_router)
+    app.include_router(openapi_router)
+    mount_swagger_ui(app)
+    app.include_router(docs_router)
+    mount_console_assets(app)
+    app.include_router(console_router)
+    return app

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from service.settings import Settings
 from service.telemetry.logs import log_config
-from service.web.draining import Draining
+from service.web.health import Draining
 from service.web.http_protocol import HttpProtocol
 from service.web.tls import Certificate, follow_certificate, server_context
 

@@ -9,7 +9,6 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import WireStruct
 from models.artifact import ArtifactManifest, TrajectoryManifest
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders, Found, Unreadable
@@ -18,6 +17,7 @@ from service.cells.trajectories import Trajectories
 from service.inference.engine import Engine
 from service.inference.trajectory_engine import TrajectoryEngine
 from service.settings import Settings
+from service.updates.legacy_wire import WireStruct
 from service.updates.query import Query
 
 State = Literal["active", "activating", "available"]

@@ -33,8 +33,9 @@ ACCESS = (
     Row("/metrics", "read", "operate"),
     Row("/latency", "read", "operate"),
     Row("/openapi.json", "read", "operate"),
-    Row("/docs/**", "read", "operate"),
-    # A browser brings no key when it loads a page; the page asks for one, and by it for everything that it shows.
+    Row("/", None, "operate"),
+    # A browser sends no key when it loads a page. These pages ask for a key and send it with their own requests.
+    Row("/docs/**", None, "operate"),
     Row("/console/**", None, "operate"),
     Row("/**", "operate", "operate"),
 )

@@ -64,7 +64,7 @@ def serve(
     from service.server import Unguarded
     from service.server import serve as run
     from service.telemetry.tracing import TracingMissing
-    from service.web.draining import Draining
+    from service.web.health import Draining
     from service.web.tls import TlsUnusable
 
     give_back_large_arrays()

@@ -4,9 +4,8 @@ that comes as data."""
 import os
 from pathlib import Path
 
-from starlette.requests import Request
+from fastapi import APIRouter, FastAPI
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -32,9 +31,13 @@ class _Assets(StaticFiles):
         return response
 
 
-async def _page(request: Request) -> Response:
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/console")
+async def show_console() -> Response:
     return FileResponse(_ASSETS / "index.html", headers=_HEADERS)
 
 
-def console_routes() -> list[Route | Mount]:
-    return [Route("/console", _page), Mount("/console/assets", _Assets(directory=_ASSETS))]
+def mount_console_assets(app: FastAPI) -> None:
+    app.mount("/console/assets", _Assets(directory=_ASSETS))

@@ -12,7 +12,9 @@ from service.inference.dispatcher import Position
 _UNWATCHED_S = 0.02
 
 
-async def answers(futures: "Sequence[asyncio.Future[Position]]", request: Request) -> list[Position | ServiceError]:
+async def await_or_disconnect(
+    futures: "Sequence[asyncio.Future[Position]]", request: Request
+) -> list[Position | ServiceError]:
     """What the futures come to, in their order; all of them are cancelled when the client hangs up before.
 
     Raises `ClientGone`, and whatever a future raises that is neither `ServiceError` nor `MemoryError`.

@@ -1,12 +1,11 @@
-"""Coarse positions from the wire."""
+"""The coarse position of a request, in its cell's frame."""
 
 from typing import NamedTuple
-
-from msgspec import UnsetType
 
 from fingerpost.wire import CoarsePosition
 from reference_db.cell_version import CellVersion
 from service import errors
+from service.web.place import to_local
 
 
 class Fix(NamedTuple):
@@ -17,26 +16,20 @@ class Fix(NamedTuple):
     accuracy: float
 
 
-def decode_coarse_position(coarse: CoarsePosition, version: CellVersion, margin: float) -> Fix:
+def locate_coarsely(coarse: CoarsePosition, version: CellVersion, margin: float) -> Fix:
     """A coarse position in its cell.
 
-    Raises `CoarsePositionIncorrect`, and `CoarsePositionOutsideCell` where it lies farther than `margin` metres plus
-    its own error from the rectangle around the cell's fingerprints.
+    Raises `CoarsePositionIncorrect`, and `CoarsePositionOutsideCell` where the position lies farther than `margin`
+    metres plus its own error from the rectangle around the cell's fingerprints.
     """
-    east, north = _local(coarse, version)
-    reach, extent = margin + coarse.h_accuracy, version.extent
+    local = to_local(coarse, version.frame)
+    if local is None:
+        raise errors.CoarsePositionIncorrect("/coarsePosition", "must be either lat and lon, or x and y")
+    east, north = local
+    tolerance, extent = margin + coarse.h_accuracy, version.extent
     if not (
-        extent.west - reach <= east <= extent.east + reach and extent.south - reach <= north <= extent.north + reach
+        extent.west - tolerance <= east <= extent.east + tolerance
+        and extent.south - tolerance <= north <= extent.north + tolerance
     ):
         raise errors.CoarsePositionOutsideCell("/coarsePosition", "lies outside the cell")
     return Fix(east, north, coarse.h_accuracy)
-
-
-def _local(coarse: CoarsePosition, version: CellVersion) -> tuple[float, float]:
-    match coarse:
-        case CoarsePosition(lat=float(lat), lon=float(lon), x=UnsetType(), y=UnsetType()):
-            return version.frame.to_local(lat, lon)
-        case CoarsePosition(lat=UnsetType(), lon=UnsetType(), x=float(x), y=float(y)):
-            return x, y
-        case _:
-            raise errors.CoarsePositionIncorrect("/coarsePosition", "must be either lat and lon, or x and y")

@@ -4,66 +4,66 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from fingerpost import wire as schema
+from fingerpost import wire
 from reference_db.cell import Cell
 from reference_db.geodesy import LocalFrame
 from service.errors import EstimateNotFinite
 
-# No cell reaches so far, and beyond it WGS84 loses its meaning: such an answer is as good as NaN.
+# Metres. No cell extends so far, and the conversion to WGS84 is meaningless beyond: the service treats it as NaN.
 _FARTHEST = 1e6
 _MOST_MINUTES = 32767
 
 
 class Received(NamedTuple):
-    """When a request came, by the wall's clock and by `time.monotonic`."""
+    """When a request arrived, by the wall clock and by `time.monotonic`."""
 
     at: datetime
     monotonic: float
 
 
 class Estimates(NamedTuple):
-    """One position in both shapes of TS 29.572."""
+    """One position in the two shapes of TS 29.572."""
 
-    globe: schema.PointUncertaintyEllipse
-    local: schema.Local2dPointUncertaintyEllipse
+    globe: wire.PointUncertaintyEllipse
+    local: wire.Local2dPointUncertaintyEllipse
 
 
 def estimates_of(
     position: NDArray[np.float32], cell: Cell, frame: LocalFrame, radius: float, confidence: float
 ) -> Estimates:
-    """`position` `[2]` metres, `radius` metres of the circle that a share `confidence` of users is in.
+    """The estimate at `position` float32 `[2]`, metres, in a circle of `radius` metres that contains a share
+    `confidence` of users.
 
     Raises `EstimateNotFinite`.
     """
     east, north = position.tolist()
     if not (abs(east) < _FARTHEST and abs(north) < _FARTHEST):  # also when NaN
-        raise EstimateNotFinite("the network gave no usable coordinates")
+        raise EstimateNotFinite("the model returned no usable coordinates")
     lat, lon = frame.to_wgs84(east, north)
-    circle = schema.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
+    circle = wire.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
     per_cent = round(100 * confidence)
     return Estimates(
-        globe=schema.PointUncertaintyEllipse(
-            point=schema.Point(lat=lat, lon=lon), uncertainty_ellipse=circle, confidence=per_cent
+        globe=wire.PointUncertaintyEllipse(
+            point=wire.Point(lat=lat, lon=lon), uncertainty_ellipse=circle, confidence=per_cent
         ),
-        local=schema.Local2dPointUncertaintyEllipse(
-            local_origin=schema.LocalOrigin(
+        local=wire.Local2dPointUncertaintyEllipse(
+            local_origin=wire.LocalOrigin(
                 coordinate_id=cell.cell_id,
-                point=schema.Point(lat=cell.latitude_deg, lon=cell.longitude_deg),
+                point=wire.Point(lat=cell.latitude_deg, lon=cell.longitude_deg),
             ),
-            point=schema.LocalPoint(x=east, y=north),
+            point=wire.LocalPoint(x=east, y=north),
             uncertainty_ellipse=circle,
             confidence=per_cent,
         ),
     )
 
 
-def fulfilment(wanted: float | UnsetType, radius: float) -> schema.Fulfilment | UnsetType:
-    """Whether a circle is as small as somebody wanted, if anybody did."""
-    if wanted is UNSET:
-        return UNSET
+def fulfilment(wanted: float | None, radius: float) -> wire.Fulfilment | None:
+    """Whether the circle is as small as the client wanted. None: the client named no accuracy."""
+    if wanted is None:
+        return None
     return "REQUESTED_ACCURACY_FULFILLED" if radius <= wanted else "REQUESTED_ACCURACY_NOT_FULFILLED"
 
 

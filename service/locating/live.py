@@ -1,7 +1,7 @@
-"""``GET /cells/{cellId}/live``: the last estimates of a cell, for an operator who watches.
+"""The last estimates of a cell, for an operator who watches it.
 
-Where people are is theirs: nothing is kept unless the settings allow it, and then only while somebody asks, in memory,
-without the request's id, and never more than the last few.
+Positions of people are personal. Nothing is kept unless the settings allow it, and then only in memory, while an
+operator asks, without request ids, and only the last few estimates.
 """
 
 import asyncio
@@ -11,25 +11,21 @@ from datetime import datetime
 from itertools import count
 from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import Field
 
-from fingerpost.wire import LocalPoint, LocateResponse, Provenance, UncertaintyEllipse, WireStruct
+from fingerpost.wire import LocalPoint, LocateResponse, Provenance, UncertaintyEllipse
+from fingerpost.wire_model import WireModel
 from service.errors import Congested, WatchingForbidden
-from service.updates.cells import cell_id_of, current_of
+from service.updates.cells import current_of
 from service.updates.publisher import Publisher
-from service.updates.query import Query
 
 KEPT = 256  # estimates a cell
-WATCHED_S = 10.0  # since an operator last asked
+WATCHED_S = 10.0  # after an operator's last request
 MOST_WATCHED = 16  # cells
-_LAST_NUMBER = 2**53
 
 
-class LiveEstimate(WireStruct, frozen=True, kw_only=True):
-    """Metres east and north of the base station, and the ellipse that holds the user with this confidence."""
+class LiveEstimate(WireModel):
+    """Metres east and north of the base station, and the ellipse that contains the user with this confidence."""
 
     number: int
     timestamp_of_location_estimate: datetime
@@ -40,15 +36,15 @@ class LiveEstimate(WireStruct, frozen=True, kw_only=True):
     cell_version: str
 
 
-class LiveEstimates(WireStruct, frozen=True, kw_only=True):
-    """Oldest first; of more than the last 256 the older ones are lost."""
+class LiveEstimates(WireModel):
+    """Oldest first. The service keeps the last 256 of a cell."""
 
     estimates: list[LiveEstimate]
-    next: Annotated[int, Meta(description="`after` of the next request.")]
+    next: Annotated[int, Field(description="The value of `after` for the next request.")]
 
 
 class Live:
-    """Estimates are noted by whichever thread made them; all else is for the event loop's."""
+    """Any thread may call `note`; everything else belongs to the event loop's thread."""
 
     def __init__(self, publisher: Publisher, *, allowed: bool) -> None:
         self._publisher = publisher
@@ -58,7 +54,7 @@ class Live:
         self._numbers = count(1)
 
     def note(self, answers: Iterable[LocateResponse]) -> None:
-        """Keeps the estimates of cells that are watched."""
+        """Keeps the estimates of watched cells."""
         if not self._kept:
             return
         for answer in answers:
@@ -77,21 +73,21 @@ class Live:
                     )
                 )
 
-    async def endpoint(self, request: Request) -> Response:
-        """What came since `after`; whoever asks watches the cell for the next ten seconds."""
-        cell_id, query = cell_id_of(request), Query(request, "after")
-        after = query.number("after", _LAST_NUMBER) or 0
+    async def watch(self, cell_id: str, after: int) -> LiveEstimates:
+        """The estimates since `after`. The cell stays watched for ten seconds.
+
+        Raises `WatchingForbidden`, `CellNotFound`, `Congested` where too many cells are watched, or what the store
+        raises.
+        """
         if not self._allowed:
-            raise WatchingForbidden("FINGERPOST_CONSOLE_LIVE is off: nobody may watch where users are located")
+            raise WatchingForbidden("live estimates are off: FINGERPOST_CONSOLE_LIVE is not set")
         if cell_id not in self._kept:
             await self._publisher.read(current_of, self._publisher.store, cell_id)
         estimates = list(self._watched(cell_id))
         last = estimates[-1].number if estimates else 0
-        if after > last and estimates:  # another process counted so far
+        if after > last and estimates:  # the number comes from another process
             after = 0
-        answer = LiveEstimates(estimates=[one for one in estimates if one.number > after], next=max(after, last))
-        headers = {"Cache-Control": "no-store"}
-        return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
+        return LiveEstimates(estimates=[one for one in estimates if one.number > after], next=max(after, last))
 
     def close(self) -> None:
         for lease in self._leases.values():
@@ -99,11 +95,11 @@ class Live:
         self._kept.clear()
 
     def _watched(self, cell_id: str) -> deque[LiveEstimate]:
-        """A watched cell's estimates, kept from now until nobody has asked for a while."""
+        """The kept estimates of a cell, which is watched from now on."""
         if cell_id in self._leases:
             self._leases[cell_id].cancel()
         elif len(self._kept) >= MOST_WATCHED:
-            raise Congested(f"{MOST_WATCHED} cells are watched already")
+            raise Congested(f"{MOST_WATCHED} other cells are watched")
         self._leases[cell_id] = asyncio.get_running_loop().call_later(WATCHED_S, self._forget, cell_id)
         return self._kept.setdefault(cell_id, deque(maxlen=KEPT))
 

@@ -1,14 +1,12 @@
-"""``POST /locate`` and ``/locate/batch``: a request's whole journey, top to bottom."""
+"""`POST /locate` and `/locate/batch`: the whole path of a request, top to bottom."""
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-import msgspec
-from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,25 +17,24 @@ from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.await_or_disconnect import answers
+from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Position
 from service.inference.workers import Workers
-from service.locating.batch_items import read_items
-from service.locating.coarse_position import decode_coarse_position
-from service.locating.csi import decode_csi
+from service.locating.batch import USER_VALUES, batch_response, map_results, parse_items
+from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
 from service.locating.live import Live
-from service.locating.located import Draft, Located, Placed, Tracked, described
-from service.locating.results import batch, each, single
-from service.locating.tracker import FOR_NOW, Followed, OnTrack, Tracker
+from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
+from service.locating.users import LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
 from service.settings import Settings
 from service.telemetry.metrics import Metrics, Stopwatch
 from service.telemetry.tracing import span
-from service.web.media import Format, formats, read_body
+from service.web.csi import check_shape, decode_csi
+from service.web.media import Format, formats, read_body, validated
 
-_NO_TRACKS = errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
+_NO_TRACKS = errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
 _ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
-_FEW = 32  # users: well under a millisecond of the event loop's time
+_FEW = 32  # users: the event loop decodes or encodes them in well under a millisecond
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -61,28 +58,32 @@ class Locator:
         self._live = live
 
     async def locate(self, request: Request) -> Response:
-        """``POST /locate``: one user."""
+        """Locates one user. Raises the user's `ServiceError`."""
         self._cells.engine.dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        drafts = self._read([body], reads, stopwatch)
-        located = await self._located(drafts, request, received, "single")
-        (result,), encoded = self._write(drafts, located, received, stopwatch, writes, single)
+        users = self._read([body], partial(self._parse_user, reads), stopwatch)
+        located = await self._locate(users, request, received, "single")
+        (result,) = self._answer(users, located, received, stopwatch)
         if isinstance(result, ServiceError):
+            self._count(users, [result], stopwatch)
             raise result
-        return Response(encoded, media_type=writes.media_type)
+        with stopwatch.stage("encode"), span("encode"):
+            response = writes.response(result)
+        self._count(users, [result], stopwatch)
+        return response
 
     async def locate_batch(self, request: Request) -> Response:
-        """``POST /locate/batch``: many users, each with a result or a problem of its own, in their order."""
+        """Locates many users. Each has a location or a problem of its own, in their order."""
         self._cells.engine.dispatcher.check_room("batch")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        items = self._items(body, reads, stopwatch)
+        with stopwatch.stage("decode"):
+            items = parse_items(body, reads, self._settings.batch_limit)
         charge(request, len(items) - 1)
-        drafts = await self._work(len(items), self._read, items, reads, stopwatch)
-        located = await self._located(drafts, request, received, "batch")
-        _, encoded = await self._work(len(items), self._write, drafts, located, received, stopwatch, writes, batch)
-        return Response(encoded, media_type=writes.media_type)
+        users = await self._work(len(items), self._read, items, _validate_user, stopwatch)
+        located = await self._locate(users, request, received, "batch")
+        return await self._work(len(items), self._answer_batch, users, located, received, stopwatch, writes)
 
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
         received = Received(datetime.now(UTC), time.monotonic())
@@ -91,128 +92,146 @@ class Locator:
             body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         return reads, writes, body, received
 
-    def _items(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[msgspec.Raw]:
-        with stopwatch.stage("decode"):
-            return read_items(body, reads, self._settings.batch_limit)
-
     async def _work(self, users: int, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-        """Calls `function` in a thread of its own, unless for so few users that to hand it over would take longer."""
+        """Calls `function` in a worker thread, or at once for few users: the handover would take longer."""
         if users <= _FEW:
             return function(*args, **kwargs)
         return await self._workers.run(function, *args, **kwargs)
 
+    def _parse_user(self, reads: Format, body: bytes) -> LocateRequest:
+        return reads.read(body, LocateRequest, USER_VALUES)
+
     def _read(
-        self, items: Sequence[bytes | msgspec.Raw], reads: Format, stopwatch: Stopwatch
-    ) -> list[Draft | ServiceError]:
+        self, items: Sequence[A], validate: Callable[[A], LocateRequest], stopwatch: Stopwatch
+    ) -> list[ReadUser | ServiceError]:
         with stopwatch.stage("decode"), span("decode"):
-            return each(items, lambda item: _draft(reads.read(item, LocateRequest)))
+            return map_results(items, lambda item: _read_user(validate(item)))
 
-    async def _located(
-        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
-    ) -> Sequence[Located | Tracked | ServiceError]:
-        if not any(map(_has_track, drafts)):
-            return await self._compared(drafts, request, received, lane)
-        followed = await self._followed(drafts, request, received, lane)
-        rest = iter(await self._compared([one for one in followed if isinstance(one, Draft)], request, received, lane))
-        return [_or_else(one, next(rest)) if isinstance(one, Draft) else one for one in followed]
+    async def _locate(
+        self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> Sequence[LocatedUser | TrackedUser | ServiceError]:
+        """Users with a track are located by their track, all others, and tracks that cannot be, by one snapshot."""
+        if not any(map(_has_track, users)):
+            return await self._compare(users, request, received, lane)
+        tracked = await self._locate_tracks(users, request, received, lane)
+        rest = iter(await self._compare([one for one in tracked if isinstance(one, ReadUser)], request, received, lane))
+        return [_with_cause(one, next(rest)) if isinstance(one, ReadUser) else one for one in tracked]
 
-    async def _followed(
-        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
-    ) -> list[Draft | Tracked | ServiceError]:
-        """Those with a track, located together with their last snapshots; drafts stay of whoever must do without."""
-        users = {i: user for i, one in enumerate(drafts) if (user := _on_track(one, received)) is not None}
-        found: Sequence[Followed | ServiceError] = [_NO_TRACKS] * len(users)
+    async def _locate_tracks(
+        self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> list[ReadUser | TrackedUser | ServiceError]:
+        """Locates the users with a track. A user whose track cannot be located stays a `ReadUser` with a fallback."""
+        tracks = {i: track for i, one in enumerate(users) if (track := _track_of(one, received)) is not None}
+        found: Sequence[LocatedTrack | ServiceError] = [_NO_TRACKS] * len(tracks)
         if self._tracker is not None:
-            found = await self._tracker.follow(list(users.values()), request, lane)
-        followed: list[Draft | Tracked | ServiceError] = [*drafts]
-        for i, one in zip(users, found, strict=True):
-            draft = drafts[i]
-            assert isinstance(draft, Draft)
-            followed[i] = draft._replace(fallback=one) if isinstance(one, ServiceError) else Tracked(draft, one)
-        return followed
+            found = await self._tracker.locate(list(tracks.values()), request, lane)
+        located: list[ReadUser | TrackedUser | ServiceError] = [*users]
+        for i, one in zip(tracks, found, strict=True):
+            user = users[i]
+            assert isinstance(user, ReadUser)
+            located[i] = user._replace(fallback=one) if isinstance(one, ServiceError) else TrackedUser(user, one)
+        return located
 
-    async def _compared(
-        self, drafts: list[Draft | ServiceError], request: Request, received: Received, lane: Lane
-    ) -> list[Located | ServiceError]:
+    async def _compare(
+        self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> list[LocatedUser | ServiceError]:
+        """Compares each user with fingerprints of the cell."""
         with span("cells"):
-            cells = await self._cells.serve(draft.request.cell_id for draft in drafts if isinstance(draft, Draft))
-        placed = each(drafts, lambda draft: self._place(draft, cells))
-        asked = [one for one in placed if isinstance(one, Placed)]
+            cells = await self._cells.serve(user.request.cell_id for user in users if isinstance(user, ReadUser))
+        placed = map_results(users, lambda user: self._place(user, cells))
+        asked = [one for one in placed if isinstance(one, PlacedUser)]
         futures = [
-            one.served.engine.dispatcher.locate(one.as_user(), _deadline(one.draft, received), lane) for one in asked
+            one.served.engine.dispatcher.locate(one.for_estimator(), _deadline(one.user, received), lane)
+            for one in asked
         ]
         with span("network"):
-            positions = iter(await answers(futures, request))
-        return each(placed, lambda one: Located(one, _found(next(positions))))
+            positions = iter(await await_or_disconnect(futures, request))
+        return map_results(placed, lambda one: LocatedUser(one, _position(next(positions))))
 
-    def _write(
-        self,
-        drafts: list[Draft | ServiceError],
-        located: Sequence[Located | Tracked | ServiceError],
-        received: Received,
-        stopwatch: Stopwatch,
-        writes: Format,
-        whole: Callable[[list[LocateResponse | ServiceError]], msgspec.Struct],
-    ) -> tuple[list[LocateResponse | ServiceError], bytes]:
-        with stopwatch.stage("encode"), span("encode"):
-            results = each(located, partial(described, received.at))
-            encoded = writes.encode(whole(results))
-        self._live.note([one for one in results if isinstance(one, LocateResponse)])
-        self._metrics.stages(stopwatch)
-        self._metrics.locations.note(map(_cell_of, drafts), results)
-        return results, encoded
-
-    def _place(self, draft: Draft, cells: Mapping[str, ServedCell | ServiceError]) -> Placed:
-        """Puts a draft into its cell; raises whatever is wrong with the two together."""
-        request = draft.request
+    def _place(self, user: ReadUser, cells: Mapping[str, ServedCell | ServiceError]) -> PlacedUser:
+        """Puts a user into the cell. Raises what does not fit between the two."""
+        request = user.request
         served = cells[request.cell_id]
         if isinstance(served, ServiceError):
             raise served
-        cell = served.version.cell
-        if draft.csi.shape[:2] != (cell.antennas, cell.subcarriers):
-            raise errors.CsiShapeMismatch(
-                "/csi/shape", f"{request.csi.shape}, the cell's is {[cell.antennas, cell.subcarriers]}"
-            )
+        check_shape(user.csi, served.version.cell)
         fix = None
-        if request.coarse_position is not UNSET:
-            fix = decode_coarse_position(request.coarse_position, served.version, self._settings.position_margin_m)
-        return Placed(draft, served, fix, served.calibration.level(None if fix is None else fix.accuracy))
+        if request.coarse_position is not None:
+            fix = locate_coarsely(request.coarse_position, served.version, self._settings.position_margin_m)
+        return PlacedUser(user, served, fix, served.calibration.level(None if fix is None else fix.accuracy))
+
+    def _answer(
+        self,
+        users: list[ReadUser | ServiceError],
+        located: Sequence[LocatedUser | TrackedUser | ServiceError],
+        received: Received,
+        stopwatch: Stopwatch,
+    ) -> list[LocateResponse | ServiceError]:
+        with stopwatch.stage("encode"):
+            return map_results(located, partial(answer_user, received.at))
+
+    def _answer_batch(
+        self,
+        users: list[ReadUser | ServiceError],
+        located: Sequence[LocatedUser | TrackedUser | ServiceError],
+        received: Received,
+        stopwatch: Stopwatch,
+        writes: Format,
+    ) -> Response:
+        results = self._answer(users, located, received, stopwatch)
+        with stopwatch.stage("encode"), span("encode"):
+            response = writes.response(batch_response(results))
+        self._count(users, results, stopwatch)
+        return response
+
+    def _count(
+        self,
+        users: list[ReadUser | ServiceError],
+        results: list[LocateResponse | ServiceError],
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._live.note([one for one in results if isinstance(one, LocateResponse)])
+        self._metrics.stages(stopwatch)
+        self._metrics.locations.note(map(_cell_of, users), results)
 
 
-def _draft(request: LocateRequest) -> Draft:
-    return Draft(request, decode_csi(request.csi))
+def _validate_user(item: Any) -> LocateRequest:
+    return validated(item, LocateRequest)
 
 
-def _cell_of(one: Draft | ServiceError) -> str | None:
-    return one.request.cell_id if isinstance(one, Draft) else None
+def _read_user(request: LocateRequest) -> ReadUser:
+    return ReadUser(request, decode_csi(request.csi))
 
 
-def _has_track(one: Draft | ServiceError) -> bool:
-    return isinstance(one, Draft) and one.request.track_id is not UNSET
+def _cell_of(one: ReadUser | ServiceError) -> str | None:
+    return one.request.cell_id if isinstance(one, ReadUser) else None
 
 
-def _on_track(draft: Draft | ServiceError, received: Received) -> OnTrack | None:
-    if isinstance(draft, ServiceError) or draft.request.track_id is UNSET:
+def _has_track(one: ReadUser | ServiceError) -> bool:
+    return isinstance(one, ReadUser) and one.request.track_id is not None
+
+
+def _track_of(user: ReadUser | ServiceError, received: Received) -> TrackUser | None:
+    if isinstance(user, ServiceError) or user.request.track_id is None:
         return None
-    request = draft.request
-    measured = received.at if request.timestamp is UNSET else request.timestamp
-    deadline = _deadline(draft, received)
-    return OnTrack(request.cell_id, draft.request.track_id, draft.csi, measured.timestamp(), deadline)
+    request = user.request
+    measured = request.timestamp or received.at
+    return TrackUser(request.cell_id, user.request.track_id, user.csi, measured.timestamp(), _deadline(user, received))
 
 
-def _or_else(draft: Draft, found: Located | ServiceError) -> Located | ServiceError:
-    """In a cell where only tracks can be located, what counts is why this one was not."""
-    if isinstance(found, _ONLY_TRACKS) and isinstance(draft.fallback, FOR_NOW):
-        return draft.fallback
+def _with_cause(user: ReadUser, found: LocatedUser | ServiceError) -> LocatedUser | ServiceError:
+    """In a cell that locates tracks only, the answer says why the track could not be located."""
+    if isinstance(found, _ONLY_TRACKS) and isinstance(user.fallback, NOT_THIS_TIME):
+        return user.fallback
     return found
 
 
-def _deadline(draft: Draft, received: Received) -> float:
-    limit = draft.request.max_resp_time
-    return math.inf if limit is UNSET else received.monotonic + limit
+def _deadline(user: ReadUser, received: Received) -> float:
+    limit = user.request.max_resp_time
+    return math.inf if limit is None else received.monotonic + limit
 
 
-def _found(answer: Position | ServiceError) -> Position:
+def _position(answer: Position | ServiceError) -> Position:
     if isinstance(answer, ServiceError):
         raise answer
     return answer

@@ -15,7 +15,7 @@ from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.await_or_disconnect import answers
+from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Position
 from service.inference.trajectory_engine import TrajectoryEngine
 from service.inference.trajectory_estimator import CUES, Trajectory, points_within
@@ -23,10 +23,10 @@ from service.locating.estimates import Estimates, estimates_of
 from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
 from service.settings import Settings
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
-from service.web.problems import cause_of
+from service.web.csi import check_shape
 
 # Why a track that could be located is not, this time.
-FOR_NOW = (
+NOT_THIS_TIME = (
     errors.TrackTooShort
     | errors.TrackTooWide
     | errors.TracksUnavailable
@@ -37,7 +37,7 @@ FOR_NOW = (
 )
 
 
-class OnTrack(NamedTuple):
+class TrackUser(NamedTuple):
     """A user's newest snapshot: CSI float32 `[antennas, subcarriers, 2]`.
 
     `time` in Unix seconds; `deadline` a moment of `time.monotonic`.
@@ -50,7 +50,7 @@ class OnTrack(NamedTuple):
     deadline: float
 
 
-class Followed(NamedTuple):
+class LocatedTrack(NamedTuple):
     """Where a user's newest snapshot was measured, in a circle of so many metres."""
 
     estimates: Estimates
@@ -79,31 +79,29 @@ class Tracker:
 
             self._tracks = RedisTracks(settings.redis_url, *bounds, settings.waiting_limit)
 
-    async def follow(self, users: Sequence[OnTrack], request: Request, lane: Lane) -> list[Followed | ServiceError]:
+    async def locate(
+        self, users: Sequence[TrackUser], request: Request, lane: Lane
+    ) -> list[LocatedTrack | ServiceError]:
         """Keeps each user's snapshot; where the user is by all that are kept, or why that cannot be told.
 
         Raises `ClientGone`.
         """
         engine = self._trajectories.engine  # for the whole request, whichever serves when it ends
         asked = [await self._ask(user, engine, lane) for user in users]
-        positions = iter(await answers([one.answer for one in asked if isinstance(one, _Asked)], request))
+        positions = iter(await await_or_disconnect([one.answer for one in asked if isinstance(one, _Asked)], request))
         found = [self._found(one, next(positions)) if isinstance(one, _Asked) else one for one in asked]
         for one in found:
-            self._metrics.tracked(cause_of(one) if isinstance(one, ServiceError) else "joint")
+            self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
         return found
 
     def close(self) -> None:
         self._tracks.close()
 
-    async def _ask(self, user: OnTrack, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
+    async def _ask(self, user: TrackUser, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
         try:
             cell = await self._trajectories.serve(user.cell_id, engine)
             described = cell.version.cell
-            if user.csi.shape[:2] != (described.antennas, described.subcarriers):
-                raise errors.CsiShapeMismatch(
-                    "/csi/shape",
-                    f"{list(user.csi.shape[:2])}, the cell's is {[described.antennas, described.subcarriers]}",
-                )
+            check_shape(user.csi, described)
             newest = TrackSnapshot.of(user.csi, user.time)
             kept = await self._tracks.extended(user.cell_id, user.track_id, newest)
             csi = [one.pairs() for one in kept if self._belongs(one, newest)]
@@ -121,7 +119,7 @@ class Tracker:
         """The cell may have changed meanwhile, and clients' clocks may be set back."""
         return snapshot.csi.shape == newest.csi.shape and abs(snapshot.time - newest.time) <= self._window
 
-    def _found(self, asked: _Asked, answer: Position | ServiceError) -> Followed | ServiceError:
+    def _found(self, asked: _Asked, answer: Position | ServiceError) -> LocatedTrack | ServiceError:
         if isinstance(answer, ServiceError):
             return answer
         points, version, manifest = answer[:-1], asked.cell.version, asked.engine.artifact.manifest
@@ -137,6 +135,6 @@ class Tracker:
             artifact=asked.engine.reference,
             cell_version=version.version,
             snapshots=self._length,
-            cues="estimated",
+            path_features="estimated",
         )
-        return Followed(newest, radius, provenance)
+        return LocatedTrack(newest, radius, provenance)

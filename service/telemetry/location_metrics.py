@@ -4,20 +4,14 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from threading import Lock
 
-from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
-from fingerpost.wire import LocateResponse, Provenance, TrackProvenance
+from fingerpost.wire import LocateResponse, Provenance
 from service.errors import ServiceError
-from service.web.problems import cause_of
 
 OTHER_CELLS = "other cells"  # no cell can be called so
 
 _NONE = "none"
-_SOURCES: dict[type[Provenance | TrackProvenance], str] = {
-    kind: str(kind.__struct_config__.tag) for kind in (Provenance, TrackProvenance)
-}
-
 Result = LocateResponse | ServiceError
 
 
@@ -56,7 +50,7 @@ class LocationMetrics:
         self._retrieval = cache(self._retrievals.labels)
         self._fulfilment = cache(self._fulfilments.labels)
         # What has not happened yet is zero, not unknown.
-        self._location("located", _SOURCES[Provenance], _NONE)
+        self._location("located", Provenance.model_fields["source"].default, _NONE)
         for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"):
             self._fulfilment(indicator)
 
@@ -72,7 +66,7 @@ class LocationMetrics:
             self._retrieval("used" if one else "none").inc(used.count(one))
         for answer in answers:
             self._stated.observe(answer.h_accuracy)
-            if answer.accuracy_fulfilment_indicator is not UNSET:
+            if answer.accuracy_fulfilment_indicator is not None:
                 self._fulfilment(answer.accuracy_fulfilment_indicator).inc()
         if self._cells is not None:
             for cell_id, result in zip(cell_ids, results, strict=True):
@@ -82,10 +76,10 @@ class LocationMetrics:
 def _labels(result: Result) -> tuple[str, str, str]:
     """Outcome, source, fallback."""
     if isinstance(result, ServiceError):
-        return cause_of(result), _NONE, _NONE
+        return result.cause, _NONE, _NONE
     made = result.provenance
-    fallback = made.fallback if isinstance(made, Provenance) else UNSET
-    return "located", _SOURCES[type(made)], _NONE if fallback is UNSET else fallback
+    fallback = made.fallback if isinstance(made, Provenance) else None
+    return "located", made.source, fallback or _NONE
 
 
 class _CellMetrics:

@@ -9,9 +9,6 @@ from types import TracebackType
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.inference.admission import LANES, Lane
@@ -193,10 +190,6 @@ class Metrics:
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._request(route, status).inc()
         self._duration(route).observe(seconds)
-
-    def endpoint(self, request: Request) -> Response:
-        """``GET /metrics``"""
-        return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class RequestMetrics:

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, ValidationError
 
-from fingerpost.wire import CellId
 from reference_db.cell import Area, Cell
 from reference_db.retention import Retention
 from service.errors import FieldIncorrect
 from service.updates.cell_wire import CellArea, CellDescription, CellRetention
+from service.updates.legacy_wire import CellId
 
 M = TypeVar("M", bound=BaseModel)
 

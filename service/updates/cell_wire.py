@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
-from fingerpost.wire import Dimension, Latitude, Longitude, WireStruct
 from reference_db.cell import Cell
 from reference_db.manifest import Manifest, ModelPolicy
 from reference_db.retention import Retention
+from service.updates.legacy_wire import Dimension, Latitude, Longitude, WireStruct
 
 _YAW_DECIMALS = 9  # so that degrees read, and sent again, are the same degrees
 

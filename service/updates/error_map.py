@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import WireStruct
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
@@ -29,6 +28,7 @@ from service.inference.estimator import Estimator
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.updates.cells import cell_id_of
+from service.updates.legacy_wire import WireStruct
 from service.updates.publisher import Publisher
 from service.updates.query import Query
 from service.updates.selection import names_of

@@ -10,7 +10,6 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from fingerpost.wire import Csi, Latitude, Longitude, WireStruct
 from reference_db.cell import Cell
 from reference_db.fingerprint_file import DEFAULT_SIGMA, UNKNOWN_TIME, FingerprintFile
 from reference_db.fingerprints import Fingerprints
@@ -24,10 +23,11 @@ from service.errors import (
     FieldMissing,
     FingerprintsUnreadable,
 )
-from service.locating.csi import decode_csi
 from service.updates.cell_input import CellInput, cell_from
+from service.updates.legacy_media import Format, format_of
+from service.updates.legacy_wire import Csi, Latitude, Longitude, WireStruct
 from service.updates.upload import Upload
-from service.web.media import Format, format_of
+from service.web.csi import decode_csi
 
 FILE = "application/octet-stream"
 _MOST_FIELDS = 256 * 2**20  # bytes: they are read in memory, where files are not
@@ -148,7 +148,7 @@ def _read_rows(rows: Sequence[msgspec.Raw], reads: Format, cell: Cell | None) ->
     for row, raw in enumerate(rows):
         try:
             sent.append(reads.read(raw, FingerprintInput))
-            csi.append(decode_csi(sent[-1].csi))
+            csi.append(decode_csi(sent[-1].csi))  # type: ignore[arg-type]
         except FieldError as error:
             ((param, reason),) = error.invalid_params
             raise type(error)(f"/fingerprints/{row}{param}", reason) from error

@@ -9,11 +9,11 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import WireStruct
 from reference_db.contents import read_contents
 from reference_db.stores.store import Store
 from service.errors import FieldIncorrect
 from service.updates.cells import cell_id_of
+from service.updates.legacy_wire import WireStruct
 from service.updates.publisher import Publisher
 from service.updates.query import Query
 from service.updates.selection import names_of

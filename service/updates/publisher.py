@@ -26,7 +26,6 @@ from service.inference.engine import Engine
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.problems import cause_of
 
 _log = logging.getLogger("fingerpost.updates")
 
@@ -124,7 +123,7 @@ class Publisher:
                 work = partial(self._publish, cell_id, change, conditions, origin, held)
                 published, like = await asyncio.get_running_loop().run_in_executor(self._threads, _refusing, work)
         except ServiceError as error:
-            self._metrics.updated(cause_of(error))
+            self._metrics.updated(error.cause)
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:

@@ -2,11 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from service.locating.live import Live
 from service.settings import Settings
 from service.updates.cells import Cells
 from service.updates.error_map import ErrorMaps
@@ -19,32 +18,34 @@ from service.updates.writes import Writes
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def operator_routes(publisher: Publisher, settings: Settings, error_maps: ErrorMaps, live: Live) -> list[Route]:
+def operator_router(publisher: Publisher, settings: Settings, error_maps: ErrorMaps) -> APIRouter:
     """``/cells`` and everything below it."""
     cells, writes, versions = Cells(publisher), Writes(publisher, settings), Versions(publisher)
     listing, export = Listing(publisher), Export(publisher)
-    return [
-        _route("/cells", GET=cells.list_cells),
-        _route("/cells/{cell_id}", GET=cells.show_cell, PUT=writes.put_cell),
-        _route("/cells/{cell_id}/fingerprints", GET=listing.endpoint, POST=writes.append),
-        _route("/cells/{cell_id}/fingerprints/delete", POST=writes.delete),
-        _route("/cells/{cell_id}/retention", PUT=writes.set_retention),
-        _route("/cells/{cell_id}/model", PUT=writes.set_model),
-        _route("/cells/{cell_id}/rollback", POST=writes.roll_back),
-        _route("/cells/{cell_id}/versions", GET=versions.list_versions),
-        _route("/cells/{cell_id}/versions/{version}", GET=versions.show_version),
-        _route("/cells/{cell_id}/versions/{version}/diff/{other}", GET=versions.diff),
-        _route("/cells/{cell_id}/errors", GET=error_maps.endpoint),
-        _route("/cells/{cell_id}/live", GET=live.endpoint),
-        _route("/cells/{cell_id}/export", GET=export.endpoint),
-    ]
+    router = APIRouter()
+    for path, methods in {
+        "/cells": dict(GET=cells.list_cells),
+        "/cells/{cell_id}": dict(GET=cells.show_cell, PUT=writes.put_cell),
+        "/cells/{cell_id}/fingerprints": dict(GET=listing.endpoint, POST=writes.append),
+        "/cells/{cell_id}/fingerprints/delete": dict(POST=writes.delete),
+        "/cells/{cell_id}/retention": dict(PUT=writes.set_retention),
+        "/cells/{cell_id}/model": dict(PUT=writes.set_model),
+        "/cells/{cell_id}/rollback": dict(POST=writes.roll_back),
+        "/cells/{cell_id}/versions": dict(GET=versions.list_versions),
+        "/cells/{cell_id}/versions/{version}": dict(GET=versions.show_version),
+        "/cells/{cell_id}/versions/{version}/diff/{other}": dict(GET=versions.diff),
+        "/cells/{cell_id}/errors": dict(GET=error_maps.endpoint),
+        "/cells/{cell_id}/export": dict(GET=export.endpoint),
+    }.items():
+        _add_route(router, path, **methods)
+    return router
 
 
-def _route(path: str, **by_method: _Endpoint) -> Route:
+def _add_route(router: APIRouter, path: str, **by_method: _Endpoint) -> None:
     """One route a path: of two Starlette would tell whoever tries a third method of the first one's only."""
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         return await by_method[method](request)
 
-    return Route(path, endpoint, methods=list(by_method))
+    router.add_route(path, endpoint, methods=list(by_method))

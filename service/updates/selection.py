@@ -7,12 +7,12 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from fingerpost.wire import Latitude, Longitude, WireStruct
 from reference_db.contents import Contents
 from reference_db.geodesy import LocalFrame
 from service.errors import FieldIncorrect
 from service.updates.cell_input import area_from
 from service.updates.cell_wire import CellArea
+from service.updates.legacy_wire import Latitude, Longitude, WireStruct
 
 FingerprintName = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$", description="A fingerprint's id.")]
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import WireStruct
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
@@ -18,6 +17,7 @@ from service.cells.store_errors import translate_store_errors
 from service.errors import CellUnreadable
 from service.updates.cell_wire import CellModel, description_of, retention_of
 from service.updates.cells import cell_id_of, current_of, detail_response
+from service.updates.legacy_wire import WireStruct
 from service.updates.publisher import Publisher
 from service.updates.query import Query
 from service.updates.selection import names_of

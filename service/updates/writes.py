@@ -11,7 +11,6 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import WireStruct
 from reference_db.cell import Cell
 from reference_db.contents import Contents, read_contents
 from reference_db.manifest import Manifest
@@ -24,11 +23,12 @@ from service.updates.cell_wire import CellModel, CellRetention
 from service.updates.cells import cell_id_of, current_of, detail_response
 from service.updates.change_request import ChangeRequest, read_change_request
 from service.updates.fingerprint_input import FILE, Sent, read_cell, read_fingerprints
+from service.updates.legacy_media import format_of, media_type_of, read_body
+from service.updates.legacy_wire import WireStruct
 from service.updates.publisher import Published, Publisher
 from service.updates.selection import Selection, selected
 from service.updates.upload import Upload, uploaded
 from service.updates.version_name import find_version
-from service.web.media import format_of, media_type_of, read_body
 
 T = TypeVar("T")
 

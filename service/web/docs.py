@@ -1,56 +1,47 @@
-"""``GET /docs``: Swagger UI out of the package `swagger-ui-py`; the page may load nothing from anywhere else."""
+"""`GET /docs`: Swagger UI from the package `swagger-ui-py`. The page loads nothing from another host.
+
+The page itself is public. Where keys are required the page asks for one and sends it with every request.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Mount, Route
+from fastapi import APIRouter, FastAPI
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
+_PAGE = Path(__file__).parent / "docs_page"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
-def _static_files() -> Path:
-    package = find_spec("swagger_ui")  # found, not imported: its files are all we need
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def redirect_to_docs() -> Response:
+    """A relative redirect, so that it also works behind a proxy that adds a path prefix."""
+    return RedirectResponse("docs")
+
+
+@router.get("/docs")
+async def show_docs() -> Response:
+    return FileResponse(_PAGE / "index.html", headers=_HEADERS)
+
+
+@router.get("/docs/{name}")
+async def load_docs_file(name: str) -> Response:
+    """The script and the style sheet of the page. Any other name is not found."""
+    known = {file.name: file for file in _PAGE.iterdir() if file.suffix in (".js", ".css")}
+    return FileResponse(known[name], headers=_HEADERS) if name in known else Response(status_code=404)
+
+
+def mount_swagger_ui(app: FastAPI) -> None:
+    """Serves the files of Swagger UI below `/docs/files`. The package is found, not imported."""
+    package = find_spec("swagger_ui")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "static"
-
-
-# Relative links, so that the page also works behind a proxy that adds a path prefix.
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Fingerpost</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="docs/files/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/files/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-</body>
-</html>
-"""
-_START = """SwaggerUIBundle({
-  url: "openapi.json", dom_id: "#swagger-ui", validatorUrl: null, deepLinking: true
-});
-"""
-_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-
-
-async def _page(request: Request) -> Response:
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
-
-
-async def _start(request: Request) -> Response:
-    return Response(_START, media_type="text/javascript")
-
-
-def docs_routes() -> list[Route | Mount]:
-    return [
-        Route("/docs", _page),
-        Route("/docs/start.js", _start),
-        Mount("/docs/files", StaticFiles(directory=_static_files())),
-    ]
+    app.mount("/docs/files", StaticFiles(directory=Path(package.origin).parent / "static"))

@@ -1,41 +1,83 @@
-"""``GET /health/live`` and ``/health/ready``: ready has inferred lately, or does so now, and is not about to stop."""
+"""`GET /health/live` and `/health/ready`. Ready means: a model answered lately or answers now, and no stop is near."""
 
 import asyncio
 from collections.abc import Callable
+from typing import Annotated, Literal
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Request
 
+from fingerpost.wire_model import WireModel
+from service import errors
 from service.errors import InferenceFailed, NotReady, OutOfMemory, Stopping
 from service.inference.session import MateformerSession
 from service.settings import Settings
-from service.web.draining import Draining
+from service.web.problems import problem_responses
+
+
+class Draining:
+    """Whether a stop is near. After `began` the service serves on for a while, so that load balancers find others."""
+
+    began = False
+
+
+class Live(WireModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(WireModel):
+    """The service can locate users."""
+
+    status: Literal["ready"] = "ready"
 
 
 class Health:
-    def __init__(self, settings: Settings, network: Callable[[], MateformerSession], draining: Draining) -> None:
-        """`network`: the one that serves when it is asked."""
+    def __init__(self, settings: Settings, session: Callable[[], MateformerSession], draining: Draining) -> None:
+        """`session` returns the session that serves at the moment."""
         self._settings = settings
-        self._network = network
+        self._session = session
         self._draining = draining
         self._proof: asyncio.Task[None] | None = None
 
-    async def live(self, request: Request) -> Response:
-        return JSONResponse({"status": "live"})
-
-    async def ready(self, request: Request) -> Response:
-        """Raises `Stopping`, or `NotReady` when the last inference is long ago and another one fails or hangs."""
+    async def check_ready(self) -> None:
+        """Raises `Stopping`, or `NotReady` when the last inference is long ago and a new one fails or hangs."""
         if self._draining.began:
             raise Stopping("the service is about to stop")
-        network = self._network()
-        if network.seconds_since_answer > self._settings.readiness_period_s:
-            # One proof at a time: when the network hangs, probes must not pile up behind it.
-            if self._proof is None or self._proof.done():
-                self._proof = asyncio.create_task(asyncio.to_thread(network.prove))
-            try:
-                await asyncio.wait_for(asyncio.shield(self._proof), self._settings.readiness_timeout_s)
-            except (InferenceFailed, OutOfMemory) as error:
-                raise NotReady(error.detail) from error
-            except TimeoutError as error:
-                raise NotReady("the network does not answer") from error
-        return JSONResponse({"status": "ready"})
+        session = self._session()
+        if session.seconds_since_answer <= self._settings.readiness_period_s:
+            return
+        # One proof at a time: when the model hangs, probes must not queue behind it.
+        if self._proof is None or self._proof.done():
+            self._proof = asyncio.create_task(asyncio.to_thread(session.prove))
+        try:
+            await asyncio.wait_for(asyncio.shield(self._proof), self._settings.readiness_timeout_s)
+        except (InferenceFailed, OutOfMemory) as error:
+            raise NotReady(error.detail) from error
+        except TimeoutError as error:
+            raise NotReady("the model does not answer") from error
+
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+def _health(request: Request) -> Health:
+    health: Health = request.app.state.health
+    return health
+
+
+@router.get("/live", summary="Whether the process answers", responses=problem_responses())
+async def live() -> Live:
+    """For liveness probes."""
+    return Live()
+
+
+@router.get(
+    "/ready",
+    summary="Whether users can be located",
+    responses=problem_responses(errors.NotReady, errors.Stopping),
+)
+async def ready(health: Annotated[Health, Depends(_health)]) -> Ready:
+    """For readiness probes and load balancers."""
+    await health.check_ready()
+    return Ready()

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.web.problems import PROBLEM_JSON, encoded_problem
+from service.web.problems import PROBLEM_JSON, encode_problem
 
 _LONGEST_HEAD = 64 * 2**10  # bytes of a request line and headers, of trailers, or about a chunk
 
@@ -42,7 +42,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.BAD_REQUEST, "INVALID_MSG_FORMAT", "not HTTP/1.1")
 
     def _refuse(self, status: HTTPStatus, cause: str, detail: str) -> None:
-        content = encoded_problem(status, cause, detail)
+        content = encode_problem(status, cause, detail)
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
             f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"

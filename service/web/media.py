@@ -1,48 +1,86 @@
-"""The body of a request, and the two formats that bodies come in."""
+"""The two media types of bodies, JSON and msgpack, and how a body is read within its limits."""
 
 import asyncio
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.requests import Request
+from starlette.responses import Response
 
 from service import errors
+from service.web.msgpack_values import has_more_values
 from service.web.problems import field_error
 
-T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
-class _Decode(Protocol):
-    def __call__(self, body: bytes | msgspec.Raw, /, *, type: type[T]) -> T: ...
-
-
-class _Encode(Protocol):
-    def __call__(self, value: Any, /) -> bytes: ...
+_HARMLESS_BYTES = 2**18  # of msgpack: even if each byte becomes an object, they take less than 20 MiB
 
 
 class Format(NamedTuple):
-    """How bodies of one media type are read and written."""
+    """How bodies of one media type are parsed to Python objects, and answers encoded."""
 
     media_type: str
-    decode: _Decode
-    encode: _Encode
+    parse: Callable[[bytes], Any]
+    has_more_values: Callable[[bytes, int], bool]
+    encode: Callable[[BaseModel], bytes]
 
-    def read(self, body: bytes | msgspec.Raw, expected: type[T]) -> T:
-        """Raises `MalformedBody`, or a `FieldError` for the first field that the schema does not allow."""
+    def read(self, body: bytes, model: type[M], most_values: int | None = None) -> M:
+        """A body as a model. Raises what `parsed` and `validated` raise."""
+        return validated(self.parsed(body, most_values), model)
+
+    def parsed(self, body: bytes, most_values: int | None = None) -> Any:
+        """A body as dicts, lists, text, numbers and, in msgpack, bytes.
+
+        Raises `MalformedBody`, also for more than `most_values` values: an object takes up to seventy times the memory
+        of the byte that describes it.
+        """
+        if most_values is not None and self.has_more_values(body, most_values):
+            raise errors.MalformedBody(f"the body holds more than {most_values} values")
         try:
-            return self.decode(body, type=expected)
-        except msgspec.ValidationError as error:
-            raise field_error(error) from error
-        except msgspec.DecodeError as error:
-            raise errors.MalformedBody(f"not {self.media_type}: {error}") from error
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise errors.MalformedBody(f"not {self.media_type}") from error
+            return self.parse(body)
+        except (ValueError, RecursionError) as error:
+            reason = "" if isinstance(error, UnicodeDecodeError | RecursionError) else f": {error}"
+            raise errors.MalformedBody(f"not {self.media_type}{reason}") from error
+
+    def response(self, answer: BaseModel) -> Response:
+        return Response(self.encode(answer), media_type=self.media_type)
 
 
-JSON = Format("application/json", msgspec.json.decode, msgspec.json.encode)
-MSGPACK = Format("application/msgpack", msgspec.msgpack.decode, msgspec.msgpack.encode)
+def validated(parsed: Any, model: type[M]) -> M:
+    """A parsed body as a model. Raises a `FieldError` for the first field that the model does not allow."""
+    try:
+        return model.model_validate(parsed, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise field_error(error) from error
+
+
+def _parse_json(body: bytes) -> Any:
+    return from_json(body, allow_inf_nan=False)
+
+
+def _encode_json(answer: BaseModel) -> bytes:
+    return answer.__pydantic_serializer__.to_json(answer)
+
+
+def _encode_msgpack(answer: BaseModel) -> bytes:
+    return msgspec.msgpack.encode(answer.model_dump())
+
+
+def _has_more_values_json(body: bytes, most: int) -> bool:
+    return body.count(b",") > most  # commas inside text count too
+
+
+def _has_more_values_msgpack(body: bytes, most: int) -> bool:
+    return len(body) > _HARMLESS_BYTES and has_more_values(body, most)
+
+
+JSON = Format("application/json", _parse_json, _has_more_values_json, _encode_json)
+MSGPACK = Format("application/msgpack", msgspec.msgpack.decode, _has_more_values_msgpack, _encode_msgpack)
 
 _FORMATS = {
     "application/json": JSON,
@@ -50,12 +88,22 @@ _FORMATS = {
     "application/vnd.msgpack": MSGPACK,
     "application/x-msgpack": MSGPACK,
 }
+READING_ERRORS = (
+    errors.MalformedBody,
+    errors.BodyTooLarge,
+    errors.BodyTooSlow,
+    errors.UnsupportedMediaType,
+    errors.NotAcceptable,
+    errors.FieldMissing,
+    errors.FieldIncorrect,
+    errors.UnknownField,
+)
 _WILDCARDS = {"*/*", "application/*"}
 _REFUSED = re.compile(r"\bq=0(\.0*)?$")
 
 
 def formats(request: Request) -> tuple[Format, Format]:
-    """How to read the body, by Content-Type, and how to write the answer, by Accept.
+    """The format of the body, by Content-Type, and that of the answer, by Accept.
 
     Raises `UnsupportedMediaType`, for a compressed body too, and `NotAcceptable`.
     """
@@ -65,7 +113,7 @@ def formats(request: Request) -> tuple[Format, Format]:
 
 
 def media_type_of(request: Request) -> str:
-    """A body's, in lower case and without parameters; JSON where absent.
+    """The media type of the body, in lower case and without parameters. JSON where Content-Type is absent.
 
     Raises `UnsupportedMediaType` for a compressed body.
     """
@@ -73,40 +121,16 @@ def media_type_of(request: Request) -> str:
 
 
 def format_of(media_type: str, others: Sequence[str] = ()) -> Format:
-    """Raises `UnsupportedMediaType`, which names `others` as known too."""
+    """Raises `UnsupportedMediaType`, which names `others` as supported too."""
     if media_type not in _FORMATS:
-        raise errors.UnsupportedMediaType(f"bodies of type {media_type!r} are not read, only {_known(others)}")
+        raise errors.UnsupportedMediaType(f"cannot read {media_type!r}; supported: {_known(others)}")
     return _FORMATS[media_type]
 
 
-def _headers_of(request: Request) -> dict[bytes, bytes]:
-    """Of headers that come more than once the first: `request.headers` looks them all through for each name."""
-    return dict(reversed(request.scope["headers"]))
+async def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
+    """The whole body, counted while it arrives: at most `limit` bytes within `timeout_s` seconds.
 
-
-def _media_type(headers: dict[bytes, bytes]) -> str:
-    if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
-        raise errors.UnsupportedMediaType(f"bodies encoded as {coding.decode('latin-1')!r} are not read")
-    return headers.get(b"content-type", b"application/json").decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _response_format(accepted: str, otherwise: Format) -> Format:
-    """The first acceptable one, `otherwise` where anything goes."""
-    for part in accepted.lower().split(","):
-        name, _, parameters = (text.strip() for text in part.partition(";"))
-        if _REFUSED.search(parameters):
-            continue
-        if name in _WILDCARDS:
-            return otherwise
-        if name in _FORMATS:
-            return _FORMATS[name]
-    raise errors.NotAcceptable(f"answers are {_known()}")
-
-
-async def read_body(request: Request, limit: int, timeout: float) -> bytes:
-    """The whole body, counted while it streams in: `limit` bytes and `timeout` seconds at most.
-
-    Raises `BodyTooLarge`, `BodyTooSlow`, or `MalformedBody` when the client hangs up.
+    Raises `BodyTooLarge`, `BodyTooSlow`, or `MalformedBody` when the client closes the connection.
     """
     length = _headers_of(request).get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
@@ -114,7 +138,7 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
     chunks: list[bytes] = []
     left = limit
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout_s):
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
@@ -124,9 +148,33 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
                 if left < 0:
                     raise errors.BodyTooLarge(f"the limit is {limit} bytes")
                 if not message.get("more_body"):
-                    return b"".join(chunks)  # of a single chunk that is the chunk, not a copy
+                    return b"".join(chunks)  # a single chunk is not copied
     except TimeoutError as error:
-        raise errors.BodyTooSlow(f"the body took longer than {timeout:g} s") from error
+        raise errors.BodyTooSlow(f"the body took longer than {timeout_s:g} s") from error
+
+
+def _headers_of(request: Request) -> dict[bytes, bytes]:
+    """The first of each header. `request.headers` would search all headers for each name."""
+    return dict(reversed(request.scope["headers"]))
+
+
+def _media_type(headers: dict[bytes, bytes]) -> str:
+    if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
+        raise errors.UnsupportedMediaType(f"cannot read bodies encoded as {coding.decode('latin-1')!r}")
+    return headers.get(b"content-type", b"application/json").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _response_format(accepted: str, otherwise: Format) -> Format:
+    """The first acceptable format, `otherwise` where the client accepts any."""
+    for part in accepted.lower().split(","):
+        name, _, parameters = (text.strip() for text in part.partition(";"))
+        if _REFUSED.search(parameters):
+            continue
+        if name in _WILDCARDS:
+            return otherwise
+        if name in _FORMATS:
+            return _FORMATS[name]
+    raise errors.NotAcceptable(f"answers are {_known()}")
 
 
 def _known(others: Sequence[str] = ()) -> str:

@@ -18,7 +18,7 @@ import pytest
 from fingerpost.client import AsyncClient, Client, NoAnswer, Refused, request_of, user_of
 from fingerpost.wire import CoarsePosition, LocateResponse, Problem, Provenance, TrackProvenance
 from fingerpost.wire_trajectory import TrajectoryResponse
-from tests.service.learned_cells import TRAJECTORY, cues_at, seen_at
+from tests.service.learned_cells import TRAJECTORY, path_features_at, seen_at
 from tests.service.plane_cell import USER, users_at
 
 CSI = users_at(USER)[0]
@@ -71,7 +71,7 @@ def trajectory_errors(answer: TrajectoryResponse) -> list[float]:
 
 
 def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: str) -> None:
-    csi, cues = seen_at(TRAJECTORY), cues_at(TRAJECTORY)
+    csi, cues = seen_at(TRAJECTORY), path_features_at(TRAJECTORY)
     with Client(learned_url) as client:
         measured = client.locate_trajectory("bare", csi, cues, request_id="7", h_accuracy=1e6)
         estimated = client.locate_trajectory("bare", csi.astype(np.complex128))
@@ -79,7 +79,7 @@ def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: st
             client.locate_trajectory("bare", csi[:2])
     assert max(trajectory_errors(measured)) < 1e-2
     assert max(trajectory_errors(estimated)) < 1
-    assert (measured.provenance.cues, estimated.provenance.cues) == ("measured", "estimated")
+    assert (measured.provenance.path_features, estimated.provenance.path_features) == ("measured", "estimated")
     assert measured.request_id == "7"
     assert measured.centroid.accuracy_fulfilment_indicator == "REQUESTED_ACCURACY_FULFILLED"
 
@@ -87,7 +87,7 @@ def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: st
 @pytest.mark.anyio
 async def test_asynchronously_trajectories_and_tracks_too(learned_url: str) -> None:
     async with AsyncClient(learned_url) as client:
-        answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), cues_at(TRAJECTORY))
+        answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), path_features_at(TRAJECTORY))
         places = [await client.locate("both", csi, track_id=uuid4().hex) for csi in seen_at(TRAJECTORY)]
     assert max(trajectory_errors(answer)) < 1e-2
     assert [one.provenance.fallback for one in places] == ["TRACK_TOO_SHORT"] * len(TRAJECTORY)
@@ -216,7 +216,7 @@ def test_answers_may_get_more_fields(answer: bytes) -> None:
 def test_answers_about_trajectories_may_get_more_fields_too(learned_url: str) -> None:
     with Client(learned_url) as client:
         later = msgspec.to_builtins(client.locate_trajectory("bare", seen_at(TRAJECTORY)))
-    for part in (later, later["points"][0], later["points"][0]["cues"], later["centroid"], later["provenance"]):
+    for part in (later, later["points"][0], later["points"][0]["pathFeatures"], later["centroid"], later["provenance"]):
         part["altitude"] = "new"
     with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
         assert max(trajectory_errors(client.locate_trajectory("bare", seen_at(TRAJECTORY)))) < 1

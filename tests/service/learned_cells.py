@@ -4,11 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from fingerpost.client import request_of, trajectory_of
-from fingerpost.wire_trajectory import Cues
+from fingerpost.wire_trajectory import PathFeatures
 from reference_db import (
     AntennaArray,
     Cell,
@@ -55,10 +54,10 @@ def seen_at(positions: np.ndarray) -> np.ndarray:
     return (1e-3 / length[:, None, None] * array[:, :, None] * band[:, None, :]).astype(np.complex64)
 
 
-def cues_at(positions: np.ndarray) -> list[Cues]:
+def path_features_at(positions: np.ndarray) -> list[PathFeatures]:
     """What a base station would measure exactly."""
     return [
-        Cues(
+        PathFeatures(
             aod_deg=math.degrees(math.atan2(y, x)),
             aoa_deg=math.degrees(math.atan2(-y, -x)),
             distance=math.hypot(x, y),
@@ -70,7 +69,8 @@ def cues_at(positions: np.ndarray) -> list[Cues]:
 
 def trajectory(cell_id: str = "both", positions: np.ndarray = TRAJECTORY, **fields: Any) -> Json:
     """A good request's JSON, every cue measured; keywords replace or add fields."""
-    request: Json = msgspec.to_builtins(trajectory_of(cell_id, seen_at(positions), cues_at(positions)))
+    trajectory = trajectory_of(cell_id, seen_at(positions), path_features_at(positions))
+    request: Json = trajectory.model_dump(mode="json")
     return request | fields
 
 

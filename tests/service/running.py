@@ -12,13 +12,14 @@ from fingerpost.client import request_of
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.app import create_app
 from service.settings import Settings
+from service.web.health import Draining
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN, tiny_cell
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(settings)
+async def running(settings: Settings, draining: Draining | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings, draining)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
         yield client

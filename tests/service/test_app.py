@@ -100,7 +100,7 @@ async def main():
 
 asyncio.run(main())
 import service.commands.cli
-print(sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "sionna", "matplotlib", "fastapi"}))
+print(sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "sionna", "matplotlib"}))
 """
 
 

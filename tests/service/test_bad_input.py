@@ -129,8 +129,8 @@ def test_bad_coarse_position(
     assert "50" not in problem["detail"]
 
 
-@pytest.mark.parametrize("position", [None, {}, 7])
-def test_coarse_position_that_is_none_is_left_out_not_sent_empty(
+@pytest.mark.parametrize("position", [{}, 7])
+def test_a_coarse_position_is_left_out_or_null_not_empty(
     client: httpx.Client, request_body: MakeRequest, position: object
 ) -> None:
     response = client.post("/locate", json=request_body(coarsePosition=position))

@@ -43,24 +43,22 @@ ROUTES = [
     ("GET", "/models"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
-    ("GET", "/docs"),
-    ("GET", "/docs/files/swagger-ui.css"),
     ("GET", "/nowhere"),
 ]
 
 
 @pytest.mark.anyio
-async def test_without_a_key_only_health_answers(client: httpx.AsyncClient) -> None:
+async def test_without_a_key_only_health_and_pages_answer(client: httpx.AsyncClient) -> None:
     for method, path in ROUTES:
         response = await client.request(method, path)
         assert_refused(response, 401, "KEY_MISSING")
         assert response.headers["www-authenticate"] == 'Bearer realm="fingerpost"'
-    for path in ("/health/live", "/health/ready"):
+    for path in ("/health/live", "/health/ready", "/docs", "/docs/files/swagger-ui.css", "/console"):
         assert (await client.get(path)).status_code == 200
 
 
 @pytest.mark.anyio
-async def test_with_a_wrong_key_only_health_answers(client: httpx.AsyncClient) -> None:
+async def test_with_a_wrong_key_only_health_and_pages_answer(client: httpx.AsyncClient) -> None:
     for method, path in ROUTES:
         response = await client.request(method, path, headers=bearing("fp_0123456789ab_secret"))
         assert_refused(response, 401, "KEY_UNKNOWN")

@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from service.errors import ClientGone, TooLate
 from service.inference.admission import Admission
-from service.inference.await_or_disconnect import answers
+from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator
 from service.inference.session import MateformerSession
@@ -32,7 +32,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
     metrics, gone = Metrics(), asyncio.Event()
     dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
-    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(gone)))
+    waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     gone.set()
@@ -52,7 +52,7 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
-    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(asyncio.Event())))
+    waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(asyncio.Event())))
     await asyncio.sleep(0.05)
     free.set()
     first, late, last = await waiting
@@ -63,7 +63,7 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(
 @pytest.mark.anyio
 async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
     futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    waiting = asyncio.create_task(answers(futures, request_of_a_client_that_leaves(asyncio.Event())))
+    waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(asyncio.Event())))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -73,4 +73,4 @@ async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
 
 @pytest.mark.anyio
 async def test_nobody_to_wait_for_is_no_wait() -> None:
-    assert await answers([], request_of_a_client_that_leaves(asyncio.Event())) == []
+    assert await await_or_disconnect([], request_of_a_client_that_leaves(asyncio.Event())) == []

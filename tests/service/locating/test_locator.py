@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost import wire as schema
+from fingerpost import wire
 from fingerpost.client import request_of
 from reference_db import LocalFrame
 from service.settings import Settings
@@ -41,7 +41,7 @@ def test_answers_with_both_shapes_of_one_circle(client: httpx.Client, request_bo
 
 def test_answer_decodes_as_the_schema_says(client: httpx.Client, request_body: MakeRequest) -> None:
     response = client.post("/locate", json=request_body())
-    assert isinstance(msgspec.json.decode(response.content, type=schema.LocateResponse).provenance, schema.Provenance)
+    assert isinstance(wire.LocateResponse.model_validate_json(response.content).provenance, wire.Provenance)
 
 
 def test_wgs84_and_local_coarse_position_give_one_answer(client: httpx.Client, request_body: MakeRequest) -> None:
@@ -54,12 +54,11 @@ def test_wgs84_and_local_coarse_position_give_one_answer(client: httpx.Client, r
 def test_msgpack_and_json_give_one_answer(client: httpx.Client, request_body: MakeRequest) -> None:
     body = request_body(timestamp="2026-01-02T03:04:05Z")
     as_json = client.post("/locate", json=body)
-    raw = msgspec.convert(body, schema.LocateRequest)
-    packed = msgspec.msgpack.encode(raw)
+    packed = msgspec.msgpack.encode(wire.LocateRequest.model_validate(body).model_dump())
     as_msgpack = client.post("/locate", content=packed, headers={"content-type": "application/msgpack"})
     assert as_msgpack.headers["content-type"] == "application/msgpack"
-    found = msgspec.msgpack.decode(as_msgpack.content, type=schema.LocateResponse)
-    assert found == msgspec.json.decode(as_json.content, type=schema.LocateResponse)
+    found = wire.LocateResponse.model_validate(msgspec.msgpack.decode(as_msgpack.content))
+    assert found == wire.LocateResponse.model_validate_json(as_json.content)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Clien
         "artifact": {name: model[name] for name in ("name", "version", "digest")},
         "cellVersion": learned.get("/cells/both").json()["version"],
         "snapshots": VERTICES,
-        "cues": "estimated",
+        "pathFeatures": "estimated",
     }
     assert joint["hAccuracy"] == RADII.estimated.vertex
     assert joint["locationEstimate"]["confidence"] == 95

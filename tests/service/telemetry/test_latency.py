@@ -1,15 +1,11 @@
-import json
 from typing import Any
 
-from starlette.requests import Request
-
-from service.telemetry.latency import Latencies
+from service.telemetry.latency import measure_latency
 from service.telemetry.metrics import Metrics, Stopwatch
 
 
 def histograms(metrics: Metrics) -> list[dict[str, Any]]:
-    answered = Latencies(metrics.registry).endpoint(Request({"type": "http"}))
-    found: list[dict[str, Any]] = json.loads(bytes(answered.body))["histograms"]
+    found: list[dict[str, Any]] = measure_latency(metrics.registry).model_dump(mode="json")["histograms"]
     return found
 
 

@@ -4,16 +4,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from starlette.requests import Request
 
 from service.errors import InferenceFailed, NotReady, Stopping
 from service.inference.session import MateformerSession, ModelUnusable, plane_waves
 from service.settings import Settings
-from service.web.draining import Draining
-from service.web.health import Health
+from service.web.health import Draining, Health
+from tests.service.running import running, tiny_service
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
-
-REQUEST = Request({"type": "http"})
 
 
 def test_is_live_and_ready(client: httpx.Client) -> None:
@@ -24,9 +21,9 @@ def test_is_live_and_ready(client: httpx.Client) -> None:
 @pytest.mark.anyio
 async def test_readiness_infers_again_when_the_last_answer_is_old(network: MateformerSession) -> None:
     answered = network.answers
-    await Health(Settings(readiness_period_s=3600), lambda: network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=3600), lambda: network, Draining()).check_ready()
     assert network.answers == answered
-    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
     assert network.answers == answered + 1
 
 
@@ -35,7 +32,7 @@ async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None
     network = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     network.close()
     with pytest.raises(NotReady):
-        await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+        await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
 
 
 @pytest.mark.anyio
@@ -45,22 +42,22 @@ async def test_is_not_ready_while_the_network_hangs(network: MateformerSession) 
     health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), lambda: network, Draining())
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
-            await health.ready(REQUEST)
+            await health.check_ready()
     answered = network.answers
     release.set()
-    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).ready(REQUEST)
+    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
     assert network.answers == answered + 2  # one proof for the three probes, one for this
 
 
 @pytest.mark.anyio
-async def test_is_live_and_not_ready_from_when_it_is_told_to_stop(network: MateformerSession) -> None:
+async def test_is_live_and_not_ready_once_it_is_told_to_stop(tmp_path: Path) -> None:
     draining = Draining()
-    health = Health(Settings(), lambda: network, draining)
-    assert (await health.ready(REQUEST)).status_code == 200
-    draining.began = True
-    with pytest.raises(Stopping):
-        await health.ready(REQUEST)
-    assert (await health.live(REQUEST)).status_code == 200
+    async with running(tiny_service(tmp_path), draining) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        draining.began = True
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["cause"]) == (503, Stopping.cause)
+        assert (await client.get("/health/live")).status_code == 200
 
 
 def test_network_refuses_what_does_not_fit_its_graph(network: MateformerSession) -> None:

@@ -29,27 +29,27 @@ def make_request(chunks: Iterable[bytes] = (), headers: Headers | None = None, *
 @pytest.mark.anyio
 @pytest.mark.parametrize("chunks", [[b"whole"], [b"who", b"le"], [b"whole", b""]])
 async def test_a_body_is_the_same_in_one_piece_or_in_many(chunks: list[bytes]) -> None:
-    assert await read_body(make_request(chunks), limit=5, timeout=10) == b"whole"
+    assert await read_body(make_request(chunks), limit=5, timeout_s=10) == b"whole"
 
 
 @pytest.mark.anyio
 async def test_a_body_in_one_piece_is_not_copied() -> None:
     piece = bytes(1000)
-    assert await read_body(make_request([piece]), limit=1000, timeout=10) is piece
+    assert await read_body(make_request([piece]), limit=1000, timeout_s=10) is piece
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_body_over_the_limit_is_refused_whether_it_ends_or_not(ends: bool) -> None:
     with pytest.raises(errors.BodyTooLarge):
-        await read_body(make_request([b"who", b"le"], ends=ends), limit=4, timeout=10)
+        await read_body(make_request([b"who", b"le"], ends=ends), limit=4, timeout_s=10)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("chunks", [[], [b"who"]])
 async def test_a_client_that_stops_sending_is_not_waited_for(chunks: list[bytes]) -> None:
     with pytest.raises(errors.BodyTooSlow):
-        await read_body(make_request(chunks, ends=False), limit=5, timeout=0.01)
+        await read_body(make_request(chunks, ends=False), limit=5, timeout_s=0.01)
 
 
 @pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_a_client_that_hangs_up_has_sent_no_whole_body() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(errors.MalformedBody):
-        await read_body(Request({"type": "http", "headers": []}, receive), limit=5, timeout=10)
+        await read_body(Request({"type": "http", "headers": []}, receive), limit=5, timeout_s=10)
 
 
 @pytest.mark.parametrize(

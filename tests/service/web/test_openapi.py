@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import httpx
@@ -5,7 +6,7 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from service.web.problems import KINDS
+from service.errors import FieldError, ServiceError
 
 
 @pytest.fixture
@@ -100,7 +101,27 @@ def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) 
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
 
 
-def test_every_cause_is_listed(document: dict[str, Any]) -> None:
-    problems = document["paths"]["/locate"]["post"]["responses"]
-    described = problems["4XX"]["description"] + problems["5XX"]["description"]
-    assert all(cause in described for _, cause in KINDS.values())
+def causes(document: dict[str, Any], path: str, method: str) -> set[str]:
+    responses = document["paths"][path][method]["responses"]
+    return set(re.findall(r"`([A-Z_]+)`", " ".join(response["description"] for response in responses.values())))
+
+
+def test_every_route_lists_its_own_causes(document: dict[str, Any]) -> None:
+    assert "CSI_ALL_ZERO" in causes(document, "/locate", "post")
+    assert "TRAJECTORY_LENGTH" in causes(document, "/locate/trajectory", "post")
+    assert "TRAJECTORY_LENGTH" not in causes(document, "/locate", "post")
+    assert "VERSION_REFUSED" in causes(document, "/cells/{cellId}", "put")
+    assert "VERSION_REFUSED" not in causes(document, "/cells", "get")
+    assert causes(document, "/health/ready", "get") == {"DRAINING", "NOT_READY"}
+
+
+def test_every_cause_is_listed_by_some_route(document: dict[str, Any]) -> None:
+    of_any_route = {"KEY_MISSING", "KEY_UNKNOWN", "SCOPE_MISSING", "NF_CONGESTION_RISK", "CLIENT_GONE"}
+    listed = {
+        cause
+        for path, operations in document["paths"].items()
+        for method in operations
+        for cause in causes(document, path, method)
+    }
+    kinds = [*ServiceError.__subclasses__(), *FieldError.__subclasses__()]
+    assert {kind.cause for kind in kinds if kind is not FieldError} - listed <= of_any_route

@@ -1,19 +1,19 @@
 import errno
-from collections.abc import Callable
+import json
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fingerpost import wire as schema
+from fingerpost.wire import LocateRequest
 from service import errors
 from service.errors import FieldError, InvalidParam, ServiceError
-from service.web.problems import EXPECTED, KINDS, field_error, on_expected_error, on_unexpected_error, problem_of
+from service.web.media import JSON
+from service.web.problems import EXCEPTION_HANDLERS, problem_of
 
 
 def all_errors(of: type[ServiceError] = ServiceError) -> set[type[ServiceError]]:
@@ -21,15 +21,14 @@ def all_errors(of: type[ServiceError] = ServiceError) -> set[type[ServiceError]]
 
 
 def test_every_error_has_its_own_status_and_cause() -> None:
-    assert set(KINDS) == all_errors() - {ServiceError, FieldError}
-    causes = [cause for _, cause in KINDS.values()]
-    assert len(set(causes)) == len(causes)
-    assert all(status >= 400 for status, _ in KINDS.values())
+    kinds = all_errors() - {ServiceError, FieldError}
+    assert len({kind.cause for kind in kinds}) == len(kinds)
+    assert all(kind.status >= 400 for kind in kinds)
 
 
 def test_problem_says_which_field_is_at_fault() -> None:
     problem = problem_of(errors.CsiAllZero("/csi/data", "is all zero"))
-    assert msgspec.to_builtins(problem) == {
+    assert problem.model_dump(mode="json") == {
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
@@ -49,9 +48,9 @@ def test_problem_says_which_field_is_at_fault() -> None:
     ],
 )
 def test_schema_violations_become_json_pointers(body: Any, kind: type[FieldError], param: str) -> None:
-    with pytest.raises(msgspec.ValidationError) as caught:
-        msgspec.json.decode(msgspec.json.encode(body), type=schema.LocateRequest)
-    error = field_error(caught.value)
+    with pytest.raises(FieldError) as caught:
+        JSON.read(json.dumps(body).encode(), LocateRequest)
+    error = caught.value
     assert type(error) is kind
     assert error.invalid_params == (InvalidParam(param, error.invalid_params[0].reason),)
 
@@ -71,8 +70,7 @@ async def test_short_memory_is_told_from_other_failures(error: Exception, status
     async def broken(request: Request) -> Response:
         raise error
 
-    handlers: dict[type[Exception], Callable] = dict.fromkeys(EXPECTED, on_expected_error)
-    app = Starlette(routes=[Route("/", broken)], exception_handlers=handlers | {Exception: on_unexpected_error})
+    app = Starlette(routes=[Route("/", broken)], exception_handlers=EXCEPTION_HANDLERS)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         response = await client.get("/")
@@ -85,7 +83,7 @@ async def test_unexpected_errors_tell_nothing_of_the_inside() -> None:
     async def broken(request: Request) -> Response:
         raise RuntimeError("the secret")
 
-    app = Starlette(routes=[Route("/", broken)], exception_handlers={Exception: on_unexpected_error})
+    app = Starlette(routes=[Route("/", broken)], exception_handlers=EXCEPTION_HANDLERS)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         response = await client.get("/")

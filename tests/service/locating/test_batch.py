@@ -4,10 +4,15 @@ import msgspec
 import pytest
 
 from service.errors import BatchTooLarge, FieldIncorrect, MalformedBody, ServiceError
-from service.locating.batch_items import read_items
+from service.locating.batch import parse_items
 from service.web.media import JSON, MSGPACK, Format
 
 SIZE = 2**22
+
+
+def encoded(reads: Format, items: object) -> bytes:
+    encode = msgspec.json.encode if reads is JSON else msgspec.msgpack.encode
+    return encode({"items": items})
 
 
 def packed(items: object) -> bytes:
@@ -17,9 +22,9 @@ def packed(items: object) -> bytes:
 @pytest.mark.parametrize("reads", [JSON, MSGPACK])
 @pytest.mark.parametrize("most", [1, 15, 16, 256, 70_000])
 def test_as_many_as_there_may_be_and_one_more(reads: Format, most: int) -> None:
-    assert len(read_items(reads.encode({"items": [0] * most}), reads, most)) == most
+    assert len(parse_items(encoded(reads, [0] * most), reads, most)) == most
     with pytest.raises(BatchTooLarge):
-        read_items(reads.encode({"items": [0] * (most + 1)}), reads, most)
+        parse_items(encoded(reads, [0] * (most + 1)), reads, most)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ def test_what_is_refused_takes_no_memory(reads: Format, body: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises((BatchTooLarge, MalformedBody)):
-            read_items(body, reads, 256)
+            parse_items(body, reads, 256)
         assert tracemalloc.get_traced_memory()[1] < SIZE
     finally:
         tracemalloc.stop()
@@ -47,16 +52,16 @@ def test_what_is_refused_takes_no_memory(reads: Format, body: bytes) -> None:
 @pytest.mark.parametrize("items", [None, 7, "text", {"a": 1}, []])
 def test_what_is_no_array_of_items(reads: Format, items: object) -> None:
     with pytest.raises(FieldIncorrect):
-        read_items(reads.encode({"items": items}), reads, 256)
+        parse_items(encoded(reads, items), reads, 256)
 
 
 def test_strings_full_of_commas_do_not_count() -> None:
     items = [{"requestId": "," * 128, "csi": {"shape": [1, 2]}}] * 256
-    assert len(read_items(JSON.encode({"items": items}), JSON, 256)) == 256
+    assert len(parse_items(encoded(JSON, items), JSON, 256)) == 256
 
 
 @pytest.mark.parametrize("body", [b"", b"\x81", b"\xc0", b"\x81\xa5items"])
 def test_what_ends_early(body: bytes) -> None:
     for reads in (JSON, MSGPACK):
         with pytest.raises(ServiceError):
-            read_items(body, reads, 256)
+            parse_items(body, reads, 256)

@@ -3,7 +3,8 @@ import pytest
 
 from fingerpost.wire import Csi
 from service import errors
-from service.locating.csi import decode_csi
+from service.web.csi import decode_csi
+from service.web.media import validated
 
 
 @pytest.fixture
@@ -45,5 +46,6 @@ def test_complex32_is_multiplied_by_its_scale(channel: np.ndarray) -> None:
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e300])
 def test_scale_that_float32_does_not_survive_is_refused(channel: np.ndarray, scale: float) -> None:
-    with pytest.raises(errors.CsiOutOfRange):
-        decode_csi(Csi(encoding="complex64", shape=[3, 5], data=channel.tobytes(), scale=scale))
+    fields = {"encoding": "complex64", "shape": [3, 5], "data": channel.tobytes(), "scale": scale}
+    with pytest.raises((errors.CsiOutOfRange, errors.FieldIncorrect)):
+        decode_csi(validated(fields, Csi))

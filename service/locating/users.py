@@ -1,10 +1,9 @@
-"""A user at each step of `service.locating.locator`, and what the user is answered."""
+"""A user at each step of locating, and the answer."""
 
 from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import UNSET
 from numpy.typing import NDArray
 
 from fingerpost.wire import LocateRequest, LocateResponse, Provenance, TrackProvenance
@@ -14,16 +13,15 @@ from service.errors import ServiceError
 from service.inference.estimator import RETRIEVAL, User
 from service.locating.coarse_position import Fix
 from service.locating.estimates import Estimates, estimates_of, fulfilment, whole_minutes
-from service.locating.tracker import Followed
-from service.web.problems import cause_of
+from service.locating.tracker import LocatedTrack
 
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
 
 
-class Draft(NamedTuple):
-    """A request as read: its CSI float32 `[antennas, subcarriers, 2]`.
+class ReadUser(NamedTuple):
+    """A valid request, with its CSI float32 `[antennas, subcarriers, 2]`.
 
-    `fallback`: why a user with a track has to be located without it.
+    `fallback`: why the track of this user could not be located, so that the snapshot is located by itself.
     """
 
     request: LocateRequest
@@ -31,44 +29,44 @@ class Draft(NamedTuple):
     fallback: ServiceError | None = None
 
 
-class Placed(NamedTuple):
-    """A draft whose cell is known and whose coarse position, if it has one, is local metres."""
+class PlacedUser(NamedTuple):
+    """A user whose cell is loaded and whose coarse position, if any, is in the cell's frame."""
 
-    draft: Draft
+    user: ReadUser
     served: ServedCell
     fix: Fix | None
     level: CalibrationLevel
 
-    def as_user(self) -> User:
+    def for_estimator(self) -> User:
         fix = self.fix or _NO_FIX
-        return User(self.served.version, self.draft.csi, np.array(fix[:2], np.float32), fix.accuracy)
+        return User(self.served.version, self.user.csi, np.array(fix[:2], np.float32), fix.accuracy)
 
 
-class Located(NamedTuple):
-    """A user and the local position `[2]` found, NaN where there is none."""
+class LocatedUser(NamedTuple):
+    """A user and the local position float32 `[2]`, NaN where the model returned none."""
 
-    placed: Placed
+    placed: PlacedUser
     position: NDArray[np.float32]
 
 
-class Tracked(NamedTuple):
-    """A user located together with the snapshots before this one."""
+class TrackedUser(NamedTuple):
+    """A user located together with earlier snapshots of the same track."""
 
-    draft: Draft
-    followed: Followed
+    user: ReadUser
+    track: LocatedTrack
 
 
-def described(received: datetime, found: Located | Tracked) -> LocateResponse:
-    """The answer for a user found at a local position, with its calibrated circle."""
-    if isinstance(found, Tracked):
-        return _answer(found.draft.request, *found.followed, received)
-    placed, position = found
+def answer_user(received: datetime, located: LocatedUser | TrackedUser) -> LocateResponse:
+    """The answer, with its calibrated circle. Raises `EstimateNotFinite`."""
+    if isinstance(located, TrackedUser):
+        return _answer(located.user.request, *located.track, received)
+    placed, position = located
     version, radius = placed.served.version, placed.level.radius
     estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
-    return _answer(placed.draft.request, estimates, radius, _provenance(placed), received)
+    return _answer(placed.user.request, estimates, radius, _provenance(placed), received)
 
 
-def _provenance(placed: Placed) -> Provenance:
+def _provenance(placed: PlacedUser) -> Provenance:
     version, engine = placed.served.version, placed.served.engine
     return Provenance(
         artifact=engine.reference,
@@ -77,8 +75,8 @@ def _provenance(placed: Placed) -> Provenance:
         passes=engine.artifact.manifest.passes,
         retrieval=RETRIEVAL,
         coarse_position_used=placed.fix is not None,
-        calibrated_h_accuracy=UNSET if placed.level.sigma is None else placed.level.sigma,
-        fallback=UNSET if placed.draft.fallback is None else cause_of(placed.draft.fallback),
+        calibrated_h_accuracy=placed.level.sigma,
+        fallback=None if placed.user.fallback is None else placed.user.fallback.cause,
     )
 
 
@@ -89,7 +87,7 @@ def _answer(
     provenance: Provenance | TrackProvenance,
     received: datetime,
 ) -> LocateResponse:
-    measured = received if request.timestamp is UNSET else request.timestamp
+    measured = request.timestamp or received
     return LocateResponse(
         request_id=request.request_id,
         location_estimate=estimates.globe,

@@ -1,0 +1,108 @@
+"""Bodies that this service answers just now, for its OpenAPI document."""
+
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from models.artifact import TrajectoryManifest
+from reference_db.cell import Cell
+from reference_db.errors import ReferenceDatabaseError
+from reference_db.geodesy import LocalFrame
+from reference_db.stores.store import Store
+from service.cells.registry import ServedCells
+from service.cells.trajectories import Trajectories
+from service.cells.trajectory_cells import check_learned
+from service.errors import ServiceError
+from service.inference.session import plane_waves
+
+Json = dict[str, Any]
+
+_EXTENT = TypeAdapter(list[float])
+
+
+class Examples:
+    """Made-up CSI in a cell that the service has. The examples work as they are and reveal no fingerprint."""
+
+    def __init__(self, served: ServedCells, trajectories: Trajectories | None, store: Store) -> None:
+        self._served = served
+        self._trajectories = trajectories
+        self._store = store
+
+    def by_operation(self) -> dict[str, Json]:
+        """By operationId, the examples by title. Blocks: reads the store."""
+        local, wgs84, alone = self._users()
+        return {
+            "locate": {
+                "local coarse position": local,
+                "WGS84 coarse position": wgs84,
+                "no coarse position": alone,
+            },
+            "locateBatch": {"three users": {"items": [local, wgs84, alone]}},
+            "locateTrajectory": self._trajectory_examples(),
+        }
+
+    def _users(self) -> tuple[Json, Json, Json]:
+        csi = self._served.engine.artifact.manifest.csi
+        cell_id, x, y, lat, lon = "cell", 0.0, 0.0, 0.0, 0.0
+        if found := self._find_cell():
+            cell, (west, south, east, north) = found
+            cell_id, x, y = cell.cell_id, round((west + east) / 2, 1), round((south + north) / 2, 1)
+            lat, lon = LocalFrame(cell.latitude_deg, cell.longitude_deg).to_wgs84(x, y)
+        alone = {"cellId": cell_id, "csi": _csi(plane_waves(csi.antennas, csi.subcarriers, 1)[0])}
+        local = alone | {"coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}}
+        place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
+        wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
+        return local, wgs84, alone
+
+    def _trajectory_examples(self) -> Json:
+        learned = None if self._trajectories is None else self._trajectories.engine.artifact.manifest
+        cell_id = None if learned is None else self._find_learned_cell(learned)
+        if learned is None or cell_id is None:
+            return {}
+        waves = plane_waves(learned.csi.antennas, learned.csi.subcarriers, learned.vertices)
+        snapshots: list[Json] = [{"csi": _csi(wave)} for wave in waves]
+        features = {"aodDeg": 12.5, "aoaDeg": -167.5, "distance": 61.0, "gainDb": -84.0}
+        return {
+            "path features measured": {
+                "cellId": cell_id,
+                "snapshots": [one | {"pathFeatures": features} for one in snapshots],
+            },
+            "path features estimated from the CSI": {"cellId": cell_id, "snapshots": snapshots},
+        }
+
+    def _find_learned_cell(self, learned: TrajectoryManifest) -> str | None:
+        for cell_id in learned.cells:
+            try:
+                manifest = self._store.current(cell_id)
+                if manifest is not None:
+                    check_learned(learned, manifest)
+                    return cell_id
+            except (ReferenceDatabaseError, ServiceError):
+                continue
+        return None
+
+    def _find_cell(self) -> tuple[Cell, list[float]] | None:
+        """A cell that the artifact serves, and the extent of its fingerprints: west, south, east, north."""
+        artifact = self._served.engine.artifact.manifest
+        csi = artifact.csi
+        for cell_id in self._store.cells():
+            try:
+                manifest = self._store.current(cell_id)
+            except ReferenceDatabaseError:
+                continue
+            if manifest is None or manifest.fingerprints < artifact.neighbourhood_size:
+                continue
+            survey = manifest.quality.get("survey")
+            fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
+            if fits and isinstance(survey, dict):
+                return manifest.cell, _EXTENT.validate_python(survey["extent"])
+        return None
+
+
+def _csi(pairs: NDArray[np.float32]) -> Json:
+    """CSI `[antennas, subcarriers, 2]` as a request carries it."""
+    data = b64encode(pairs.astype("<f2").tobytes()).decode("ascii")
+    return {"encoding": "complex32", "shape": list(pairs.shape[:2]), "data": data}
