@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.serving.generator import HANGING, LOST, OK, Answers, fire
 from benchmarks.serving.servers import Command, Server, running
-from benchmarks.serving.sustained import highest_rate
+from benchmarks.serving.sustained import PRECISION, highest_rate
 from benchmarks.serving.workload import PROBLEM, Load
 
 LATENCY_S = 0.020  # what p99 may be
@@ -173,14 +173,14 @@ def one_by_one(target: Attack, pace: Pace) -> float:
     return target.fire(min(20.0, 0.3 / first.quantile(0.5)), pace.trial_s / 2, 10).quantile(0.5)
 
 
-def sustained_rate(target: Attack, pace: Pace, start: float) -> float:
-    """Requests a second."""
+def sustained_rate(target: Attack, pace: Pace, start: float, step: float = 2.0, precision: float = PRECISION) -> float:
+    """Requests a second, searched as `highest_rate` does from `start`."""
 
     def strain(rate: float) -> float:
         answers = target.fire(rate, pace.trial_s, pace.fewest)
         return answers.quantile(0.99) / LATENCY_S if answers.complete else float("inf")
 
-    return highest_rate(strain, start, _MOST, pace.trials)
+    return highest_rate(strain, start, _MOST, pace.trials, step, precision)
 
 
 def half_load(target: Attack, rate: float, pace: Pace) -> Half:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving.servers import FINGERPOST
+from benchmarks.serving.servers import THIS_CHECKOUT, Checkout
 from reference_db import Cell, Fingerprints, read_fingerprint_file, write_fingerprint_file
 
 DATA = Path(__file__).parents[1] / "data"
@@ -55,13 +55,22 @@ def town(n: int, antennas: int) -> tuple[Cell, Fingerprints]:
     return described, Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
 
 
-def import_cell(cell: Cell, fingerprints: Fingerprints, database: Path, artifact: Path) -> None:
-    """As an operator does it, with a calibration that is short."""
+def import_cell(
+    cell: Cell, fingerprints: Fingerprints, database: Path, artifact: Path, checkout: Checkout = THIS_CHECKOUT
+) -> None:
+    """By `fingerpost cells import`, with a short calibration."""
+    database, artifact = database.resolve(), artifact.resolve()
     file = database.parent / f"{cell.cell_id}.safetensors"
     database.parent.mkdir(parents=True, exist_ok=True)
     write_fingerprint_file(file, cell, fingerprints)
-    words = ("cells", "import", cell.cell_id, file, "--database", database, "--artifact", artifact)
-    subprocess.run([FINGERPOST, *words], check=True, stdout=subprocess.DEVNULL, env=os.environ | _CALIBRATION)
+    words = ("cells", "import", cell.cell_id, str(file), "--database", str(database), "--artifact", str(artifact))
+    subprocess.run(
+        checkout.command(*words),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | _CALIBRATION,
+        cwd=checkout.folder,
+    )
     file.unlink()
 
 

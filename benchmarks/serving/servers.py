@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx
 import psutil
 
-FINGERPOST = Path(sys.executable).with_name("fingerpost")
 _START_S, _STOP_S, _ORPHANS_S = 120.0, 30.0, 2.0
 
 
@@ -34,15 +33,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a server; "{port}" stands for its port.
+    """How to start a server in `folder`; None: in the current one. "{port}" stands for its port.
 
-    It is up when `path` answers 200.
+    The server is up when `path` answers 200.
     """
 
     name: str
     words: tuple[str, ...]
     path: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,26 @@ class Server:
         return [self.process, *self.process.children(recursive=True)]
 
 
-def fingerpost(database: Path | str, artifact: Path) -> Command:
-    """As an operator starts it: every setting at its default, but that no balancer is waited for when it stops."""
-    words = (str(FINGERPOST), "serve", "--port", "{port}", "--database", str(database), "--artifact", str(artifact))
-    return Command("Fingerpost", words, "/health/ready", {"FINGERPOST_DRAIN_S": "0"})
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout of this repository. Its commands run its own code, with this process's interpreter."""
+
+    folder: Path
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """`fingerpost WORDS`, to be run in `folder`: Python looks for modules there first."""
+        module = "fingerpost" if (self.folder / "fingerpost" / "__main__.py").exists() else "service"
+        return (sys.executable, "-m", module, *words)
+
+
+THIS_CHECKOUT = Checkout(Path(__file__).parents[2])
+
+
+def fingerpost(database: Path | str, artifact: Path, checkout: Checkout = THIS_CHECKOUT) -> Command:
+    """With default settings, but without a drain on SIGTERM: no load balancer has to notice the stop."""
+    place = database if isinstance(database, str) else str(database.resolve())
+    words = checkout.command("serve", "--port", "{port}", "--database", place, "--artifact", str(artifact.resolve()))
+    return Command("Fingerpost", words, "/health/ready", {"FINGERPOST_DRAIN_S": "0"}, checkout.folder)
 
 
 def litserve(python: Path, graph: Path, references: Path, workers: int, batch: int, timeout_s: float) -> Command:
@@ -114,7 +130,9 @@ def running(command: Command) -> Iterator[Server]:
     port = _free_port()
     words = [word.replace("{port}", str(port)) for word in command.words]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | command.environment)
+        process = subprocess.Popen(
+            words, stdout=log, stderr=log, env=os.environ | command.environment, cwd=command.folder
+        )
         server = Server(command.name, psutil.Process(process.pid), port)
         try:
             if not _ready(process, server.url + command.path):

@@ -9,13 +9,20 @@ _FEWEST = 0.5  # requests a second: a server that cannot keep that up sustains n
 _NEAR, _MORE_CHANCES = 4.0, 2
 
 
-def highest_rate(strain: Callable[[float], float], start: float, most: float, trials: int) -> float:
-    """The highest rate tried that was kept up with; 0 where none was.
+def highest_rate(
+    strain: Callable[[float], float],
+    start: float,
+    most: float,
+    trials: int,
+    step: float = 2.0,
+    precision: float = PRECISION,
+) -> float:
+    """The highest rate that the server kept up with; 0 if it kept up with none.
 
-    `strain` says how hard a rate is: up to 1 it is kept up with. `start` is doubled, or halved down to half a request a
-    second, until there is a rate that is kept up with and one that is not, `most` at the highest; then their middle is
-    tried until they are within 5 %. `trials` at most. Noise can fail a rate that would pass, so a rate that fails by
-    less than `_NEAR` is given two more chances.
+    `strain` measures a rate; a strain of at most 1 means that the server keeps up. The search multiplies or divides
+    `start` by `step` until one rate passes and one fails, between half a request a second and `most`. Then it tries
+    their geometric mean until the two are within `precision`. It makes at most `trials` trials. Noise can fail a rate
+    that would pass, so a rate with a strain below `_NEAR` gets two more chances.
     """
     left = trials
 
@@ -31,15 +38,15 @@ def highest_rate(strain: Callable[[float], float], start: float, most: float, tr
 
     rate = min(start, most)
     good, bad = 0.0, float("inf")
-    while left and bad > good * PRECISION:
+    while left and bad > good * precision:
         if passes(rate):
             if rate == most:
                 return rate
             good = rate
-            rate = min(2 * rate, most) if bad == float("inf") else (good * bad) ** 0.5
+            rate = min(step * rate, most) if bad == float("inf") else (good * bad) ** 0.5
         else:
             bad = rate
-            rate = (good * bad) ** 0.5 if good else rate / 2
+            rate = (good * bad) ** 0.5 if good else rate / step
             if rate < _FEWEST:
                 return 0.0
     return good

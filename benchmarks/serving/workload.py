@@ -89,7 +89,7 @@ def make_load(kind: Kind, users: int, format: Format, cells: Sequence[tuple[Cell
 
     def written(suffix: str, asking: Sequence[Asking], size: int) -> Requests:
         route = "/locate" if size == 1 else "/locate/batch"
-        bodies = [_body(part, format) for part in _dealt(asking, size)]
+        bodies = [encode_request(part, format) for part in _dealt(asking, size)]
         return write_requests(name.with_suffix(suffix), route, f"application/{format}", bodies, size)
 
     requests = written(".requests", pools, users)
@@ -128,7 +128,8 @@ def _dealt(asking: Sequence[Asking], size: int) -> list[Asking]:
     return [cell[i] for i in range(longest) for cell in parts if i < len(cell)]
 
 
-def _body(asking: Asking, format: Format) -> bytes:
+def encode_request(asking: Asking, format: Format) -> bytes:
+    """The body of a single request for one user, of a batch for several."""
     items = [_request(asking.cell_id, csi, place, format) for csi, place in zip(asking.csi, asking.coarse, strict=True)]
     return _encode(items[0] if len(items) == 1 else {"items": items}, format)
 
