@@ -1,4 +1,4 @@
-"""What Prometheus makes of the service: its configuration, its rules, every query of theirs and of the dashboard."""
+"""Prometheus on the service: configuration, rules, and every query of the rules and of the dashboard."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from tests.deploy.dockerfile import ROOT
 from tests.deploy.watched import FOLDER, Watched, watch
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "fingerpost.json"
-# Nothing here has a GPU to tell of: of these panels it is only known that Prometheus understands them.
+# Without a GPU these panels have no data: the test checks only that Prometheus accepts their queries.
 GPU_PANELS = ("GPU: in use", "GPU: memory")
-GUARD_S = 180.0  # against hanging; some twenty seconds are usual
+GUARD_S = 180.0  # twenty seconds are usual
 
 
 def _installed(name: str) -> str:
@@ -54,11 +54,20 @@ def test_alerts_fire_when_they_should_and_stop(promtool: str) -> None:
     _run(promtool, "test", "rules", *FOLDER.glob("*.test.yml"))
 
 
-def test_alertmanager_can_read_whom_to_tell() -> None:
+def test_alert_tests_evaluate_recording_rules_before_alerts() -> None:
+    rules = {path.name: yaml.safe_load(path.read_text()) for path in FOLDER.glob("fingerpost.*.yml")}
+    groups = [group["name"] for kind in ("rules", "alerts") for group in rules[f"fingerpost.{kind}.yml"]["groups"]]
+    tests = list(FOLDER.glob("*.test.yml"))
+    assert len(tests) == 2
+    # promtool evaluates groups in random order unless the test lists them.
+    assert all(yaml.safe_load(test.read_text())["group_eval_order"] == groups for test in tests)
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
     _run(_installed("amtool"), "check-config", ROOT / "deploy" / "alertmanager" / "alertmanager.yml")
 
 
-def test_metrics_are_named_by_convention(promtool: str, watched: Watched) -> None:
+def test_metric_names_follow_the_conventions(promtool: str, watched: Watched) -> None:
     watched.load(0)
     _run(promtool, "check", "metrics", given=watched.service.get("/metrics").text)
 
@@ -76,7 +85,7 @@ def _variables() -> list[str]:
 
 
 def _rules() -> list[str]:
-    """Each rule's expression; an alert's says of all it knows whether it is so, not only of what it is so."""
+    """Each rule's expression. Alerts compare with `bool`, so that they return samples even when they do not fire."""
     files = [yaml.safe_load(path.read_text()) for path in (*FOLDER.glob("*.rules.yml"), *FOLDER.glob("*.alerts.yml"))]
     rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
     compared = re.compile(r"(==|>|<)(?= )")
@@ -97,18 +106,18 @@ def _autoscaling() -> list[str]:
     ]
 
 
-def _says_something(samples: list[dict[str, Any]]) -> bool:
+def _has_data(samples: list[dict[str, Any]]) -> bool:
     return any(not math.isnan(float(sample["value"][1])) for sample in samples)
 
 
-def test_prometheus_understands_the_panels_of_gpus(watched: Watched) -> None:
+def test_prometheus_accepts_the_queries_of_the_gpu_panels(watched: Watched) -> None:
     queries = _panels(gpu=True)
     assert len(queries) == len(GPU_PANELS)
     assert all("DCGM_FI_DEV_" in query for query in queries)
     assert [watched.ask(query) for query in queries] == [[], []]
 
 
-def test_no_query_comes_back_empty_from_a_service_under_load(watched: Watched) -> None:
+def test_every_query_returns_data_from_a_service_under_load(watched: Watched) -> None:
     empty = {*_panels(), *_variables(), *_rules(), *_autoscaling()}
     assert len(empty) > 60
     deadline, number = time.monotonic() + GUARD_S, 1
@@ -116,7 +125,7 @@ def test_no_query_comes_back_empty_from_a_service_under_load(watched: Watched) -
         assert time.monotonic() < deadline, "\n".join(sorted(empty))
         watched.load(number)
         number += 1
-        empty = {query for query in empty if not _says_something(watched.ask(query))}
+        empty = {query for query in empty if not _has_data(watched.ask(query))}
     rules = watched.rules()
     assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
     # A quarter of the requests failed.
@@ -129,6 +138,6 @@ def test_no_query_comes_back_empty_from_a_service_under_load(watched: Watched) -
 
 
 def _firing(watched: Watched, alert: str) -> str | None:
-    """The severity of an alert that fires."""
+    """The severity of the alert if it fires."""
     samples = watched.ask(f'ALERTS{{alertname="{alert}", alertstate="firing"}}')
     return samples[0]["metric"]["severity"] if samples else None
