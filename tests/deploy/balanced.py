@@ -1,4 +1,4 @@
-"""Two real replicas on one reference database, behind a real HAProxy with the configuration that is shipped."""
+"""Two real replicas on one reference database, behind a real HAProxy with the shipped configuration."""
 
 import os
 import re
@@ -23,39 +23,39 @@ REPLICAS = ("replica-1", "replica-2")
 
 
 class Balanced(NamedTuple):
-    """HAProxy as its clients see it, where it tells about itself, and the replicas behind, by its names for them."""
+    """A client of HAProxy, HAProxy's own metrics and admin socket, and the replicas by HAProxy's names for them."""
 
     client: httpx.Client
     metrics_url: str
     admin_socket: Path
     replica_urls: dict[str, str]
     replicas: dict[str, subprocess.Popen[str]]
-    start: Callable[[str], subprocess.Popen[str]]  # a replica at a port
+    start: Callable[[str], subprocess.Popen[str]]  # starts a replica at a port
 
     def stop(self, replica: str) -> None:
-        """At once: nobody is told before."""
+        """Stops a replica without a drain."""
         self.replicas[replica].send_signal(signal.SIGINT)
         assert self.replicas[replica].wait(DEADLINE_S) == 0
 
     def restart(self, replica: str) -> None:
-        """As its supervisor does: SIGTERM, and once it is gone another one in its place, until users are sent there."""
+        """SIGTERM, then a new replica at the same port; returns once HAProxy sends users there."""
         self.replicas[replica].terminate()
         assert self.replicas[replica].wait(DEADLINE_S) == 0
         assert not self.is_up(replica)
         url = self.replica_urls[replica]
         self.replicas[replica] = self.start(url.rpartition(":")[2])
         assert url_of(self.replicas[replica]) == url
-        wait_until(lambda: self.is_up(replica), f"no users are sent to {replica}")
+        wait_until(lambda: self.is_up(replica), f"HAProxy sends no users to {replica}")
 
     def is_up(self, replica: str) -> bool:
-        """Whether HAProxy, by its health checks, gives users to the replica."""
+        """Whether the replica is up by HAProxy's health checks."""
         text = httpx.get(f"{self.metrics_url}/metrics", timeout=DEADLINE_S).text
         up = re.search(rf'^haproxy_server_status{{proxy="locate",server="{replica}",state="UP"}} (\d)', text, re.M)
         assert up is not None, text
         return up[1] == "1"
 
     def tell(self, command: str) -> str:
-        """What HAProxy answers to an operator's command."""
+        """HAProxy's answer to a command at its admin socket."""
         with socket.socket(socket.AF_UNIX) as admin:
             admin.settimeout(DEADLINE_S)
             admin.connect(str(self.admin_socket))
@@ -63,7 +63,7 @@ class Balanced(NamedTuple):
             return admin.makefile().read().strip()
 
     def answered(self, route: str) -> dict[str, float]:
-        """How many requests each replica, by its own account, has answered."""
+        """How many requests each replica has answered, by its own metrics."""
         pattern = re.compile(rf'^fingerpost_requests_total{{route="{route}",.*}} (\S+)', re.M)
         texts = {name: httpx.get(f"{url}/metrics", timeout=DEADLINE_S).text for name, url in self.replica_urls.items()}
         return {name: sum(map(float, pattern.findall(text))) for name, text in texts.items()}
@@ -75,7 +75,7 @@ def haproxy_binary() -> str | None:
 
 @contextmanager
 def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[Balanced]:
-    """Two replicas on a directory or Redis; `settings` beside few samples, as `Settings` names them."""
+    """Two replicas on a directory or Redis. `settings` have the names of `Settings`; calibration uses few samples."""
     chosen = {
         "redis_url" if "://" in str(database) else "database_directory": database,
         "inference_threads": 1,
@@ -87,7 +87,7 @@ def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[
 
         def start(port: str) -> subprocess.Popen[str]:
             command = [sys.executable, "-m", "service", "serve", "--port", port]
-            # Which waits for no balancer.
+            # SIGINT stops without a drain.
             return stack.enter_context(running(command, environment, stop=signal.SIGINT))
 
         replicas = {name: start("0") for name in REPLICAS}
@@ -98,9 +98,9 @@ def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[
 
 @contextmanager
 def haproxy_before(haproxy: str, urls: list[str]) -> Iterator[tuple[httpx.Client, str, Path]]:
-    """A client of HAProxy before the two replicas, the URL where it tells about itself, and its operators' socket."""
+    """A client of HAProxy in front of the two replicas, the URL of HAProxy's metrics, and its admin socket."""
     with ExitStack() as stack:
-        # pytest's own directories may be too deep for a socket's name.
+        # The paths of pytest's directories may be too long for a socket.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="haproxy")))
         (directory / "server-state").write_text("1\n")
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
@@ -128,7 +128,7 @@ def running(
     err: Any = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that is stopped at the end, whatever happens."""
+    """Stops the process at the end in every case."""
     with subprocess.Popen(
         command, env=os.environ | environment, stdout=out, stderr=err, text=True, pass_fds=descriptors or ()
     ) as process:

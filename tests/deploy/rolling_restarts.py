@@ -1,9 +1,9 @@
-"""Both replicas behind HAProxy restarted, one after the other, under load: is anybody lost, and what do users notice?
+"""Restarts both replicas behind HAProxy, one after the other, under load, and checks that no request fails.
 
     python -m tests.deploy.rolling_restarts --restarts 10    # of each replica, on a directory and on a Redis of its own
 
-Users of two cells, one at each replica, ask without a pause; an operator changes one of the cells all the while. Every
-answer is held against what the version that it names answers alone.
+Users of two cells, one at each replica, send requests without a pause. An operator changes one of the cells meanwhile.
+Every answer is compared with the answer of the cell version that it names.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from tests.service.readers import Answer, Readers, reading
 from tests.service.updates_under_load import SAME_M, check_answers
 
 CHANGING = changing_cell.CELL.cell_id
-_BEFORE = 200  # answers of each cell, to compare with
+_BEFORE = 200  # answers of each cell before the first restart
 _CHANGE_EVERY_S = 0.5
 _READERS = 2  # of each cell
 
 
 class Outcome(NamedTuple):
-    """`seconds`, `p50`, `p99` and `most` of the time of the restarts, seconds."""
+    """`seconds`: duration of all restarts. `p50`, `p99`, `most`: latencies meanwhile, in seconds."""
 
     restarts: int
     seconds: float
@@ -54,8 +54,8 @@ class Outcome(NamedTuple):
 
 
 def restart_under_load(haproxy: str, database: str | Path, artifact: Path, rounds: int) -> Outcome:
-    """Restarts each replica so many times. Raises `AssertionError` where anything is amiss."""
-    # Nobody is refused for waiting: on a machine with other work to do that would tell of the machine.
+    """Restarts each replica `rounds` times. Raises `AssertionError` if a request or an update is lost or wrong."""
+    # No request is refused for congestion: on a busy machine that would measure the machine.
     chosen = {"queue_limit_s": GUARD_S, "standing_queue_s": GUARD_S, "log_level": "warning"}
     with ExitStack() as stack:
         balanced = stack.enter_context(balance(haproxy, database, artifact_directory=artifact, **chosen))
@@ -88,7 +88,7 @@ def restart_under_load(haproxy: str, database: str | Path, artifact: Path, round
 
 
 def _cell_elsewhere(balanced: Balanced) -> str:
-    """A name whose users go to the other replica."""
+    """The name of a cell whose users go to the other replica."""
 
     def replica(cell_id: str) -> str:
         return balanced.client.post("/locate", json={"cellId": cell_id}).headers["Fingerpost-Replica"]
@@ -99,7 +99,7 @@ def _cell_elsewhere(balanced: Balanced) -> str:
 
 @contextmanager
 def _changing(client: httpx.Client, versions: list[str]) -> Iterator[None]:
-    """An operator at work; each version that he makes is added to those there are."""
+    """An operator changes the cell meanwhile. Appends each new version to `versions`."""
     stop, failures = threading.Event(), list[BaseException]()
 
     def work() -> None:
@@ -126,7 +126,7 @@ def _acknowledged(answer: httpx.Response) -> str:
 
 
 def _check_still(readers: list[Readers]) -> None:
-    """The cell that nobody changes is like the other's first version."""
+    """The cell that does not change answers like the other cell's first version."""
     first = _places(answer for answer in readers[0].answers if answer.versions[0].startswith("1-"))
     assert len(first) == changing_cell.USERS
     assert {answer.status for answer in readers[1].answers} == {200}

@@ -1,4 +1,4 @@
-"""The whole installation in compose, without Docker."""
+"""The compose file, checked without Docker."""
 
 import os
 import shutil
@@ -26,11 +26,11 @@ def _run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_is_what_the_compose_specification_allows() -> None:
+def test_files_follow_the_compose_specification() -> None:
     _run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", FILE, GPU)
 
 
-def test_compose_itself_reads_it() -> None:
+def test_docker_compose_accepts_the_files() -> None:
     compose = shutil.which("docker-compose", path=PATH)
     if compose is None:
         pytest.skip("docker-compose is not installed")
@@ -43,20 +43,20 @@ def test_replicas_have_time_to_drain_and_to_end_an_update() -> None:
     assert int(grace.removesuffix("s")) > 2 * (Settings().drain_s + Settings().shutdown_s)
 
 
-def test_dclint_has_nothing_to_say() -> None:
+def test_dclint_finds_nothing() -> None:
     dclint = shutil.which("dclint", path=PATH)
     if dclint is None:
         pytest.skip("dclint is not installed")
     _run(dclint, "--config", ROOT / ".dclintrc.yaml", "--max-warnings", "0", FILE)
 
 
-def test_every_file_that_is_mounted_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     mounted = [volume for service in SERVICES.values() for volume in service["volumes"] if volume.startswith("./")]
     assert len(mounted) >= 5
     assert all((ROOT / volume.split(":")[0]).exists() for volume in mounted)
 
 
-def test_keys_are_mounted_as_a_folder_that_git_knows_nothing_of() -> None:
+def test_keys_are_mounted_as_a_folder_that_git_ignores() -> None:
     keys = Path(read_stages()["service"].environment()["FINGERPOST_KEYS_FILE"])
     assert f"./deploy/keys:{keys.parent}:ro" in SERVICES["fingerpost"]["volumes"]
     assert (ROOT / "deploy/keys/.gitignore").read_text().splitlines() == ["*", "!.gitignore"]
@@ -79,14 +79,14 @@ def test_services_find_each_other() -> None:
 
 @pytest.fixture
 def redis(redis_here: None, tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis with the options that compose gives it, for what environment variables may say as by default."""
+    """A Redis with the options in the compose file, with environment variables at their defaults."""
     options = [str(one).replace("${FINGERPOST_REDIS_MEMORY:-4gb}", "4gb") for one in SERVICES["redis"]["command"][1:]]
     server = RedisServer(tmp_path / "redis", *options)
     yield server
     server.kill()
 
 
-def test_redis_keeps_all_that_it_acknowledges(redis: RedisServer) -> None:
+def test_redis_keeps_every_acknowledged_write(redis: RedisServer) -> None:
     expected = {
         "appendonly": "yes",
         "appendfsync": "always",

@@ -1,4 +1,4 @@
-"""The dashboard and what brings it into Grafana. That its queries find something: `test_prometheus`."""
+"""The dashboard and its provisioning. `test_prometheus` checks that its queries return data."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 WIDTH = 24
 
 
-def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:
+def test_every_panel_has_a_title_a_description_and_a_unit() -> None:
     for panel in PANELS:
         assert panel["title"]
         assert panel["description"].endswith(".")
@@ -34,12 +34,12 @@ def test_panels_fill_their_rows_and_do_not_overlap() -> None:
     assert sorted(covered) == [(x, y) for x in range(WIDTH) for y in range(height)]
 
 
-def test_first_row_is_read_at_a_glance() -> None:
+def test_the_first_row_has_all_single_figures() -> None:
     assert {panel["type"] for panel in PANELS if panel["gridPos"]["y"] == 0} == {"stat"}
     assert all(panel["type"] != "stat" for panel in PANELS if panel["gridPos"]["y"] > 0)
 
 
-def test_panels_ask_the_data_source_that_is_chosen() -> None:
+def test_panels_query_the_chosen_data_source() -> None:
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     assert all(asker["datasource"] == chosen for panel in PANELS for asker in (panel, *panel["targets"]))
     assert "datasource" in {one["name"] for one in DASHBOARD["templating"]["list"]}

@@ -1,4 +1,4 @@
-"""Which replica HAProxy asks, and what becomes of a cell's users when replicas come and go."""
+"""Which replica HAProxy chooses, and where a cell's users go when replicas join and leave."""
 
 import os
 import subprocess
@@ -29,8 +29,8 @@ from tests.deploy.balanced import (
 from tests.service.plane_cell import USER, Json, fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
 
-NAMES = [f"cell-{number}" for number in range(60)]  # not there: routed all the same, and 404 at no cost
-SHARED = 30  # without a cell HAProxy walks along its ring, where up to eight turns in a row are one replica's
+NAMES = [f"cell-{number}" for number in range(60)]  # cells that do not exist: routed alike, and a 404 is cheap
+SHARED = 30  # without a cell HAProxy walks along its hash ring, where up to eight points in a row are one replica's
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def _replica(answer: httpx.Response) -> str:
 
 
 def _route(client: httpx.Client, cell_id: str) -> str:
-    """The replica that a cell's users go to: to refuse one costs it nothing."""
+    """The replica of a cell, found by a request without CSI: a 400 is cheap."""
     answer = client.post("/locate", json={"cellId": cell_id})
     assert answer.status_code == 400, answer.text
     return _replica(answer)
@@ -94,7 +94,7 @@ def test_configuration_is_valid_and_gives_no_warning(haproxy: str, tmp_path: Pat
     assert checked.returncode == 0, checked.stderr
 
 
-def test_users_are_located_by_the_replica_that_is_named(balanced: Balanced) -> None:
+def test_the_answer_names_the_replica_that_located_the_user(balanced: Balanced) -> None:
     for cell_id in ("plane", "other"):
         before = balanced.answered("/locate")
         answers = [balanced.client.post("/locate", json=_user(cell_id)) for _ in range(3)]
@@ -118,15 +118,15 @@ def test_requests_of_a_cell_go_to_one_replica_however_it_is_named(balanced: Bala
     assert {answer.status_code for answer in answers} == {404}
     batches = [
         client.post("/locate/batch", json={"items": [user, user]}),
-        client.post("/locate/batch", json={"items": [user] * 40}),  # far more than HAProxy holds of a body
+        client.post("/locate/batch", json={"items": [user] * 40}),  # far more than fits in HAProxy's buffer
     ]
     assert {answer.status_code for answer in batches} == {200}
     assert len({_replica(answer) for answer in (*answers, *batches)}) == 1
 
 
-def test_client_names_its_users_cell_and_splits_a_batch_by_cells(balanced: Balanced) -> None:
+def test_the_client_sends_the_cell_header_and_splits_a_batch_by_cells(balanced: Balanced) -> None:
     route = "/locate/batch"
-    # So long that HAProxy does not come to the cell's name, nor could it read msgpack.
+    # Too long for HAProxy to find the cell's name in the body, and in msgpack, which HAProxy cannot read.
     users = [user_of(cell_id, np.ones((64, 64), np.complex64)) for cell_id in ("plane", "other", "plane")]
     before, replicas = balanced.answered(route), [_route(balanced.client, cell_id) for cell_id in ("plane", "other")]
     with Client(str(balanced.client.base_url)) as client:
@@ -155,9 +155,9 @@ def test_cells_spread_over_the_replicas(balanced: Balanced) -> None:
     assert min(map(routed.count, REPLICAS)) >= len(NAMES) // 4
 
 
-def test_a_replica_that_comes_takes_cells_that_it_gives_back_when_it_goes(balanced: Balanced) -> None:
+def test_a_new_replica_takes_cells_and_gives_them_back_when_it_leaves(balanced: Balanced) -> None:
     before = {name: _route(balanced.client, name) for name in NAMES}
-    # To HAProxy it is a third one, whoever answers.
+    # A third server to HAProxy, although replica-1 answers.
     address = balanced.replica_urls["replica-1"].removeprefix("http://")
     assert "registered" in balanced.tell(f"add server locate/replica-3 {address} id 3 weight 100")
     try:
@@ -171,7 +171,7 @@ def test_a_replica_that_comes_takes_cells_that_it_gives_back_when_it_goes(balanc
     assert {name: _route(balanced.client, name) for name in NAMES} == before
 
 
-def test_metrics_are_of_the_balancer_alone(balanced: Balanced) -> None:
+def test_the_users_address_serves_no_metrics(balanced: Balanced) -> None:
     answer = balanced.client.get("/metrics")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -186,7 +186,7 @@ def test_the_other_replica_takes_over_at_once_and_without_any_the_answer_is_a_pr
         client = balanced.client
         assert {_route(client, name) for name in NAMES} == set(REPLICAS)
         balanced.stop("replica-1")
-        # No health check need have noticed.
+        # Even before a health check fails.
         assert {_route(client, name) for name in NAMES} == {"replica-2"}
         assert {_replica(client.get(f"/cells/{name}")) for name in NAMES} == {"replica-2"}
         _eventually(lambda: not balanced.is_up("replica-1"))
@@ -200,7 +200,7 @@ def test_the_other_replica_takes_over_at_once_and_without_any_the_answer_is_a_pr
 
 
 class _Dying(BaseHTTPRequestHandler):
-    """A replica that is ready, but breaks off over whatever it is sent; `seen` by all of them."""
+    """A replica that is ready but closes the connection on every request. `seen`: requests of all replicas together."""
 
     seen: ClassVar[list[str]] = []
 
@@ -219,7 +219,7 @@ class _Dying(BaseHTTPRequestHandler):
         pass
 
 
-def test_what_a_replica_may_have_seen_is_sent_again_for_users_alone(haproxy: str) -> None:
+def test_only_users_requests_are_sent_again_after_a_replica_may_have_seen_them(haproxy: str) -> None:
     with ExitStack() as stack:
         replicas = [stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Dying)) for _ in REPLICAS]
         for replica in replicas:

@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: valid, and of one mind with each other and with the service."""
+"""The manifests for Kubernetes: valid, and consistent with each other and with the service."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ def _documents(path: Path) -> list[Manifest]:
 
 
 def _resources(folder: Path = FOLDER) -> Iterator[Manifest]:
-    """What the kustomization names, as written."""
+    """The resources that the kustomization lists, as written."""
     (kustomization,) = _documents(folder / "kustomization.yaml")
     for name in kustomization.get("resources", []):
         path = folder / name
@@ -60,7 +60,7 @@ def _ports(pod: Manifest) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_manifest_is_what_kubernetes_knows(version: str) -> None:
+def test_every_manifest_is_valid(version: str) -> None:
     manifests = list(_resources())
     assert len(manifests) >= 15
     for manifest in manifests:
@@ -74,7 +74,7 @@ def test_validation_finds_a_field_that_does_not_exist() -> None:
         kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
-def test_kustomize_builds_what_is_valid_too() -> None:
+def test_kustomize_builds_valid_manifests() -> None:
     kustomize, kubectl = shutil.which("kustomize"), shutil.which("kubectl")
     if kustomize is None and kubectl is None:
         pytest.skip("neither kustomize nor kubectl is installed")
@@ -88,12 +88,12 @@ def test_kustomize_builds_what_is_valid_too() -> None:
     assert balancer["data"]["haproxy.cfg"] == (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
 
 
-def test_workloads_select_their_own_pods_and_nobody_elses() -> None:
+def test_workloads_select_their_own_pods_only() -> None:
     for name, workload in (_of_kind("Deployment") | _of_kind("StatefulSet")).items():
         assert _selected(workload["spec"]["selector"]["matchLabels"]) == [name]
 
 
-def test_services_and_budgets_are_for_pods_that_exist_and_ports_that_they_open() -> None:
+def test_services_and_budgets_select_existing_pods_and_open_ports() -> None:
     expected = {"fingerpost": "haproxy", "fingerpost-replicas": "fingerpost", "redis": "redis"}
     for name, service in _of_kind("Service").items():
         (pod,) = _selected(service["spec"]["selector"])
@@ -104,7 +104,7 @@ def test_services_and_budgets_are_for_pods_that_exist_and_ports_that_they_open()
         assert _selected(budget["spec"]["selector"]["matchLabels"]) == [name]
 
 
-def test_network_lets_through_what_is_needed_and_closes_the_rest() -> None:
+def test_network_policies_allow_only_the_needed_connections() -> None:
     policies = _of_kind("NetworkPolicy")
     assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for name in ("haproxy", "fingerpost", "redis"):
@@ -118,7 +118,7 @@ def test_network_lets_through_what_is_needed_and_closes_the_rest() -> None:
             assert {port["port"] for port in rule["ports"]} <= set(_ports(_pods()[other]))
 
 
-def test_nobody_is_root_or_writes_where_nothing_is_mounted() -> None:
+def test_no_container_runs_as_root_or_writes_outside_its_mounts() -> None:
     for pod in _pods().values():
         security = _container(pod)["securityContext"]
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
@@ -127,7 +127,7 @@ def test_nobody_is_root_or_writes_where_nothing_is_mounted() -> None:
         assert _container(pod)["resources"]["limits"]["memory"]
 
 
-def test_replicas_run_as_their_image_does_and_are_asked_where_it_answers() -> None:
+def test_replicas_have_the_user_port_and_probes_of_the_image() -> None:
     image, pod = read_stages()["service"], _pods()["fingerpost"]
     context = pod["spec"]["securityContext"]
     assert image.said("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
@@ -142,18 +142,18 @@ def test_replicas_run_as_their_image_does_and_are_asked_where_it_answers() -> No
     }
     assert _container(pod)["readinessProbe"]["timeoutSeconds"] > Settings().readiness_timeout_s
     assert pod["spec"]["terminationGracePeriodSeconds"] > 2 * (Settings().drain_s + Settings().shutdown_s)
-    # A service named fingerpost would otherwise set FINGERPOST_PORT to a URL.
+    # With links the Service fingerpost would set FINGERPOST_PORT to a URL.
     assert pod["spec"]["enableServiceLinks"] is False
 
 
-def test_keys_are_where_the_image_looks_for_them() -> None:
+def test_keys_are_mounted_where_the_image_reads_them() -> None:
     keys = Path(read_stages()["service"].environment()["FINGERPOST_KEYS_FILE"])
     (mount,) = [one for one in _container(_pods()["fingerpost"])["volumeMounts"] if one["name"] == "keys"]
     assert (Path(mount["mountPath"]), mount["readOnly"]) == (keys.parent, True)
-    assert "subPath" not in mount  # which would never change
+    assert "subPath" not in mount  # a subPath mount never shows changes
 
 
-def test_configuration_is_of_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_sets_only_existing_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     (kustomization,) = _documents(FOLDER / "kustomization.yaml")
     generated = {one["name"]: one for one in kustomization["configMapGenerator"]}
     (source,) = _container(_pods()["fingerpost"])["envFrom"]
@@ -179,7 +179,7 @@ def test_autoscaler_follows_the_queue() -> None:
     assert f"server-template replica- {autoscaler['spec']['maxReplicas']} " in balancer
 
 
-def test_redis_and_haproxy_are_those_of_compose() -> None:
+def test_redis_and_haproxy_match_compose() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     command = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", one) for one in compose["redis"]["command"]]
     assert _container(_pods()["redis"])["args"] == command

@@ -1,4 +1,4 @@
-"""A release, as an operator makes it: one replica after the other is told to stop, and started again."""
+"""A rolling release: an operator stops and restarts one replica after the other."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.service.tiny_artifact import write_tiny_artifact
 DRAIN_S: float = Settings.model_fields["drain_s"].default
 
 
-def test_nobody_is_lost_while_both_replicas_are_restarted(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_no_request_is_lost_while_both_replicas_restart(tmp_path: Path, redis_server: RedisServer) -> None:
     haproxy = haproxy_binary()
     if haproxy is None:
         pytest.skip("haproxy is not installed")
@@ -25,7 +25,7 @@ def test_nobody_is_lost_while_both_replicas_are_restarted(tmp_path: Path, redis_
     assert outcome.versions > 2
 
 
-def test_a_replica_that_drains_is_left_alone_before_it_stops() -> None:
+def test_haproxy_notices_a_draining_replica_before_it_stops() -> None:
     said = re.search(r"default-server check inter (\d+)s fastinter (\d+)ms fall (\d+) ", CONFIGURATION.read_text())
     assert said is not None
     inter_s, fastinter_s, fall = int(said[1]), int(said[2]) / 1e3, int(said[3])

@@ -1,4 +1,4 @@
-"""A real service under load, and a real Prometheus that asks it every second by the configuration that is shipped."""
+"""A real service under load, and a real Prometheus that scrapes it every second with the shipped configuration."""
 
 import re
 import signal
@@ -33,7 +33,7 @@ class Watched(NamedTuple):
     prometheus: httpx.Client
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """The samples that a query gives now."""
+        """The samples that a query returns now."""
         answer = self.prometheus.post("/api/v1/query", data={"query": query})
         assert answer.status_code == 200, f"{query}: {answer.text}"
         result = answer.json()["data"]["result"]
@@ -44,7 +44,7 @@ class Watched(NamedTuple):
         return [rule for group in groups for rule in group["rules"]]
 
     def load(self, number: int) -> None:
-        """One round of whatever users and operators do, mistakes and all."""
+        """One round of requests of users and operators, valid and invalid."""
         client, rng = self.service, np.random.default_rng(number)
         places = rng.uniform((35, -15), (65, 15), (6, 2)).astype(np.float32)
         users = [
@@ -93,7 +93,7 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
 
 
 def _database(directory: Path) -> Path:
-    """Two cells, of which one has lost its fingerprints."""
+    """Two cells; the fingerprints of one are missing."""
     store = DirectoryStore(directory)
     for cell_id in ("plane", "damaged"):
         import_fingerprints(store, make_cell(cell_id), fingerprints_at(street(80, seed=1)), {}, ORIGIN)
@@ -103,7 +103,7 @@ def _database(directory: Path) -> Path:
 
 
 def _configuration(address: str) -> dict[str, Any]:
-    """The one shipped, but for where things are, and how often it asks."""
+    """The shipped configuration, with other addresses, paths and periods."""
     configuration: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     every = f"{_PERIOD_S}s"
     configuration["global"] = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
@@ -111,13 +111,13 @@ def _configuration(address: str) -> dict[str, Any]:
     del configuration["alerting"]
     for job in configuration["scrape_configs"]:
         job.pop("dns_sd_configs", None)
-        # As Kubernetes would label them. For HAProxy anything that answers will do.
+        # The labels that Kubernetes adds. The service stands in for HAProxy, too.
         job["static_configs"] = [{"targets": [address], "labels": {"namespace": "n", "pod": job["job_name"]}}]
     return configuration
 
 
 def _address(log: Path) -> str:
-    """Where Prometheus says that it listens."""
+    """The address that Prometheus prints in its log."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         text = log.read_text()
