@@ -1,7 +1,7 @@
 """The demo's second part: short trajectories, located through HTTP where an artifact for them is shipped.
 
 Each file ``benchmarks/data/<cell>-trajectories.safetensors`` holds fingerprints, the points of a trajectory after each
-other, at least one of them at a place that the network never saw; ``<cell>-cues.npy`` is what a base station measured
+other, at least one of them at a place that the model never saw; ``<cell>-cues.npy`` is what a base station measured
 beside them. `fingerpost-train export --shown` writes both.
 """
 

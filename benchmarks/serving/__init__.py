@@ -1,1 +1,1 @@
-"""How fast Fingerpost answers, beside the same network served otherwise: ``python -m benchmarks.serving``."""
+"""How fast Fingerpost answers, beside other ways to serve the same model: ``python -m benchmarks.serving``."""

@@ -1,7 +1,7 @@
-"""Measures all of it: ``python -m benchmarks.serving``; ``--quick`` is a smoke test of under 90 s.
+"""Runs the whole serving benchmark: ``python -m benchmarks.serving``; ``--quick`` is a smoke test of under 90 s.
 
-Writes ``benchmarks/results/serving.md``, ``.json`` and ``.png``, or into ``var/bench/`` where anything is left out,
-and the table to standard output.
+A complete run writes ``benchmarks/results/serving.md``, ``.json`` and ``.png``; a partial run writes them to
+``var/bench/``. Both print the table.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from benchmarks.serving.campaign import QUICK, SWEEP, THOROUGH, Figures, NotAnsw
 from benchmarks.serving.floor import Machine, floors, measure_machine
 from benchmarks.serving.generator import GeneratorFailed, build
 from benchmarks.serving.growth import SIZES, Grown, grow
-from benchmarks.serving.networks import NEIGHBOURS, SMALL_CHANNEL, Network, paper_size, shipped
 from benchmarks.serving.plot import draw
-from benchmarks.serving.report import NetworkReport, Report
+from benchmarks.serving.report import ModelReport, Report
+from benchmarks.serving.served_models import NEIGHBOURS, SMALL_CHANNEL, ServedModel, paper_size, shipped
 from benchmarks.serving.servers import NotStarted, fingerpost
 from benchmarks.serving.table import markdown
 from benchmarks.serving.workload import KINDS, Kind, Load, make_load, make_rival_load
@@ -33,30 +33,30 @@ from reference_db import Cell, Fingerprints
 FOLDER = Path("var/bench")
 RESULTS = Path("benchmarks/results")
 RIVALS = (*rivals.SERVERS, *inprocess.NAMES)
-NETWORKS = ("paper", "shipped")
+MODELS = ("paper", "shipped")
 BATCHES = (1, 16, 64)
 RIVAL_BATCHES = (1, 16)
-IN_PROCESS_S = 3.0  # a batch size
+IN_PROCESS_S = 3.0  # for each batch size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured."""
+    """What to measure."""
 
     pace: Pace
-    sweep: Pace  # of a rival's tunings
+    sweep: Pace  # for the tunings of rivals
     kinds: tuple[Kind, ...]
     batches: tuple[int, ...]
     rivals: tuple[str, ...]
     rival_batches: tuple[int, ...]
-    tunings: int  # how many of each rival's
+    tunings: int  # at most, of each rival
     streets: int  # cells of 2,000 fingerprints
-    sizes: tuple[int, ...]  # of the growing cell
+    sizes: tuple[int, ...]  # fingerprints of the growing cell
     in_process_s: float
-    networks: tuple[str, ...]
+    models: tuple[str, ...]
 
 
-FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, NETWORKS)
+FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, MODELS)
 SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, ("shipped",))
 
 
@@ -66,26 +66,26 @@ def main() -> None:
     for report in run(plan):
         report.write(folder / "serving.json")
         (folder / "serving.md").write_text(table := markdown(report))
-        if report.networks:
+        if report.models:
             draw(report, folder / "serving.png")
     print(table)
 
 
 def run(plan: Plan) -> Iterator[Report]:
-    """All that is known so far, each time that there is more: an hour's work should survive an interruption."""
+    """Yields the report so far after each model, so that an interrupted run keeps its results."""
     generator, rates = build(FOLDER), measure_machine()
     report = Report(
         date=datetime.now(UTC).date().isoformat(),
         quick=plan.pace is QUICK,
         machine=machine.describe(rivals.PYTHON if rivals.PYTHON.exists() else None, generator),
         rates=rates,
-        networks=[],
+        models=[],
         growth=[],
         notes=[],
     )
-    for network in (paper_size(FOLDER) if name == "paper" else shipped() for name in plan.networks):
-        measured, missing = measure_network(network, plan, generator, rates)
-        report = replace(report, networks=[*report.networks, measured], notes=[*report.notes, *missing])
+    for model in (paper_size(FOLDER) if name == "paper" else shipped() for name in plan.models):
+        measured, missing = measure_model(model, plan, generator, rates)
+        report = replace(report, models=[*report.models, measured], notes=[*report.notes, *missing])
         yield report
     if plan.sizes:
         grown: list[Grown] = []
@@ -97,39 +97,39 @@ def run(plan: Plan) -> Iterator[Report]:
         yield replace(report, growth=grown, notes=[*report.notes, *notes])
 
 
-def measure_network(network: Network, plan: Plan, generator: Path, rates: Machine) -> tuple[NetworkReport, list[str]]:
-    """And what could not be measured of it, and why."""
-    folder = FOLDER / network.label
-    database = prepare(network, plan.streets, folder)
+def measure_model(model: ServedModel, plan: Plan, generator: Path, rates: Machine) -> tuple[ModelReport, list[str]]:
+    """The figures, and notes on what could not be measured and why."""
+    folder = FOLDER / model.label
+    database = prepare(model, plan.streets, folder)
     streets = [cells.street(number) for number in range(plan.streets)]
     figures: list[Figures] = []
     in_process: dict[str, list[inprocess.Batch]] = {}
     notes: list[str] = []
     for load in fingerpost_loads(plan, streets, folder):
-        what = f"{network.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request"
+        what = f"{model.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request"
         with _noting(what, notes):
-            figures.append(measure(generator, fingerpost(database, network.folder), load, plan.pace))
+            figures.append(measure(generator, fingerpost(database, model.folder), load, plan.pace))
     for rival in plan.rivals:
         if rival in inprocess.NAMES:
-            with _noting(f"{network.name}: {inprocess.NAMES[rival]}", notes):
+            with _noting(f"{model.name}: {inprocess.NAMES[rival]}", notes):
                 references = folder / "references.npz"
-                in_process[rival] = inprocess.measure(rival, network.folder, references, plan.in_process_s)
+                in_process[rival] = inprocess.measure(rival, model.folder, references, plan.in_process_s)
         elif rivals.PYTHON.exists():
-            figures += measure_rival(rival, network, plan, generator, folder, notes)
+            figures += measure_rival(rival, model, plan, generator, folder, notes)
         else:
             notes.append(f"{rival}: no {rivals.PYTHON.parents[1]}, which `make bench` makes")
-    return NetworkReport(network.name, figures, in_process, floors(network.config, NEIGHBOURS, rates)), notes
+    return ModelReport(model.name, figures, in_process, floors(model.config, NEIGHBOURS, rates)), notes
 
 
-def prepare(network: Network, streets: int, folder: Path) -> Path:
-    """The database of the cells, imported with this network unless that is done; its folder."""
+def prepare(model: ServedModel, streets: int, folder: Path) -> Path:
+    """The folder of a database with all cells, imported for this model unless a run before did so."""
     database = folder / f"streets-{streets}"
     if not database.exists():
         unfinished = folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         for number in range(streets):
-            _say(f"{network.name}: importing street-{number}")
-            cells.import_cell(*cells.street(number), unfinished, network.folder)
+            _say(f"{model.name}: importing street-{number}")
+            cells.import_cell(*cells.street(number), unfinished, model.folder)
         unfinished.rename(database)
     cells.write_references(cells.street(0)[1], folder / "references.npz")
     return database
@@ -143,18 +143,18 @@ def fingerpost_loads(plan: Plan, streets: list[tuple[Cell, Fingerprints]], folde
 
 
 def measure_rival(
-    rival: str, network: Network, plan: Plan, generator: Path, folder: Path, notes: list[str]
+    rival: str, model: ServedModel, plan: Plan, generator: Path, folder: Path, notes: list[str]
 ) -> list[Figures]:
-    """With the tuning best on single requests: by what it sustains, then by what it gets done under overload.
+    """Figures with the tuning that is best on single requests: by sustained rate, then by highest rate.
 
-    Where it does not answer several users a request, with the next best that does. Adds to `notes` what could not be
-    measured.
+    If the server does not answer batches with that tuning, the next best tuning is used. Adds to `notes` what could not
+    be measured.
     """
-    commands = rivals.commands(rival, network, folder / "references.npz")
+    commands = rivals.commands(rival, model, folder / "references.npz")
     single = make_rival_load(1, *cells.street(0), folder)
     found: list[Figures] = []
     for tuning in list(commands)[: plan.tunings]:
-        with _noting(f"{network.name}: trying {rival}, {tuning}", notes):
+        with _noting(f"{model.name}: trying {rival}, {tuning}", notes):
             found.append(measure(generator, commands[tuning], single, plan.sweep, tuning))
     found.sort(key=lambda figures: (figures.locations_per_s, figures.most_locations_per_s), reverse=True)
     shown: list[Figures] = []
@@ -162,7 +162,7 @@ def measure_rival(
         load = make_rival_load(users, *cells.street(0), folder)
         for tuning in (figures.tuning for figures in found):
             before = len(notes)
-            with _noting(f"{network.name}: {rival}, {tuning}, {users} users a request", notes):
+            with _noting(f"{model.name}: {rival}, {tuning}, {users} users a request", notes):
                 shown.append(measure(generator, commands[tuning], load, plan.pace, tuning))
             if len(notes) == before:
                 break
@@ -171,7 +171,7 @@ def measure_rival(
 
 @contextlib.contextmanager
 def _noting(what: str, notes: list[str]) -> Iterator[None]:
-    """Says what is being measured; where that fails, the run goes on and the report says so."""
+    """Prints what is being measured. After a failure the run goes on, and the report has a note."""
     _say(what)
     try:
         yield
@@ -180,20 +180,22 @@ def _noting(what: str, notes: list[str]) -> Iterator[None]:
 
 
 def _plan() -> tuple[Plan, Path]:
-    parser = argparse.ArgumentParser(description="How fast Fingerpost answers, side by side.")
+    parser = argparse.ArgumentParser(description="How fast Fingerpost answers, beside other servers.")
     parser.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, help="kinds of tiles; default all")
-    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="whom to measure beside Fingerpost; default all")
-    parser.add_argument("--networks", nargs="*", choices=NETWORKS, help="the paper's size, the shipped; default both")
-    parser.add_argument("--no-growth", action="store_true", help="leave out the growing cell")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="what to measure beside Fingerpost; default all")
+    parser.add_argument(
+        "--models", nargs="*", choices=MODELS, help="model of the paper's size, shipped model; default both"
+    )
+    parser.add_argument("--no-growth", action="store_true", help="skip the growing cell")
     given = parser.parse_args()
     plan = SMOKE if given.quick else FULL
     if given.kinds is not None:
         plan = replace(plan, kinds=tuple(given.kinds))
     if given.rivals is not None:
         plan = replace(plan, rivals=tuple(given.rivals))
-    if given.networks is not None:
-        plan = replace(plan, networks=tuple(given.networks))
+    if given.models is not None:
+        plan = replace(plan, models=tuple(given.models))
     if given.no_growth:
         plan = replace(plan, sizes=())
     return plan, RESULTS if plan == FULL else FOLDER

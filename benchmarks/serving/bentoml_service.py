@@ -1,8 +1,8 @@
-"""The `full` graph behind BentoML, batching adaptively: ``bentoml serve benchmarks.serving.bentoml_service:Locate``.
+"""The `full` graph behind BentoML with adaptive batching: ``bentoml serve benchmarks.serving.bentoml_service:Locate``.
 
-A body is the bytes of `Users.to_rows`, the answer those of float32 `[b, 2]`. The dispatcher learns from the requests
-that it sees how long to wait for more of them; ``BENCH_BATCH`` is the most users it takes at once,
-``BENCH_LATENCY_MS`` what it may cost a request; who would wait longer is refused with 503.
+A body is the bytes of `Users.to_rows`; an answer is the bytes of float32 `[b, 2]`. BentoML learns from the requests how
+long to wait for more of them. ``BENCH_BATCH`` is the largest batch, ``BENCH_LATENCY_MS`` the latency limit; BentoML
+refuses requests that would wait longer with 503.
 """
 
 import os
@@ -21,7 +21,7 @@ def _rows(body: bytes | np.ndarray) -> np.ndarray:
     return np.frombuffer(body, np.float32).reshape(-1, WIDTH) if isinstance(body, bytes) else body
 
 
-# "string" is what BentoML passes on without parsing it as JSON; arrays it can join and split by rows.
+# BentoML passes a "string" on without parsing it as JSON, and joins and splits arrays by rows.
 Rows = Annotated[Any, PlainValidator(_rows), WithJsonSchema({"type": "string"})]
 Positions = Annotated[Any, PlainSerializer(lambda array: array.tobytes()), WithJsonSchema({"type": "string"})]
 

@@ -1,4 +1,4 @@
-"""One load, one server: what it sustains, how it answers at half of that and at three times that, and what it costs."""
+"""One load on one server: sustained rate, latency at half that rate, behaviour at three times that rate, CPU cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.serving.servers import Command, Server, running
 from benchmarks.serving.sustained import PRECISION, highest_rate
 from benchmarks.serving.workload import PROBLEM, Load
 
-LATENCY_S = 0.020  # what p99 may be
+LATENCY_S = 0.020  # largest p99 of a sustained rate
 OVERLOAD = 3.0
 _MOST = 10_000.0  # requests a second
 _REFUSALS = (429, 503)
@@ -22,7 +22,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each run lasts, in seconds; how many the search for the sustained rate may take; fewest requests."""
+    """Duration of each run in seconds, most trials of the search for the sustained rate, fewest requests of a run."""
 
     trial_s: float
     half_load_s: float
@@ -38,7 +38,7 @@ QUICK = Pace(trial_s=1.0, half_load_s=2.0, overload_s=1.0, trials=5, fewest=20)
 
 @dataclass(frozen=True)
 class Half:
-    """At half the sustained rate, or where nothing is sustained at a request at a time: latencies in seconds."""
+    """At half the sustained rate; if no rate is sustained, one request at a time. Latencies in seconds."""
 
     rate: float  # requests a second
     requests: int
@@ -66,7 +66,7 @@ class Overload:
 
 @dataclass(frozen=True)
 class Figures:
-    """`unloaded_p50` is of requests one after the other; `tuning` says how the server was started."""
+    """`unloaded_p50`: seconds, of requests one after the other. `tuning`: the options of the server."""
 
     server: str
     kind: str
@@ -74,7 +74,7 @@ class Figures:
     users: int
     tuning: str
     locations_per_s: float  # sustained, at p99 <= 20 ms and nothing failing
-    most_locations_per_s: float  # at any latency, whatever else was refused
+    most_locations_per_s: float  # highest of any run, at any latency, refusals allowed
     unloaded_p50: float
     half: Half
     overload: Overload
@@ -82,13 +82,13 @@ class Figures:
 
 
 class Attack:
-    """A server and a load fired at it; a load that may be asked once only gets a fresh server when it has run out."""
+    """A server and a load for it. A load whose requests may be sent once only gets a fresh server when it runs out."""
 
     def __init__(self, generator: Path, command: Command, load: Load) -> None:
         self._generator, self._command, self._load = generator, command, load
         self._stack = contextlib.ExitStack()
         self._next = 0
-        self.most = 0.0  # locations a second of any run so far
+        self.most = 0.0  # locations a second, highest of any run so far
         self.server: Server
 
     def start(self) -> None:
@@ -101,7 +101,7 @@ class Attack:
         self._stack.close()
 
     def fire(self, rate: float, seconds: float, fewest: int) -> Answers:
-        """For so many seconds, or longer where that would be fewer requests, up to three times as long."""
+        """Sends requests for `seconds`, or for up to three times as long if that would be fewer than `fewest`."""
         requests, count = self._load.requests, self.make_room(rate, seconds, fewest)
         first, self._next = self._next, self._next + count
         answers = fire(self._generator, self.server.port, requests, rate, count, first, PROBLEM)
@@ -109,7 +109,7 @@ class Attack:
         return answers
 
     def make_room(self, rate: float, seconds: float, fewest: int) -> int:
-        """How many requests `fire` would send; the server is one that has not seen them, if that matters."""
+        """How many requests `fire` would send. Starts a fresh server if a load with `once` has too few left."""
         count = max(round(rate * seconds), min(fewest, round(_PATIENCE * rate * seconds)), _FEWEST)
         if self._load.once:
             count = min(count, self._load.requests.count)
@@ -118,11 +118,11 @@ class Attack:
         return count
 
     def _warm_up(self) -> None:
-        """Every request once, slowly, then once more, so that a cache of any kind has seen them."""
+        """Sends every request twice, slowly, to fill all caches."""
         warmup = self._load.warmup
         rate = max(1.0, 40.0 / warmup.users)
         port = self.server.port
-        for _ in range(_ATTEMPTS):  # a very large cell is loaded for longer than the generator waits
+        for _ in range(_ATTEMPTS):  # loading a very large cell takes longer than the generator's timeout
             if fire(self._generator, port, warmup, rate, warmup.count, marker=PROBLEM).located:
                 break
         answers = fire(self._generator, port, warmup, 2 * rate, warmup.count, marker=PROBLEM)
@@ -131,7 +131,7 @@ class Attack:
 
 
 class NotAnswering(RuntimeError):
-    """A server that is up answers no request as it should."""
+    """The server is up but locates nobody."""
 
 
 @contextlib.contextmanager
@@ -145,7 +145,7 @@ def attack(generator: Path, command: Command, load: Load) -> Iterator[Attack]:
 
 
 def measure(generator: Path, command: Command, load: Load, pace: Pace, tuning: str = "") -> Figures:
-    """Everything there is to know. Raises `NotStarted`, `NotAnswering` or `GeneratorFailed`."""
+    """All figures of one load. Raises `NotStarted`, `NotAnswering` or `GeneratorFailed`."""
     with attack(generator, command, load) as target:
         unloaded = one_by_one(target, pace)
         sustained = sustained_rate(target, pace, 0.5 / unloaded) if unloaded <= LATENCY_S else 0.0
@@ -168,7 +168,7 @@ def measure(generator: Path, command: Command, load: Load, pace: Pace, tuning: s
 
 
 def one_by_one(target: Attack, pace: Pace) -> float:
-    """p50 in seconds of requests that never meet."""
+    """p50 in seconds of requests one after the other."""
     first = target.fire(2.0, 0.0, 0)
     return target.fire(min(20.0, 0.3 / first.quantile(0.5)), pace.trial_s / 2, 10).quantile(0.5)
 
@@ -184,7 +184,7 @@ def sustained_rate(target: Attack, pace: Pace, start: float, step: float = 2.0, 
 
 
 def half_load(target: Attack, rate: float, pace: Pace) -> Half:
-    target.make_room(rate, pace.half_load_s, pace.fewest)  # a fresh server's start is not to be counted
+    target.make_room(rate, pace.half_load_s, pace.fewest)  # a fresh server starts before the CPU is counted
     before = target.server.usage().cpu_s
     answers = target.fire(rate, pace.half_load_s, pace.fewest)
     after = target.server.usage()

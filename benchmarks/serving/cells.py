@@ -1,4 +1,4 @@
-"""Cells to be asked about: the demo's two, and as many more as are wanted, made of them."""
+"""Cells of the benchmarks: the demo's two, and any number of cells derived from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[1] / "data"
 MEASURED = ("florence-0000", "florence-0001")
 BLOCK_M = 60.0  # side of a measured cell
 _PER_BLOCK = 2000
-# Radii are not looked at, so they need not be good.
+# The benchmarks do not use the stated accuracy, so a short calibration is enough.
 _CALIBRATION = {"FINGERPOST_CALIBRATION_SAMPLES": "40"}
 
 
@@ -25,17 +25,17 @@ def measured(number: int) -> tuple[Cell, Fingerprints]:
 
 
 def street(number: int) -> tuple[Cell, Fingerprints]:
-    """Cell `street-NUMBER`: 2,000 fingerprints of a measured cell, heard from another side."""
+    """Cell `street-NUMBER`: the 2,000 fingerprints of a measured cell, with angles and delays shifted."""
     cell, fingerprints = measured(number)
     described = cell.model_copy(update={"cell_id": f"street-{number}"})
-    turned = _turned(fingerprints.csi, number)
-    return described, Fingerprints(turned, fingerprints.positions, fingerprints.times, fingerprints.sigmas)
+    shifted = _shifted(fingerprints.csi, number)
+    return described, Fingerprints(shifted, fingerprints.positions, fingerprints.times, fingerprints.sigmas)
 
 
 def town(n: int, antennas: int) -> tuple[Cell, Fingerprints]:
-    """Cell `town-N` of n fingerprints at the measured cells' density, block beside block, each heard differently.
+    """Cell `town-N`: n fingerprints at the measured cells' density, in blocks side by side, each shifted differently.
 
-    Of every channel only the first `antennas` antennas and as many subcarriers.
+    Only the first `antennas` antennas, and as many subcarriers, of every channel.
     """
     cell, _ = measured(0)
     array = cell.array.model_copy(update={"columns": antennas})
@@ -48,9 +48,9 @@ def town(n: int, antennas: int) -> tuple[Cell, Fingerprints]:
         _, fingerprints = measured(block)
         rows = slice(block * _PER_BLOCK, min(n, (block + 1) * _PER_BLOCK))
         count = rows.stop - rows.start
-        # Westernmost first: where not all are taken, the density stays.
+        # From the west: a partial block keeps the density.
         kept = np.argsort(fingerprints.positions[:, 0])[:count]
-        csi[rows] = _turned(fingerprints.csi[kept, :antennas, :antennas], block)
+        csi[rows] = _shifted(fingerprints.csi[kept, :antennas, :antennas], block)
         positions[rows] = fingerprints.positions[kept] + BLOCK_M * np.array(divmod(block, side), np.float32)
     return described, Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
 
@@ -75,16 +75,16 @@ def import_cell(
 
 
 def write_references(fingerprints: Fingerprints, path: Path) -> None:
-    """For `FullGraph`."""
+    """Writes the npz that `FullGraph` reads."""
     csi = np.ascontiguousarray(fingerprints.csi).view(np.float32).reshape(*fingerprints.csi.shape, 2)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, csi=csi, positions=fingerprints.positions)
 
 
-def _turned(csi: NDArray[np.complex64], number: int) -> NDArray[np.complex64]:
-    """Channels `[n, a, s]` with all angles and delays moved alike, by an amount that is the number's own; 0: none."""
+def _shifted(csi: NDArray[np.complex64], number: int) -> NDArray[np.complex64]:
+    """Channels `[n, a, s]` with all angles and delays shifted by an amount drawn from `number`; 0: no shift."""
     rng = np.random.default_rng(number)
     angle, delay = rng.uniform(-1, 1, 2) * (number > 0)
     a, s = np.arange(csi.shape[1])[:, np.newaxis], np.arange(csi.shape[2])
-    turned: NDArray[np.complex64] = csi * np.exp(1j * (angle * a + delay * s)).astype(np.complex64)
-    return turned
+    shifted: NDArray[np.complex64] = csi * np.exp(1j * (angle * a + delay * s)).astype(np.complex64)
+    return shifted

@@ -1,7 +1,7 @@
-"""The least that a location can cost on this machine: multiply-adds over their measured rate, or bytes over theirs.
+"""The least time of a location on this machine: multiply-adds or bytes, divided by the measured rates.
 
-Counted from the network's shape, products of matrices only. A query is one token against a ready frame; a frame is what
-its known fingerprints cost. Weights are not counted among the bytes: however many locations wait may share them.
+Counts matrix products only, from the model's shape. A query is one token against a cached frame; a frame encodes the
+known fingerprints. Weights do not count among the bytes: all waiting locations can share them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GEMM, _STREAM_BYTES, _REPEATS = 1536, 2**28, 5
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-adds of one location, and bytes that are read for it alone."""
+    """Multiply-adds of one location, and bytes read for this location only."""
 
     multiply_adds: int
     bytes: int
@@ -29,7 +29,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates a second of all cores together."""
+    """Multiply-adds and bytes per second, of all cores together."""
 
     multiply_adds: float
     bytes: float
@@ -37,7 +37,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Floor:
-    """Seconds that a location takes at the least, in computing and in reading."""
+    """The least seconds of a location, for computing and for reading memory."""
 
     kind: str
     multiply_adds: int
@@ -50,30 +50,36 @@ class Floor:
 
 
 def query_work(config: MateformerConfig, neighbours: int) -> Work:
-    """One user's token; its frame's keys and values are read."""
+    """One user's token. Reads the frame's keys and values."""
     d, n, hidden = config.width, neighbours, config.hidden
     layer = 4 * d * d + 4 * n * d + 4 * d * hidden  # Q and O, attention to n keys, and FFN, of both streams
-    token = _picture(config) + _features(config) * d + 2 * d + 3 * len(TRUST) * d * config.coarse
+    token = _angle_delay_transform(config) + _features(config) * d + 2 * d + 3 * len(TRUST) * d * config.coarse
     return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _HALF)
 
 
 def frame_work(config: MateformerConfig, neighbours: int) -> Work:
-    """All known tokens of a neighbourhood; in the last layer they only offer keys and values. Their CSI is read."""
+    """All known tokens of a neighbourhood; the last layer only makes their keys and values. Reads their CSI."""
     d, n, hidden = config.width, neighbours, config.hidden
-    offered = 4 * d * d  # K and V of both attentions
-    moved = 4 * d * d + 4 * n * d + 4 * d * hidden
-    token = _picture(config) + _features(config) * d + 2 * d + config.depth * offered + (config.depth - 1) * moved
+    keys_values = 4 * d * d  # K and V of both attentions
+    layer = 4 * d * d + 4 * n * d + 4 * d * hidden
+    token = (
+        _angle_delay_transform(config)
+        + _features(config) * d
+        + 2 * d
+        + config.depth * keys_values
+        + (config.depth - 1) * layer
+    )
     return Work(n * token, n * 2 * config.antennas * config.subcarriers * _BYTES)
 
 
 def full_work(config: MateformerConfig, neighbours: int) -> Work:
-    """The single pass, of one user: a frame and a query, which finds what it reads in the processor's cache."""
+    """The single pass for one user: a frame, and a query whose reads hit the processor's cache."""
     frame, query = frame_work(config, neighbours), query_work(config, neighbours)
     return Work(frame.multiply_adds + query.multiply_adds, frame.bytes)
 
 
 def floors(config: MateformerConfig, neighbours: int, machine: Machine) -> list[Floor]:
-    """For each kind of tile; where users share one, its keys and values are read once for all of them."""
+    """For each kind of tile. Users who share a tile read its keys and values once for all of them."""
     query = query_work(config, neighbours)
     works = {"cold": full_work(config, neighbours), "warm-unique": query, "shared": replace(query, bytes=0)}
     return [
@@ -83,7 +89,7 @@ def floors(config: MateformerConfig, neighbours: int, machine: Machine) -> list[
 
 
 def measure_machine() -> Machine:
-    """The best of a few: a large float32 product by NumPy's BLAS, and a sum over a quarter of a gibibyte by torch.
+    """The best of a few runs: a large float32 product by NumPy's BLAS, and a sum over 256 MiB by torch.
 
     On some processors torch's own products take twice as long.
     """
@@ -104,14 +110,14 @@ def _best(work: Callable[[], object]) -> float:
 
 
 def _features(config: MateformerConfig) -> int:
-    """Real numbers that a channel becomes before it is embedded."""
+    """How many real numbers of a channel enter the embedding."""
     a, s = config.antennas, config.subcarriers
     bins = round(config.angle_delay * a) * round(config.angle_delay * s)
     return 2 * a * s * config.raw + bins + (a * s + 2) * config.aligned
 
 
-def _picture(config: MateformerConfig) -> int:
-    """Of the 2-D DFTs, as products with cosines and sines: first over antennas, then over subcarriers."""
+def _angle_delay_transform(config: MateformerConfig) -> int:
+    """Multiply-adds of the 2-D DFTs as products with cosines and sines, over antennas and then over subcarriers."""
     a, s = config.antennas, config.subcarriers
     bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
     timed = 4 * bins_a * a * s + 4 * bins_a * s * bins_s

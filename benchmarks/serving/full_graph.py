@@ -1,7 +1,7 @@
-"""The `full` graph in plain ONNX Runtime: what rivals serve, and what runs in process. Needs NumPy and ONNX Runtime.
+"""The `full` graph in plain ONNX Runtime, for rivals and for runs in process. Needs NumPy and ONNX Runtime only.
 
-It answers what Fingerpost answers, from the same fingerprints, and has less to do: the neighbourhood is what lies
-nearest to the coarse position, and there is neither a cell to choose nor a radius to state.
+It locates the same users from the same fingerprints as Fingerpost with less work: the neighbourhood is the fingerprints
+nearest to the coarse position, there is one cell, and no uncertainty is stated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Users:
     accuracy: Floats
 
     def to_rows(self) -> Floats:
-        """`[b, 2 · antennas · subcarriers + 3]`; its bytes are a rival's request."""
+        """`[b, 2 · antennas · subcarriers + 3]`; its bytes are the body of a request to a rival."""
         return np.concatenate(
             [self.csi.reshape(len(self.csi), -1), self.coarse, self.accuracy[:, np.newaxis]], axis=1, dtype=np.float32
         )
@@ -42,7 +42,7 @@ class Users:
 
 
 class FullGraph:
-    """One cell's fingerprints and the graph, `threads` threads inside an inference.
+    """The graph and one cell's fingerprints; an inference uses `threads` threads.
 
     `references` is an npz of `csi` float32 `[n, antennas, subcarriers, 2]` and `positions` float32 `[n, 2]`.
     """
@@ -51,7 +51,7 @@ class FullGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as the service has it
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in the service
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._taken = [taken.name for taken in self._session.get_inputs()]
         with np.load(references) as held:
@@ -59,17 +59,17 @@ class FullGraph:
 
     @classmethod
     def of_environment(cls) -> Self:
-        """As `servers.py` tells a rival's process."""
+        """From the environment variables that `rivals.py` sets."""
         graph, references, threads = (os.environ[f"BENCH_{name}"] for name in ("GRAPH", "REFERENCES", "THREADS"))
         return cls(Path(graph), Path(references), int(threads))
 
     @property
     def width(self) -> int:
-        """Numbers a user's row has."""
+        """Numbers in a user's row."""
         return int(self._csi[0].size) + 3
 
     def feeds(self, rows: Floats) -> dict[str, Floats]:
-        """All inputs that a network of ours may take, of users `[b, width]`."""
+        """All inputs that a model may take, for users `[b, width]`."""
         users = Users.of_rows(rows, *self._csi.shape[1:3])
         off = np.square(self._positions - users.coarse[:, np.newaxis]).sum(axis=2)  # [b, n]
         near = np.argpartition(off, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]

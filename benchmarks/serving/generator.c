@@ -1,14 +1,14 @@
-/* Open-loop load over HTTP/1.1 on loopback: request i is due at start + i / rate, whether or not the answers before it
- * have come. Latency counts from when a request was due, so a server that stalls is charged for every request it delayed.
+/* Open-loop load over HTTP/1.1 on loopback: request i is due at start + i / rate, whether or not earlier answers have
+ * arrived. Latency counts from the time when a request was due, so a stall counts for every request that it delays.
  *
  *     generator PORT RATE COUNT FIRST CONNECTIONS TIMEOUT_S MARKER REQUESTS RESULTS
  *
- * REQUESTS holds whole requests, headers and body: the 8 bytes "requests", their number n, n pairs (offset, length),
- * all uint64 of this machine's byte order, then the bytes. Request i is number (FIRST + i) modulo n.
- * RESULTS becomes COUNT records as in `struct result`. MARKER is text to be counted in the bodies of answers.
+ * REQUESTS holds complete requests, headers and body: the 8 bytes "requests", their number n, n pairs (offset, length),
+ * all uint64 in this machine's byte order, then the bytes. Request i is number (FIRST + i) modulo n.
+ * RESULTS gets COUNT records of `struct result`. The generator counts MARKER in the bodies of answers.
  *
- * One thread. Connections are opened as needed, CONNECTIONS at most; a request that is due and finds none free waits,
- * and that counts. Answers must state their Content-Length.
+ * One thread. Opens connections as needed, at most CONNECTIONS. A request that is due waits for a free connection, and
+ * the wait counts. Answers must have a Content-Length.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,15 +29,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HANGING = 0, LOST = -1 };       /* what stands in place of a status */
-enum { PATROL_NS = 20 * 1000 * 1000 }; /* how often deadlines are looked at */
+enum { HANGING = 0, LOST = -1 };       /* in place of a status */
+enum { PATROL_NS = 20 * 1000 * 1000 }; /* how often deadlines are checked */
 
 struct result {
     double due;     /* seconds from the start */
-    double late;    /* seconds after that until its first byte left; 0 when it never did */
-    double latency; /* seconds after due until the answer's last byte, or until it was given up */
-    int32_t status; /* of HTTP, or HANGING, or LOST */
-    int32_t marked; /* how often MARKER stands in the answer's body */
+    double late;    /* seconds from due until the first byte is sent; 0 if never */
+    double latency; /* seconds from due until the answer's last byte, or until the timeout */
+    int32_t status; /* HTTP status, or HANGING, or LOST */
+    int32_t marked; /* how often MARKER occurs in the answer's body */
 };
 
 struct connection {
@@ -89,7 +89,7 @@ static void forget_idle(int which) {
         }
 }
 
-/* Closes a connection; the request that it carried, if any, ends with `status`. */
+/* Closes a connection. A request in progress on it ends with `status`. */
 static void drop(struct connection *c, int status) {
     if (c->request >= 0) finish(c->request, status, 0);
     else forget_idle((int)(c - connections));
@@ -106,7 +106,7 @@ static void watch(struct connection *c, int operation, int wants_out) {
 
 static void pull(struct connection *c);
 
-/* Sends what the socket takes; a connection still being made takes nothing yet. */
+/* Sends as much as the socket takes; nothing while the connection is being made. */
 static void push(struct connection *c) {
     uint64_t number = (uint64_t)(load.first + c->request) % requests.count;
     const char *bytes = requests.bytes + requests.index[2 * number];
@@ -117,14 +117,14 @@ static void push(struct connection *c) {
             if (!c->wants_out) watch(c, EPOLL_CTL_MOD, 1);
             return;
         }
-        if (n < 0) { pull(c); return; } /* a server that closed may have answered first; else pull finds it closed */
+        if (n < 0) { pull(c); return; } /* the server may have answered before it closed */
         if (!c->sent) results[c->request].late = now() - due_at(c->request);
         c->sent += (size_t)n;
     }
     if (c->wants_out) watch(c, EPOLL_CTL_MOD, 0);
 }
 
-/* A new connection that has begun to connect; NULL where none can be had. */
+/* Begins a new connection; NULL if CONNECTIONS are open. */
 static struct connection *open_connection(void) {
     if (opened == load.connections) return NULL;
     struct connection *c = connections;
@@ -134,7 +134,7 @@ static struct connection *open_connection(void) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)load.port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    /* Whatever goes wrong here, the first send says. */
+    /* The first send reports a failure. */
     (void)!connect(fd, (struct sockaddr *)&server, sizeof server);
     c->fd = fd;
     opened++;
@@ -183,7 +183,7 @@ static void complete(struct connection *c) {
     if (c->closes || c->length > c->end || c->sent < c->size) drop(c, LOST);
 }
 
-/* Takes in what has come. */
+/* Reads what has arrived. */
 static void pull(struct connection *c) {
     for (;;) {
         if (c->capacity - c->length < 4096) {
@@ -199,7 +199,7 @@ static void pull(struct connection *c) {
     }
 }
 
-/* Gives up what is older than the timeout. */
+/* Ends requests that are older than the timeout. */
 static void patrol(void) {
     double oldest = now() - load.timeout;
     for (int i = 0; i < load.connections; i++) {

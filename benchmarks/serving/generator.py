@@ -1,9 +1,9 @@
-"""The load generator: `generator.c`, compiled here, fired at one port of this machine.
+"""The load generator: compiles `generator.c` and runs it against one port of this machine.
 
-Why one of our own: the generators that distributions package (wrk, hey, ab) wait for an answer before they ask again,
-so that a stall of the server slows the questions down and is not seen; those that keep a constant rate are not packaged
-everywhere, or send one body only. This one sends request i at start + i / rate whatever happens, counts latency from
-that moment, and takes few enough cycles to stand beside the server on the same two cores.
+Packaged generators do not fit. wrk, hey and ab wait for an answer before they send the next request, so a stall of the
+server slows the requests down and stays hidden. Generators with a constant rate are not packaged everywhere, or send
+one body only. This generator sends request i at start + i / rate in every case, counts latency from that moment, and
+takes little enough CPU to run beside the server on the same two cores.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class NoCompiler(RuntimeError):
 
 
 class GeneratorFailed(RuntimeError):
-    """The generator could not do its work; its own words are the text."""
+    """The generator failed. The text is its error output."""
 
 
 @dataclass(frozen=True)
 class Requests:
-    """A file of `count` whole HTTP requests, each asking for `users` locations."""
+    """A file of `count` complete HTTP requests, each for `users` locations."""
 
     path: Path
     count: int
@@ -46,10 +46,10 @@ class Requests:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What became of every request of one run.
+    """The results of all requests of one run.
 
-    `rows` is a `RESULT` array in the order in which they were due: `due` and `latency` seconds, `status` of HTTP or
-    `HANGING` or `LOST`, `marked` how many of its users were refused inside an answer of 200.
+    `rows` is a `RESULT` array in the order in which requests were due: `due` and `latency` in seconds; `status`, the
+    HTTP status or `HANGING` or `LOST`; `marked`, the number of users refused inside a 200 answer.
     """
 
     rows: NDArray[np.void]
@@ -58,7 +58,7 @@ class Answers:
 
     @property
     def seconds(self) -> float:
-        """From the first request's moment to the last answer."""
+        """From the time when the first request was due to the last answer."""
         return float((self.rows["due"] + self.rows["latency"]).max())
 
     @property
@@ -77,15 +77,15 @@ class Answers:
         return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
     def quantile(self, q: float) -> float:
-        """Seconds, of the accepted requests, no interpolation: an observed latency; infinite where none was."""
+        """An observed latency of the accepted requests in seconds, without interpolation; infinite without any."""
         accepted = self.rows["latency"][self.rows["status"] == OK]
         return float(np.quantile(accepted, q, method="higher")) if len(accepted) else float("inf")
 
 
 def build(folder: Path) -> Path:
-    """The compiled generator in `folder`, compiled anew when its source changed.
+    """The path of the compiled generator in `folder`. Compiles it again after a change of its source.
 
-    Raises `NoCompiler`, and `GeneratorFailed` when it does not compile.
+    Raises `NoCompiler`, or `GeneratorFailed` if the compiler fails.
     """
     binary = folder / f"generator-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}"
     if not binary.exists():
@@ -100,7 +100,7 @@ def build(folder: Path) -> Path:
 
 
 def write_requests(path: Path, route: str, media_type: str, bodies: Sequence[bytes], users: int) -> Requests:
-    """Writes POST requests of these bodies to `route`, as `generator.c` reads them."""
+    """Writes POST requests to `route` with these bodies in the file format of `generator.c`."""
     head = f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: "
     whole = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
     lengths = np.array([len(request) for request in whole], np.uint64)
@@ -122,10 +122,11 @@ def fire(
     marker: str = "",
     timeout_s: float = 10.0,
 ) -> Answers:
-    """Sends `count` requests, `rate` a second, the file's from `first` on and around, and waits for every answer.
+    """Sends `count` requests at `rate` per second and waits for every answer.
 
-    A request unanswered `timeout_s` after it was due is given up as hanging. `marker` is the text in an answer's body
-    that stands for a user refused inside it. Raises `GeneratorFailed`.
+    Starts with request `first` of the file, and begins again at its end. A request without an answer `timeout_s` after
+    it was due counts as hanging. `marker` is the text that marks a refused user in an answer's body. Raises
+    `GeneratorFailed`.
     """
     with tempfile.NamedTemporaryFile(suffix=".results") as file:
         numbers = (port, repr(float(rate)), count, first, _CONNECTIONS, timeout_s)

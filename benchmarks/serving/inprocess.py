@@ -1,7 +1,7 @@
-"""The network with no server around it, in a process of its own: plain ONNX Runtime, and PyTorch eager.
+"""The model without a server, in its own process: plain ONNX Runtime, and PyTorch eager.
 
 ``python -m benchmarks.serving.inprocess onnx|torch FOLDER REFERENCES SECONDS`` prints one line of JSON: a list of
-`Batch`. Users are gathered as `full_graph` does it, since that is part of the work.
+`Batch`. The time includes the search for each user's neighbours, as in `full_graph`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Locate = Callable[[Floats], Floats]  # rows [b, width] -> positions [b, 2]
 
 @dataclass(frozen=True)
 class Batch:
-    """`size` users a call, calls one after the other; seconds a call, and the process's memory at the end."""
+    """Calls with `size` users, one after the other. Latencies: seconds per call. Memory: of the process, at the end."""
 
     size: int
     p50: float
@@ -41,14 +41,14 @@ class Batch:
 
 
 def measure(runner: str, folder: Path, references: Path, seconds: float) -> list[Batch]:
-    """One of "onnx" and "torch", `seconds` for each batch size. Raises `subprocess.CalledProcessError`."""
+    """Runs "onnx" or "torch" for `seconds` at each batch size. Raises `subprocess.CalledProcessError`."""
     words = ["-m", "benchmarks.serving.inprocess", runner, str(folder), str(references), str(seconds)]
     ran = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True)
     return [Batch(**batch) for batch in json.loads(ran.stdout)]
 
 
 def best(batches: list[Batch], latency_s: float) -> Batch | None:
-    """The batch of the most locations a second among those whose p99 is not above `latency_s`."""
+    """The batch with the most locations a second and a p99 of at most `latency_s`."""
     quick = [batch for batch in batches if batch.p99 <= latency_s]
     return max(quick, key=lambda batch: batch.locations_per_s) if quick else None
 
@@ -79,7 +79,7 @@ def _run(locate: Locate, rows: Floats, size: int, seconds: float) -> Batch:
 
 
 def rows_of_references(references: Path) -> Floats:
-    """Every fingerprint of the cell asks where it is."""
+    """One user at each fingerprint of the cell, with its channel and its position as the coarse position."""
     with np.load(references) as held:
         csi, positions = held["csi"], held["positions"]
     return Users(csi, positions, np.ones(len(csi), np.float32)).to_rows()

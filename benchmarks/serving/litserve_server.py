@@ -1,7 +1,7 @@
 """The `full` graph behind LitServe: ``python -m benchmarks.serving.litserve_server PORT WORKERS BATCH TIMEOUT_S``.
 
-A body is the bytes of `Users.to_rows`, the answer those of float32 `[b, 2]`. LitServe gathers up to BATCH requests
-within TIMEOUT_S; the bodies of one gathering, whatever number of users each has, become one inference.
+A body is the bytes of `Users.to_rows`; an answer is the bytes of float32 `[b, 2]`. LitServe collects up to BATCH
+requests within TIMEOUT_S. Their bodies, each with any number of users, become one inference.
 """
 
 import sys
@@ -14,7 +14,7 @@ from fastapi import Body, Response
 
 from benchmarks.serving.full_graph import MEDIA_TYPE, Floats, FullGraph
 
-# LitServe hands the annotation of `request` to FastAPI, which must not take the body for JSON.
+# LitServe passes the annotation of `request` to FastAPI, which must not parse the body as JSON.
 RawBody = Annotated[bytes, Body(media_type=MEDIA_TYPE)]
 
 

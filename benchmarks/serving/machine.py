@@ -1,4 +1,4 @@
-"""What the measurements ran on."""
+"""The machine and the versions that a report names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 
 def describe(rivals_python: Path | None, generator: Path | None) -> dict[str, str]:
-    """Machine and versions, in the order in which they are to be read."""
+    """Names and values in the order of the report. None: without the rivals, without the load generator."""
     words = {
         "CPU": _cpu(),
         "cores": str(os.cpu_count()),

@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from benchmarks.markdown import table
 from benchmarks.serving import cells, machine
 from benchmarks.serving.app_alone import App
 from benchmarks.serving.campaign import LATENCY_S, OVERLOAD, Attack, Pace, attack, half_load, one_by_one, sustained_rate
 from benchmarks.serving.generator import build
-from benchmarks.serving.networks import paper_size
+from benchmarks.serving.served_models import paper_size
 from benchmarks.serving.servers import THIS_CHECKOUT, Checkout, fingerpost
-from benchmarks.serving.workload import Kind, Load, crowd, encode_request, make_load
+from benchmarks.serving.workload import Kind, Load, encode_request, make_load, users_at_one_place
 
 FOLDER = Path("var/bench")
 RESULT = Path("benchmarks/results/rebuild.md")
@@ -107,17 +108,17 @@ def main() -> None:
         model = paper_size(FOLDER)
         before, after = (replace(side, artifact=model.folder) for side in sides)
         rates[model.name] = measure_rates((before, after), plan)
-    table = markdown(sides, plan, app, rates)
+    report = markdown(sides, plan, app, rates)
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(table)
-    print(table)
+    result.write_text(report)
+    print(report)
 
 
 def measure_app(sides: Sides, plan: Plan) -> list[Pair]:
     """CPU seconds of a single request in the app alone, and of a request that only asks whether the app lives."""
     database = _database(sides, plan.streets)
     bodies = FOLDER / "pairs-bodies.jsonl"
-    users = crowd(*cells.street(0), users=64)
+    users = users_at_one_place(*cells.street(0), users=64)
     bodies.write_bytes(b"\n".join(encode_request(users.part(slice(i, i + 1)), "json") for i in range(len(users))))
     environment = _QUIET | {"FINGERPOST_DATABASE_DIRECTORY": str(database.resolve())}
     found: dict[tuple[str, str], list[float]] = {}
@@ -230,7 +231,7 @@ def markdown(sides: Sides, plan: Plan, app: Sequence[Pair], rates: dict[str, lis
         "left is HTTP handling, decoding, validation, placing, encoding and metrics. The request is JSON of about "
         f"11 kB (32 x 32 complex64 and a coarse position). {plan.app_repetitions} repetitions of "
         f"{plan.app_requests:,} requests. `GET /health/live` shows what middleware and routing take.",
-        _table(head, [_row(pair, "{:.3f}", 1e3) for pair in app]),
+        table(head, [_row(pair, "{:.3f}", 1e3) for pair in app]),
     ]
     for model, loads in rates.items():
         sustained, most, cost = ([load[i] for load in loads] for i in range(3))
@@ -239,11 +240,11 @@ def markdown(sides: Sides, plan: Plan, app: Sequence[Pair], rates: dict[str, lis
             f"Locations a second over HTTP, with msgpack, with the load generator of `benchmarks.serving`. "
             f"{plan.repetitions} repetitions; a trial of a rate lasts {plan.pace.trial_s:g} s.",
             f"Sustained (p99 ≤ {1e3 * LATENCY_S:g} ms, every user located):",
-            _table(head, [_row(pair, "{:,.0f}") for pair in sustained]),
+            table(head, [_row(pair, "{:,.0f}") for pair in sustained]),
             "Highest (at any latency):",
-            _table(head, [_row(pair, "{:,.0f}") for pair in most]),
+            table(head, [_row(pair, "{:,.0f}") for pair in most]),
             "CPU milliseconds a location of the whole server, both at half the rate that the checkout before sustains:",
-            _table(head, [_row(pair, "{:.2f}", 1e3) for pair in cost]),
+            table(head, [_row(pair, "{:.2f}", 1e3) for pair in cost]),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -259,10 +260,6 @@ def _row(pair: Pair, form: str, scale: float = 1.0) -> tuple[str, ...]:
 def _spread(values: Sequence[float], form: str) -> str:
     middle, low, high = (form.format(value) for value in (median(values), min(values), max(values)))
     return f"{middle} ({low}-{high})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
 def _arguments() -> tuple[Plan, Sides, bool, Path]:

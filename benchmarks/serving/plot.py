@@ -1,4 +1,4 @@
-"""A run's sustained rates as bars."""
+"""A bar chart of the sustained rates."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from pathlib import Path
 
 from benchmarks.serving.campaign import LATENCY_S, Figures
 from benchmarks.serving.inprocess import NAMES, best
-from benchmarks.serving.report import NetworkReport, Report
+from benchmarks.serving.report import ModelReport, Report
 
 
 def draw(report: Report, path: Path) -> None:
-    """Locations a second within the latency that is allowed: a panel a network, a bar a server and kind of tile."""
+    """Draws sustained locations a second: a panel for each model, a bar for each server and kind of tile."""
     from matplotlib.figure import Figure
 
-    bars = [_bars(network) for network in report.networks]
+    bars = [_bars(model) for model in report.models]
     figure = Figure(figsize=(10, 1.4 + 0.34 * max(map(len, bars)) * len(bars)), layout="constrained")
-    for axes, network, rates in zip(
-        figure.subplots(len(bars), squeeze=False)[:, 0], report.networks, bars, strict=True
-    ):
+    for axes, model, rates in zip(figure.subplots(len(bars), squeeze=False)[:, 0], report.models, bars, strict=True):
         names = list(rates)
         ours = [name.startswith("Fingerpost") for name in names]
         colours = ["tab:blue" if own else "0.6" for own in ours]
         drawn = axes.barh(names, [max(rate, 1.0) for rate in rates.values()], color=colours)
         axes.bar_label(drawn, [f"{rate:,.0f}" if rate else "none" for rate in rates.values()], padding=3)
-        axes.set(xscale="log", xlim=(1, 4 * max(*rates.values(), 1)), title=network.network)
+        axes.set(xscale="log", xlim=(1, 4 * max(*rates.values(), 1)), title=model.name)
         axes.set_xlabel(f"locations a second at p99 ≤ {1000 * LATENCY_S:g} ms")
         axes.invert_yaxis()
     figure.savefig(path, dpi=100)
 
 
-def _bars(report: NetworkReport) -> dict[str, float]:
+def _bars(report: ModelReport) -> dict[str, float]:
     served = {_name(figures): figures.locations_per_s for figures in report.figures}
     for name, batches in report.in_process.items():
         within = best(batches, LATENCY_S)

@@ -1,7 +1,7 @@
-"""Where the CPU of a location goes: ``python -m benchmarks.serving.profile``.
+"""Where the CPU time of a location goes: ``python -m benchmarks.serving.profile``.
 
-Fires the generator at Fingerpost at a fixed rate, prints the CPU that a location costs and the functions in which
-py-spy most often finds each thread, and writes the flame graph to ``var/bench/profile.svg``.
+Loads Fingerpost at a fixed rate. Prints the CPU time of a location and, for each thread, the functions with the most
+samples of py-spy. Writes the flame graph to ``var/bench/profile.svg``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.serving import cells
 from benchmarks.serving.__main__ import FOLDER, prepare
 from benchmarks.serving.campaign import Attack, attack
 from benchmarks.serving.generator import build
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from benchmarks.serving.servers import fingerpost
 from benchmarks.serving.workload import KINDS, Kind, make_load
 
@@ -31,36 +31,36 @@ TOP = 10
 _SAMPLES_HZ = 250
 _STREETS = 1
 _FEWEST = 20  # requests
-_MARGIN_S = 1.0  # that the load outlasts the recording
-_THREADS = {"MainThread": "event loop", "inference": "network", "batches": "batches' threads"}
+_MARGIN_S = 1.0  # the load lasts this much longer than the recording
+_THREADS = {"MainThread": "event loop", "inference": "model", "batches": "batches' threads"}
 _THREAD = re.compile(r"thread \([^)]*\): (?P<name>.*?)(_\d+)?$")
 
 
 class Cost(NamedTuple):
-    """CPU seconds a location: of the main thread, which is the event loop's, and of all others together."""
+    """CPU seconds per location: of the event loop's (main) thread, and of all other threads together."""
 
     loop: float
     others: float
 
 
 def profile(generator: Path, py_spy: Path, kind: Kind, users: int, rate: float, seconds: float, folder: Path) -> str:
-    """What is to be printed; `rate` is of locations a second. Writes ``profile.svg`` into the folder."""
-    network = shipped()
-    database = prepare(network, _STREETS, folder / network.label)
+    """The text of the profile. `rate`: locations a second. Writes ``profile.svg`` into the folder."""
+    model = shipped()
+    database = prepare(model, _STREETS, folder / model.label)
     streets = [cells.street(number) for number in range(_STREETS)]
-    load = make_load(kind, users, "msgpack", streets, folder / network.label)
-    with attack(generator, fingerpost(database, network.folder), load) as target:
+    load = make_load(kind, users, "msgpack", streets, folder / model.label)
+    with attack(generator, fingerpost(database, model.folder), load) as target:
         cost = cost_of(target, rate / users, seconds)
         raw = folder / "profile.raw"
         for format, path in (("raw", raw), ("flamegraph", folder / "profile.svg")):
             with recording(py_spy, target.server.process.pid, format, seconds, path):
                 target.fire(rate / users, seconds + _MARGIN_S, _FEWEST)
-    title = f"{network.name}, {kind} tiles, {users} users a request, {rate:g} locations/s"
+    title = f"{model.name}, {kind} tiles, {users} users a request, {rate:g} locations/s"
     return f"{title}\n\n{table(cost, self_times(raw.read_text()))}"
 
 
 def cost_of(target: Attack, rate: float, seconds: float) -> Cost:
-    """With nobody watching."""
+    """CPU times measured without the profiler."""
     target.make_room(rate, seconds, _FEWEST)
     process = target.server.process
     before = _thread_times(process)
@@ -72,8 +72,8 @@ def cost_of(target: Attack, rate: float, seconds: float) -> Cost:
 
 @contextlib.contextmanager
 def recording(py_spy: Path, pid: int, format: str, seconds: float, path: Path) -> Iterator[None]:
-    """Samples a process while it goes on undisturbed."""
-    # Blocking would stop the process for each sample: on few cores that is what one would see then.
+    """Samples a process without stopping it."""
+    # Blocking mode stops the process for each sample, which on few cores dominates the profile.
     words = [py_spy, "record", "--nonblocking", "--threads", "--rate", _SAMPLES_HZ, "--duration", round(seconds)]
     words += ["--format", format, "--output", path, "--pid", pid]
     with tempfile.TemporaryFile("w+") as log:
@@ -85,7 +85,7 @@ def recording(py_spy: Path, pid: int, format: str, seconds: float, path: Path) -
 
 
 def self_times(raw: str) -> dict[str, Counter[str]]:
-    """Samples by thread and by the function they ended in, from lines of ``frame;frame;frame samples``."""
+    """Samples by thread and innermost function, from lines of ``frame;frame;frame samples``."""
     times: dict[str, Counter[str]] = defaultdict(Counter)
     for line in raw.splitlines():
         stack, _, samples = line.rpartition(" ")
@@ -112,9 +112,9 @@ def _thread_times(process: psutil.Process) -> dict[int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Where the CPU of a location goes.")
-    parser.add_argument("--kind", choices=KINDS, default="shared", help="of tiles")
-    parser.add_argument("--users", type=int, default=1, help="a request")
+    parser = argparse.ArgumentParser(description="Where the CPU time of a location goes.")
+    parser.add_argument("--kind", choices=KINDS, default="shared", help="kind of tiles")
+    parser.add_argument("--users", type=int, default=1, help="users a request")
     parser.add_argument("--rate", type=float, default=300, help="locations a second")
     parser.add_argument("--seconds", type=float, default=20)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""All figures of one run, to and from JSON."""
+"""All figures of one run, written to and read from JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarks.serving.inprocess import Batch
 
 
 @dataclass(frozen=True)
-class NetworkReport:
-    """`in_process` has the batches of "onnx" and "torch"."""
+class ModelReport:
+    """Figures of one model. `in_process`: the batches of "onnx" and "torch"."""
 
-    network: str
+    name: str
     figures: list[Figures]
     in_process: dict[str, list[Batch]]
     floors: list[Floor]
 
     def floor_s(self, kind: str) -> float:
-        """Rivals ("any") do a cold user's work for every user."""
+        """The floor of a kind of tile. Rivals (kind "any") do the work of a cold tile for every user."""
         wanted = "cold" if kind == "any" else kind
         return next(floor.seconds for floor in self.floors if floor.kind == wanted)
 
@@ -34,7 +34,7 @@ class Report:
     quick: bool
     machine: dict[str, str]
     rates: Machine
-    networks: list[NetworkReport]
+    models: list[ModelReport]
     growth: list[Grown]
     notes: list[str]  # what could not be measured, and why
 

@@ -1,4 +1,4 @@
-"""Servers under test: started on a port that the system chose, watched, stopped by their process ids."""
+"""Servers under test: started on a free port, watched, stopped by their process ids."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _START_S, _STOP_S, _ORPHANS_S = 120.0, 30.0, 2.0
 
 
 class NotStarted(RuntimeError):
-    """A server ended, or did not answer in time; its last words are the text."""
+    """A server ended, or did not answer in time. The text ends with its output."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a server and all its children."""
+    """Of a server process and all its children."""
 
     cpu_s: float
-    memory_bytes: int  # proportional set size: pages that they share count once
+    memory_bytes: int  # proportional set size: shared pages count once
 
 
 @dataclass(frozen=True)
@@ -90,43 +90,9 @@ def fingerpost(database: Path | str, artifact: Path, checkout: Checkout = THIS_C
     return Command("Fingerpost", words, "/health/ready", {"FINGERPOST_DRAIN_S": "0"}, checkout.folder)
 
 
-def litserve(python: Path, graph: Path, references: Path, workers: int, batch: int, timeout_s: float) -> Command:
-    """`batch` requests at most, gathered within `timeout_s`; the cores shared out among the workers."""
-    words = (
-        str(python),
-        "-m",
-        "benchmarks.serving.litserve_server",
-        "{port}",
-        str(workers),
-        str(batch),
-        str(timeout_s),
-    )
-    return Command("LitServe", words, "/health", _environment(graph, references, workers))
-
-
-def bentoml(
-    python: Path, graph: Path, references: Path, width: int, workers: int, batch: int, latency_ms: int
-) -> Command:
-    """`batch` users at most, none waiting longer than `latency_ms`; `width` numbers a user."""
-    words = ("-m", "bentoml", "serve", "benchmarks.serving.bentoml_service:Locate", "--host", "127.0.0.1")
-    environment = _environment(graph, references, workers) | {
-        "BENCH_WIDTH": str(width),
-        "BENCH_WORKERS": str(workers),
-        "BENCH_BATCH": str(batch),
-        "BENCH_LATENCY_MS": str(latency_ms),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    return Command("BentoML", (str(python), *words, "--port", "{port}"), "/readyz", environment)
-
-
-def _environment(graph: Path, references: Path, workers: int) -> dict[str, str]:
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    return {"BENCH_GRAPH": str(graph), "BENCH_REFERENCES": str(references), "BENCH_THREADS": str(threads)}
-
-
 @contextlib.contextmanager
 def running(command: Command) -> Iterator[Server]:
-    """The server, ready; afterwards it and all its children are gone. Raises `NotStarted`."""
+    """Yields the ready server; stops it and all its children at the end. Raises `NotStarted`."""
     port = _free_port()
     words = [word.replace("{port}", str(port)) for word in command.words]
     with tempfile.TemporaryFile("w+") as log:
@@ -160,7 +126,7 @@ def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes], server: Server) -> None:
-    """SIGTERM to the server, SIGKILL to what of its family outlives it."""
+    """SIGTERM to the server, SIGKILL to processes of its family that outlive it."""
     family = server.family() if process.poll() is None else []
     process.terminate()
     psutil.wait_procs(family[:1], timeout=_STOP_S)

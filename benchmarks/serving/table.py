@@ -1,21 +1,22 @@
-"""A run's figures as Markdown."""
+"""The report of a run as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from benchmarks.markdown import table
 from benchmarks.serving.campaign import LATENCY_S, OVERLOAD, Figures
 from benchmarks.serving.growth import Grown, cost
 from benchmarks.serving.inprocess import NAMES, Batch, best
-from benchmarks.serving.report import NetworkReport, Report
+from benchmarks.serving.report import ModelReport, Report
 
 _SERVERS = (
     "server",
     "tiles",
     "users a request",
     f"locations/s, p99 ≤ {1000 * LATENCY_S:g} ms",
-    "at any latency",
-    "p50 / p99 / p99.9 at half of it (ms)",
+    "highest rate, any latency",
+    "p50 / p99 / p99.9 at half the sustained rate (ms)",
     "CPU ms a location",
     "memory (MiB)",
     "share of the floor",
@@ -32,7 +33,7 @@ _OVERLOADS = (
     "hanging",
     "locations/s",
     "p99 of the accepted (ms)",
-    "over its half-load value",
+    "over p99 at half load",
 )
 
 
@@ -41,14 +42,16 @@ def markdown(report: Report) -> str:
     rates = report.rates
     parts = [
         f"# Serving benchmark{' (quick: figures are rough)' if report.quick else ''}",
-        f"{report.date}. `make bench`, all on one machine, the load generator beside the servers: {words}. Matrix "
-        f"products {rates.multiply_adds / 1e9:.1f} G multiply-adds/s and memory {rates.bytes / 1e9:.1f} GB/s measured.",
-        "Open loop: requests leave at a constant rate whatever comes back, and latency counts from when each was due. "
-        "LitServe and BentoML keep nothing between requests, so one kind of tile stands for all; they fetch the 64 "
-        "fingerprints nearest the coarse position and answer two numbers. The floor is the larger of the multiply-adds "
-        "over the measured rate and the bytes over the measured bandwidth; its share is the floor's time over the time "
-        f"a location took at the sustained rate. The generator took {_most_of_a_core(report):.0%} of a core at most.",
-        *(part for network in report.networks for part in _network(network)),
+        f"{report.date}. `make bench`, everything on one machine, the load generator beside the servers: {words}. "
+        f"Measured: {rates.multiply_adds / 1e9:.1f} G multiply-adds/s in matrix products, {rates.bytes / 1e9:.1f} GB/s "
+        "from memory.",
+        "Open loop: the generator sends requests at a constant rate, whatever the server answers. Latency counts from "
+        "the time when a request was due. LitServe and BentoML cache nothing between requests, so one kind of tile "
+        "stands for all. They use the 64 fingerprints nearest to the coarse position, and answer two numbers. "
+        "The floor is the least time of a location: the larger of its multiply-adds over the measured rate and its "
+        "bytes over the measured bandwidth. Share of the floor: the floor over the time of a location at the sustained "
+        f"rate. The generator took at most {_most_of_a_core(report):.0%} of a core.",
+        *(part for model in report.models for part in _model(model)),
         *_growth(report.growth),
         *([f"Not measured: {'; '.join(report.notes)}."] if report.notes else []),
     ]
@@ -56,10 +59,10 @@ def markdown(report: Report) -> str:
 
 
 def _most_of_a_core(report: Report) -> float:
-    return max((figures.generator_share for network in report.networks for figures in network.figures), default=0.0)
+    return max((figures.generator_share for model in report.models for figures in model.figures), default=0.0)
 
 
-def _network(report: NetworkReport) -> list[str]:
+def _model(report: ModelReport) -> list[str]:
     served = [_server_row(report, figures) for figures in report.figures]
     inside = [_process_row(report, name, batches) for name, batches in _in_process(report)]
     floors = [
@@ -71,18 +74,19 @@ def _network(report: NetworkReport) -> list[str]:
         for floor in report.floors
     ]
     return [
-        f"## {report.network}",
-        _table(_SERVERS, [*served, *inside]),
+        f"## {report.name}",
+        table(_SERVERS, [*served, *inside]),
         *_ratios(report),
-        f"At {OVERLOAD:g} times the sustained load (where nothing is sustained: three times one request at a time):",
-        _table(_OVERLOADS, [_overload_row(figures) for figures in report.figures]),
+        f"At {OVERLOAD:g} times the sustained rate (if no rate is sustained: {OVERLOAD:g} times the rate of requests "
+        "one by one):",
+        table(_OVERLOADS, [_overload_row(figures) for figures in report.figures]),
         "The floor:",
-        _table(("tiles", "multiply-adds a location", "ms of computing", "ms of reading"), floors),
+        table(("tiles", "multiply-adds a location", "ms of computing", "ms of reading"), floors),
     ]
 
 
-def _ratios(report: NetworkReport) -> list[str]:
-    """What Fingerpost sustains over the most that anybody else got done, however late."""
+def _ratios(report: ModelReport) -> list[str]:
+    """Fingerpost's rates over the highest rate of each rival at any latency."""
     ours = [figures for figures in report.figures if figures.kind != "any"]
     most = {name: max(of.locations_per_s for of in batches) for name, batches in _in_process(report)}
     for figures in report.figures:
@@ -99,19 +103,22 @@ def _ratios(report: NetworkReport) -> list[str]:
         )
         for figures in ours
     ]
-    said = "Over the others, who count with the most they got done at any latency and any batch; Fingerpost first with "
-    return [f"{said}what it sustains at p99 ≤ {1000 * LATENCY_S:g} ms, then with its own most:", _table(head, rows)]
+    explained = (
+        "Fingerpost over the highest rate of each rival at any latency and any batch. The first figure is Fingerpost's "
+        f"sustained rate (p99 ≤ {1000 * LATENCY_S:g} ms), the second its own highest rate:"
+    )
+    return [explained, table(head, rows)]
 
 
 def _over(figures: Figures, rate: float) -> str:
     return f"{figures.locations_per_s / rate:.1f} x / {figures.most_locations_per_s / rate:.1f} x"
 
 
-def _in_process(report: NetworkReport) -> list[tuple[str, list[Batch]]]:
+def _in_process(report: ModelReport) -> list[tuple[str, list[Batch]]]:
     return [(NAMES[name], batches) for name, batches in report.in_process.items()]
 
 
-def _server_row(report: NetworkReport, figures: Figures) -> tuple[str, ...]:
+def _server_row(report: ModelReport, figures: Figures) -> tuple[str, ...]:
     half, rate = figures.half, figures.locations_per_s
     return (
         _named(figures),
@@ -126,8 +133,8 @@ def _server_row(report: NetworkReport, figures: Figures) -> tuple[str, ...]:
     )
 
 
-def _process_row(report: NetworkReport, name: str, batches: Sequence[Batch]) -> tuple[str, ...]:
-    """The best batch that is quick enough, and in brackets the best of any."""
+def _process_row(report: ModelReport, name: str, batches: Sequence[Batch]) -> tuple[str, ...]:
+    """The fastest batch size within the latency limit, and the fastest of all sizes."""
     within, ever = best(list(batches), LATENCY_S), best(list(batches), float("inf"))
     assert ever is not None
     shown = within or ever
@@ -162,13 +169,17 @@ def _overload_row(figures: Figures) -> tuple[str, ...]:
 def _growth(rows: Sequence[Grown]) -> list[str]:
     if not rows:
         return []
-    table = _table(
+    sizes = table(
         ("fingerprints", "users", "p50 (ms)", "p99 (ms)", "memory (MiB)"),
         [(f"{row.fingerprints:,}", row.kind, *_grown(row)) for row in rows],
     )
     costs = {kind: cost(rows, kind) for kind in dict.fromkeys(row.kind for row in rows)}
-    said = "; ".join(f"{kind}: {found:+.0%}" for kind, found in costs.items() if found is not None)
-    return ["## A cell that grows", f"One request at a time. p50 from the smallest to the largest: {said}.", table]
+    changes = "; ".join(f"{kind}: {found:+.0%}" for kind, found in costs.items() if found is not None)
+    return [
+        "## A cell that grows",
+        f"One request at a time. Growth of p50 from the smallest to the largest cell: {changes}.",
+        sizes,
+    ]
 
 
 def _grown(row: Grown) -> tuple[str, str, str]:
@@ -184,8 +195,3 @@ def _named(figures: Figures) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.1f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

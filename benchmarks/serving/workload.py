@@ -1,4 +1,4 @@
-"""What users ask: request files of users whose tiles are cold, warm and all different, or shared."""
+"""Request files of users whose tiles are cold, warm and all different, or shared."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from reference_db import Cell, Fingerprints
 Kind = Literal["cold", "warm-unique", "shared"]
 Format = Literal["msgpack", "json"]
 KINDS: tuple[Kind, ...] = ("cold", "warm-unique", "shared")
-SPACING_M = 2.0  # between places, at least a tile
-WARM, SHARED = 128, 64  # users a pool
-NOISE = 0.01  # of a user's channel beside the fingerprint's at his place
-ACCURACY_M = 1.0  # of coarse positions, 1 sigma an axis
-PROBLEM = "problem"  # stands in a batch's answer for each user without a location
+SPACING_M = 2.0  # side of a square with one user, at least a tile
+WARM, SHARED = 128, 64  # users in a load
+NOISE = 0.01  # amplitude of the noise added to a fingerprint's channel, relative to the channel's RMS
+ACCURACY_M = 1.0  # of coarse positions, 1 sigma on each axis
+PROBLEM = "problem"  # a batch's answer has this field for each user without a location
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests to be asked around and around, after each of `warmup` was asked once.
+    """Requests to send over and over, after those of `warmup`.
 
-    `once`: no request may be asked twice of the same process.
+    `once`: the same process must not get a request twice.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Load:
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
+class CellUsers:
     """Users of one cell: channels complex64 `[n, antennas, subcarriers]` and coarse positions float32 `[n, 2]`."""
 
     cell_id: str
@@ -55,41 +55,41 @@ class Asking:
     def __len__(self) -> int:
         return len(self.coarse)
 
-    def part(self, rows: slice) -> Asking:
-        return Asking(self.cell_id, self.csi[rows], self.coarse[rows])
+    def part(self, rows: slice) -> CellUsers:
+        return CellUsers(self.cell_id, self.csi[rows], self.coarse[rows])
 
 
-def strangers(cell: Cell, fingerprints: Fingerprints) -> Asking:
-    """One user in each square of `SPACING_M`, as a fingerprint in it would be heard; in random order."""
+def spread_users(cell: Cell, fingerprints: Fingerprints) -> CellUsers:
+    """One user in each square of `SPACING_M`, at a fingerprint with noise added; in random order."""
     squares = np.floor(fingerprints.positions / SPACING_M).astype(np.int64)
     _, rows = np.unique(squares, axis=0, return_index=True)
     np.random.default_rng(0).shuffle(rows)
-    return Asking(cell.cell_id, _heard(fingerprints.csi[rows]), fingerprints.positions[rows])
+    return CellUsers(cell.cell_id, _with_noise(fingerprints.csi[rows]), fingerprints.positions[rows])
 
 
-def crowd(cell: Cell, fingerprints: Fingerprints, users: int) -> Asking:
-    """Users who all stand where one fingerprint was measured."""
+def users_at_one_place(cell: Cell, fingerprints: Fingerprints, users: int) -> CellUsers:
+    """Users who are all at the position of one fingerprint, each with other noise."""
     row = np.zeros(users, np.int64)
-    return Asking(cell.cell_id, _heard(fingerprints.csi[row]), fingerprints.positions[row])
+    return CellUsers(cell.cell_id, _with_noise(fingerprints.csi[row]), fingerprints.positions[row])
 
 
 def make_load(kind: Kind, users: int, format: Format, cells: Sequence[tuple[Cell, Fingerprints]], folder: Path) -> Load:
-    """Single requests (`users` 1) or batches, each of users of one cell."""
-    everybody = [strangers(*cell) for cell in cells]
+    """Single requests (`users` 1) or batches. All users of a batch are in one cell."""
+    all_users = [spread_users(*cell) for cell in cells]
     match kind:
         case "cold":
-            # The first of each cell warm it up: a cell is loaded when it is first asked for.
-            firsts, pools = ([one.part(rows) for one in everybody] for rows in (slice(2), slice(2, None)))
+            # The first users of each cell are the warm-up: the first request loads the cell.
+            firsts, pools = ([one.part(rows) for one in all_users] for rows in (slice(2), slice(2, None)))
         case "warm-unique":
             share = max(users, WARM // len(cells))
-            pools = [one.part(slice(share)) for one in everybody[: WARM // share]]
+            pools = [one.part(slice(share)) for one in all_users[: WARM // share]]
         case "shared":
-            pools = [crowd(*cells[0], users=max(users, SHARED))]
+            pools = [users_at_one_place(*cells[0], users=max(users, SHARED))]
     name = folder / f"{kind}-{users}-{format}"
 
-    def written(suffix: str, asking: Sequence[Asking], size: int) -> Requests:
+    def written(suffix: str, cell_users: Sequence[CellUsers], size: int) -> Requests:
         route = "/locate" if size == 1 else "/locate/batch"
-        bodies = [encode_request(part, format) for part in _dealt(asking, size)]
+        bodies = [encode_request(part, format) for part in _dealt(cell_users, size)]
         return write_requests(name.with_suffix(suffix), route, f"application/{format}", bodies, size)
 
     requests = written(".requests", pools, users)
@@ -99,8 +99,8 @@ def make_load(kind: Kind, users: int, format: Format, cells: Sequence[tuple[Cell
 
 
 def make_rival_load(users: int, cell: Cell, fingerprints: Fingerprints, folder: Path) -> Load:
-    """The same users of one cell as rivals are asked; they keep nothing between requests, so one kind is every kind."""
-    bodies = [rows_of(part).tobytes() for part in _dealt([strangers(cell, fingerprints)], users)]
+    """The users of one cell, for rivals. Rivals cache nothing between requests, so one kind stands for all kinds."""
+    bodies = [rows_of(part).tobytes() for part in _dealt([spread_users(cell, fingerprints)], users)]
     requests, warmup = (
         write_requests(folder / f"rival-{users}.{name}", "/locate", MEDIA_TYPE, some, users)
         for name, some in (("requests", bodies), ("warmup", bodies[: SHARED // users]))
@@ -108,29 +108,32 @@ def make_rival_load(users: int, cell: Cell, fingerprints: Fingerprints, folder: 
     return Load("any", "raw", requests, warmup, once=False)
 
 
-def rows_of(asking: Asking) -> NDArray[np.float32]:
-    """As `Users.to_rows`."""
-    csi = np.ascontiguousarray(asking.csi).view(np.float32).reshape(*asking.csi.shape, 2)
-    return Users(csi, asking.coarse, np.full(len(asking), ACCURACY_M, np.float32)).to_rows()
+def rows_of(cell_users: CellUsers) -> NDArray[np.float32]:
+    """The users in the format of `Users.to_rows`."""
+    csi = np.ascontiguousarray(cell_users.csi).view(np.float32).reshape(*cell_users.csi.shape, 2)
+    return Users(csi, cell_users.coarse, np.full(len(cell_users), ACCURACY_M, np.float32)).to_rows()
 
 
-def without_coarse(asking: Asking, folder: Path) -> Load:
-    """Single requests of users who send their channel only."""
-    bodies = [_encode({"cellId": asking.cell_id, "csi": _csi(csi)}, "msgpack") for csi in asking.csi]
+def without_coarse(cell_users: CellUsers, folder: Path) -> Load:
+    """Single requests of users without a coarse position."""
+    bodies = [_encode({"cellId": cell_users.cell_id, "csi": _csi(csi)}, "msgpack") for csi in cell_users.csi]
     requests = write_requests(folder / "no-coarse.requests", "/locate", "application/msgpack", bodies, 1)
     return Load("no coarse position", "msgpack", requests, requests, once=False)
 
 
-def _dealt(asking: Sequence[Asking], size: int) -> list[Asking]:
-    """Parts of `size` users, the cells in turn."""
-    parts = [[one.part(slice(i, i + size)) for i in range(0, len(one) - size + 1, size)] for one in asking]
+def _dealt(cell_users: Sequence[CellUsers], size: int) -> list[CellUsers]:
+    """Parts of `size` users, from the cells in turn."""
+    parts = [[one.part(slice(i, i + size)) for i in range(0, len(one) - size + 1, size)] for one in cell_users]
     longest = max(map(len, parts))
     return [cell[i] for i in range(longest) for cell in parts if i < len(cell)]
 
 
-def encode_request(asking: Asking, format: Format) -> bytes:
+def encode_request(cell_users: CellUsers, format: Format) -> bytes:
     """The body of a single request for one user, of a batch for several."""
-    items = [_request(asking.cell_id, csi, place, format) for csi, place in zip(asking.csi, asking.coarse, strict=True)]
+    items = [
+        _request(cell_users.cell_id, csi, place, format)
+        for csi, place in zip(cell_users.csi, cell_users.coarse, strict=True)
+    ]
     return _encode(items[0] if len(items) == 1 else {"items": items}, format)
 
 
@@ -141,7 +144,7 @@ def _request(cell_id: str, csi: NDArray[np.complex64], place: NDArray[np.float32
 
 
 def _csi(csi: NDArray[np.complex64]) -> dict[str, Any]:
-    """As msgpack carries it: bytes, not base64."""
+    """CSI for msgpack: raw bytes instead of base64."""
     return {"encoding": "complex64", "shape": list(csi.shape), "data": np.ascontiguousarray(csi, "<c8").tobytes()}
 
 
@@ -149,9 +152,9 @@ def _encode(value: object, format: Format) -> bytes:
     return msgspec.msgpack.encode(value) if format == "msgpack" else msgspec.json.encode(value)
 
 
-def _heard(csi: NDArray[np.complex64]) -> NDArray[np.complex64]:
+def _with_noise(csi: NDArray[np.complex64]) -> NDArray[np.complex64]:
     rng = np.random.default_rng(1)
     re, im = rng.standard_normal((2, *csi.shape), np.float32)
-    loudness = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True))
-    heard: NDArray[np.complex64] = csi + (NOISE * loudness * (re + 1j * im)).astype(np.complex64)
-    return heard
+    rms = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True))
+    noisy: NDArray[np.complex64] = csi + (NOISE * rms * (re + 1j * im)).astype(np.complex64)
+    return noisy

@@ -214,10 +214,10 @@ def _fullest(cells: int, replicas: float) -> int:
 def _sustained(kind: str, batch: int) -> float:
     """Users a second with p99 <= 20 ms where that was reached, else the most that was got done."""
     report = msgspec.json.decode((RESULTS / "serving.json").read_bytes())
-    (network,) = (one for one in report["networks"] if one["network"].startswith(_SHIPPED))
+    (model,) = (one for one in report["models"] if one["name"].startswith(_SHIPPED))
     (figures,) = (
         one
-        for one in network["figures"]
+        for one in model["figures"]
         if (one["server"], one["kind"], one["format"], one["users"]) == ("Fingerpost", kind, "msgpack", batch)
     )
     return float(figures["locations_per_s"] or figures["most_locations_per_s"])

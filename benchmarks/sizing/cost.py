@@ -57,7 +57,7 @@ class ReplicaCost:
             (
                 "# What cells cost a replica and Redis",
                 f"{self.date}. `python -m benchmarks.sizing.measure`: {self.cells} cells of {self.fingerprints:,} "
-                "fingerprints of 32 x 32, created over HTTP in Redis; then a new replica with the shipped network, "
+                "fingerprints of 32 x 32, created over HTTP in Redis; then a new replica with the shipped model, "
                 "asked for a user in each. Memory of a replica is its proportional set size, of a cell its slope.",
                 table(("what", "how much"), facts),
                 "Bytes of HTTP a user, headers included; TLS and TCP add theirs:",

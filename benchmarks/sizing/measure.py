@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from benchmarks.serving.cells import street
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from benchmarks.serving.servers import Server, fingerpost, running
-from benchmarks.serving.workload import ACCURACY_M, strangers
+from benchmarks.serving.workload import ACCURACY_M, spread_users
 from benchmarks.sizing.cost import APPENDED, ReplicaCost, Wire
 from benchmarks.updates.operator import Operator, file_of, measured_again
 from fingerpost.client import Client, user_of
@@ -74,7 +74,7 @@ def _served(
     with Client(server.url) as client:
         for number in range(cells):
             cell, fingerprints = street(number)
-            users = strangers(cell, fingerprints)
+            users = spread_users(cell, fingerprints)
             squares.append(len(users))
             client.locate(cell.cell_id, users.csi[0], _coarse(users.coarse[0]))
             memory.append(server.usage().memory_bytes - _metric(server, "fingerpost_frame_cache_bytes"))
@@ -103,16 +103,16 @@ def _served(
 
 
 def _wire(url: str) -> Iterator[Wire]:
-    users = strangers(*street(0)).part(slice(BATCH))
+    users = spread_users(*street(0)).part(slice(BATCH))
     with httpx.Client(base_url=url, timeout=60) as client:
         for format, media_type in _MEDIA_TYPES.items():
             for encoding in ("complex64", "complex32"):
-                everybody = [
+                all_users = [
                     _in(encoding, user_of(users.cell_id, csi, _coarse(place)))
                     for csi, place in zip(users.csi, users.coarse, strict=True)
                 ]
                 for count in (1, BATCH):
-                    body = everybody[0] if count == 1 else BatchRequest(items=everybody)
+                    body = all_users[0] if count == 1 else BatchRequest(items=all_users)
                     encoded = msgspec.msgpack.encode(body) if format == "msgpack" else msgspec.json.encode(body)
                     answer = client.post(_PATH[count], content=encoded, headers={"Content-Type": media_type})
                     assert answer.is_success, answer.text

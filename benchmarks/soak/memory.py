@@ -1,4 +1,4 @@
-"""A process' memory over time, and whether it grows."""
+"""Samples of a process's memory, and their trend."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 from scipy.stats import theilslopes
 
-MOST_MIB_PER_H = 8.0  # 192 MiB a day: what a replica's limit of memory has to spare, so that it is seen before it hurts
-MOST_MORE_HANDLES = 8  # open files and threads; connections and pools come and go
+MOST_MIB_PER_H = 8.0  # 192 MiB a day: within the reserve in a replica's memory limit
+MOST_MORE_HANDLES = 8  # open files and threads; connections and pools vary
 EVERY_S = 5.0
 _MIB = 2**20
 _HOUR_S = 3600.0
@@ -22,7 +22,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Sample:
-    """`seconds` since the start; MiB. `mapped`: pages of files, as segments of a directory are, part of `resident`."""
+    """`seconds`: since the start. `resident`: MiB. `mapped`: MiB of mapped files (segments), part of `resident`."""
 
     seconds: float
     resident: float
@@ -35,9 +35,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """Over the last two thirds. `slope`, MiB an hour: the median of those between all pairs of samples; `low`, `high`:
-    its 95 % limits. `least` and `most` MiB; how many more files and threads there were in the last third than in the
-    second, medians."""
+    """The trend over the last two thirds of a soak.
+
+    `slope`: the median slope of all pairs of samples, MiB per hour; `low`, `high`: its 95 % limits. `least`, `most`:
+    MiB. `more_files`, `more_threads`: the median in the last third minus the median in the second third.
+    """
 
     slope: float
     low: float
@@ -70,8 +72,8 @@ def trend_of(samples: list[Sample]) -> Trend:
 
 
 @contextmanager
-def sampling(pid: int, requests: Callable[[], int], tell: Callable[[Sample], None]) -> Iterator[list[Sample]]:
-    """Samples of a process, more and more of them, until one leaves; `tell` hears of each."""
+def sampling(pid: int, requests: Callable[[], int], notify: Callable[[Sample], None]) -> Iterator[list[Sample]]:
+    """Yields a list to which a thread appends samples of the process. Calls `notify` with each sample."""
     samples: list[Sample] = []
     process, started, stop = psutil.Process(pid), time.monotonic(), threading.Event()
 
@@ -89,7 +91,7 @@ def sampling(pid: int, requests: Callable[[], int], tell: Callable[[Sample], Non
                     requests=requests(),
                 )
             )
-            tell(samples[-1])
+            notify(samples[-1])
 
     thread = threading.Thread(target=sample)
     thread.start()

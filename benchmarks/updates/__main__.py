@@ -21,7 +21,7 @@ import msgspec
 
 from benchmarks.serving import machine
 from benchmarks.serving.generator import build
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from benchmarks.updates.latency import Latency, measure_latency
 from benchmarks.updates.table import markdown
 from benchmarks.updates.visibility import Visibility, measure_visibility

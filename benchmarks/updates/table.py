@@ -20,7 +20,7 @@ def markdown(
     parts = [
         f"# Updates{' (quick: figures are rough)' if quick else ''}",
         f"{date}. `{command}`, all on one machine, the load generator, the stores and the operator beside the service: "
-        f"{words}. Every setting of the service at its default, the shipped network; Redis with `appendfsync always`.",
+        f"{words}. Every setting of the service at its default, the shipped model; Redis with `appendfsync always`.",
         *_latency(latency),
         *_visibility(visibility),
     ]

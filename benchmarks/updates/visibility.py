@@ -20,7 +20,7 @@ from benchmarks.updates.operator import Operator, file_of, measured_again
 from fingerpost.client import request_of
 from reference_db import Fingerprints
 
-_ANTENNAS = 32  # of the shipped network's channel
+_ANTENNAS = 32  # of the shipped model's channel
 _FIRST_DAY = 1.75e9
 _PERIOD_S = 0.005  # between two questions
 _PATIENCE_S = 600.0

@@ -10,7 +10,7 @@ from tests.service.tiny_trajectory_artifact import VERTICES
 
 @pytest.fixture(scope="module")
 def located(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryResult:
-    """Two trajectories in plain sight, by a network that believes in cues."""
+    """Two trajectories in plain sight, by a model that believes in cues."""
     folder = tmp_path_factory.mktemp("demo")
     settings = write_artifacts(folder)
     fill(DirectoryStore(settings.database_directory))

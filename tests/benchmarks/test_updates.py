@@ -1,11 +1,11 @@
-"""Small forms of what is measured of updates, on the shipped network."""
+"""Small forms of what is measured of updates, on the shipped model."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks.serving.generator import NoCompiler, build
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from benchmarks.updates.latency import Latency, Phase, measure_latency
 from benchmarks.updates.table import markdown
 from benchmarks.updates.visibility import Moments, Visibility, measure_visibility

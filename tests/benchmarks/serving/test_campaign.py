@@ -8,10 +8,10 @@ from benchmarks.serving.campaign import overload_of
 from benchmarks.serving.cells import street, write_references
 from benchmarks.serving.full_graph import FullGraph
 from benchmarks.serving.generator import fire, write_requests
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from tests.benchmarks.serving.plain_server import plain_server, response
 
-NETWORK = shipped()
+MODEL = shipped()
 
 
 def test_overload_counts_refusals_apart_from_failures(generator: Path, tmp_path: Path) -> None:
@@ -36,9 +36,9 @@ def test_p99_of_the_accepted_leaves_out_who_was_refused(generator: Path, tmp_pat
 
 def test_torch_and_onnx_runtime_answer_the_same_in_process(tmp_path: Path) -> None:
     write_references(street(0)[1], tmp_path / "references.npz")
-    graph = FullGraph(NETWORK.full_graph, tmp_path / "references.npz", threads=1)
+    graph = FullGraph(MODEL.full_graph, tmp_path / "references.npz", threads=1)
     rows = inprocess.rows_of_references(tmp_path / "references.npz")[:5]
-    torch = inprocess.torch_locate(NETWORK.folder, graph)
+    torch = inprocess.torch_locate(MODEL.folder, graph)
     assert graph.locate(rows) == pytest.approx(torch(rows), abs=1e-3)
     # Who asks with a fingerprint's own channel is found where it was measured.
     assert graph.locate(rows) == pytest.approx(rows[:, -3:-1], abs=0.5)

@@ -5,10 +5,10 @@ import pytest
 
 from benchmarks.serving import cells
 from benchmarks.serving.app_alone import App, AppFailed
-from benchmarks.serving.networks import SHIPPED
 from benchmarks.serving.pairs import FULL, Pair, Side, _alternately, markdown
+from benchmarks.serving.served_models import SHIPPED
 from benchmarks.serving.servers import THIS_CHECKOUT
-from benchmarks.serving.workload import crowd, encode_request
+from benchmarks.serving.workload import encode_request, users_at_one_place
 
 SIDES = (Side("before", THIS_CHECKOUT, SHIPPED), Side("after", THIS_CHECKOUT, SHIPPED))
 
@@ -44,7 +44,7 @@ def test_the_app_alone_answers_without_server_and_model(tmp_path: Path) -> None:
     cell, fingerprints = cells.street(0)
     cells.import_cell(cell, fingerprints, tmp_path / "database", SHIPPED)
     bodies = tmp_path / "bodies.jsonl"
-    bodies.write_bytes(encode_request(crowd(cell, fingerprints, users=1), "json"))
+    bodies.write_bytes(encode_request(users_at_one_place(cell, fingerprints, users=1), "json"))
     environment = {"FINGERPOST_DATABASE_DIRECTORY": str(tmp_path / "database")}
     with App.running(THIS_CHECKOUT.folder, bodies, environment) as app:
         assert 0 < app.cpu_of("locate", 50) < 0.1

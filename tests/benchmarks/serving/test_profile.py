@@ -26,12 +26,12 @@ def test_the_table_says_whose_time_it_is_and_what_a_location_costs() -> None:
     assert "event loop 0.50 ms, other threads 2.00 ms" in printed
     assert "| event loop, 6 samples | self time |" in printed
     assert "| `locate (service/locating/locator.py)` | 83.3% |" in printed
-    assert "| network, 5 samples | self time |" in printed
+    assert "| model, 5 samples | self time |" in printed
 
 
 @pytest.mark.skipif(not PY_SPY.exists(), reason=f"no {PY_SPY}: `make bench-profile` makes it")
 def test_a_service_under_a_small_load_is_sampled_and_drawn(generator: Path, tmp_path: Path) -> None:
     printed = profile(generator, PY_SPY, "shared", users=2, rate=40, seconds=2, folder=tmp_path)
     assert "| event loop, " in printed
-    assert "| network, " in printed
+    assert "| model, " in printed
     assert (tmp_path / "profile.svg").read_text().startswith("<?xml")

@@ -8,7 +8,7 @@ from benchmarks.serving.floor import Floor, Machine
 from benchmarks.serving.growth import Grown
 from benchmarks.serving.inprocess import Batch
 from benchmarks.serving.plot import draw
-from benchmarks.serving.report import NetworkReport, Report, read_report
+from benchmarks.serving.report import ModelReport, Report, read_report
 from benchmarks.serving.table import markdown
 
 OURS = Figures(
@@ -30,9 +30,9 @@ REPORT = Report(
     quick=False,
     machine={"CPU": "abacus", "cores": "2"},
     rates=Machine(1e11, 1e10),
-    networks=[
-        NetworkReport(
-            network="d 256, N 8",
+    models=[
+        ModelReport(
+            name="d 256, N 8",
             figures=[OURS, THEIRS],
             in_process={
                 "onnx": [
@@ -77,8 +77,8 @@ def test_in_process_the_best_batch_that_is_quick_enough_is_shown_beside_the_best
 
 def test_rivals_count_with_the_most_they_got_done_at_any_latency() -> None:
     others = replace(THEIRS, most_locations_per_s=80.0)
-    networks = [replace(REPORT.networks[0], figures=[OURS, others])]
-    lines = markdown(replace(REPORT, networks=networks)).splitlines()
+    models = [replace(REPORT.models[0], figures=[OURS, others])]
+    lines = markdown(replace(REPORT, models=models)).splitlines()
     head = next(line for line in lines if line.startswith("| Fingerpost | users a request | over"))
     assert head == "| Fingerpost | users a request | over ONNX Runtime, in process, 150/s | over LitServe, 80/s |"
     assert "| shared, msgpack | 1 | 13.3 x / 14.7 x | 25.0 x / 27.5 x |" in lines
@@ -111,6 +111,6 @@ def test_json_holds_all_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("locations_per_s", [0.0, 2000.0])
 def test_the_picture_is_drawn(tmp_path: Path, locations_per_s: float) -> None:
-    network = replace(REPORT.networks[0], figures=[replace(OURS, locations_per_s=locations_per_s)])
-    draw(replace(REPORT, networks=[network]), tmp_path / "serving.png")
+    model = replace(REPORT.models[0], figures=[replace(OURS, locations_per_s=locations_per_s)])
+    draw(replace(REPORT, models=[model]), tmp_path / "serving.png")
     assert (tmp_path / "serving.png").read_bytes().startswith(b"\x89PNG")

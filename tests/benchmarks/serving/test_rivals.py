@@ -9,7 +9,7 @@ from benchmarks.serving import rivals
 from benchmarks.serving.cells import street, write_references
 from benchmarks.serving.full_graph import MEDIA_TYPE, FullGraph
 from benchmarks.serving.inprocess import rows_of_references
-from benchmarks.serving.networks import shipped
+from benchmarks.serving.served_models import shipped
 from benchmarks.serving.servers import running
 
 

@@ -1,4 +1,4 @@
-"""The whole benchmark in its quick form, and a cell that grows, on the shipped network."""
+"""The whole benchmark in its quick form, and a cell that grows, on the shipped model."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.serving.campaign import QUICK
 from benchmarks.serving.growth import Grown, cost, grow
-from benchmarks.serving.networks import shipped
 from benchmarks.serving.report import read_report
+from benchmarks.serving.served_models import shipped
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,12 +26,12 @@ def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(gen
     report = read_report(written / "serving.json")
     assert report.quick
     assert report.notes == []
-    (network,) = report.networks
-    assert [(figures.kind, figures.format) for figures in network.figures] == [
+    (model,) = report.models
+    assert [(figures.kind, figures.format) for figures in model.figures] == [
         ("shared", "msgpack"),
         ("shared", "json"),
     ]
-    for figures in network.figures:
+    for figures in model.figures:
         half, overload = figures.half, figures.overload
         assert 0 < figures.unloaded_p50 < 5
         assert 0 < half.p50 <= half.p99 <= half.p999
@@ -39,7 +39,7 @@ def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(gen
         assert half.memory_bytes > 50 << 20
         # What it cannot take it refuses: on any machine nothing is lost and nobody is left waiting.
         assert overload.accepted + overload.refused == overload.requests
-    assert {batch.size for batch in network.in_process["onnx"]} >= {1, 128}
+    assert {batch.size for batch in model.in_process["onnx"]} >= {1, 128}
 
 
 def test_a_cell_that_grows_is_asked_with_and_without_a_coarse_position(generator: Path, tmp_path: Path) -> None:

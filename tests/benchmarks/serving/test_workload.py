@@ -8,7 +8,7 @@ import pytest
 from benchmarks.serving.cells import street, town
 from benchmarks.serving.full_graph import Users
 from benchmarks.serving.generator import Requests
-from benchmarks.serving.workload import SPACING_M, WARM, make_load, make_rival_load, strangers, without_coarse
+from benchmarks.serving.workload import SPACING_M, WARM, make_load, make_rival_load, spread_users, without_coarse
 from fingerpost.wire import BatchRequest, LocateRequest
 
 CELLS = [street(0), street(1)]
@@ -74,7 +74,7 @@ def test_json_says_what_msgpack_says(tmp_path: Path) -> None:
 
 
 def test_rivals_are_asked_for_the_same_users(tmp_path: Path) -> None:
-    asked = strangers(*CELLS[0])
+    asked = spread_users(*CELLS[0])
     requests = make_rival_load(4, *CELLS[0], tmp_path).requests
     rows = np.frombuffer(bodies(requests)[0], np.float32).reshape(4, -1)
     users = Users.of_rows(rows, 32, 32)
@@ -83,7 +83,7 @@ def test_rivals_are_asked_for_the_same_users(tmp_path: Path) -> None:
 
 
 def test_a_user_without_a_coarse_position_sends_none(tmp_path: Path) -> None:
-    load = without_coarse(strangers(*CELLS[0]).part(slice(3)), tmp_path)
+    load = without_coarse(spread_users(*CELLS[0]).part(slice(3)), tmp_path)
     items = [msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(load.requests)]
     assert [item.coarse_position for item in items] == [msgspec.UNSET] * 3
 

@@ -1,6 +1,6 @@
-"""The networks that are served: the shipped artifact, and artifacts of the paper's size, whose weights are random.
+"""The models to serve: the shipped artifact, and artifacts of the paper's size with random weights.
 
-How fast a network answers does not depend on its weights; what it answers does, and nobody looks at that here.
+The speed of a model does not depend on its weights. The benchmarks do not use the positions that it answers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from models.pipeline.recipe import Recipe, load_recipe
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = MODELS / "artifacts" / "mateformer"
-RECIPE = MODELS / "recipes" / "mateformer.yaml"
+RECIPE = SHIPPED / "recipe.yaml"
 PAPER_SIZE = {"width": 256, "depth": 8, "hidden": 256, "heads": 4}
-SMALL_CHANNEL = 16  # antennas, and subcarriers: a million fingerprints of 32 x 32 fit in no small machine
+SMALL_CHANNEL = (
+    16  # antennas, and subcarriers: a million fingerprints of 32 x 32 do not fit in a small machine's memory
+)
 NEIGHBOURS = 64
-TILE_M = 2.0  # pitch, where the recipe has none
-_SOURCES = ("mateformer.py", "channel_features.py", "export.py", "onnx_graph.py", "artifact.py")
+TILE_M = 2.0  # tile pitch if the recipe has none
+_ROOMS = ("mateformer", "layers", "pipeline")  # whose code makes an artifact
 
 
 @dataclass(frozen=True)
-class Network:
-    """An artifact's folder, with the weights beside its graphs, and the shape of its network."""
+class ServedModel:
+    """An artifact's folder, which also has the weights, and the configuration of its model."""
 
     name: str
     folder: Path
@@ -35,7 +37,7 @@ class Network:
 
     @property
     def label(self) -> str:
-        """Another one for another artifact; fit for a folder's name."""
+        """A folder name that is unique to the artifact."""
         digest = hashlib.sha256((self.folder / MANIFEST_FILE).read_bytes()).hexdigest()
         return f"d{self.config.width}-{digest[:12]}"
 
@@ -45,30 +47,31 @@ class Network:
         return self.folder / manifest.graphs["full"].file
 
 
-def shipped() -> Network:
-    config = load_recipe(SHIPPED / "recipe.yaml").config()
-    return Network(f"shipped (d {config.width}, N {config.depth})", SHIPPED, config)
+def shipped() -> ServedModel:
+    config = load_recipe(RECIPE).config()
+    return ServedModel(f"shipped (d {config.width}, N {config.depth})", SHIPPED, config)
 
 
-def paper_size(folder: Path, antennas: int = 32) -> Network:
-    """The paper's d and N with the shipped recipe's pictures and options, for `antennas` x as many subcarriers.
+def paper_size(folder: Path, antennas: int = 32) -> ServedModel:
+    """The paper's d and N with all other options of the shipped recipe, for `antennas` and as many subcarriers.
 
-    Exported into a folder of its own below `folder`, once for each state of the code that exports it.
+    Exports the artifact below `folder` once for each state of the code that exports it.
     """
     recipe = _sized(load_recipe(RECIPE), antennas)
-    marks = [recipe.model_dump_json().encode(), *((MODELS / source).read_bytes() for source in _SOURCES)]
+    sources = [MODELS / "artifact.py", *(path for room in _ROOMS for path in sorted((MODELS / room).glob("*.py")))]
+    marks = [recipe.model_dump_json().encode(), *(source.read_bytes() for source in sources)]
     exported = folder / f"paper-{antennas}-{hashlib.sha256(b''.join(marks)).hexdigest()[:12]}"
-    if not (exported / MANIFEST_FILE).exists():  # which is written last
+    if not (exported / MANIFEST_FILE).exists():  # the manifest is written last
         _export(recipe, exported)
     config = recipe.config()
-    return Network(f"d {config.width}, N {config.depth}", exported, config)
+    return ServedModel(f"d {config.width}, N {config.depth}", exported, config)
 
 
 def _sized(recipe: Recipe, antennas: int) -> Recipe:
     array = recipe.radio.array.model_copy(update={"columns": antennas})
     radio = recipe.radio.model_copy(update={"array": array, "subcarriers": antennas})
     tiles = recipe.retrieval.model_copy(update={"tile_pitch": recipe.retrieval.tile_pitch or TILE_M})
-    # What else is in the recipe is of training, which does not happen.
+    # All other fields of the recipe are about training, which does not happen here.
     changed = {"name": "paper-size", "radio": radio, "retrieval": tiles, "model": recipe.model | PAPER_SIZE}
     return recipe.model_copy(update=changed)
 

@@ -1,4 +1,4 @@
-"""Who asks in a soak: users, good and bad ones, an operator who changes their cells, and those who only look."""
+"""The requests of a soak: of users, valid and invalid, of an operator who changes cells, and of observers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.soak.asks import Ask
+from benchmarks.soak.client import Request
 from benchmarks.updates.operator import file_of, measured_again
 from fingerpost.client import request_of, trajectory_of, user_of
 from reference_db import Cell, Fingerprints, read_fingerprint_file
 
 CELLS = ("florence-0000", "florence-0001")
-BODY_LIMIT = 2**20  # bytes, of users; some send more
-SNAPSHOTS = 3  # of a trajectory, as the tests' artifact wants them
+BODY_LIMIT = 2**20  # bytes of a user's request; some requests are larger
+SNAPSHOTS = 3  # in a trajectory, the number that the tests' artifact needs
 
 _DATA = Path(__file__).parents[1] / "data"
 _JSON = {"Content-Type": "application/json"}
@@ -31,7 +31,7 @@ _MADE = frozenset({200, 201})
 
 @dataclass(frozen=True)
 class Place:
-    """A cell with its fingerprints, measured nobody knows when, and users whose positions are known."""
+    """A cell, its fingerprints without times, and users with known positions."""
 
     cell: Cell
     fingerprints: Fingerprints
@@ -42,9 +42,9 @@ class Place:
         cell, fingerprints = read_fingerprint_file(_DATA / f"{cell_id}-references.safetensors")
         _, users = read_fingerprint_file(_DATA / f"{cell_id}-users.safetensors")
         timeless = replace(fingerprints, times=np.zeros(len(fingerprints.positions)))
-        # The network does not hear a snapshot's common phase; the trajectories' one fails where this is not positive.
-        turned = users.csi * np.exp(-1j * np.angle(users.csi[:, :1, :1]))
-        return cls(cell, timeless, replace(users, csi=turned.astype(np.complex64)))
+        # The model ignores a snapshot's common phase. The tests' artifact for trajectories needs this phase at 0.
+        rotated = users.csi * np.exp(-1j * np.angle(users.csi[:, :1, :1]))
+        return cls(cell, timeless, replace(users, csi=rotated.astype(np.complex64)))
 
 
 def user(place: Place, row: int, coarse: dict[str, float] | None = None) -> dict[str, object]:
@@ -56,11 +56,11 @@ def fix(place: Place, row: int, random: np.random.Generator, sigma: float = 1.0)
     return {"x": float(x), "y": float(y), "hAccuracy": sigma}
 
 
-def users(places: list[Place], seed: int) -> Iterator[Ask]:
-    """Whoever wants to be located, without end; some of them badly."""
+def users(places: list[Place], seed: int) -> Iterator[Request]:
+    """Requests of users, valid and invalid, without end."""
     random = np.random.default_rng(seed)
-    bad = itertools.cycle(_bad_users(places[0]))
-    kinds = ("no fix", "msgpack", "batch of 16", "batch in JSON", "track", "trajectory", "bad", "hung up")
+    invalid = itertools.cycle(_invalid_requests(places[0]))
+    kinds = ("no fix", "msgpack", "batch of 16", "batch in JSON", "track", "trajectory", "invalid", "disconnect")
     weights = np.array([30, 30, 8, 4, 12, 4, 10, 2])
     while True:
         place = places[random.integers(len(places))]
@@ -83,15 +83,15 @@ def users(places: list[Place], seed: int) -> Iterator[Ask]:
                 near = _nearest(place, rows[0])
                 body = trajectory_of(place.cell.cell_id, place.users.csi[near])
                 yield _located("trajectory", body, "/locate/trajectory")
-            case "hung up":
+            case "disconnect":
                 content = json.dumps(_text(user(place, rows[0]))).encode()
-                yield Ask("hung up", "POST", "/locate", content, _JSON, half=True)
+                yield Request("disconnect", "POST", "/locate", content, _JSON, half=True)
             case _:
-                yield next(bad)
+                yield next(invalid)
 
 
-def operator(places: list[Place], seed: int) -> Iterator[Ask]:
-    """Changes of every kind, good and bad, of one cell after the other; each round ends where it began."""
+def operator(places: list[Place], seed: int) -> Iterator[Request]:
+    """Changes of every kind, valid and refused, of one cell after the other. Each round starts from the same cell."""
     random = np.random.default_rng(seed)
     survey = itertools.count()
     while True:
@@ -99,8 +99,8 @@ def operator(places: list[Place], seed: int) -> Iterator[Ask]:
             yield from _changes(place, random, survey)
 
 
-def watchers(places: list[Place]) -> Iterator[Ask]:
-    """Prometheus, the operators' page with all that it loads, readers of documentation, and who errs."""
+def observers(places: list[Place]) -> Iterator[Request]:
+    """Requests of Prometheus, of the operators' page, of readers of the documentation, and invalid ones."""
     for turn in itertools.count():
         cell = f"/cells/{places[turn % len(places)].cell.cell_id}"
         for path in (
@@ -120,33 +120,35 @@ def watchers(places: list[Place]) -> Iterator[Ask]:
             "/openapi.json",
             "/docs",
         ):
-            yield Ask("look", "GET", path)
-            yield Ask("metrics", "GET", "/metrics")
-        yield Ask("look", "GET", f"{cell}/versions/1/diff/2", statuses=frozenset({200, 404}))
-        yield Ask("export", "GET", f"{cell}/export")
-        yield Ask("export", "GET", f"{cell}/export?format=npz")
-        yield Ask("bad look", "GET", "/nowhere", statuses=frozenset({404}))
-        yield Ask("bad look", "GET", "/cells/nobody's", statuses=frozenset({404}))
-        yield Ask("bad look", "DELETE", "/metrics", statuses=frozenset({405}))
-        yield Ask("bad look", "GET", "/cells", headers={"Authorization": "Bearer nobody's"}, statuses=frozenset({401}))
+            yield Request("read", "GET", path)
+            yield Request("metrics", "GET", "/metrics")
+        yield Request("read", "GET", f"{cell}/versions/1/diff/2", statuses=frozenset({200, 404}))
+        yield Request("export", "GET", f"{cell}/export")
+        yield Request("export", "GET", f"{cell}/export?format=npz")
+        yield Request("invalid read", "GET", "/nowhere", statuses=frozenset({404}))
+        yield Request("invalid read", "GET", "/cells/nobody's", statuses=frozenset({404}))
+        yield Request("invalid read", "DELETE", "/metrics", statuses=frozenset({405}))
+        yield Request(
+            "invalid read", "GET", "/cells", headers={"Authorization": "Bearer nobody's"}, statuses=frozenset({401})
+        )
 
 
-def _changes(place: Place, random: np.random.Generator, survey: Iterator[int]) -> Iterator[Ask]:
+def _changes(place: Place, random: np.random.Generator, survey: Iterator[int]) -> Iterator[Request]:
     home = f"/cells/{place.cell.cell_id}"
 
     def survey_file() -> bytes:
         n, seconds = int(random.integers(20, 50)), _FIRST_DAY + _DAY_S * next(survey)
         return file_of(place.cell, measured_again(place.fingerprints, n, seconds, random))
 
-    def append(**headers: str) -> Ask:
-        return Ask("append", "POST", f"{home}/fingerprints", survey_file(), _FILE | headers)
+    def append(**headers: str) -> Request:
+        return Request("append", "POST", f"{home}/fingerprints", survey_file(), _FILE | headers)
 
-    def sent(method: str, path: str, body: object, kind: str, *statuses: int) -> Ask:
+    def sent(method: str, path: str, body: object, kind: str, *statuses: int) -> Request:
         content = msgspec.json.encode(body)
-        return Ask(kind, method, home + path, content, _JSON, frozenset(statuses or {200}))
+        return Request(kind, method, home + path, content, _JSON, frozenset(statuses or {200}))
 
     whole = file_of(place.cell, place.fingerprints)
-    yield Ask("replace", "PUT", home, whole, _FILE, _MADE)
+    yield Request("replace", "PUT", home, whole, _FILE, _MADE)
     for _ in range(4):
         yield append()
     once = append(**{"Idempotency-Key": f"survey {next(survey)}"})
@@ -160,16 +162,16 @@ def _changes(place: Place, random: np.random.Generator, survey: Iterator[int]) -
     yield append()
     last = datetime.fromtimestamp(_FIRST_DAY + _DAY_S * next(survey), UTC).isoformat()
     yield sent("POST", "/fingerprints/delete", {"measuredBefore": last}, "delete")
-    yield sent("PUT", "/model", {"policy": "auto"}, "bad change", 409)  # it is so already
+    yield sent("PUT", "/model", {"policy": "auto"}, "refused change", 409)  # the policy is "auto" already
     yield sent("POST", "/rollback", {"version": 1}, "rollback")
-    yield Ask("bad change", "POST", f"{home}/fingerprints", b"no fingerprints", _FILE, frozenset({400}))
+    yield Request("refused change", "POST", f"{home}/fingerprints", b"no fingerprints", _FILE, frozenset({400}))
     other = append(**{"If-Match": '"1-000000000000"'})
-    yield Ask("bad change", "POST", other.path, other.content, other.headers, frozenset({412}))
-    yield sent("POST", "/rollback", {"version": 999_999}, "bad change", 404)
-    yield Ask("hung up", "POST", f"{home}/fingerprints", survey_file(), _FILE, half=True)
+    yield Request("refused change", "POST", other.path, other.content, other.headers, frozenset({412}))
+    yield sent("POST", "/rollback", {"version": 999_999}, "refused change", 404)
+    yield Request("disconnect", "POST", f"{home}/fingerprints", survey_file(), _FILE, half=True)
 
 
-def _bad_users(place: Place) -> list[Ask]:
+def _invalid_requests(place: Place) -> list[Request]:
     good = _text(user(place, 0))
     csi = good["csi"]
     assert isinstance(csi, dict)
@@ -189,10 +191,8 @@ def _bad_users(place: Place) -> list[Ask]:
         (_text(request_of(place.cell.cell_id, np.zeros((32, 32), np.complex64))), 400),
         (good | {"maxRespTime": 1e-9}, 504),
     ]
-    asks = [
-        Ask("bad", "POST", "/locate", json.dumps(body).encode(), _JSON, frozenset({status})) for body, status in cases
-    ]
-    whole = asks[-1].content
+    requests = [_invalid(json.dumps(body).encode(), _JSON, status) for body, status in cases]
+    whole = requests[-1].content
     raw = [
         (b"", _JSON, 400),
         (whole[:-20], _JSON, 400),
@@ -201,16 +201,20 @@ def _bad_users(place: Place) -> list[Ask]:
         (b"{" * 100_000, _JSON, 400),
         (b" " * (BODY_LIMIT + 1), _JSON, 413),
     ]
-    return asks + [Ask("bad", "POST", "/locate", body, headers, frozenset({status})) for body, headers, status in raw]
+    return requests + [_invalid(*one) for one in raw]
 
 
-def _located(kind: str, body: object, path: str = "/locate", *, packed: bool = False) -> Ask:
+def _invalid(body: bytes, headers: dict[str, str], status: int) -> Request:
+    return Request("invalid", "POST", "/locate", body, headers, frozenset({status}))
+
+
+def _located(kind: str, body: object, path: str = "/locate", *, packed: bool = False) -> Request:
     content = msgspec.msgpack.encode(body) if packed else msgspec.json.encode(body)
-    return Ask(kind, "POST", path, content, _MSGPACK if packed else _JSON)
+    return Request(kind, "POST", path, content, _MSGPACK if packed else _JSON)
 
 
 def _packed(place: Place, row: int, coarse: dict[str, float]) -> dict[str, object]:
-    """As msgpack carries it: raw bytes."""
+    """A user's request for msgpack, with raw bytes."""
     sent: dict[str, object] = msgspec.to_builtins(
         user_of(place.cell.cell_id, place.users.csi[row]), builtin_types=(bytes,)
     )
@@ -224,6 +228,6 @@ def _nearest(place: Place, row: int) -> list[int]:
 
 
 def _text(request: dict[str, object]) -> dict[str, object]:
-    """As JSON has it."""
+    """The request as JSON types."""
     text: dict[str, object] = json.loads(msgspec.json.encode(request))
     return text

@@ -1,4 +1,4 @@
-"""What is asked of the service in a soak, and what must be answered."""
+"""The client of a soak: requests, the statuses that are right for them, and a tally of the answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 OK = frozenset({200})
 
 _TIMEOUT_S = 120.0
-_CONNECTION = 50  # requests, then another one is made
+_CONNECTION = 50  # requests on one connection
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A request; `kind` is for the report. `statuses`: the right ones. `half`: its sender hangs up in the midst."""
+class Request:
+    """A request. `kind`: its row in the report. `statuses`: the right ones. `half`: the client disconnects half-way."""
 
     kind: str
     method: str
@@ -28,8 +28,8 @@ class Ask:
 
 
 @dataclass
-class Account:
-    """What was answered: times of one kind in seconds, and whatever was not as it should be."""
+class Tally:
+    """The answers of all clients: seconds of each kind, counts of statuses, texts of wrong answers."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -40,19 +40,19 @@ class Account:
         return sum(map(len, self.seconds.values()))
 
 
-class Asker:
-    """One client with a connection of its own, which it leaves for a new one now and then."""
+class SoakClient:
+    """A client with its own connection, which it renews now and then."""
 
-    def __init__(self, port: int, headers: dict[str, str], account: Account) -> None:
-        self._port, self._headers, self._account = port, headers, account
+    def __init__(self, port: int, headers: dict[str, str], tally: Tally) -> None:
+        self._port, self._headers, self._tally = port, headers, tally
         self._connection = self._connected()
-        self._asked = 0
+        self._sent = 0
 
-    def ask(self, one: Ask) -> bytes:
-        """The answer's body; what is wrong with the answer goes to the account."""
-        if self._asked == _CONNECTION:
+    def send(self, one: Request) -> bytes:
+        """Sends a request and returns the answer's body. Counts a wrong answer in the tally."""
+        if self._sent == _CONNECTION:
             self._renew()
-        self._asked += 1
+        self._sent += 1
         started = time.perf_counter()
         if one.half:
             self._hang_up(one)
@@ -61,15 +61,15 @@ class Asker:
             self._connection.request(one.method, one.path, one.content or None, self._headers | one.headers)
             response = self._connection.getresponse()
             status, body = response.status, response.read()
-            self._account.statuses[status] += 1
-        self._account.seconds.setdefault(one.kind, []).append(time.perf_counter() - started)
+            self._tally.statuses[status] += 1
+        self._tally.seconds.setdefault(one.kind, []).append(time.perf_counter() - started)
         if status is not None and status not in one.statuses:
-            self._account.wrong.append(f"{one.kind}: {status} {body[:300]!r}")
+            self._tally.wrong.append(f"{one.kind}: {status} {body[:300]!r}")
         return body
 
-    def location(self, one: Ask) -> tuple[float, float]:
-        """Metres east and north of the base station, of an answer in JSON; not a number where there is none."""
-        body = self.ask(one)
+    def location(self, one: Request) -> tuple[float, float]:
+        """The position in a JSON answer, in metres east and north of the base station; NaN without one."""
+        body = self.send(one)
         try:
             point = json.loads(body)["localLocationEstimate"]["point"]
         except (ValueError, KeyError):
@@ -79,7 +79,7 @@ class Asker:
     def close(self) -> None:
         self._connection.close()
 
-    def _hang_up(self, one: Ask) -> None:
+    def _hang_up(self, one: Request) -> None:
         self._connection.putrequest(one.method, one.path)
         for name, value in (self._headers | one.headers | {"Content-Length": str(len(one.content))}).items():
             self._connection.putheader(name, value)
@@ -89,7 +89,7 @@ class Asker:
     def _renew(self) -> None:
         self._connection.close()
         self._connection = self._connected()
-        self._asked = 0
+        self._sent = 0
 
     def _connected(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
