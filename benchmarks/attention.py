@@ -1,8 +1,8 @@
-"""What fused attention gains on a CPU: ``python -m benchmarks.attention``.
+"""The gain of fused attention on a CPU: ``python -m benchmarks.attention``.
 
-One layer's attention of d 256 against ready frames, 8 heads of both attentions side by side: products and softmax one
-by one, with keys that lie as the product wants them, beside ONNX's fused operator, which the graphs use, and ONNX
-Runtime's own. Median microseconds of runs taken in turns.
+One layer's attention with d 256 against cached frames, with the 8 heads of both attentions side by side. Compares
+separate products and softmax, with keys in the layout of the product, with ONNX's fused operator, which the graphs use,
+and with ONNX Runtime's own operator. Prints median microseconds; the runs alternate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 HEADS, WIDTH, NEIGHBOURS = 8, 64, 64
-SHAPES = ((1, 1), (4, 1), (16, 1), (1, 16), (1, 64), (8, 8))  # frames, users in each
+SHAPES = ((1, 1), (4, 1), (16, 1), (1, 16), (1, 64), (8, 8))  # frames, users per frame
 _ROUNDS = 60
 _SPLIT = [
     helper.make_node("Reshape", ["Q", "in_heads"], ["Q_rows"]),
@@ -69,7 +69,7 @@ def _medians(sessions: dict[str, ort.InferenceSession], frames: int, users: int)
         "prior": (frames, HEADS, users, NEIGHBOURS),
     }
     feeds = {name: rng.standard_normal(shape, np.float32) / 8 for name, shape in shapes.items()}
-    ready = feeds | {"K": np.ascontiguousarray(feeds["K"].swapaxes(2, 3))}  # as frames keep them
+    ready = feeds | {"K": np.ascontiguousarray(feeds["K"].swapaxes(2, 3))}  # the layout in frames
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
     answers = {}
     for _ in range(_ROUNDS):

@@ -1,10 +1,10 @@
-"""The main job, watched: 400 users of a city that the model never saw, located over real HTTP.
+"""Locates 400 users of a city that is not in the training data, over real HTTP.
 
 ``python -m benchmarks.demo`` imports the two shipped cells of florence, starts the service on a free port, and posts
-every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m and one of 1 m (1 sigma an
-axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits with 1 when
-Fingerpost is no better. Where an artifact for trajectories is shipped, it locates some of those too. ``--serve`` leaves
-the service running instead.
+every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m, and with one of 1 m (1 sigma
+on each axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits
+with 1 if Fingerpost is not better. If an artifact for trajectories is shipped, it locates some trajectories, too.
+``--serve`` leaves the service running instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import every_feature, every_rival
 
 CELLS = ("florence-0000", "florence-0001")
-FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma an axis, metres
+FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma on each axis, metres
 HEADLINE = "GNSS 1 m"
 DATA = Path(__file__).parent / "data"
 FOLDER = Path("var/demo")
@@ -45,7 +45,7 @@ FINGERPOST = Path(sys.executable).with_name("fingerpost")
 
 @dataclass(frozen=True)
 class CellResult:
-    """Positions float [users, 2] in metres from the BS; radii of the stated 95 % circles; seconds a request."""
+    """Positions float [users, 2] in metres from the BS, radii of the stated 95 % circles, seconds of each request."""
 
     cell: str
     references: NDArray[np.float32]
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def import_cells() -> None:
-    """Imports both cells as an operator would, into a database of the demo's own."""
+    """Imports both cells into the demo's database by the command line."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     for cell in CELLS:
@@ -85,7 +85,7 @@ def import_cells() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     for file in shown_trajectories(DATA):
         cell, _ = read_fingerprint_file(file)
-        print(f"demo: creating {cell.cell_id}, which needs no fingerprints: its places are learned")
+        print(f"demo: creating {cell.cell_id} without fingerprints: the model has learned this cell")
         described = FOLDER / f"{cell.cell_id}.json"
         described.write_text(cell.model_dump_json())
         command = [FINGERPOST, "cells", "create", cell.cell_id, "--cell-file", described]
@@ -94,14 +94,14 @@ def import_cells() -> None:
 
 @contextlib.contextmanager
 def running_service() -> Iterator[str]:
-    """A server process of its own on a port that the system chose; its address. Stopped as by Ctrl-C."""
+    """Starts a server process on a free port and yields its URL. Stops it by SIGINT."""
     command = [FINGERPOST, "serve", "--port", "0", "--database", FOLDER / "database"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if "serving at " not in line:
-            raise SystemExit("demo: the service did not start; its words are above")
+            raise SystemExit("demo: the service did not start; see its output above")
         yield line.split("serving at ")[1].strip()
     finally:
         process.send_signal(signal.SIGINT)
@@ -109,7 +109,7 @@ def running_service() -> Iterator[str]:
 
 
 def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
-    """Posts the cell's held-out users one after the other; ``sigma`` is the GNSS error, metres an axis."""
+    """Posts the cell's held-out users one after the other. `sigma`: GNSS error on each axis in metres."""
     cell, users = read_fingerprint_file(DATA / f"{cell_id}-users.safetensors")
     _, references = read_fingerprint_file(DATA / f"{cell_id}-references.safetensors")
     frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
@@ -153,7 +153,7 @@ def errors(points: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray
 
 
 def report(results: dict[str, list[CellResult]]) -> int:
-    """Prints the table and the closing lines; the exit status says whether Fingerpost won everywhere."""
+    """Prints the table and the closing lines. Returns 0 if Fingerpost is better with every fix, else 1."""
     table = Table("fix", "cell", "users", "who", "mean", "median", "p90", title="error in metres")
     lines, won = {}, True
     for fix, cells in results.items():
@@ -189,7 +189,7 @@ def pooled(cells: list[CellResult], who: str) -> NDArray[np.float64]:
 
 
 def draw(results: dict[str, list[CellResult]], path: Path) -> None:
-    """Estimates against truth on each cell's map, a column a fix."""
+    """Draws estimates and truth on a map of each cell, with a column for each fix."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6 * len(results), 5.6 * len(CELLS)), layout="constrained")

@@ -1,8 +1,8 @@
-"""The demo's second part: short trajectories, located through HTTP where an artifact for them is shipped.
+"""The demo's second part: locates short trajectories over HTTP if an artifact for them is shipped.
 
-Each file ``benchmarks/data/<cell>-trajectories.safetensors`` holds fingerprints, the points of a trajectory after each
-other, at least one of them at a place that the model never saw; ``<cell>-cues.npy`` is what a base station measured
-beside them. `fingerpost-train export --shown` writes both.
+A file ``benchmarks/data/<cell>-trajectories.safetensors`` holds fingerprints: the points of each trajectory in order,
+with at least one point that is not in the training data. ``<cell>-cues.npy`` holds their path features as a base
+station measures them. `fingerpost-train export --shown` writes both files.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from fingerpost.wire_trajectory import Centroid, PathFeatures, TrajectoryRespons
 from reference_db import read_fingerprint_file
 from service.settings import Settings
 
-SUFFIX, CUES_SUFFIX = "-trajectories.safetensors", "-cues.npy"
+SUFFIX, PATH_FEATURES_SUFFIX = "-trajectories.safetensors", "-cues.npy"
 
 
 @dataclass(frozen=True)
 class TrajectoryResult:
-    """Errors in metres, and which of them were inside the stated circle."""
+    """Errors in metres, and whether each point is inside the stated circle."""
 
     cell: str
     trajectories: int
     vertices: int
-    points: dict[str, NDArray[np.float64]]  # by where the cues came from
+    points: dict[str, NDArray[np.float64]]  # by source of the path features
     centroids: dict[str, NDArray[np.float64]]
     inside: dict[str, NDArray[np.bool_]]  # of the points
     track: NDArray[np.float64]  # the last point of each, posted one by one with a trackId
@@ -43,28 +43,29 @@ class TrajectoryResult:
         for source, errors in self.points.items():
             centroid, inside = self.centroids[source].mean(), 100 * self.inside[source].mean()
             yield (
-                f"{what}, cues {source}: mean error {errors.mean():.2f} m, of the centroid {centroid:.2f} m; "
+                f"{what}, path features {source}: mean error {errors.mean():.2f} m, of the centroid {centroid:.2f} m; "
                 f"{inside:.1f} % inside their stated 95 % circle"
             )
         yield f"{what}, one by one with a trackId: mean error of the last point {self.track.mean():.2f} m"
 
 
 def shown_trajectories(folder: Path) -> list[Path]:
-    """The files to locate; none where no artifact for trajectories is shipped."""
+    """The files to locate; none if no artifact for trajectories is shipped."""
     return [] if Settings().trajectory_artifact_directory is None else sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def locate_trajectories(url: str, file: Path) -> TrajectoryResult:
-    """Posts a file's trajectories with the cues measured and without, and as tracks; its cell must be there."""
+    """Posts a file's trajectories with and without measured path features, and as tracks. The cell must exist."""
     cell, users = read_fingerprint_file(file)
-    measured = np.load(file.with_name(file.name.replace(SUFFIX, CUES_SUFFIX)), allow_pickle=False)
+    measured = np.load(file.with_name(file.name.replace(SUFFIX, PATH_FEATURES_SUFFIX)), allow_pickle=False)
     vertices = _vertices(url)
     truth = users.positions.reshape(-1, vertices, 2)
     csi = users.csi.reshape(-1, vertices, *users.csi.shape[1:])
-    cues = [[_sent(one) for one in rows] for rows in measured.reshape(-1, vertices, 4).tolist()]
+    path_features = [[_path_features(one) for one in rows] for rows in measured.reshape(-1, vertices, 4).tolist()]
+    with_features = zip(csi, path_features, strict=True)
     with Client(url) as client:
         answers = {
-            "measured": [client.locate_trajectory(cell.cell_id, *sent) for sent in zip(csi, cues, strict=True)],
+            "measured": [client.locate_trajectory(cell.cell_id, *sent) for sent in with_features],
             "from the CSI": [client.locate_trajectory(cell.cell_id, snapshots) for snapshots in csi],
         }
         last = [_follow(client, cell.cell_id, f"demo-{number}", snapshots) for number, snapshots in enumerate(csi)]
@@ -92,15 +93,15 @@ def _vertices(url: str) -> int:
     return int(vertices)
 
 
-def _sent(cues: list[float]) -> PathFeatures:
-    aod, aoa, distance, gain = cues
+def _path_features(values: list[float]) -> PathFeatures:
+    aod, aoa, distance, gain = values
     return PathFeatures(
         aod_deg=math.degrees(aod), aoa_deg=math.degrees(aoa), distance=distance, gain_db=10 * math.log10(gain)
     )
 
 
 def _follow(client: Client, cell_id: str, track_id: str, csi: NDArray[np.complex64]) -> tuple[float, float]:
-    """Where a user is after its last snapshot; in a cell without fingerprints the first ones have no answer."""
+    """The position after the last snapshot. In a cell without fingerprints the first snapshots have no answer."""
     for snapshot in csi[:-1]:
         with suppress(Refused):
             client.locate(cell_id, snapshot, track_id=track_id)
@@ -108,7 +109,7 @@ def _follow(client: Client, cell_id: str, track_id: str, csi: NDArray[np.complex
 
 
 def _errors(answer: TrajectoryResponse, truth: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Metres: of the points, then of the centroid."""
+    """Errors in metres of the points, then of the centroid."""
     found = np.array([_point(place) for place in (*answer.points, answer.centroid)])
     return np.asarray(np.linalg.norm(found - np.vstack([truth, truth.mean(axis=0)]), axis=1), np.float64)
 

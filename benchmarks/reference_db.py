@@ -1,16 +1,16 @@
-"""What it costs to look up fingerprints as a cell grows: ``python -m benchmarks.reference_db``.
+"""The cost of looking up fingerprints as a cell grows: ``python -m benchmarks.reference_db``.
 
-Towns made of the demo's two cells, block beside block, 16 antennas by 16 subcarriers. Users are fingerprints heard with
-1 % of noise, looked up one at a time by one thread: medians of the quickest of seven rounds. Of the signals in a large
-town only a part is read; how often a first guess without coarse position moves by more than 1 m for that is counted
-against comparing all of them, for users with 1 % and with 10 % of noise and for fingerprints left out, which only their
-neighbours can find.
+The cells are towns made of copies of the demo's two cells, side by side, with 16 antennas and 16 subcarriers. Users are
+fingerprints with 1 % of noise. One thread looks them up one at a time; times are medians of the fastest of seven
+rounds. In a large town the index reads only a part of the signals. "Moved" is the share of users whose first guess
+without a coarse position is more than 1 m from the guess of a comparison with all signals: for users with 1 % and with
+10 % of noise, and for fingerprints left out of the index, which only their neighbours can find.
 
-Then the same town is indexed but for its last streets, which are appended 1,000 fingerprints at a time (or all, where
-they are fewer): as many as may follow until `indices_due` has all of them indexed anew. Appending is timed with the
-making of features, its median and its slowest portion, to be held against indexing anew; look-ups once more with all of
-them appended. Bytes a fingerprint are those of the indices then; CSI, 4 bytes an antenna and subcarrier, stays in its
-file.
+The second table indexes the same town without its last fingerprints and then appends these, 1,000 at a time (or all, if
+there are fewer): as many as `indices_due` allows before it asks for a new index. The time of an append includes the
+signal features; the table has the median and the maximum, beside the time of a new index. Look-ups are timed again with
+all of them appended. Bytes per fingerprint are those of the indices at the end. The CSI, 4 bytes per antenna and
+subcarrier, stays in its file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESULT = Path(__file__).parent / "results" / "reference_db.md"
 _ANTENNAS, _USERS, _ROUNDS = 16, 512, 7
 _NEIGHBOURS, _RADIUS_M, _ACCURACY_M, _MOVED_M = 64, 7.0, 1.0, 1.0
 _AT_ONCE = 1 << 16  # fingerprints
-_PORTION = 1_000  # of them, appended together
+_PORTION = 1_000  # fingerprints of an append
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -44,7 +44,7 @@ _Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cost:
-    """Median seconds a look-up; which share of users moves; seconds that indexing takes, and an append."""
+    """Median seconds of look-ups, shares of moved users, seconds of a new index and of each append."""
 
     fingerprints: int
     look_ups: dict[str, float]
@@ -60,21 +60,21 @@ class Cost:
             {"fingerprints": f"{self.fingerprints:,}"}
             | {f"{name} (ms)": f"{1e3 * seconds:.3f}" for name, seconds in self.look_ups.items()}
             | {f"moved, {who}": f"{share:.1%}" for who, share in self.moved.items()}
-            | {"indexed in (s)": f"{self.indexed_s:.1f}"}
+            | {"new index (s)": f"{self.indexed_s:.1f}"}
         )
 
     def cells_appended(self) -> dict[str, str]:
         return (
-            {"fingerprints": f"{self.fingerprints:,}", "of them appended": f"{self.appended:,}"}
+            {"fingerprints": f"{self.fingerprints:,}", "of which appended": f"{self.appended:,}"}
             | {f"{name} (ms)": f"{1e3 * seconds:.3f}" for name, seconds in self.look_ups_appended.items()}
-            | {f"up to {_PORTION:,} appended in (s)": f"{np.median(self.appends_s):.3f}"}
-            | {"at most (s)": f"{max(self.appends_s):.3f}", "indexed anew in (s)": f"{self.indexed_s:.1f}"}
-            | {"bytes a fingerprint": f"{self.bytes_each:.0f}"}
+            | {f"append of up to {_PORTION:,}, median (s)": f"{np.median(self.appends_s):.3f}"}
+            | {"maximum (s)": f"{max(self.appends_s):.3f}", "new index (s)": f"{self.indexed_s:.1f}"}
+            | {"bytes per fingerprint": f"{self.bytes_each:.0f}"}
         )
 
 
-class Everybody:
-    """A cell's signals, all of them compared: what `SignalIndex.nearest` is measured against."""
+class ExactSignals:
+    """Compares with all signals of a cell: the reference for `SignalIndex.nearest`."""
 
     def __init__(self, signals: SignalIndex) -> None:
         self._signals = signals
@@ -99,11 +99,11 @@ def measure(size: int) -> Cost:
     indexed_s = time.perf_counter() - started
 
     own = signal_feature(csi[users])
-    quiet, noisy = (signal_feature(_heard(csi[users], noise, random)) for noise in (0.01, 0.1))
+    quiet, noisy = (signal_feature(_with_noise(csi[users], noise, random)) for noise in (0.01, 0.1))
     coarse = (positions[users] + random.normal(0, _ACCURACY_M, (len(users), 2))).astype(np.float32)
     accuracy = np.full(len(users), _ACCURACY_M, np.float32)
     nowhere = np.full_like(coarse, np.nan)
-    everybody = replace(references, signals=Everybody(references.signals))
+    exact_references = replace(references, signals=ExactSignals(references.signals))
 
     def look_ups(among: References) -> dict[str, Callable[[slice], object]]:
         def guess(places: _Floats, u: slice) -> object:
@@ -120,7 +120,7 @@ def measure(size: int) -> Cost:
         return {name: _median(look_up, len(users)) for name, look_up in look_ups(among).items()}
 
     def moved(features: _Floats, left_out: _Rows | None = None) -> float:
-        guess, exact = (first_guess(r, features, nowhere, accuracy, left_out) for r in (references, everybody))
+        guess, exact = (first_guess(r, features, nowhere, accuracy, left_out) for r in (references, exact_references))
         return float((np.linalg.norm(guess - exact, axis=1) > _MOVED_M).mean())
 
     whole = medians(references)
@@ -142,12 +142,12 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _most_appended(size: int) -> int:
-    """How many of a cell's fingerprints may have been appended since it was indexed."""
+    """The most fingerprints that `indices_due` allows after the last new index."""
     return max((most for most in range(size) if not indices_due(size - most, most)), default=0)
 
 
 def _grown(positions: _Floats, csi: NDArray[np.complex64], indexed: int) -> tuple[References, list[float]]:
-    """References of so many fingerprints, extended by the rest, and the seconds that each portion of them took."""
+    """References of `indexed` fingerprints, extended by the others, and the seconds of each append."""
     references, seconds = References.of(positions[:indexed], csi[:indexed]), []
     for first in range(indexed, len(positions), _PORTION):
         some = slice(first, first + _PORTION)
@@ -157,7 +157,7 @@ def _grown(positions: _Floats, csi: NDArray[np.complex64], indexed: int) -> tupl
     return references, seconds
 
 
-def _heard(csi: NDArray[np.complex64], noise: float, random: np.random.Generator) -> NDArray[np.complex64]:
+def _with_noise(csi: NDArray[np.complex64], noise: float, random: np.random.Generator) -> NDArray[np.complex64]:
     """CSI `[n, a, s]` with white noise of `noise` times each snapshot's amplitude."""
     amplitude = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True) / 2)
     white = random.normal(size=csi.shape) + 1j * random.normal(size=csi.shape)
@@ -165,7 +165,7 @@ def _heard(csi: NDArray[np.complex64], noise: float, random: np.random.Generator
 
 
 def _median(look_up: Callable[[slice], object], users: int) -> float:
-    """Of the quickest round: what else runs on a machine comes and goes."""
+    """The median of the fastest round, which other work on the machine disturbed least."""
     seconds = np.empty((_ROUNDS, users))
     for at in np.ndindex(seconds.shape):
         started = time.perf_counter()
@@ -176,7 +176,7 @@ def _median(look_up: Callable[[slice], object], users: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time look-ups in cells of growing size.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="fingerprints a cell")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="fingerprints of a cell")
     sizes = parser.parse_args().sizes
     faiss.omp_set_num_threads(1)
     with threadpool_limits(1):

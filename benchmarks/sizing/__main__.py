@@ -1,7 +1,7 @@
-"""What a city needs, by arithmetic: ``python -m benchmarks.sizing --cells 10000 --locations 100000``.
+"""The resources that a city needs: ``python -m benchmarks.sizing --cells 10000 --locations 100000``.
 
-Any input may be said by its name. What is not said was measured and lies in ``benchmarks/results`` (`replica_cost`,
-`serving`), or is a choice that the first line names. Put in what your own machines measured.
+Every input is an option. Defaults are measurements in ``benchmarks/results`` (`replica_cost`, `serving`), or choices
+that the first line of the output names. Use the figures of your own machines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.sizing.city import COLUMNS, Inputs, assumptions, needs_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a city needs, from what was measured.")
+    parser = argparse.ArgumentParser(description="Computes the resources of a city from measurements.")
     for field in fields(Inputs):
         kind = int if field.type == "int" else float
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""What a city needs, by arithmetic from what was measured and what is chosen."""
+"""The resources of a city, computed from measured and chosen inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Self
 
 import msgspec
 
-from benchmarks.sizing.cost import ReplicaCost, table
+from benchmarks.markdown import table
+from benchmarks.sizing.cost import ReplicaCost
 
 RESULTS = Path(__file__).parents[1] / "results"
 _SHIPPED = "shipped"
@@ -30,19 +31,19 @@ class Inputs:
     cells: int
     locations: float
     fingerprints: int
-    tiles: float  # of a cell where users are
-    hits: float  # share of users whose frame is there
-    updates: float  # a day and cell
-    versions: float  # kept in Redis, a cell
+    tiles: float  # per cell, with users
+    hits: float  # share of users whose frame is cached
+    updates: float  # per day and cell
+    versions: float  # kept in Redis per cell
     # the choices
-    load: float  # share of what replicas sustain that is planned with in the mean
-    spare: float  # share of replicas that may be away; the others hold their cells too
+    load: float  # mean load of a replica as a share of its sustained rate
+    spare: float  # share of replicas that may be down; the others take over their cells
     replica_memory: float
-    redis_memory: float  # of one node
-    link: float  # bits a second of a balancer, or of a Redis node
+    redis_memory: float  # per node
+    link: float  # bits per second of a balancer or a Redis node
     # what was measured
-    warm: float  # users a second that a replica sustains, whose frames are there
-    cold: float  # likewise, whose frames are not
+    warm: float  # users per second that a replica sustains with cached frames
+    cold: float  # likewise without cached frames
     replica_cores: int
     replica_bytes: float
     cell_bytes: float
@@ -54,11 +55,11 @@ class Inputs:
     follow_bytes_per_s: float
     request_bytes: float
     answer_bytes: float
-    traced: float  # users a second that one core traces; 40 to 90 were seen
+    traced: float  # users per second that one core traces; measured: 40 to 90
 
     @classmethod
     def measured(cls, batch: int, format: str, encoding: str) -> Self:
-        """A city of 10,000 cells and 100,000 locations a second, by what is kept in `RESULTS`."""
+        """A city of 10,000 cells and 100,000 locations a second, with the measurements in `RESULTS`."""
         cost = msgspec.json.decode((RESULTS / "replica_cost.json").read_bytes(), type=ReplicaCost)
         (wire,) = (one for one in cost.wire if (one.format, one.encoding, one.users) == (format, encoding, batch))
         return cls(
@@ -93,33 +94,33 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes, seconds, bits a second on wires; cells and memory are the fullest replica's, with the spare ones away."""
+    """Bytes, seconds, bits per second. Cells and memory: of the fullest replica while the spare ones are down."""
 
     replicas: int
     cores: int
-    users_per_s: float  # a replica, while all are there
-    cells_each: int  # the fullest replica
-    busiest: float  # users a second that are its
+    users_per_s: float  # per replica, with all replicas up
+    cells_each: int  # of the fullest replica
+    busiest: float  # users per second of the fullest replica
     cell_memory: float  # its FINGERPOST_CELL_MEMORY_BYTES
     frame_memory: float  # and FINGERPOST_FRAME_CACHE_BYTES
     memory_each: float
-    bound: str  # by what the number of replicas is: "load", "memory", or the "chance" that hashing leaves to cells
+    bound: str  # what sets the number of replicas: "load", "memory", or the "chance" of an uneven hash
     loading_s: float  # until a restarted replica has loaded its cells, two at a time
-    encoding_s: float  # that it works on nothing but their frames
+    encoding_s: float  # of work on all frames of its cells, with nothing else to do
     redis_memory: float
     redis_nodes: int
     redis_follow: float
     redis_updates: float
-    redis_all_s: float  # to send every cell once, by the nodes' links
+    redis_all_s: float  # to send every cell once over the nodes' links
     requests: float
     answers: float
     balancers: int
-    core_hours_traced: float  # to trace as many fingerprints as the city has
+    core_hours_traced: float  # to ray-trace as many fingerprints as the city has
 
 
 def need(given: Inputs) -> Need:
-    """Raises `ValueError` where a replica's memory does not hold one cell with its frames."""
-    # A user whose frame is there takes 1/warm of a replica's second, another one 1/cold.
+    """Raises `ValueError` if a replica is too small for one cell with its frames, or for the users of one cell."""
+    # A user takes 1/warm seconds of a replica with a cached frame, else 1/cold.
     sustained = 1 / (given.hits / given.warm + (1 - given.hits) / given.cold)
     frames = given.hits * given.tiles * given.frame_bytes  # of a cell
     most_cells = int((given.replica_memory - given.replica_bytes) // (given.cell_bytes + frames))
@@ -161,50 +162,50 @@ def need(given: Inputs) -> Need:
 
 
 def needs_of(columns: Sequence[tuple[str, Inputs]]) -> str:
-    """What each of some ways to run a city needs, a column each, as Markdown."""
+    """A Markdown table with a column for each way to run the city."""
     needs = [(given, need(given)) for _, given in columns]
     rows = {
-        "users/s of a replica, frames there / not": [f"{g.warm:,.0f} / {g.cold:,.0f}" for g, _ in needs],
-        "replicas, spare ones among them": [f"{n.replicas:,}, by {n.bound}" for _, n in needs],
-        "their cores": [f"{n.cores:,}" for _, n in needs],
-        "users/s a replica, in the mean / the fullest": [f"{n.users_per_s:,.0f} / {n.busiest:,.0f}" for _, n in needs],
-        "cells of the fullest": [f"{n.cells_each:,}" for _, n in needs],
+        "users/s of a replica, frames cached / not cached": [f"{g.warm:,.0f} / {g.cold:,.0f}" for g, _ in needs],
+        "replicas, including spare ones, set by": [f"{n.replicas:,}, by {n.bound}" for _, n in needs],
+        "cores of all replicas": [f"{n.cores:,}" for _, n in needs],
+        "users/s per replica, mean / fullest": [f"{n.users_per_s:,.0f} / {n.busiest:,.0f}" for _, n in needs],
+        "cells of the fullest replica": [f"{n.cells_each:,}" for _, n in needs],
         "`FINGERPOST_CELL_MEMORY_BYTES`": [_bytes(n.cell_memory) for _, n in needs],
         "`FINGERPOST_FRAME_CACHE_BYTES`": [_bytes(n.frame_memory) for _, n in needs],
-        "its memory in all": [_bytes(n.memory_each) for _, n in needs],
-        "a restarted replica loads cells / encodes frames for": [
+        "memory of the fullest replica": [_bytes(n.memory_each) for _, n in needs],
+        "after a restart: loading cells / encoding frames": [
             f"{n.loading_s:,.0f} / {n.encoding_s:,.0f} s" for _, n in needs
         ],
-        "to the service / from it": [f"{n.requests / 1e9:.1f} / {n.answers / 1e9:.1f} Gbit/s" for _, n in needs],
-        "balancers, by their links": [f"{n.balancers:,}" for _, n in needs],
+        "traffic to / from the service": [f"{n.requests / 1e9:.1f} / {n.answers / 1e9:.1f} Gbit/s" for _, n in needs],
+        "balancers, limited by links": [f"{n.balancers:,}" for _, n in needs],
         "Redis: memory, nodes": [f"{_bytes(n.redis_memory)}, {n.redis_nodes:,}" for _, n in needs],
-        "Redis: replicas follow / load updates": [
+        "Redis: traffic of following / of updates": [
             f"{n.redis_follow / 1e6:.1f} / {n.redis_updates / 1e6:.2f} Mbit/s" for _, n in needs
         ],
-        "Redis: every cell sent once": [f"{n.redis_all_s:,.0f} s" for _, n in needs],
-        "tracing as many fingerprints": [f"{n.core_hours_traced:,.0f} core hours" for _, n in needs],
+        "Redis: time to send every cell once": [f"{n.redis_all_s:,.0f} s" for _, n in needs],
+        "ray tracing of as many fingerprints": [f"{n.core_hours_traced:,.0f} core hours" for _, n in needs],
     }
     head = ("", *(name for name, _ in columns))
     return table(head, [(name, *values) for name, values in rows.items()])
 
 
 def assumptions(given: Inputs) -> str:
-    """The inputs that are choices, and not measured, as words."""
+    """A sentence with the chosen inputs."""
     return (
         f"{given.cells:,} cells of {given.fingerprints:,} fingerprints, {given.locations:,.0f} locations/s; "
-        f"{given.tiles:.0f} tiles a cell, {given.hits:.0%} of users find their frame; a replica on "
-        f"{given.replica_cores} cores and at most {_bytes(given.replica_memory)}, planned with {given.load:.0%} of "
-        f"what it sustains, {given.spare:.0%} of them away; {given.updates:g} update a cell and day, "
+        f"{given.tiles:.0f} tiles with users per cell, {given.hits:.0%} of users with a cached frame; replicas on "
+        f"{given.replica_cores} cores with at most {_bytes(given.replica_memory)}, mean load {given.load:.0%} of the "
+        f"sustained rate, {given.spare:.0%} of them down; {given.updates:g} update per cell and day, "
         f"{given.versions:g} versions kept; Redis nodes of {_bytes(given.redis_memory)}; "
         f"links of {given.link / 1e9:g} Gbit/s"
     )
 
 
 def _fullest(cells: int, replicas: float) -> int:
-    """How many cells the fullest replica has where each falls to any of them; one time in twenty it has more."""
+    """Cells of the fullest replica if a hash distributes them at random: the 95th percentile."""
     mean = cells / max(1.0, replicas)
     some = -1
-    fewer = 0.0  # the chance of so many cells or fewer, by Poisson
+    fewer = 0.0  # Poisson probability of at most this many cells
     while some < cells and replicas * (1 - fewer) > _CHANCE:
         some += 1
         fewer += math.exp(some * math.log(mean) - mean - math.lgamma(some + 1))
@@ -212,7 +213,7 @@ def _fullest(cells: int, replicas: float) -> int:
 
 
 def _sustained(kind: str, batch: int) -> float:
-    """Users a second with p99 <= 20 ms where that was reached, else the most that was got done."""
+    """Users per second at p99 <= 20 ms if such a rate was found, else the highest rate."""
     report = msgspec.json.decode((RESULTS / "serving.json").read_bytes())
     (model,) = (one for one in report["models"] if one["name"].startswith(_SHIPPED))
     (figures,) = (

@@ -1,7 +1,7 @@
-"""What cells cost a replica and Redis, and what a user weighs on the wire: ``python -m benchmarks.sizing.measure``.
+"""Measures the memory of cells, and the bytes of users on the wire: ``python -m benchmarks.sizing.measure``.
 
-An operator creates cells of 2,000 fingerprints over HTTP in a real Redis. A new replica then serves them all, a user in
-each. Writes ``benchmarks/results/replica_cost.json`` and ``.md``, which `benchmarks.sizing` reads.
+An operator creates cells of 2,000 fingerprints over HTTP in a real Redis. A new replica then locates one user in each.
+Writes ``benchmarks/results/replica_cost.json`` and ``.md``; `benchmarks.sizing` reads the JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = Path("benchmarks/results")
 CELLS, IDLE_S, BATCH = 16, 20.0, 16
 _PATH = {1: "/locate", BATCH: "/locate/batch"}
 _MEDIA_TYPES = {"msgpack": "application/msgpack", "JSON": "application/json"}
-# Radii are not looked at, so they need not be good.
+# The stated accuracy is not used, so a short calibration is enough.
 _CALIBRATION = {"FINGERPOST_CALIBRATION_SAMPLES": "20", "FINGERPOST_CALIBRATION_SIGMAS_M": "[1.0]"}
 
 
@@ -51,7 +51,7 @@ def measure(cells: int, idle_s: float, folder: Path) -> ReplicaCost:
 
 
 def _created(redis: Redis, url: str, cells: int) -> tuple[float, float]:
-    """Bytes of Redis for a cell, and for one more version of it."""
+    """Bytes in Redis of a cell, and of one more version of a cell."""
     command = fingerpost(url, shipped().folder)
     empty = _used(redis)
     with running(command) as server:
@@ -123,7 +123,7 @@ def _wire(url: str) -> Iterator[Wire]:
 
 
 def _heads(answer: httpx.Response) -> tuple[int, int]:
-    """Bytes before the bodies of a request and of its answer, by HTTP/1.1."""
+    """Bytes of the heads of a request and of its answer in HTTP/1.1."""
     request = answer.request
     lines = len(f"{request.method} {request.url.raw_path.decode()} HTTP/1.1\r\n\r\n")
     status = len(f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}\r\n\r\n")
@@ -160,7 +160,7 @@ def _metric(server: Server, name: str, **labels: str) -> float:
 
 
 def _used(redis: Redis) -> float:
-    """By its keys: what Redis uses in all goes up and down with its clients' buffers."""
+    """Memory of all keys. Redis's total would vary with its clients' buffers."""
     return float(sum(redis.memory_usage(key, samples=0) or 0 for key in redis.scan_iter()))
 
 
@@ -169,7 +169,7 @@ def _traffic(redis: Redis, way: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What cells cost a replica and Redis, and users the wire.")
+    parser = argparse.ArgumentParser(description="Measures the memory of cells and the bytes of users on the wire.")
     parser.parse_args()
     os.environ |= _CALIBRATION
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""What updates cost users, and when they see them: ``python -m benchmarks.updates``; ``--quick`` is a smoke test.
+"""What updates cost users, and when users see them: ``python -m benchmarks.updates``; ``--quick`` is a smoke test.
 
-Writes ``benchmarks/results/updates.md`` and ``.json``, or into ``var/bench/`` where anything is left out, and the
-tables to standard output.
+A complete run writes ``benchmarks/results/updates.md`` and ``.json``; a partial run writes them to ``var/bench/``. Both
+print the tables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PARTS = ("latency", "visibility")
 
 @dataclass(frozen=True)
 class Plan:
-    """Updates under load, and how long before and after them; how often a portion is appended to a large cell."""
+    """`updates` under load, `quiet_s` of load before and after; `appends` of `portion` to a cell of `fingerprints`."""
 
     updates: int
     quiet_s: float
@@ -66,7 +66,7 @@ class Report:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What updates cost users, and when they see them.")
+    parser = argparse.ArgumentParser(description="What updates cost users, and when users see them.")
     parser.add_argument("--quick", action="store_true", help="a smoke test of about a minute")
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -103,7 +103,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _database(store: str, folder: Path) -> Iterator[Path | str]:
-    """An empty one. Redis writes every command to the disk before it acknowledges it."""
+    """An empty database. Redis writes every command to the disk before it answers."""
     if store == "directory":
         yield folder
         return

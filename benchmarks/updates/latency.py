@@ -1,4 +1,4 @@
-"""What users notice of updates: one service, users at a fixed rate, and an operator who does not pause."""
+"""Latency of users at a fixed rate while an operator updates their cell without a pause."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from reference_db import Fingerprints
 
 _RATE = 100.0  # requests a second
 _FEWEST, _MOST = 20, 50  # fingerprints an append
-_CYCLE = 10  # updates: appends, and at its end a deletion and a rollback
+_CYCLE = 10  # updates: eight appends, a deletion, a rollback
 _DAY_S = 86_400.0  # between two surveys
 _FIRST_DAY = 1.75e9
-_PART_S = 2.0  # of the load, so that it ends soon after the updates have
+_PART_S = 2.0  # the load runs in parts, so that it ends soon after the updates
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What became of the users of a time: latencies in seconds, of those located; how many requests each status got."""
+    """Requests of one phase: latencies of located users in seconds, and the number of answers of each status."""
 
     name: str
     seconds: float
@@ -43,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Latency:
-    """`updates_p50` and `updates_most` are the seconds until an update was acknowledged."""
+    """`updates_p50`, `updates_most`: median and maximum of the seconds until an update was acknowledged."""
 
     store: str
     rate: float
@@ -55,7 +55,7 @@ class Latency:
 
     @property
     def ratio(self) -> float:
-        """Of the p99 during the updates to that before and after them."""
+        """p99 during the updates over the mean of p99 before and after them."""
         before, during, after = (phase.p99 for phase in self.phases)
         return 2 * during / (before + after)
 
@@ -92,7 +92,7 @@ def measure_latency(
 
 
 def _changes(fingerprints: Fingerprints, updates: int) -> Iterator[Callable[[Operator], int]]:
-    """Each time another part of the street is measured again; some of that is deleted, or taken back."""
+    """Appends new measurements of parts of the street, deletes some of them, and rolls back."""
     random = np.random.default_rng(0)
     cell, _ = street(0)
     for update in range(updates):

@@ -1,4 +1,4 @@
-"""An operator who changes a cell over HTTP, and what he has measured anew in its streets."""
+"""An operator who changes a cell over HTTP, and new measurements of the cell's fingerprints."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reference_db import Cell, Fingerprints, write_fingerprint_file
 
 _TIMEOUT_S = 900.0
 _FILE = {"Content-Type": "application/octet-stream"}
-_NOISE, _SIGMA_M = 0.01, 0.05  # of a channel beside the one heard there before, of a place beside that one
+_NOISE, _SIGMA_M = 0.01, 0.05  # of a new measurement: noise relative to the channel's RMS, position error
 
 
 class Refused(RuntimeError):
-    """The service did not make a version of what it was sent."""
+    """The service refused an update."""
 
 
 class Operator:
-    """Of one cell at one replica. Every method returns the number of the version made, or raises `Refused`."""
+    """An operator of one cell at one replica. Each update returns the number of its version, or raises `Refused`."""
 
     def __init__(self, url: str, cell: Cell) -> None:
         self._client = httpx.Client(timeout=_TIMEOUT_S)
@@ -32,7 +32,7 @@ class Operator:
         return self._made("PUT", "", content=file_of(self._cell, fingerprints), headers=_FILE)
 
     def append(self, file: bytes) -> int:
-        """As `file_of` makes it."""
+        """Appends the fingerprints of a file made by `file_of`."""
         return self._made("POST", "/fingerprints", content=file, headers=_FILE)
 
     def delete_measured_before(self, seconds: float) -> int:
@@ -54,7 +54,7 @@ class Operator:
 
 
 def file_of(cell: Cell, fingerprints: Fingerprints) -> bytes:
-    """An import file."""
+    """The bytes of an import file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fingerprints.safetensors"
         write_fingerprint_file(path, cell, fingerprints)
@@ -62,14 +62,14 @@ def file_of(cell: Cell, fingerprints: Fingerprints) -> bytes:
 
 
 def measured_again(fingerprints: Fingerprints, n: int, seconds: float, random: np.random.Generator) -> Fingerprints:
-    """`n` of a cell's fingerprints as a later survey has them: `seconds` is its Unix time."""
+    """New measurements of `n` of a cell's fingerprints. `seconds`: Unix time of the survey."""
     rows = random.choice(len(fingerprints.positions), n, replace=False)
     csi = fingerprints.csi[rows]
-    loudness = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True) / 2)
+    rms = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True) / 2)
     noise = random.standard_normal(csi.shape) + 1j * random.standard_normal(csi.shape)
     places = fingerprints.positions[rows] + random.normal(0, _SIGMA_M, (n, 2))
     return Fingerprints(
-        csi=(csi + _NOISE * loudness * noise).astype(np.complex64),
+        csi=(csi + _NOISE * rms * noise).astype(np.complex64),
         positions=places.astype(np.float32),
         times=np.full(n, seconds),
         sigmas=np.full(n, _SIGMA_M, np.float32),

@@ -1,9 +1,10 @@
-"""A run's figures as Markdown."""
+"""The report of a run as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from benchmarks.markdown import table
 from benchmarks.updates.latency import Latency
 from benchmarks.updates.visibility import Moments, Visibility
 
@@ -19,8 +20,9 @@ def markdown(
     words = ", ".join(f"{name} {value}" for name, value in machine.items())
     parts = [
         f"# Updates{' (quick: figures are rough)' if quick else ''}",
-        f"{date}. `{command}`, all on one machine, the load generator, the stores and the operator beside the service: "
-        f"{words}. Every setting of the service at its default, the shipped model; Redis with `appendfsync always`.",
+        f"{date}. `{command}`, everything on one machine, the load generator, the stores and the operator beside the "
+        f"service: {words}. The service has its default settings and the shipped model. Redis runs with `appendfsync "
+        "always`.",
         *_latency(latency),
         *_visibility(visibility),
     ]
@@ -43,17 +45,17 @@ def _latency(measured: Sequence[Latency]) -> list[str]:
         for phase in latency.phases
     ]
     updates = [
-        f"{latency.store}: p99 during {latency.ratio:.2f} times that before and after; an update was acknowledged "
-        f"after {latency.updates_p50:.2f} s (median), {latency.updates_most:.2f} s at most"
+        f"{latency.store}: p99 during the updates is {latency.ratio:.2f} times p99 before and after. Updates were "
+        f"acknowledged after {latency.updates_p50:.2f} s (median) and {latency.updates_most:.2f} s (maximum)."
         for latency in measured
     ]
     return [
-        "## Users while a cell is changed",
-        f"{one.rate:.0f} requests/s of single users on 128 warm tiles, open loop, in a cell of {one.fingerprints:,} "
-        f"fingerprints; {one.updates} updates of that cell over HTTP one after the other without a pause: of every ten "
-        "eight append 20 to 50 fingerprints, one deletes some by age, one rolls back. Milliseconds from when a request "
-        "was due.",
-        _table(("store", "phase", "requests", "p50", "p99", "p99.9", "most", "answers"), rows),
+        "## Latency of users while their cell changes",
+        f"Single users send {one.rate:.0f} requests/s on 128 warm tiles, open loop, in a cell of {one.fingerprints:,} "
+        f"fingerprints. An operator sends {one.updates} updates of this cell over HTTP, one after the other without a "
+        "pause. Of every ten updates eight append 20 to 50 fingerprints, one deletes fingerprints by age, and one "
+        "rolls back. Latencies in milliseconds, from the time when a request was due.",
+        table(("store", "phase", "requests", "p50", "p99", "p99.9", "maximum", "answers"), rows),
         *updates,
     ]
 
@@ -72,15 +74,10 @@ def _visibility(measured: Sequence[Visibility]) -> list[str]:
         for field, name in Moments.names().items()
     ]
     return [
-        "## When an update is seen",
-        f"{one.appended:,} fingerprints appended over HTTP to a cell of {one.fingerprints:,}, {len(one.appends)} "
-        "times, a part of the town measured again; two replicas, each asked by one user without a pause. Seconds from "
-        "when the update was sent until it was acknowledged, and until a user was located in it; with a directory the "
-        "second replica looks every 2 s, with Redis it is told.",
-        _table(("store", "seconds until", "median", "p99"), rows),
+        "## Time until users see an update",
+        f"An operator appends {one.appended:,} fingerprints over HTTP to a cell of {one.fingerprints:,}, "
+        f"{len(one.appends)} times: new measurements of a part of the town. One user at each of two replicas sends "
+        "requests without a pause. Seconds from sending the update until it is acknowledged, and until a user is "
+        "located with it. With a directory the second replica checks for new versions every 2 s; Redis notifies it.",
+        table(("store", "seconds until", "median", "p99"), rows),
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""When an update is there for users: 1,000 fingerprints more in a cell of 100,000, at this replica and at another."""
+"""Time until users see an update, at the replica that received it and at another one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from reference_db import Fingerprints
 
 _ANTENNAS = 32  # of the shipped model's channel
 _FIRST_DAY = 1.75e9
-_PERIOD_S = 0.005  # between two questions
+_PERIOD_S = 0.005  # between two requests
 _PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Seconds from when an update was sent."""
+    """Seconds after an update was sent."""
 
     acknowledged: float
-    here: float  # users of the replica that it was sent to are located in it
-    there: float  # those of another
+    here: float  # the replica that received it locates users with it
+    there: float  # another replica locates users with it
 
     @classmethod
     def names(cls) -> dict[str, str]:
@@ -47,14 +47,14 @@ class Visibility:
     appends: list[Moments]
 
     def quantile(self, name: str, q: float) -> float:
-        """An observed one."""
+        """An observed value, without interpolation."""
         return float(np.quantile([getattr(one, name) for one in self.appends], q, method="higher"))
 
 
 def measure_visibility(
     store: str, database: Path | str, artifact: Path, fingerprints: int, portion: int, appends: int
 ) -> Visibility:
-    """Raises `NotStarted` or `Refused`, and `TimeoutError` where a version never comes."""
+    """Raises `NotStarted` or `Refused`, or `TimeoutError` if a version never appears."""
     cell, beginning = town(fingerprints, _ANTENNAS)
     portions = [file_of(cell, later) for later in _surveys(beginning, portion, appends)]
     user = msgspec.json.encode(request_of(cell.cell_id, beginning.csi[0]))
@@ -72,7 +72,7 @@ def measure_visibility(
 
 
 def _surveys(fingerprints: Fingerprints, portion: int, appends: int) -> Iterator[Fingerprints]:
-    """Each time a neighbourhood of the town is measured again."""
+    """New measurements of parts of the town."""
     random = np.random.default_rng(0)
     side = 2 * portion
     for survey in range(appends):
@@ -89,22 +89,22 @@ def _append(operator: Operator, file: bytes, watches: list[Watch]) -> Moments:
 
 
 class Watch:
-    """A user who asks one replica again and again which version he is located in."""
+    """A user who sends requests to one replica and notes the version in each answer."""
 
     def __init__(self, url: str, body: bytes) -> None:
         self._client = httpx.Client(base_url=url, timeout=_PATIENCE_S)
         self._body = body
-        self._seen: dict[int, float] = {}  # versions' numbers, and when the first answer of each came
-        self._news = threading.Condition()
+        self._seen: dict[int, float] = {}  # time of the first answer, by version number
+        self._seen_more = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
     def wait_for(self, number: int) -> float:
-        """When, by `time.monotonic`, a user was first located in this version or a later one."""
-        with self._news:
-            if not self._news.wait_for(lambda: max(self._seen, default=0) >= number, _PATIENCE_S):
-                raise TimeoutError(f"version {number} does not come")
+        """The `time.monotonic` of the first answer with this version or a later one."""
+        with self._seen_more:
+            if not self._seen_more.wait_for(lambda: max(self._seen, default=0) >= number, _PATIENCE_S):
+                raise TimeoutError(f"version {number} did not appear")
             return min(at for seen, at in self._seen.items() if seen >= number)
 
     def close(self) -> None:
@@ -121,9 +121,9 @@ class Watch:
     def _note(self, located: Any, now: float) -> None:
         number = int(located["provenance"]["cellVersion"].partition("-")[0])
         if number not in self._seen:
-            with self._news:
+            with self._seen_more:
                 self._seen[number] = now
-                self._news.notify_all()
+                self._seen_more.notify_all()
 
 
 def _rows(fingerprints: Fingerprints, some: slice) -> Fingerprints:

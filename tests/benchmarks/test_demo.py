@@ -7,7 +7,7 @@ TRUTH = np.random.default_rng(0).uniform(0, 60, (50, 2)).astype(np.float32)
 
 
 def result(fingerpost: float, knn: float, gnss: float | None) -> CellResult:
-    """Everybody errs eastwards by the metres given."""
+    """All estimates are off by these metres to the east."""
     east = np.array([1.0, 0.0])
     return CellResult(
         cell="cell",
@@ -33,7 +33,7 @@ def test_without_a_fix_there_is_a_line_without_gnss(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("worse", ["no GNSS", "GNSS 1 m"])
-def test_the_demo_fails_when_knn_is_as_good_with_any_fix(worse: str) -> None:
+def test_the_demo_fails_if_knn_is_as_good_with_any_fix(worse: str) -> None:
     results = {fix: [result(0.7 if fix == worse else 0.3, 0.6, None)] for fix in ("no GNSS", "GNSS 1 m")}
     assert report(results) == 1
 

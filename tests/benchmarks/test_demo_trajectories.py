@@ -10,7 +10,7 @@ from tests.service.tiny_trajectory_artifact import VERTICES
 
 @pytest.fixture(scope="module")
 def located(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryResult:
-    """Two trajectories in plain sight, by a model that believes in cues."""
+    """Two trajectories in line of sight, located by a model that uses the path features alone."""
     folder = tmp_path_factory.mktemp("demo")
     settings = write_artifacts(folder)
     fill(DirectoryStore(settings.database_directory))
@@ -24,7 +24,7 @@ def located(tmp_path_factory: pytest.TempPathFactory) -> TrajectoryResult:
         return locate_trajectories(url, file)
 
 
-def test_trajectories_are_located_with_cues_without_and_as_tracks(located: TrajectoryResult) -> None:
+def test_trajectories_are_located_with_path_features_without_them_and_as_tracks(located: TrajectoryResult) -> None:
     assert (located.cell, located.trajectories, located.vertices) == ("bare", 2, VERTICES)
     assert located.points["measured"].max() < 1e-2
     assert located.centroids["measured"].max() < 1e-2
@@ -35,7 +35,7 @@ def test_trajectories_are_located_with_cues_without_and_as_tracks(located: Traje
 
 def test_each_way_has_a_line(located: TrajectoryResult) -> None:
     measured, estimated, track = located.lines()
-    assert "2 trajectories of 3 points in bare, cues measured: mean error 0.00 m" in measured
+    assert "2 trajectories of 3 points in bare, path features measured: mean error 0.00 m" in measured
     assert "100.0 % inside their stated 95 % circle" in measured
-    assert "cues from the CSI" in estimated
+    assert "path features from the CSI" in estimated
     assert "trackId" in track

@@ -1,4 +1,4 @@
-"""Small forms of what is measured of updates, on the shipped model."""
+"""The updates benchmark in a small form, on the shipped model."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def short_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINGERPOST_FOLLOW_PERIOD_S", "0.2")
 
 
-def test_users_are_asked_before_during_and_after_updates(tmp_path: Path) -> None:
+def test_users_send_requests_before_during_and_after_updates(tmp_path: Path) -> None:
     try:
         generator = build(tmp_path)
     except NoCompiler as error:
@@ -31,7 +31,7 @@ def test_users_are_asked_before_during_and_after_updates(tmp_path: Path) -> None
         assert 0 < phase.p50 <= phase.p99 <= phase.most
 
 
-def test_appends_are_seen_here_and_on_a_second_replica(tmp_path: Path) -> None:
+def test_appends_become_visible_on_both_replicas(tmp_path: Path) -> None:
     visibility = measure_visibility("directory", tmp_path / "database", shipped().folder, 400, 50, 2)
     assert len(visibility.appends) == 2
     for moments in visibility.appends:
@@ -48,6 +48,6 @@ def test_the_table_says_how_much_slower_users_are_served_during_updates() -> Non
     latency = Latency("directory", 100.0, 2000, 60, 0.5, 1.5, phases)
     visibility = Visibility("Redis", 100_000, 1000, [Moments(1.0, 1.1, 1.2), Moments(2.0, 2.1, 2.2)])
     text = markdown("2026-01-01", "python -m benchmarks.updates", False, {"CPU": "one"}, [latency], [visibility])
-    assert "p99 during 1.20 times that before and after" in text
+    assert "p99 during the updates is 1.20 times p99 before and after" in text
     assert "| directory | during (10 s) | 1,000 | 2.0 | 12.0 | 20.0 | 30.0 | 990 x 200, 10 x 503 |" in text
     assert "| Redis | visible on a second replica | 2.20 | 2.20 |" in text

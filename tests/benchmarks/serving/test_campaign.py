@@ -23,7 +23,7 @@ def test_overload_counts_refusals_apart_from_failures(generator: Path, tmp_path:
     assert overload.locations_per_s == pytest.approx(20 / answers.seconds)
 
 
-def test_p99_of_the_accepted_leaves_out_who_was_refused(generator: Path, tmp_path: Path) -> None:
+def test_p99_of_the_accepted_leaves_out_refused_requests(generator: Path, tmp_path: Path) -> None:
     def refuse_late(number: int, body: bytes) -> bytes:
         time.sleep(0.05 if number % 10 == 9 else 0)
         return response(503 if number % 10 == 9 else 200)
@@ -40,11 +40,11 @@ def test_torch_and_onnx_runtime_answer_the_same_in_process(tmp_path: Path) -> No
     rows = inprocess.rows_of_references(tmp_path / "references.npz")[:5]
     torch = inprocess.torch_locate(MODEL.folder, graph)
     assert graph.locate(rows) == pytest.approx(torch(rows), abs=1e-3)
-    # Who asks with a fingerprint's own channel is found where it was measured.
+    # A user with a fingerprint's own channel is located at the fingerprint.
     assert graph.locate(rows) == pytest.approx(rows[:, -3:-1], abs=0.5)
 
 
-def test_a_batch_that_is_quick_enough_is_preferred_to_one_that_gets_more_done() -> None:
+def test_the_best_batch_has_the_highest_rate_within_the_latency_limit() -> None:
     batches = [
         inprocess.Batch(size, p99, p99, p99, rate, 0.01, 1) for size, p99, rate in ((1, 0.01, 90), (8, 0.05, 150))
     ]

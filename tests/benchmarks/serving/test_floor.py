@@ -16,7 +16,7 @@ NEIGHBOURS = 20
 
 
 def counted(config: MateformerConfig) -> dict[str, int]:
-    """Multiply-adds as torch counts those it is asked for."""
+    """Multiply-adds counted by torch."""
     torch.manual_seed(0)
     model = Mateformer(config).eval()
     known, csi = torch.randn(1, NEIGHBOURS, 8, 12, 2), torch.randn(1, 1, 8, 12, 2)
@@ -29,7 +29,7 @@ def counted(config: MateformerConfig) -> dict[str, int]:
             ("query", lambda: model.query(csi, coarse, frame)),
             ("full", lambda: model(known, places, csi, *coarse)),
         ):
-            # Attention as products one by one: the counter does not know the fused one of a CPU.
+            # Unfused attention: torch's counter does not count the fused operator of a CPU.
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 work()
             counts[name] = counter.get_total_flops() // 2
@@ -44,7 +44,7 @@ def test_multiply_adds_are_those_that_torch_counts(config: MateformerConfig) -> 
     assert full_work(config, NEIGHBOURS).multiply_adds == pytest.approx(found["full"], rel=0.01)
 
 
-def test_a_query_reads_all_that_its_frame_holds() -> None:
+def test_a_query_reads_its_whole_frame() -> None:
     config = CONFIGS[1]
     with torch.inference_mode():
         frame = Mateformer(config).frame(torch.randn(1, NEIGHBOURS, 8, 12, 2), torch.randn(1, NEIGHBOURS, 2))

@@ -14,14 +14,14 @@ nothing of the kind
 """
 
 
-def test_samples_count_for_the_function_they_ended_in_whatever_the_line() -> None:
+def test_samples_count_for_the_innermost_function_on_any_line() -> None:
     assert self_times(RAW) == {
         "MainThread": {"locate (service/locating/locator.py)": 5, "serve (service/server.py)": 1},
         "inference": {"Session.run (onnxruntime/a.py)": 4, " with (all sorts.py)": 1},
     }
 
 
-def test_the_table_says_whose_time_it_is_and_what_a_location_costs() -> None:
+def test_the_table_has_the_cpu_of_a_location_and_the_functions_of_each_thread() -> None:
     printed = table(Cost(0.0005, 0.002), self_times(RAW))
     assert "event loop 0.50 ms, other threads 2.00 ms" in printed
     assert "| event loop, 6 samples | self time |" in printed

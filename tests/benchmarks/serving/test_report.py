@@ -67,15 +67,15 @@ def test_a_served_row_has_rate_latencies_cost_and_share_of_the_floor() -> None:
     ]
 
 
-def test_who_sustains_nothing_is_said_to() -> None:
+def test_a_server_that_sustains_nothing_shows_its_latency_one_by_one() -> None:
     assert row("LitServe (1 workers")[3] == "none (one by one 2.0 ms)"
 
 
-def test_in_process_the_best_batch_that_is_quick_enough_is_shown_beside_the_best() -> None:
+def test_in_process_runs_show_the_best_batch_within_the_limit_and_the_best_of_all() -> None:
     assert row("ONNX Runtime")[2:5] == ["batch 1", "90", "150 at batch 64"]
 
 
-def test_rivals_count_with_the_most_they_got_done_at_any_latency() -> None:
+def test_rivals_count_with_their_highest_rate_at_any_latency() -> None:
     others = replace(THEIRS, most_locations_per_s=80.0)
     models = [replace(REPORT.models[0], figures=[OURS, others])]
     lines = markdown(replace(REPORT, models=models)).splitlines()
@@ -84,7 +84,7 @@ def test_rivals_count_with_the_most_they_got_done_at_any_latency() -> None:
     assert "| shared, msgpack | 1 | 13.3 x / 14.7 x | 25.0 x / 27.5 x |" in lines
 
 
-def test_overload_says_what_became_of_every_request() -> None:
+def test_the_overload_table_counts_every_request() -> None:
     assert row("Fingerpost | shared | 1 | 36,000")[3:] == [
         "36,000",
         "15,000",
@@ -98,13 +98,13 @@ def test_overload_says_what_became_of_every_request() -> None:
     ]
 
 
-def test_growth_and_what_is_missing_are_told() -> None:
+def test_the_report_has_growth_and_notes() -> None:
     said = markdown(REPORT)
     assert "warm-unique: +25%" in said
     assert "Not measured: bentoml: not installed." in said
 
 
-def test_json_holds_all_of_it(tmp_path: Path) -> None:
+def test_json_holds_the_whole_report(tmp_path: Path) -> None:
     REPORT.write(tmp_path / "serving.json")
     assert read_report(tmp_path / "serving.json") == REPORT
 

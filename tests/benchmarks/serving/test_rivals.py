@@ -15,7 +15,7 @@ from benchmarks.serving.servers import running
 
 @pytest.mark.skipif(not rivals.PYTHON.exists(), reason=f"no {rivals.PYTHON.parents[1]}: `make bench` makes it")
 @pytest.mark.parametrize("rival", rivals.SERVERS)
-def test_a_rival_that_gathers_requests_answers_each_as_if_it_were_alone(rival: str, tmp_path: Path) -> None:
+def test_a_rival_that_batches_requests_answers_each_as_if_it_were_alone(rival: str, tmp_path: Path) -> None:
     references = tmp_path / "references.npz"
     write_references(street(0)[1], references)
     alone = FullGraph(shipped().full_graph, references, threads=1)

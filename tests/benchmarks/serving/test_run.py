@@ -1,4 +1,4 @@
-"""The whole benchmark in its quick form, and a cell that grows, on the shipped model."""
+"""The whole benchmark in its quick form, and the growing cell, on the shipped model."""
 
 import os
 import subprocess
@@ -37,12 +37,12 @@ def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(gen
         assert 0 < half.p50 <= half.p99 <= half.p999
         assert half.cpu_s_per_location > 0
         assert half.memory_bytes > 50 << 20
-        # What it cannot take it refuses: on any machine nothing is lost and nobody is left waiting.
+        # The service refuses what it cannot serve: on any machine no request is lost or hangs.
         assert overload.accepted + overload.refused == overload.requests
     assert {batch.size for batch in model.in_process["onnx"]} >= {1, 128}
 
 
-def test_a_cell_that_grows_is_asked_with_and_without_a_coarse_position(generator: Path, tmp_path: Path) -> None:
+def test_a_growing_cell_is_measured_with_and_without_coarse_positions(generator: Path, tmp_path: Path) -> None:
     rows = list(grow(generator, shipped(), [1_000], QUICK, tmp_path))
     assert [(row.fingerprints, row.kind) for row in rows] == [(1_000, "warm-unique"), (1_000, "no coarse position")]
     for row in rows:
@@ -51,12 +51,12 @@ def test_a_cell_that_grows_is_asked_with_and_without_a_coarse_position(generator
         assert 0 < row.p50 <= row.p99
 
 
-def test_a_size_that_memory_cannot_hold_is_left_out_and_said_so(generator: Path, tmp_path: Path) -> None:
+def test_a_size_too_large_for_the_memory_has_no_figures(generator: Path, tmp_path: Path) -> None:
     rows = list(grow(generator, shipped(), [10**12], QUICK, tmp_path))
     assert [row.p50 for row in rows] == [None, None]
 
 
-def test_growth_costs_what_the_largest_cell_adds_to_the_smallest() -> None:
+def test_the_cost_of_growth_compares_the_largest_cell_with_the_smallest() -> None:
     rows = [Grown(n, kind, p50, p50, 1) for n, p50 in ((1, 0.010), (2, 0.030), (3, 0.012)) for kind in ("a", "b")]
     assert cost(rows, "a") == pytest.approx(0.2)
     assert cost([*rows, Grown(4, "a", None, None, None)], "a") == pytest.approx(0.2)

@@ -4,7 +4,7 @@ from benchmarks.serving.sustained import highest_rate
 
 
 class Machine:
-    """Keeps up with rates up to a limit; counts how often it was tried."""
+    """Keeps up with rates up to `limit`; counts the trials."""
 
     def __init__(self, limit: float, flukes: int = 0) -> None:
         self.limit, self.flukes, self.tried = limit, flukes, 0
@@ -24,25 +24,25 @@ def test_the_limit_is_found_to_five_per_cent_from_below(limit: float, start: flo
     assert limit / 1.05 <= found <= limit
 
 
-def test_trials_are_bounded_and_what_was_kept_up_with_by_then_is_the_answer() -> None:
+def test_after_the_last_trial_the_highest_passing_rate_is_the_answer() -> None:
     machine = Machine(1000.0)
     assert highest_rate(machine, start=10.0, most=10_000, trials=5) == 160.0
     assert machine.tried == 5
 
 
-def test_what_fails_by_far_is_not_tried_again() -> None:
+def test_a_rate_that_fails_by_far_gets_no_second_chance() -> None:
     # 1600, 800 and 400 once, 200 three times, then 100.
     assert highest_rate(Machine(100.0), start=1600.0, most=10_000, trials=7) == 100.0
 
 
 @pytest.mark.parametrize("flukes", [1, 2])
-def test_flukes_fail_no_rate(flukes: int) -> None:
+def test_noise_does_not_fail_a_rate(flukes: int) -> None:
     assert highest_rate(Machine(100.0, flukes=flukes), start=60.0, most=10_000, trials=60) > 95
 
 
-def test_a_server_that_keeps_up_with_nothing_sustains_nothing() -> None:
+def test_a_server_that_keeps_up_with_no_rate_sustains_0() -> None:
     assert highest_rate(Machine(1e-9), start=40.0, most=10_000, trials=60) == 0
 
 
-def test_beyond_the_most_nothing_is_tried() -> None:
+def test_no_rate_above_the_maximum_is_tried() -> None:
     assert highest_rate(Machine(1e9), start=40.0, most=300.0, trials=60) == 300.0

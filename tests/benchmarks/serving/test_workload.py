@@ -15,14 +15,14 @@ CELLS = [street(0), street(1)]
 
 
 def bodies(requests: Requests) -> list[bytes]:
-    """As the generator finds them."""
+    """The bodies in the generator's file."""
     data = requests.path.read_bytes()
     index = np.frombuffer(data, np.uint64, 2 * requests.count, 16).reshape(-1, 2).astype(int)
     return [data[offset : offset + length].partition(b"\r\n\r\n")[2] for offset, length in index.tolist()]
 
 
 def places(requests: Requests) -> list[tuple[Any, ...]]:
-    """Cell and square of every user of every request."""
+    """Cell and square of every user in every request."""
     found = []
     for body in bodies(requests):
         if requests.users == 1:
@@ -36,7 +36,7 @@ def places(requests: Requests) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("users", [1, 16])
-def test_no_cold_place_is_asked_for_twice_nor_while_warming_up(users: int, tmp_path: Path) -> None:
+def test_every_cold_user_is_in_a_new_square(users: int, tmp_path: Path) -> None:
     load = make_load("cold", users, "msgpack", CELLS, tmp_path)
     asked, before = places(load.requests), places(load.warmup)
     assert len({*asked, *before}) == len(asked) + len(before)
@@ -46,7 +46,7 @@ def test_no_cold_place_is_asked_for_twice_nor_while_warming_up(users: int, tmp_p
 
 
 @pytest.mark.parametrize("users", [1, 16, 64])
-def test_every_warm_user_stands_in_another_square_and_was_there_before(users: int, tmp_path: Path) -> None:
+def test_every_warm_user_is_in_a_different_square_and_in_the_warm_up(users: int, tmp_path: Path) -> None:
     load = make_load("warm-unique", users, "msgpack", CELLS, tmp_path)
     asked = places(load.requests)
     assert len(set(asked)) == len(asked) == WARM
@@ -54,26 +54,26 @@ def test_every_warm_user_stands_in_another_square_and_was_there_before(users: in
     assert not load.once
 
 
-def test_a_batch_is_of_one_cell(tmp_path: Path) -> None:
+def test_all_users_of_a_batch_are_in_one_cell(tmp_path: Path) -> None:
     asked = places(make_load("warm-unique", 16, "msgpack", CELLS, tmp_path).requests)
     assert all(len({cell for cell, *_ in asked[i : i + 16]}) == 1 for i in range(0, len(asked), 16))
 
 
 @pytest.mark.parametrize("users", [1, 64])
-def test_sharing_users_stand_in_one_square_and_differ_all_the_same(users: int, tmp_path: Path) -> None:
+def test_sharing_users_are_in_one_square_with_different_channels(users: int, tmp_path: Path) -> None:
     load = make_load("shared", users, "msgpack", CELLS, tmp_path)
     assert len(set(places(load.requests))) == 1
     assert len(set(bodies(load.requests))) == load.requests.count
 
 
-def test_json_says_what_msgpack_says(tmp_path: Path) -> None:
+def test_json_and_msgpack_have_the_same_content(tmp_path: Path) -> None:
     packed, text = (make_load("shared", 1, format, CELLS, tmp_path).requests for format in ("msgpack", "json"))
     assert [msgspec.json.decode(body, type=LocateRequest) for body in bodies(text)] == [
         msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(packed)
     ]
 
 
-def test_rivals_are_asked_for_the_same_users(tmp_path: Path) -> None:
+def test_rivals_get_the_same_users(tmp_path: Path) -> None:
     asked = spread_users(*CELLS[0])
     requests = make_rival_load(4, *CELLS[0], tmp_path).requests
     rows = np.frombuffer(bodies(requests)[0], np.float32).reshape(4, -1)
@@ -104,7 +104,7 @@ def test_a_town_begins_with_the_same_places_whatever_its_size() -> None:
     assert np.array_equal(small.csi, large.csi[:1_000])
 
 
-def test_streets_differ_in_what_is_heard_there() -> None:
+def test_streets_have_the_same_positions_and_different_channels() -> None:
     (cell, first), (other, third) = street(0), street(2)
     assert (cell.cell_id, other.cell_id) == ("street-0", "street-2")
     assert np.array_equal(first.positions, third.positions)

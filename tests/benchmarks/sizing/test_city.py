@@ -1,4 +1,4 @@
-"""The arithmetic of what a city needs, and that the documentation states what it gives."""
+"""The resources of a city, and the table of them in the documentation."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ PLAIN = replace(
 )
 
 
-def test_as_many_replicas_as_the_users_want() -> None:
+def test_load_sets_the_number_of_replicas() -> None:
     found = need(PLAIN)
     assert (found.replicas, found.bound, found.users_per_s) == (2, "load", 500)
     assert 500 < found.cells_each < 550
@@ -43,20 +43,20 @@ def test_as_many_replicas_as_the_users_want() -> None:
     assert found.memory_each == 100 + 50 * found.cells_each
 
 
-def test_as_many_as_hold_the_cells_where_there_are_few_users() -> None:
+def test_memory_sets_the_number_of_replicas_for_few_users() -> None:
     found = need(replace(PLAIN, locations=10, replica_memory=100 + 50 * 100))
     assert found.bound in ("memory", "chance")
     assert found.replicas >= 10
     assert found.memory_each <= 100 + 50 * 100
 
 
-def test_users_whose_frame_is_not_there_take_their_time() -> None:
+def test_users_without_a_cached_frame_cost_more() -> None:
     assert need(replace(PLAIN, hits=0.5)).replicas == 11  # half at 1,000/s, half at 100/s
 
 
 @pytest.mark.parametrize("locations", [10, 1000, 50_000])
 @pytest.mark.parametrize("spare", [0.0, 0.1, 0.3])
-def test_replicas_that_are_left_hold_all_cells_and_sustain_all_users(locations: int, spare: float) -> None:
+def test_remaining_replicas_hold_all_cells_and_sustain_all_users(locations: int, spare: float) -> None:
     given = replace(PLAIN, locations=locations, spare=spare)
     found = need(given)
     left = max(1, found.replicas * (1 - spare))
@@ -66,7 +66,7 @@ def test_replicas_that_are_left_hold_all_cells_and_sustain_all_users(locations: 
 
 
 @pytest.mark.parametrize("replicas", [10, 148, 800])
-def test_hashing_gives_the_fullest_replica_about_as_many_cells_as_planned(replicas: int) -> None:
+def test_the_fullest_replica_has_about_as_many_cells_as_a_random_hash_gives(replicas: int) -> None:
     random = np.random.default_rng(0)
     fullest = [np.bincount(random.integers(replicas, size=10_000)).max() for _ in range(100)]
     planned = need(replace(PLAIN, cells=10_000, locations=replicas, warm=20, load=0.05, replica_memory=1e9))
@@ -74,14 +74,14 @@ def test_hashing_gives_the_fullest_replica_about_as_many_cells_as_planned(replic
     assert np.quantile(fullest, 0.9) <= planned.cells_each <= 1.3 * np.median(fullest)
 
 
-def test_a_cell_that_fits_in_no_replica_is_told() -> None:
+def test_a_cell_that_fits_in_no_replica_is_an_error() -> None:
     with pytest.raises(ValueError, match="one cell"):
         need(replace(PLAIN, replica_memory=140))
     with pytest.raises(ValueError, match="users of one cell"):
         need(replace(PLAIN, cells=1, locations=2000))
 
 
-def test_wires_carry_what_is_asked_and_answered() -> None:
+def test_traffic_is_that_of_requests_and_answers() -> None:
     found = need(PLAIN)
     assert (found.requests, found.answers, found.balancers) == (1e6, 2e5, 2)
 
@@ -91,7 +91,7 @@ def test_redis_holds_every_version_once() -> None:
     assert (found.redis_memory, found.redis_nodes) == (30_000, 2)
 
 
-def test_an_operator_puts_in_his_own_numbers() -> None:
+def test_options_replace_the_measured_inputs() -> None:
     said = ["--cells", "100", "--locations", "5000", "--warm", "1000", "--hits", "1", "--load", "0.5", "--spare", "0"]
     command = [sys.executable, "-m", "benchmarks.sizing", *said]
     text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
@@ -99,7 +99,7 @@ def test_an_operator_puts_in_his_own_numbers() -> None:
     assert replicas.split(" | ")[1:] == ["10, by load"] * (len(COLUMNS) - 1) + ["10, by load |"]
 
 
-def test_the_documentation_has_the_table_as_it_is_now() -> None:
+def test_the_documentation_has_the_current_table() -> None:
     command = [sys.executable, "-m", "benchmarks.sizing"]
     text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     _, table = text.strip().split("\n\n")

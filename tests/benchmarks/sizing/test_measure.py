@@ -1,4 +1,4 @@
-"""A small form of what is measured of cells, on the shipped model and a real Redis."""
+"""The measurement of cells in a small form, on the shipped model and a real Redis."""
 
 from pathlib import Path
 
