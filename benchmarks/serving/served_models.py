@@ -19,9 +19,7 @@ MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = MODELS / "artifacts" / "mateformer"
 RECIPE = SHIPPED / "recipe.yaml"
 PAPER_SIZE = {"width": 256, "depth": 8, "hidden": 256, "heads": 4}
-SMALL_CHANNEL = (
-    16  # antennas, and subcarriers: a million fingerprints of 32 x 32 do not fit in a small machine's memory
-)
+SMALL_CHANNEL = 16  # antennas, and subcarriers: a million fingerprints of 32 x 32 need too much memory
 NEIGHBOURS = 64
 TILE_M = 2.0  # tile pitch if the recipe has none
 _ROOMS = ("mateformer", "layers", "pipeline")  # whose code makes an artifact

@@ -107,12 +107,12 @@ def _wire(url: str) -> Iterator[Wire]:
     with httpx.Client(base_url=url, timeout=60) as client:
         for format, media_type in _MEDIA_TYPES.items():
             for encoding in ("complex64", "complex32"):
-                all_users = [
+                everybody = [
                     _in(encoding, user_of(users.cell_id, csi, _coarse(place)))
                     for csi, place in zip(users.csi, users.coarse, strict=True)
                 ]
                 for count in (1, BATCH):
-                    body = all_users[0] if count == 1 else BatchRequest(items=all_users)
+                    body = everybody[0] if count == 1 else BatchRequest(items=everybody)
                     encoded = msgspec.msgpack.encode(body) if format == "msgpack" else msgspec.json.encode(body)
                     answer = client.post(_PATH[count], content=encoded, headers={"Content-Type": media_type})
                     assert answer.is_success, answer.text

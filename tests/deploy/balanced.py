@@ -87,7 +87,7 @@ def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[
 
         def start(port: str) -> subprocess.Popen[str]:
             command = [sys.executable, "-m", "service", "serve", "--port", port]
-            # SIGINT stops without a drain.
+            # Which waits for no balancer.
             return stack.enter_context(running(command, environment, stop=signal.SIGINT))
 
         replicas = {name: start("0") for name in REPLICAS}

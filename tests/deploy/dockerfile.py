@@ -1,4 +1,4 @@
-"""The stages of the Dockerfile, read with only as much of the grammar as it needs."""
+"""What a Dockerfile says, a stage at a time; only as much of its grammar as ours needs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Stage(NamedTuple):
-    """A stage's instructions in order: the keyword, and the arguments on one line."""
+    """A stage's instructions in order: keyword and the rest, on one line."""
 
     base: str
     instructions: list[tuple[str, str]]
@@ -22,7 +22,7 @@ class Stage(NamedTuple):
         return dict(pair.split("=", 1) for rest in self.said("ENV") for pair in shlex.split(rest))
 
     def command(self, keyword: str) -> list[str]:
-        """The last ENTRYPOINT or HEALTHCHECK, which must be in the exec form (no shell)."""
+        """The last ENTRYPOINT or HEALTHCHECK, which must be in the form that starts no shell."""
         command: list[str] = json.loads(self.said(keyword)[-1].partition("[")[2].join(("[", "")))
         return command
 
@@ -45,7 +45,7 @@ def read_stages() -> dict[str, Stage]:
 
 
 def sent_to_the_builder(path: str) -> bool:
-    """Whether `.dockerignore` lets a path through: the last pattern that matches it or a parent folder decides."""
+    """Whether `.dockerignore` lets a path through: the last pattern that fits it, or a folder above it, decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if line and not line.startswith("#"):

@@ -126,7 +126,7 @@ def test_requests_of_a_cell_go_to_one_replica_however_it_is_named(balanced: Bala
 
 def test_the_client_sends_the_cell_header_and_splits_a_batch_by_cells(balanced: Balanced) -> None:
     route = "/locate/batch"
-    # Too long for HAProxy to find the cell's name in the body, and in msgpack, which HAProxy cannot read.
+    # So long that HAProxy does not come to the cell's name, nor could it read msgpack.
     users = [user_of(cell_id, np.ones((64, 64), np.complex64)) for cell_id in ("plane", "other", "plane")]
     before, replicas = balanced.answered(route), [_route(balanced.client, cell_id) for cell_id in ("plane", "other")]
     with Client(str(balanced.client.base_url)) as client:

@@ -1,4 +1,4 @@
-"""A real HTTP server on its own thread and port. The test chooses the answer to each request."""
+"""A real HTTP server on a thread and a port of its own, which does what a test tells it to do with each request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-Answer = Callable[[int, bytes], bytes | None]  # (earlier requests, body) -> answer; None: close the connection
+Answer = Callable[[int, bytes], bytes | None]  # (how many requests came before, body) -> what to send; None: hang up
 
 
 @dataclass
@@ -26,7 +26,7 @@ def response(status: int = 200, body: bytes = b"ok") -> bytes:
 
 @contextlib.contextmanager
 def plain_server(answer: Answer = lambda number, body: response()) -> Iterator[PlainServer]:
-    """A thread for each connection, but one request at a time: while `answer` sleeps, all clients wait."""
+    """A thread a connection, but one request at a time: while `answer` sleeps, everybody waits."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     server, lock, stopping = PlainServer(listening.getsockname()[1]), threading.Lock(), threading.Event()
     connections: list[socket.socket] = []

@@ -12,7 +12,7 @@ def requests(folder: Path, *bodies: bytes, users: int = 1) -> Requests:
     return write_requests(folder / "some.requests", "/locate", "text/plain", bodies, users)
 
 
-def test_requests_leave_at_a_constant_rate_with_every_body_in_turn(generator: Path, tmp_path: Path) -> None:
+def test_requests_leave_at_a_constant_rate_and_every_body_in_turn(generator: Path, tmp_path: Path) -> None:
     with plain_server() as server:
         answers = fire(generator, server.port, requests(tmp_path, b"a", b"b", b"c"), rate=200, count=100, first=1)
     assert sorted(server.bodies[:6]) == sorted([b"b", b"c", b"a"] * 2)
@@ -30,7 +30,7 @@ def test_a_stall_of_the_server_counts_for_every_request_it_delayed(generator: Pa
 
     with plain_server(stall_once) as server:
         answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=200, count=250)
-    # 100 requests were due during the half second; a client that waits for answers would see a single slow one.
+    # 100 requests were due during the half second; a client that waits for answers would have seen a single slow one.
     slow = answers.rows["latency"] > 0.1
     assert 60 <= slow.sum() <= 200
     assert answers.quantile(0.99) > 0.4
@@ -38,7 +38,7 @@ def test_a_stall_of_the_server_counts_for_every_request_it_delayed(generator: Pa
     assert answers.complete
 
 
-def test_unanswered_requests_hang_and_requests_on_closed_connections_are_lost(generator: Path, tmp_path: Path) -> None:
+def test_who_is_never_answered_hangs_and_who_is_hung_up_on_is_lost(generator: Path, tmp_path: Path) -> None:
     def answer(number: int, body: bytes) -> bytes | None:
         return {b"answer": response(), b"silence": b"", b"hang up": None}[body]
 
@@ -51,7 +51,7 @@ def test_unanswered_requests_hang_and_requests_on_closed_connections_are_lost(ge
     assert not answers.complete
 
 
-def test_refusals_by_status_and_inside_answers_are_counted(generator: Path, tmp_path: Path) -> None:
+def test_refusals_are_counted_outside_and_inside_of_answers(generator: Path, tmp_path: Path) -> None:
     def answer(number: int, body: bytes) -> bytes:
         return response(503) if number % 2 else response(200, b"fine problem problem fine")
 
@@ -71,7 +71,7 @@ def test_large_bodies_and_answers_in_pieces_arrive_whole(generator: Path, tmp_pa
     assert answers.complete
 
 
-def test_every_request_to_a_closed_port_is_lost(generator: Path, tmp_path: Path) -> None:
+def test_a_port_where_nobody_listens_loses_every_request(generator: Path, tmp_path: Path) -> None:
     with plain_server() as server:
         pass
     answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=100, count=5)
@@ -79,7 +79,7 @@ def test_every_request_to_a_closed_port_is_lost(generator: Path, tmp_path: Path)
     assert answers.quantile(0.5) == float("inf")
 
 
-def test_a_file_without_requests_is_refused(generator: Path, tmp_path: Path) -> None:
+def test_a_file_that_holds_no_requests_is_refused(generator: Path, tmp_path: Path) -> None:
     (tmp_path / "nonsense").write_bytes(b"nonsense" * 8)
     with pytest.raises(GeneratorFailed, match="nonsense"):
         fire(generator, 1, Requests(tmp_path / "nonsense", 1, 1), rate=1, count=1)
