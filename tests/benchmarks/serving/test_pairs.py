@@ -37,7 +37,7 @@ def test_the_report_says_whether_the_budget_is_met() -> None:
     assert "| single | 0.100 (0.100-0.100) | 0.200 (0.200-0.200) | 2.00 (2.00-2.00) |" in met
     slow = [Pair("single", [1e-4], [3e-4]), app[1]]
     missed = markdown(SIDES, FULL, slow, {"shipped model": loads(after=94.0)})
-    assert "**Missed: shared, single; single.**" in missed
+    assert "**Missed: sustained rate, shipped model, shared, single; CPU of the app alone, single.**" in missed
 
 
 def test_the_app_alone_answers_without_server_and_model(tmp_path: Path) -> None:
