@@ -31,8 +31,7 @@ from reference_db.retrieval import Mode, References, first_guess, first_neighbou
 from reference_db.segment import Segment
 from reference_db.stores.directory import DirectoryStore
 from reference_db.stores.opening import open_store
-from reference_db.stores.store import Store
-from reference_db.stores.version_news import News
+from reference_db.stores.store import News, Store
 from reference_db.update import (
     Origin,
     Update,

@@ -1,13 +1,13 @@
 """Fingerprints in memory, and the rules they must meet before a cell accepts them."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
 from reference_db.errors import BadFingerprint, TooFewFingerprints
-from reference_db.fingerprint_id import fingerprint_ids
 from reference_db.half_csi import largest_components, pack_csi
 
 # Between these amplitudes the power of a whole snapshot is a normal float32.
@@ -83,6 +83,29 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
     _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma is not a positive number")
     _refuse(sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m")
     _refuse_copies(fingerprints)
+
+
+def fingerprint_ids(
+    packed_csi: NDArray[np.float16],
+    scale: NDArray[np.float32],
+    positions: NDArray[np.float32],
+    times: NDArray[np.float64],
+    sigmas: NDArray[np.float32],
+) -> NDArray[np.uint64]:
+    """Hashes each fingerprint as it is stored: its id, uint64 `[n]`.
+
+    Takes packed CSI `[n, antennas, subcarriers, 2]` with its scale `[n]`, positions `[n, 2]`, times and sigmas `[n]`.
+    Equal rows get equal ids on every machine and in every version of a cell.
+    """
+    rows = len(packed_csi)
+    csi = np.ascontiguousarray(packed_csi, dtype="<f2").reshape(rows, -1)
+    labels = np.column_stack([scale, positions, times, sigmas]).astype("<f8")
+    ids = np.empty(rows, dtype=np.uint64)
+    for row in range(rows):
+        name = blake2b(csi[row].data, digest_size=8)
+        name.update(labels[row].data)
+        ids[row] = int.from_bytes(name.digest(), "little")
+    return ids
 
 
 def _refuse(faults: NDArray[np.bool_], reason: str) -> None:

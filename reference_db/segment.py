@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from reference_db.errors import CorruptSegment
-from reference_db.fingerprint_id import fingerprint_ids
-from reference_db.fingerprints import Fingerprints
+from reference_db.fingerprints import Fingerprints, fingerprint_ids
 from reference_db.half_csi import as_complex, pack_csi, unpack_csi
 from reference_db.stores.store import Buffer
 from reference_db.tensor_buffer import tensors_in

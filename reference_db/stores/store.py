@@ -1,7 +1,7 @@
 """The seam between the reference database and wherever its bytes are kept."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reference_db.manifest import Manifest
 
@@ -49,3 +49,20 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Gives back connections; the store is not used any more."""
+
+
+@runtime_checkable
+class News(Protocol):
+    """A store that also announces new versions, so that its readers need not poll it.
+
+    Announcements can get lost, together with a connection or with the server that keeps them. Readers that follow the
+    news must still look at the current versions from time to time.
+    """
+
+    def changed(self, timeout_s: float) -> set[str]:
+        """Returns the ids of the cells that anybody published since the last call.
+
+        Waits for the first announcement, at most `timeout_s` seconds. The first call starts to listen: announcements
+        from before that call are not returned. Each store object keeps its own place in the news. Call this method
+        from one thread only. Raises `StoreUnavailable`; the next call then continues where the last one stopped.
+        """
