@@ -7,7 +7,7 @@ against comparing all of them, for users with 1 % and with 10 % of noise and for
 neighbours can find.
 
 Then the same town is indexed but for its last streets, which are appended 1,000 fingerprints at a time (or all, where
-they are fewer): as many as may follow until `indices_due` has all of them indexed anew. Appending is timed with the
+they are fewer): as many as may follow until `needs_reindexing` rebuilds the indices. Appending is timed with the
 making of features, its median and its slowest portion, to be held against indexing anew; look-ups once more with all of
 them appended. Bytes a fingerprint are those of the indices then; CSI, 4 bytes an antenna and subcarrier, stays in its
 file.
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving.cells import town
 from reference_db import References, SignalIndex, first_guess, signal_feature
-from reference_db.compaction import indices_due
+from reference_db.version_plan import needs_reindexing
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 RESULT = Path(__file__).parent / "results" / "reference_db.md"
@@ -143,7 +143,7 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
 
 def _most_appended(size: int) -> int:
     """How many of a cell's fingerprints may have been appended since it was indexed."""
-    return max((most for most in range(size) if not indices_due(size - most, most)), default=0)
+    return max((most for most in range(size) if not needs_reindexing(size - most, most)), default=0)
 
 
 def _grown(positions: _Floats, csi: NDArray[np.complex64], indexed: int) -> tuple[References, list[float]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reference_db.errors import CorruptManifest
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
-from reference_db.segment import Segment, joined
+from reference_db.segment import Segment, join_segments
 from reference_db.stores.store import Store
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -68,7 +68,7 @@ class Contents:
 
     def fingerprints(self) -> Fingerprints:
         """All of them, as they were measured. Raises `ValueError` where there is none."""
-        return joined(self.left(slice(None))).fingerprints()
+        return join_segments(self.left(slice(None))).fingerprints()
 
     def __len__(self) -> int:
         pairs = zip(self.segments, self.kept, strict=True)

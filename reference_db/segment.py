@@ -84,7 +84,7 @@ class Segment:
         return len(self.csi)
 
 
-def joined(segments: Sequence[Segment]) -> Segment:
+def join_segments(segments: Sequence[Segment]) -> Segment:
     """The fingerprints of all of these, one or more, in order."""
     return Segment(*(np.concatenate([getattr(segment, name) for segment in segments]) for name in _ARRAYS))
 

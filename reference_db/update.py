@@ -2,11 +2,10 @@
 
 Fingerprints that are appended become segments of their own, which extend the indices of those before; what is deleted
 is only marked. So that neither costs more and more, some versions tidy up: their indices are made anew of everything,
-small segments are joined, and marked fingerprints are left out (see `compaction`).
+small segments are joined, and marked fingerprints are left out (see `version_plan`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
@@ -15,15 +14,13 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from reference_db.cell import Cell
-from reference_db.compaction import indices_due, segments_due, tombstones_due
 from reference_db.contents import Contents
 from reference_db.errors import BadFingerprint, BadUpdate
 from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.manifest import Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.retention import Retention
-from reference_db.segment import MOST_BYTES, Segment, digest_of, joined
-
-_Ids = NDArray[np.uint64]
+from reference_db.segment import Segment, digest_of
+from reference_db.version_plan import VersionPlan
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,6 @@ class Update:
         return replace(self, contents=replace(self.contents, manifest=self.manifest.measured(quality)))
 
 
-@dataclass
-class _Plan:
-    """What a version will be: segments, of which the first `indexed` carry the indices, less the tombstones."""
-
-    segments: list[Segment]
-    tombstones: _Ids
-    indexed: int
-    references: dict[int, SegmentReference] = field(default_factory=dict)  # by `id` of segments stored already
-
-
 def replaced(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
     """Creates a cell, with fingerprints or still without, or replaces its description and all its fingerprints.
 
@@ -77,7 +64,7 @@ def replaced(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | N
     else:
         check_fingerprints(fingerprints, cell)
         segments = Segment.of(fingerprints).parts()
-    plan = _Plan(segments, np.zeros(0, np.uint64), len(segments))
+    plan = VersionPlan(segments, np.zeros(0, np.uint64), len(segments))
     added = sum(map(len, segments))
     removed = 0 if before is None else before.fingerprints
     retention = Retention() if before is None else before.retention
@@ -95,12 +82,9 @@ def appended(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Up
     known = np.isin(new.ids, before.ids)
     if known.any():
         raise BadFingerprint(int(known.argmax()), "the cell holds this fingerprint already")
-    buried = np.array(before.manifest.tombstones, np.uint64)
-    revived = np.isin(new.ids, buried)
-    plan = _plan_of(before)
-    plan.tombstones = np.setdiff1d(buried, new.ids)
-    if revived.any():
-        _index_anew_where_touched(plan, new.ids[revived])
+    plan = VersionPlan.continuing(before)
+    revived = np.isin(new.ids, plan.tombstones)
+    plan.revive(new.ids)
     if not revived.all():
         plan.segments += new.rows(~revived).parts()
     return _retained(before, plan, before.manifest.retention, "appended", len(new), origin)
@@ -113,19 +97,19 @@ def deleted(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Upda
     """
     if not doomed.any():
         raise BadUpdate("no fingerprint of the cell is meant")
-    plan = _plan_of(before)
-    _bury(plan, before.ids[doomed])
+    plan = VersionPlan.continuing(before)
+    plan.bury(before.ids[doomed])
     return _retained(before, plan, before.manifest.retention, "deleted", 0, origin)
 
 
 def retention_set(before: Contents, retention: Retention, origin: Origin) -> Update:
     """Gives a cell another retention, which takes effect at once."""
-    return _retained(before, _plan_of(before), retention, "retention set", 0, origin)
+    return _retained(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
 
 
 def thinned(before: Contents, origin: Origin) -> Update | None:
     """Takes from a cell what its retention no longer keeps; None where it keeps everything."""
-    update = _retained(before, _plan_of(before), before.manifest.retention, "thinned", 0, origin)
+    update = _retained(before, VersionPlan.continuing(before), before.manifest.retention, "thinned", 0, origin)
     return update if update.manifest.change.removed else None
 
 
@@ -164,84 +148,26 @@ def _change(action: Action, added: int, removed: int, origin: Origin) -> Change:
     )
 
 
-def _plan_of(before: Contents) -> _Plan:
-    manifest = before.manifest
-    segments = list(before.segments)
-    stored = {id(segment): reference for segment, reference in zip(segments, manifest.segments, strict=True)}
-    return _Plan(segments, np.array(manifest.tombstones, np.uint64), manifest.indexed, stored)
-
-
 def _retained(
-    before: Contents, plan: _Plan, retention: Retention, action: Action, added: int, origin: Origin
+    before: Contents, plan: VersionPlan, retention: Retention, action: Action, added: int, origin: Origin
 ) -> Update:
-    alive = [~np.isin(segment.ids, plan.tombstones) for segment in plan.segments]
-    pairs = list(zip(plan.segments, alive, strict=True))
+    alive = plan.alive()
     if any(rows.any() for rows in alive):
+        pairs = list(zip(plan.segments, alive, strict=True))
         ids, positions, times = (
             np.concatenate([getattr(segment, name)[rows] for segment, rows in pairs])
             for name in ("ids", "positions", "times")
         )
-        _bury(plan, ids[~retention.kept(positions, times, origin.now.timestamp())])
-    _tidy(plan)
+        plan.bury(ids[~retention.kept(positions, times, origin.now.timestamp())])
+    plan.compact()
     left = sum(map(len, plan.segments)) - len(plan.tombstones)
     removed = len(before) + added - left
     return _update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
 
 
-def _bury(plan: _Plan, ids: _Ids) -> None:
-    if len(ids):
-        plan.tombstones = np.union1d(plan.tombstones, ids)
-        _index_anew_where_touched(plan, ids)
-
-
-def _index_anew_where_touched(plan: _Plan, ids: _Ids) -> None:
-    """Indices that have to be made anew in any case are made of everything."""
-    if any(np.isin(segment.ids, ids).any() for segment in plan.segments[: plan.indexed]):
-        plan.indexed = len(plan.segments)
-
-
-def _tidy(plan: _Plan) -> None:
-    sizes = [len(segment) for segment in plan.segments]
-    dead = [int(np.isin(segment.ids, plan.tombstones).sum()) for segment in plan.segments]
-    indexed = sum(sizes[: plan.indexed]) - sum(dead[: plan.indexed])
-    if not indexed or indices_due(indexed, sum(sizes) - sum(dead) - indexed):
-        plan.indexed = len(plan.segments)
-    rewritten = tombstones_due(sum(sizes), sum(dead))
-    base = _left(plan, slice(None, plan.indexed), rewritten)
-    tail = _left(plan, slice(plan.indexed, None), rewritten)
-    if segments_due(len(base)):
-        base = _joined(base)
-    if segments_due(len(tail)):
-        tail = _joined(tail)
-    plan.segments, plan.indexed = base + tail, len(base)
-    held = np.concatenate([np.zeros(0, np.uint64), *(segment.ids for segment in plan.segments)])
-    plan.tombstones = np.intersect1d(plan.tombstones, held)
-
-
-def _left(plan: _Plan, some: slice, rewritten: bool) -> list[Segment]:
-    """Some of the segments, less those that are wholly dead; `rewritten`, less every dead fingerprint."""
-    left = []
-    for segment in plan.segments[some]:
-        alive = ~np.isin(segment.ids, plan.tombstones)
-        if alive.any():
-            left.append(segment.rows(alive) if rewritten and not alive.all() else segment)
-    return left
-
-
-def _joined(segments: Sequence[Segment]) -> list[Segment]:
-    """The same fingerprints in as few segments as their size allows; those that are large enough stay as they are."""
-    runs: list[list[Segment]] = []
-    for segment in segments:
-        if runs and sum(one.csi.nbytes for one in [*runs[-1], segment]) <= MOST_BYTES:
-            runs[-1].append(segment)
-        else:
-            runs.append([segment])
-    return [run[0] if len(run) == 1 else joined(run) for run in runs]
-
-
 def _update(
     before: Manifest | None,
-    plan: _Plan,
+    plan: VersionPlan,
     cell: Cell,
     retention: Retention,
     action: Action,

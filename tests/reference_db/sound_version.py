@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reference_db import Update, compaction
+from reference_db import Update, version_plan
 from reference_db.segment import digest_of
 
 
@@ -37,4 +37,4 @@ def check_sound(update: Update) -> None:
 def lower_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tidies up a handful as it does thousands."""
     for name, bound in (("_FEW_INDEXED", 6), ("_MOST_SEGMENTS", 3), ("_FEWEST_DEAD", 3), ("_DEAD_SHARE", 0.25)):
-        monkeypatch.setattr(compaction, name, bound)
+        monkeypatch.setattr(version_plan, name, bound)

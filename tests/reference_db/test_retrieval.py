@@ -12,9 +12,9 @@ from reference_db import (
     next_neighbourhood,
     signal_feature,
 )
-from reference_db.compaction import indices_due
 from reference_db.half_csi import CsiPart, PackedCsi, pack_csi
 from reference_db.retrieval import _most_alike
+from reference_db.version_plan import needs_reindexing
 from tests.reference_db.street_users import USERS, Floats, Street, errors, fix, no_fix
 
 
@@ -198,7 +198,7 @@ def test_as_much_appended_as_may_be_a_guess_is_as_good_as_in_a_cell_indexed_whol
         positions, csi = positions[rising], csi[rising]
     truth, features = users
     whole, grown = References.of(positions, csi), _grown(positions, csi, indexed, 120)
-    assert not indices_due(indexed, total - indexed)
+    assert not needs_reindexing(indexed, total - indexed)
     assert len(grown) == len(whole) == total
     np.testing.assert_array_equal(grown.positions, positions)
     for coarse in (no_fix(USERS), fix(truth, 1.0), fix(truth, 10.0)):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reference_db import CorruptSegment, Fingerprints, Segment
 from reference_db import segment as segments
-from reference_db.segment import digest_of, joined
+from reference_db.segment import digest_of, join_segments
 
 _HEADERS = [
     b"",
@@ -114,7 +114,7 @@ def test_the_parts_of_a_segment_are_small_and_joined_again_the_same(
     monkeypatch.setattr(segments, "MOST_BYTES", 4 * segment.csi[:1].nbytes)
     parts = segment.parts()
     assert [len(part) for part in parts] == [4, 4, 3]
-    assert joined(parts).to_bytes() == segment.to_bytes()
+    assert join_segments(parts).to_bytes() == segment.to_bytes()
     monkeypatch.setattr(segments, "MOST_BYTES", 1)
     assert [len(part) for part in segment.parts()] == [1] * 11
 

@@ -19,15 +19,14 @@ from reference_db import (
     TooFewFingerprints,
     Update,
     appended,
-    compaction,
     deleted,
     model_set,
     replaced,
     retention_set,
     rolled_back,
     thinned,
+    version_plan,
 )
-from reference_db import update as updates
 from reference_db.segment import digest_of
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.sound_version import check_sound, lower_bounds
@@ -237,7 +236,7 @@ def test_indices_grow_with_what_is_appended_and_are_made_anew_in_time(
     low_bounds: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compaction, "_MOST_SEGMENTS", 32)
+    monkeypatch.setattr(version_plan, "_MOST_SEGMENTS", 32)
     update, indexed = created, []
     for seed in range(1, 5):
         update = appended(update.contents, make_fingerprints(1, seed), origin)
@@ -265,7 +264,7 @@ def test_segments_are_not_joined_beyond_what_is_moved_as_one_value(
     low_bounds: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(updates, "MOST_BYTES", 15 * created.contents.segments[0].csi[:1].nbytes)
+    monkeypatch.setattr(version_plan, "MOST_BYTES", 15 * created.contents.segments[0].csi[:1].nbytes)
     update = created
     for seed in range(1, 20):
         update = appended(update.contents, make_fingerprints(2, seed), origin)
