@@ -14,7 +14,7 @@ from reference_db.half_csi import CsiPart, PackedCsi
 from reference_db.index.position import PositionIndex
 from reference_db.index.signal import SignalIndex
 from reference_db.manifest import Manifest
-from reference_db.retrieval import References
+from reference_db.references import References
 from reference_db.segment import Segment
 
 

@@ -26,8 +26,9 @@ from reference_db.index.signal import SignalIndex
 from reference_db.index.signal_features import signal_feature
 from reference_db.knn import weighted_knn
 from reference_db.manifest import Change, Manifest, ModelPolicy, RequestKey, SegmentReference
+from reference_db.references import References
 from reference_db.retention import Retention
-from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
+from reference_db.retrieval import Mode, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
 from reference_db.stores.directory import DirectoryStore
 from reference_db.stores.opening import open_store

@@ -16,7 +16,8 @@ from models.mateformer.locators import Locate
 from models.radio.impairments import Impairments, impair
 from reference_db.index.signal_features import signal_feature
 from reference_db.knn import Feature, every_feature, every_rival
-from reference_db.retrieval import References, first_neighbourhood, next_neighbourhood
+from reference_db.references import References
+from reference_db.retrieval import first_neighbourhood, next_neighbourhood
 
 USERS_AT_ONCE = 64
 SEED = 2026

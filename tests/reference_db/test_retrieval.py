@@ -117,7 +117,7 @@ def test_features_made_when_asked_for_find_the_same(
     positions, csi = street(500)
     features = users[1]
     guess = first_guess(References.of(positions, csi), features, *no_fix(USERS))
-    monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 100)
+    monkeypatch.setattr("reference_db.references._MOST_FEATURES_HELD", 100)
     np.testing.assert_array_equal(first_guess(References.of(positions, csi), features, *no_fix(USERS)), guess)
 
 
@@ -259,5 +259,5 @@ def test_many_appended_at_once_are_the_same_as_few_features_at_a_time(
     positions, csi = street(700)
     features = users[1]
     guess = first_guess(_grown(positions, csi, 300, 400), features, *no_fix(USERS))
-    monkeypatch.setattr("reference_db.retrieval._FEATURES_AT_ONCE", 350)
+    monkeypatch.setattr("reference_db.references._MOST_FEATURES_HELD", 350)
     np.testing.assert_array_equal(first_guess(_grown(positions, csi, 300, 400), features, *no_fix(USERS)), guess)

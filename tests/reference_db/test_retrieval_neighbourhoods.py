@@ -94,7 +94,7 @@ def test_signal_neighbours_stay_near_the_fix(references: References, users: tupl
     elsewhere = truth[::-1].copy()  # a fix that contradicts the signal
     rows = first_neighbourhood(references, "signal", features, elsewhere, accuracy, 4)
     apart = np.linalg.norm(references.positions[rows] - elsewhere[:, None], axis=2)
-    assert apart.max() < 4 + references.reach + 5  # a corner of the cell may hold few
+    assert apart.max() < 4 + references.knn_bandwidth + 5  # a corner of the cell may hold few
 
 
 def test_next_neighbourhood_is_nearest_first_around_the_centre(references: References) -> None:

@@ -129,7 +129,7 @@ def test_mistaken_arguments_are_refused() -> None:
         index.nearest_of(np.arange(5), np.ones((1, 6), np.bool_), _features(1), 1)
     with pytest.raises(ValueError, match="even D"):
         SignalIndex(_features(5)[:, :-1])
-    with pytest.raises(ValueError, match="timing_trust"):
+    with pytest.raises(ValueError, match="delay_weight"):
         SignalIndex(_features(5), 1.5)
 
 
@@ -138,7 +138,7 @@ def test_those_appended_are_compared_like_the_others(appended: int) -> None:
     references, features = _features(500 + appended), _features(30, seed=1)
     index = SignalIndex(references[:500], 0.3)
     index = index.extended(references[500 : 500 + appended // 2]).extended(references[500 + appended // 2 :])
-    assert (len(index), index.timing_trust) == (500 + appended, 0.3)
+    assert (len(index), index.delay_weight) == (500 + appended, 0.3)
     everything = _distances(references, features, 0.3)
     everybody = np.arange(len(index))
     for indices, distances in (
