@@ -8,7 +8,7 @@ from reference_db.cell import Cell
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
-from reference_db.update import Origin, replaced
+from reference_db.update import Origin, replace_cell
 
 
 def import_fingerprints(
@@ -21,6 +21,6 @@ def import_fingerprints(
     as it was.
     """
     before = store.current(cell.cell_id)
-    update = replaced(before, cell, fingerprints, origin).measured(dict(quality))
+    update = replace_cell(before, cell, fingerprints, origin).measured(dict(quality))
     store.publish(update.manifest, update.segments, None if before is None else before.digest)
     return update.manifest

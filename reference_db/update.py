@@ -49,7 +49,7 @@ class Update:
         return replace(self, contents=replace(self.contents, manifest=self.manifest.measured(quality)))
 
 
-def replaced(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
+def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
     """Creates a cell, with fingerprints or still without, or replaces its description and all its fingerprints.
 
     Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, and `BadUpdate`
@@ -71,7 +71,7 @@ def replaced(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | N
     return _update(before, plan, cell, retention, "created" if before is None else "replaced", added, removed, origin)
 
 
-def appended(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Update:
+def append_fingerprints(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Update:
     """Adds fingerprints to a cell, and takes from it what its retention no longer keeps.
 
     Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, one that it holds
@@ -90,7 +90,7 @@ def appended(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Up
     return _retained(before, plan, before.manifest.retention, "appended", len(new), origin)
 
 
-def deleted(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Update:
+def delete_fingerprints(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Update:
     """Takes fingerprints from a cell, `doomed` bool `[n]` in the order of `before.ids`.
 
     Raises `BadUpdate` where none is.
@@ -102,18 +102,18 @@ def deleted(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Upda
     return _retained(before, plan, before.manifest.retention, "deleted", 0, origin)
 
 
-def retention_set(before: Contents, retention: Retention, origin: Origin) -> Update:
+def set_retention(before: Contents, retention: Retention, origin: Origin) -> Update:
     """Gives a cell another retention, which takes effect at once."""
     return _retained(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
 
 
-def thinned(before: Contents, origin: Origin) -> Update | None:
+def apply_retention(before: Contents, origin: Origin) -> Update | None:
     """Takes from a cell what its retention no longer keeps; None where it keeps everything."""
     update = _retained(before, VersionPlan.continuing(before), before.manifest.retention, "thinned", 0, origin)
     return update if update.manifest.change.removed else None
 
 
-def model_set(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
+def set_model_policy(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
     """Says which networks may locate users in a cell. Raises `BadUpdate` where it is so already.
 
     Everything else stays, what was measured of the version before included.
@@ -124,7 +124,7 @@ def model_set(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
     return _following(before.manifest, asked, _change("model set", 0, 0, origin), origin)
 
 
-def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
+def roll_back(before: Manifest, target: Contents, origin: Origin) -> Update:
     """Publishes an older version of the cell once more: its description, fingerprints, policies and quality."""
     return _following(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
 

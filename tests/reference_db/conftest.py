@@ -14,8 +14,8 @@ from reference_db import (
     Origin,
     References,
     Update,
-    appended,
-    replaced,
+    append_fingerprints,
+    replace_cell,
     signal_feature,
 )
 from reference_db.stores.redis import RedisStore
@@ -127,7 +127,7 @@ def open_redis() -> Iterator[Callable[[str], RedisStore]]:
 @pytest.fixture
 def versions(make_fingerprints: MakeFingerprints, origin: Origin, cell: Cell) -> list[Update]:
     """Three that follow on one another."""
-    updates = [replaced(None, cell, make_fingerprints(), origin)]
+    updates = [replace_cell(None, cell, make_fingerprints(), origin)]
     for seed in (1, 2):
-        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
+        updates.append(append_fingerprints(updates[-1].contents, make_fingerprints(3, seed), origin))
     return updates

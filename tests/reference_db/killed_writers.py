@@ -31,12 +31,12 @@ from reference_db import (
     StoreUnavailable,
     Update,
     VersionConflict,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     open_store,
     read_contents,
-    replaced,
-    rolled_back,
+    replace_cell,
+    roll_back,
 )
 from reference_db.stores.redis import RedisStore
 from reference_db.stores.redis_client import RedisClient
@@ -63,12 +63,12 @@ def next_update(before: Contents | None, version: Callable[[int], Contents]) -> 
     origin = Origin("writer", _BEGINNING + timedelta(seconds=number))
     batch = _batch(number)
     if before is None or number % 50 == 0:
-        return replaced(before and before.manifest, CELL, batch, origin)
+        return replace_cell(before and before.manifest, CELL, batch, origin)
     if number % 5 == 0:
-        return deleted(before, np.arange(len(before)) % 3 == 0, origin)
+        return delete_fingerprints(before, np.arange(len(before)) % 3 == 0, origin)
     if number % 7 == 0:
-        return rolled_back(before.manifest, version(number - 3), origin)
-    return appended(before, batch, origin)
+        return roll_back(before.manifest, version(number - 3), origin)
+    return append_fingerprints(before, batch, origin)
 
 
 class History:

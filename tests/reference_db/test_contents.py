@@ -14,10 +14,10 @@ from reference_db import (
     Segment,
     SegmentReference,
     Update,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     read_contents,
-    replaced,
+    replace_cell,
 )
 from tests.reference_db.conftest import MakeFingerprints
 
@@ -25,9 +25,9 @@ from tests.reference_db.conftest import MakeFingerprints
 @pytest.fixture
 def update(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
     """Two segments of 12 and of 3 fingerprints, of which the first four are marked as deleted."""
-    created = replaced(None, cell, make_fingerprints(), origin)
-    both = appended(created.contents, make_fingerprints(3, 1), origin)
-    left = deleted(both.contents, np.arange(15) < 4, origin)
+    created = replace_cell(None, cell, make_fingerprints(), origin)
+    both = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
+    left = delete_fingerprints(both.contents, np.arange(15) < 4, origin)
     return replace(left, segments=created.segments + both.segments)
 
 
@@ -54,7 +54,7 @@ def test_it_gives_each_array_without_what_the_tombstones_take(
 
 
 def test_a_cell_without_fingerprints_has_empty_arrays(cell: Cell, origin: Origin) -> None:
-    contents = replaced(None, cell, None, origin).contents
+    contents = replace_cell(None, cell, None, origin).contents
     assert (contents.ids.shape, contents.positions.shape, contents.times.shape) == ((0,), (0, 2), (0,))
     assert len(contents) == 0
     with pytest.raises(ValueError, match="concatenate"):
@@ -66,7 +66,7 @@ def test_what_is_held_already_is_not_read_again(
 ) -> None:
     published = _published(store, update)
     held = read_contents(store, published.manifest)
-    following = appended(held, make_fingerprints(2, 5), origin)
+    following = append_fingerprints(held, make_fingerprints(2, 5), origin)
     store.publish(following.manifest, following.segments, published.manifest.digest)
     contents = read_contents(store, following.manifest, held)
     assert contents.segments[:2] == held.segments  # the very same

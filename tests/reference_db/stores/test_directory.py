@@ -16,9 +16,9 @@ from reference_db import (
     StoreUnavailable,
     UnknownVersion,
     Update,
-    appended,
+    append_fingerprints,
     read_contents,
-    replaced,
+    replace_cell,
     write_fingerprint_file,
 )
 from reference_db.update import Origin
@@ -70,12 +70,12 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return replaced(None, cell, make_fingerprints(), origin)
+    return replace_cell(None, cell, make_fingerprints(), origin)
 
 
 @pytest.fixture
 def following(created: Update, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return appended(created.contents, make_fingerprints(3, 1), origin)
+    return append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
 
 
 def _publish(store: DirectoryStore, update: Update) -> Manifest:
@@ -145,7 +145,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_version_or_the_new_one(
         assert current.number == number
         assert len(read_contents(store, current)) == 12
         assert leftovers(str(root), store) == set()
-        update = replaced(current, cell, make_fingerprints(5, 2), origin)  # nothing is left locked
+        update = replace_cell(current, cell, make_fingerprints(5, 2), origin)  # nothing is left locked
         assert _publish(store, update) == store.current(cell.cell_id)
     assert newest == sorted(newest)
     assert set(newest) == {1, 2}

@@ -8,7 +8,7 @@ from reference_db import (
     News,
     Origin,
     Update,
-    replaced,
+    replace_cell,
 )
 from reference_db.stores.redis import RedisStore
 from tests.redis_servers import GUARD_S, RedisServer, RedisServers, keys_of, wait_until
@@ -33,7 +33,7 @@ def test_every_reader_hears_of_every_cell_at_its_own_pace(
 ) -> None:
     writer, prompt, slow = (open_redis(servers.url) for _ in range(3))
     assert isinstance(prompt, News)
-    updates = {name: replaced(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
+    updates = {name: replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
     _publish(writer, updates["a"])
     assert prompt.changed(0) == slow.changed(0) == set()  # of what came before nobody is told
     for name in ("b", "c"):

@@ -25,13 +25,13 @@ from reference_db import (
     UnknownVersion,
     Update,
     VersionConflict,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     import_fingerprints,
     open_store,
     read_contents,
-    replaced,
-    rolled_back,
+    replace_cell,
+    roll_back,
 )
 from reference_db.stores.redis import RedisStore
 from tests.damage import damage
@@ -62,7 +62,7 @@ def store(address: str) -> Iterator[Store]:
 
 @pytest.fixture
 def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return replaced(None, cell, make_fingerprints(), origin)
+    return replace_cell(None, cell, make_fingerprints(), origin)
 
 
 def _publish(store: Store, update: Update) -> Manifest:
@@ -117,13 +117,13 @@ def test_what_was_published_is_current_for_everybody(store: Store, address: str,
 def test_cells_are_sorted_and_do_not_mix(store: Store, cell: Cell, origin: Origin) -> None:
     names = [f"{city}-{number}" for city in ("munich", "Florence", "a.b_c") for number in range(10)]
     for name in names:
-        _publish(store, replaced(None, cell.model_copy(update={"cell_id": name}), None, origin))
+        _publish(store, replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin))
     assert store.cells() == sorted(names)
     assert {store.current(name).cell.cell_id for name in names} == set(names)  # type: ignore[union-attr]
 
 
 def test_a_cell_without_fingerprints_is_a_cell(store: Store, cell: Cell, origin: Origin) -> None:
-    manifest = _publish(store, replaced(None, cell, None, origin))
+    manifest = _publish(store, replace_cell(None, cell, None, origin))
     assert len(read_contents(store, manifest)) == 0
     assert store.cells() == [cell.cell_id]
 
@@ -134,9 +134,9 @@ def test_every_version_that_was_published_can_be_read(
     cell_id = created.manifest.cell.cell_id
     updates = [created]
     for seed in range(1, 4):
-        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
-    updates.append(deleted(updates[-1].contents, np.arange(21) < 5, origin))
-    updates.append(replaced(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, 9), origin))
+        updates.append(append_fingerprints(updates[-1].contents, make_fingerprints(3, seed), origin))
+    updates.append(delete_fingerprints(updates[-1].contents, np.arange(21) < 5, origin))
+    updates.append(replace_cell(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, 9), origin))
     for update in updates:
         _publish(store, update)
     assert store.numbers(cell_id) == [1, 2, 3, 4, 5, 6]
@@ -154,8 +154,8 @@ def test_a_rollback_needs_no_bytes_though_the_segments_are_an_old_versions(
     store: Store, address: str, created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     _publish(store, created)
-    other = _publish(store, replaced(created.manifest, created.manifest.cell, make_fingerprints(5, 1), origin))
-    back = rolled_back(other, created.contents, origin)
+    other = _publish(store, replace_cell(created.manifest, created.manifest.cell, make_fingerprints(5, 1), origin))
+    back = roll_back(other, created.contents, origin)
     assert back.segments == ()
     manifest = _publish(store, back)
     assert (manifest.number, manifest.segments) == (3, created.manifest.segments)
@@ -205,7 +205,7 @@ def test_a_version_with_a_missing_segment_changes_nothing(
         store.publish(created.manifest, [], None)
     assert store.cells() == []
     _publish(store, created)
-    following = appended(created.contents, make_fingerprints(3, 1), origin)
+    following = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
     absent = (*following.manifest.segments, SegmentReference(digest="0" * 64, count=1))
     with pytest.raises(MissingSegment) as caught:
         store.publish(following.manifest.altered(segments=absent), following.segments, created.manifest.digest)
@@ -278,7 +278,7 @@ def test_readers_see_whole_versions_while_others_are_published(
     cell_id = created.manifest.cell.cell_id
     updates = [created]
     for seed in range(1, 20):
-        updates.append(replaced(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, seed), origin))
+        updates.append(replace_cell(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, seed), origin))
     should_be = {update.manifest.number: set(update.contents.ids.tolist()) for update in updates}
     _publish(store, created)
 
