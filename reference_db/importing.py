@@ -21,6 +21,6 @@ def import_fingerprints(
     as it was.
     """
     before = store.current(cell.cell_id)
-    update = replace_cell(before, cell, fingerprints, origin).measured(dict(quality))
+    update = replace_cell(before, cell, fingerprints, origin).with_quality(dict(quality))
     store.publish(update.manifest, update.segments, None if before is None else before.digest)
     return update.manifest

@@ -99,11 +99,11 @@ class Manifest(_Frozen):
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
 
-    def measured(self, quality: Mapping[str, JsonValue]) -> Self:
+    def with_quality(self, quality: Mapping[str, JsonValue]) -> Self:
         """The same version with more known of its quality."""
-        return self.altered(quality=self.quality | dict(quality))
+        return self.with_fields(quality=self.quality | dict(quality))
 
-    def altered(self, **changes: object) -> Self:
+    def with_fields(self, **changes: object) -> Self:
         """Another manifest, which differs in these fields; validated anew, and named by its own digest."""
         return self.model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
 

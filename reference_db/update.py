@@ -44,9 +44,9 @@ class Update:
     def manifest(self) -> Manifest:
         return self.contents.manifest
 
-    def measured(self, quality: dict[str, JsonValue]) -> "Update":
+    def with_quality(self, quality: dict[str, JsonValue]) -> "Update":
         """The same with more known of its quality."""
-        return replace(self, contents=replace(self.contents, manifest=self.manifest.measured(quality)))
+        return replace(self, contents=replace(self.contents, manifest=self.manifest.with_quality(quality)))
 
 
 def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
@@ -120,7 +120,7 @@ def set_model_policy(before: Contents, model: ModelPolicy, origin: Origin) -> Up
     """
     if model == before.manifest.model:
         raise BadUpdate(f"the cell's policy is {model} already")
-    asked = replace(before, manifest=before.manifest.altered(model=model))
+    asked = replace(before, manifest=before.manifest.with_fields(model=model))
     return _following(before.manifest, asked, _change("model set", 0, 0, origin), origin)
 
 
@@ -131,7 +131,7 @@ def roll_back(before: Manifest, target: Contents, origin: Origin) -> Update:
 
 def _following(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
     """Stored contents as the version after `before`."""
-    manifest = contents.manifest.altered(
+    manifest = contents.manifest.with_fields(
         number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
     )
     return Update(replace(contents, manifest=manifest), ())
@@ -194,7 +194,7 @@ def _update(
         change=_change(action, added, removed, origin),
     )
     contents = Contents.of(manifest, plan.segments)
-    return Update(contents, tuple(written.values())).measured({"survey": _survey(contents)})
+    return Update(contents, tuple(written.values())).with_quality({"survey": _survey(contents)})
 
 
 def _survey(contents: Contents) -> JsonValue:

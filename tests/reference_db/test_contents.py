@@ -32,7 +32,7 @@ def update(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> U
 
 
 def _published(store: DirectoryStore, update: Update) -> Update:
-    first = update.manifest.altered(number=1, parent=None)
+    first = update.manifest.with_fields(number=1, parent=None)
     store.publish(first, update.segments, None)
     return replace(update, contents=Contents.of(first, update.contents.segments))
 
@@ -93,6 +93,6 @@ def test_a_manifest_that_does_not_describe_its_segments_is_corrupt(update: Updat
         {"tombstones": manifest.tombstones[1:] * 2},
     ):
         with pytest.raises(CorruptManifest):
-            Contents.of(manifest.altered(**wrong), segments)
+            Contents.of(manifest.with_fields(**wrong), segments)
     with pytest.raises(CorruptManifest):
         Contents.of(manifest, segments[:1])

@@ -53,7 +53,7 @@ def test_it_counts_the_fingerprints_that_its_tombstones_leave(manifest: Manifest
 
 def test_any_change_changes_the_digest(manifest: Manifest) -> None:
     digests = {
-        manifest.altered(**{field: value}).digest
+        manifest.with_fields(**{field: value}).digest
         for field, value in {
             "number": 4,
             "parent": None,
@@ -69,12 +69,12 @@ def test_any_change_changes_the_digest(manifest: Manifest) -> None:
 
 def test_what_is_measured_of_a_version_is_added_though_its_digest_was_asked_for(manifest: Manifest) -> None:
     before = manifest.digest
-    measured = manifest.measured({"radius": 1.5, "survey": None})
+    measured = manifest.with_quality({"radius": 1.5, "survey": None})
     assert measured.quality == {"radius": 1.5, "levels": [0.5, None], "survey": None}
     assert measured.digest != before
     assert Manifest.from_bytes(measured.to_bytes(), measured.digest) == measured
     with pytest.raises(ValidationError, match="quality"):
-        manifest.measured({"radius": float("nan")})
+        manifest.with_quality({"radius": float("nan")})
 
 
 def test_a_manifest_is_immutable(manifest: Manifest) -> None:
@@ -95,7 +95,7 @@ def test_a_time_without_a_zone_is_refused(manifest: Manifest) -> None:
 
 def test_a_time_of_another_zone_survives(manifest: Manifest) -> None:
     there = datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))
-    moved = manifest.altered(created_at=there)
+    moved = manifest.with_fields(created_at=there)
     assert Manifest.from_bytes(moved.to_bytes(), moved.digest).created_at == there
 
 
@@ -116,6 +116,6 @@ def test_a_version_without_a_policy_is_one_of_auto_and_keeps_its_digest(manifest
 
 
 def test_a_policy_is_part_of_the_digest(manifest: Manifest) -> None:
-    chosen = manifest.altered(model="scadf-moe")
+    chosen = manifest.with_fields(model="scadf-moe")
     assert chosen.digest != manifest.digest
     assert Manifest.from_bytes(chosen.to_bytes(), chosen.digest).model == "scadf-moe"

@@ -199,7 +199,7 @@ def test_thinning_makes_a_version_only_where_something_has_grown_old(created: Up
 def test_a_rollback_is_the_old_version_with_a_new_number(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    target = created.measured({"radius": 0.5})
+    target = created.with_quality({"radius": 0.5})
     assert target.manifest.digest  # asked for, as of any version that was published
     now = replace_cell(
         set_retention(target.contents, Retention(max_fingerprints=50), origin).manifest,
@@ -290,7 +290,7 @@ def test_many_dead_are_left_out_for_good(
 
 
 def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> None:
-    before = created.measured({"radius": 0.7})
+    before = created.with_quality({"radius": 0.7})
     after = set_model_policy(before.contents, "scadf-moe", _later(origin, days=1))
     assert after.segments == ()
     manifest = after.manifest

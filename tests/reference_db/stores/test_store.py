@@ -72,7 +72,7 @@ def _publish(store: Store, update: Update) -> Manifest:
 
 def _written_by(author: str, update: Update) -> Update:
     change = update.manifest.change.model_copy(update={"author": author})
-    manifest = update.manifest.altered(change=change)
+    manifest = update.manifest.with_fields(change=change)
     return replace(update, contents=Contents.of(manifest, update.contents.segments))
 
 
@@ -208,7 +208,7 @@ def test_a_version_with_a_missing_segment_changes_nothing(
     following = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
     absent = (*following.manifest.segments, SegmentReference(digest="0" * 64, count=1))
     with pytest.raises(MissingSegment) as caught:
-        store.publish(following.manifest.altered(segments=absent), following.segments, created.manifest.digest)
+        store.publish(following.manifest.with_fields(segments=absent), following.segments, created.manifest.digest)
     assert caught.value.digest == "0" * 64
     assert store.current(created.manifest.cell.cell_id) == created.manifest
     assert store.numbers(created.manifest.cell.cell_id) == [1]
@@ -217,10 +217,10 @@ def test_a_version_with_a_missing_segment_changes_nothing(
 
 def test_a_number_that_is_not_the_next_is_refused(store: Store, created: Update) -> None:
     with pytest.raises(ValueError, match="version 2 cannot follow version 0"):
-        store.publish(created.manifest.altered(number=2), created.segments, None)
+        store.publish(created.manifest.with_fields(number=2), created.segments, None)
     _publish(store, created)
     with pytest.raises(ValueError, match="version 1 cannot follow version 1"):
-        store.publish(created.manifest.altered(number=1), created.segments, created.manifest.digest)
+        store.publish(created.manifest.with_fields(number=1), created.segments, created.manifest.digest)
     assert store.numbers(created.manifest.cell.cell_id) == [1]
 
 
