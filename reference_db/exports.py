@@ -1,4 +1,4 @@
-"""What `reference_db` offers to whoever imports it."""
+"""The public names of `reference_db`."""
 
 from reference_db.cell import AntennaArray, Area, Cell
 from reference_db.cell_version import CellVersion, Extent

@@ -1,4 +1,4 @@
-"""Bringing fingerprints into a store as a whole cell."""
+"""Imports fingerprints into a store as a whole cell."""
 
 from collections.abc import Mapping
 
@@ -16,9 +16,9 @@ def import_fingerprints(
 ) -> Manifest:
     """Creates the cell, or replaces its description and all its fingerprints, and returns the new manifest.
 
-    Everything is checked before anything is written. Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints
-    that do not fit the cell, and `VersionConflict` when somebody else published the cell meanwhile; then the cell is
-    as it was.
+    Checks everything before it writes. Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that do not
+    fit the cell, and `VersionConflict` if another writer published the cell in the meantime. The cell is unchanged
+    then.
     """
     before = store.current(cell.cell_id)
     update = replace_cell(before, cell, fingerprints, origin).with_quality(dict(quality))

@@ -1,8 +1,7 @@
-"""New versions of cells, made of old ones: pure, nothing is stored here.
+"""Makes new versions of cells from old ones. These functions are pure: they store nothing.
 
-Fingerprints that are appended become segments of their own, which extend the indices of those before; what is deleted
-is only marked. So that neither costs more and more, some versions tidy up: their indices are made anew of everything,
-small segments are joined, and marked fingerprints are left out (see `version_plan`).
+Appended fingerprints become new segments, which extend the indices. Deleted fingerprints only get tombstones. From
+time to time a version compacts both (see `version_plan`).
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from reference_db.version_plan import VersionPlan
 
 @dataclass(frozen=True)
 class Origin:
-    """Who wants a change, when (with a time zone) and why; `request` is by what it would be known again."""
+    """The author of a change, its time (with a time zone), a note, and the key that identifies a repeated request."""
 
     author: str
     now: datetime
@@ -35,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """A version not yet published, and the bytes of those of its segments that the one before does not have."""
+    """A version that is not published yet, and the bytes of the segments that its predecessor does not have."""
 
     contents: Contents
     segments: tuple[bytes, ...]
@@ -45,21 +44,21 @@ class Update:
         return self.contents.manifest
 
     def with_quality(self, quality: dict[str, JsonValue]) -> "Update":
-        """The same with more known of its quality."""
+        """The same update with more measurements of its quality."""
         return replace(self, contents=replace(self.contents, manifest=self.manifest.with_quality(quality)))
 
 
 def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
-    """Creates a cell, with fingerprints or still without, or replaces its description and all its fingerprints.
+    """Creates a cell, with or without fingerprints, or replaces its description and all its fingerprints.
 
-    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, and `BadUpdate`
-    where a cell that is there would be replaced by nothing, or by another cell.
+    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept. Raises `BadUpdate`
+    if an existing cell would be left without fingerprints or get another id.
     """
     if before is not None and before.cell.cell_id != cell.cell_id:
         raise BadUpdate(f"cell {before.cell.cell_id!r} cannot become cell {cell.cell_id!r}")
     if fingerprints is None:
         if before is not None:
-            raise BadUpdate(f"cell {cell.cell_id!r} is there already; to replace it takes fingerprints")
+            raise BadUpdate(f"cell {cell.cell_id!r} exists already; replacing it needs fingerprints")
         segments = []
     else:
         check_fingerprints(fingerprints, cell)
@@ -68,69 +67,70 @@ def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints
     added = sum(map(len, segments))
     removed = 0 if before is None else before.fingerprints
     retention = Retention() if before is None else before.retention
-    return _update(before, plan, cell, retention, "created" if before is None else "replaced", added, removed, origin)
+    action: Action = "created" if before is None else "replaced"
+    return _make_update(before, plan, cell, retention, action, added, removed, origin)
 
 
 def append_fingerprints(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Update:
-    """Adds fingerprints to a cell, and takes from it what its retention no longer keeps.
+    """Adds fingerprints to a cell and deletes those that its retention no longer keeps.
 
-    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, one that it holds
-    already included. One that was deleted comes back where it was.
+    A deleted fingerprint that is appended again comes back in its old place. Raises `BadFingerprint` or
+    `TooFewFingerprints` for fingerprints that the cell does not accept or already has.
     """
     check_fingerprints(fingerprints, before.manifest.cell)
     new = Segment.of(fingerprints)
     known = np.isin(new.ids, before.ids)
     if known.any():
-        raise BadFingerprint(int(known.argmax()), "the cell holds this fingerprint already")
+        raise BadFingerprint(int(known.argmax()), "the cell already has this fingerprint")
     plan = VersionPlan.continuing(before)
     revived = np.isin(new.ids, plan.tombstones)
     plan.revive(new.ids)
     if not revived.all():
         plan.segments += new.rows(~revived).parts()
-    return _retained(before, plan, before.manifest.retention, "appended", len(new), origin)
+    return _finish(before, plan, before.manifest.retention, "appended", len(new), origin)
 
 
 def delete_fingerprints(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Update:
-    """Takes fingerprints from a cell, `doomed` bool `[n]` in the order of `before.ids`.
+    """Deletes the fingerprints of a cell that `doomed` marks, bool `[n]` in the order of `before.ids`.
 
-    Raises `BadUpdate` where none is.
+    Raises `BadUpdate` if it marks none.
     """
     if not doomed.any():
-        raise BadUpdate("no fingerprint of the cell is meant")
+        raise BadUpdate("no fingerprint of the cell is selected")
     plan = VersionPlan.continuing(before)
     plan.bury(before.ids[doomed])
-    return _retained(before, plan, before.manifest.retention, "deleted", 0, origin)
+    return _finish(before, plan, before.manifest.retention, "deleted", 0, origin)
 
 
 def set_retention(before: Contents, retention: Retention, origin: Origin) -> Update:
-    """Gives a cell another retention, which takes effect at once."""
-    return _retained(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
+    """Sets the retention of a cell and applies it."""
+    return _finish(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
 
 
 def apply_retention(before: Contents, origin: Origin) -> Update | None:
-    """Takes from a cell what its retention no longer keeps; None where it keeps everything."""
-    update = _retained(before, VersionPlan.continuing(before), before.manifest.retention, "thinned", 0, origin)
+    """Deletes the fingerprints that the cell's retention no longer keeps. Returns None if it keeps all."""
+    update = _finish(before, VersionPlan.continuing(before), before.manifest.retention, "thinned", 0, origin)
     return update if update.manifest.change.removed else None
 
 
 def set_model_policy(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
-    """Says which networks may locate users in a cell. Raises `BadUpdate` where it is so already.
+    """Sets which model family may locate users in a cell. Raises `BadUpdate` if that is the policy already.
 
-    Everything else stays, what was measured of the version before included.
+    Everything else stays the same, including the quality measured for the previous version.
     """
     if model == before.manifest.model:
-        raise BadUpdate(f"the cell's policy is {model} already")
-    asked = replace(before, manifest=before.manifest.with_fields(model=model))
-    return _following(before.manifest, asked, _change("model set", 0, 0, origin), origin)
+        raise BadUpdate(f"the cell's policy is already {model}")
+    contents = replace(before, manifest=before.manifest.with_fields(model=model))
+    return _restate(before.manifest, contents, _change("model set", 0, 0, origin), origin)
 
 
 def roll_back(before: Manifest, target: Contents, origin: Origin) -> Update:
-    """Publishes an older version of the cell once more: its description, fingerprints, policies and quality."""
-    return _following(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
+    """Makes an older version current again: its description, fingerprints, policies and quality."""
+    return _restate(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
 
 
-def _following(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
-    """Stored contents as the version after `before`."""
+def _restate(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
+    """The version after `before`, whose contents are stored already."""
     manifest = contents.manifest.with_fields(
         number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
     )
@@ -148,9 +148,10 @@ def _change(action: Action, added: int, removed: int, origin: Origin) -> Change:
     )
 
 
-def _retained(
+def _finish(
     before: Contents, plan: VersionPlan, retention: Retention, action: Action, added: int, origin: Origin
 ) -> Update:
+    """Applies the retention to a plan, compacts it, and makes the update."""
     alive = plan.alive()
     if any(rows.any() for rows in alive):
         pairs = list(zip(plan.segments, alive, strict=True))
@@ -162,10 +163,10 @@ def _retained(
     plan.compact()
     left = sum(map(len, plan.segments)) - len(plan.tombstones)
     removed = len(before) + added - left
-    return _update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
+    return _make_update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
 
 
-def _update(
+def _make_update(
     before: Manifest | None,
     plan: VersionPlan,
     cell: Cell,
@@ -198,7 +199,7 @@ def _update(
 
 
 def _survey(contents: Contents) -> JsonValue:
-    """What can be told of fingerprints without locating anybody: metres and Unix seconds."""
+    """Extent in metres, times in Unix seconds and the largest label error in metres; None without fingerprints."""
     if not len(contents):
         return None
     measured = contents.times[contents.times > 0]

@@ -148,17 +148,17 @@ def test_a_latitude_off_the_globe_names_its_row(write: Write, arrays: Arrays, ce
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"csi": None}, "no array csi"),
+        ({"csi": None}, "the array csi is missing"),
         ({"csi": np.zeros((12, 4, 6), np.float32)}, "csi is float32"),
         ({"csi": np.zeros((12, 4, 6, 3), np.float32)}, "csi is float32"),
-        ({"positions": None}, "positions, or both"),
-        ({"latitudes_deg": np.zeros(12)}, "positions, or both"),
+        ({"positions": None}, "either positions or both"),
+        ({"latitudes_deg": np.zeros(12)}, "either positions or both"),
         ({"positions": np.zeros((12, 3))}, "positions is float64"),
         ({"positions": np.zeros((11, 2))}, "positions is float64"),
         ({"times": np.zeros((12, 1))}, "times is"),
         ({"sigmas": np.zeros(12, bool)}, "sigmas is bool"),
-        ({"sigma": np.zeros(12)}, "unknown arrays sigma"),
-        ({"scale": np.ones(12)}, "scale belongs"),
+        ({"sigma": np.zeros(12)}, "unknown arrays: sigma; expected only"),
+        ({"scale": np.ones(12)}, "scale is only allowed"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(

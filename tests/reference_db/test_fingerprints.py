@@ -48,7 +48,7 @@ def test_a_bad_value_names_its_row(
 
 def test_a_single_nan_in_a_snapshot_is_found(cell: Cell, fingerprints: Fingerprints) -> None:
     fingerprints.csi[3, 2, 5] = complex(1e-6, np.nan)
-    with pytest.raises(BadFingerprint, match="row 3: csi holds NaN"):
+    with pytest.raises(BadFingerprint, match="row 3: csi contains NaN"):
         check_fingerprints(fingerprints, cell)
 
 

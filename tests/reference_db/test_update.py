@@ -102,7 +102,7 @@ def test_what_the_cell_holds_cannot_be_appended_again(
             for name in ("csi", "positions", "times", "sigmas")
         )
     )
-    with pytest.raises(BadFingerprint, match="holds this fingerprint already") as caught:
+    with pytest.raises(BadFingerprint, match="already has this fingerprint") as caught:
         append_fingerprints(created.contents, mixed, origin)
     assert caught.value.row == 3
     with pytest.raises(TooFewFingerprints):
@@ -156,7 +156,7 @@ def test_a_replacement_takes_the_description_and_keeps_the_retention(
     check_sound(update)
     assert update.manifest.cell == moved
     assert update.manifest.retention == Retention(max_fingerprints=50)
-    with pytest.raises(BadUpdate, match="takes fingerprints"):
+    with pytest.raises(BadUpdate, match="needs fingerprints"):
         replace_cell(before.manifest, moved, None, origin)
     other = moved.model_copy(update={"cell_id": "other"})
     with pytest.raises(BadUpdate, match="cannot become"):
@@ -297,7 +297,7 @@ def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> 
     assert (manifest.model, manifest.number, manifest.parent) == ("scadf-moe", 2, before.manifest.digest)
     assert (manifest.change.action, manifest.change.added, manifest.change.removed) == ("model set", 0, 0)
     assert (manifest.segments, manifest.quality) == (before.manifest.segments, before.manifest.quality)
-    with pytest.raises(BadUpdate, match="scadf-moe already"):
+    with pytest.raises(BadUpdate, match="already scadf-moe"):
         set_model_policy(after.contents, "scadf-moe", origin)
 
 

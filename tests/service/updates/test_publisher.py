@@ -259,7 +259,7 @@ async def test_a_damaged_version_can_be_replaced_but_not_extended(
 async def test_what_is_wrong_with_a_fingerprint_reaches_the_operator(publisher: Publisher) -> None:
     good = fingerprints_at(STREET)
     await replace_all(publisher, good)
-    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell holds this fingerprint already"):
+    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell already has this fingerprint"):
         await append(publisher, good)
     sigmas = np.where(np.arange(len(STREET)) == 7, -1, 0.05).astype(np.float32)
     with pytest.raises(errors.FingerprintRefused, match="/fingerprints/7: sigma"):
