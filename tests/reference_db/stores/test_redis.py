@@ -204,17 +204,17 @@ def test_what_was_damaged_in_redis_is_noticed(
             (two.replace(b'"number":2', b'"number":3'), "hashes to"),
             (b"", "hashes to"),
             (b"\xff" + two, "hashes to"),
-            (one, "another one's"),
+            (one, "manifest of another version"),
         ):
             client.hset(manifests, "2", damaged)
             with pytest.raises(CorruptManifest, match=complaint):
                 store.current(cell_id)
         client.hdel(manifests, "2")
-        with pytest.raises(CorruptManifest, match="lost its manifest"):
+        with pytest.raises(CorruptManifest, match="manifest of version 2 is missing"):
             store.current(cell_id)
         client.hset(manifests, "2", two)
         client.set(pointer, current.replace(versions[1].manifest.digest.encode(), b"0" * 64))
-        with pytest.raises(CorruptManifest, match="not the one"):
+        with pytest.raises(CorruptManifest, match="not the published one"):
             store.current(cell_id)
         client.set(pointer, b"../../secret")
         for ask in (store.current, store.newest, lambda _: _publish(store, versions[2])):
