@@ -24,7 +24,7 @@ from tests.reference_db.conftest import MakeFingerprints
 
 @pytest.fixture
 def update(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    """Two segments of 12 and of 3 fingerprints, of which the first four are marked as deleted."""
+    """Two segments of 12 and 3 fingerprints; the first four fingerprints have tombstones."""
     created = replace_cell(None, cell, make_fingerprints(), origin)
     both = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
     left = delete_fingerprints(both.contents, np.arange(15) < 4, origin)
@@ -37,9 +37,7 @@ def _published(store: DirectoryStore, update: Update) -> Update:
     return replace(update, contents=Contents.of(first, update.contents.segments))
 
 
-def test_it_gives_each_array_without_what_the_tombstones_take(
-    update: Update, make_fingerprints: MakeFingerprints
-) -> None:
+def test_arrays_skip_fingerprints_with_tombstones(update: Update, make_fingerprints: MakeFingerprints) -> None:
     contents = update.contents
     parts = [make_fingerprints(), make_fingerprints(3, 1)]
     assert len(contents) == 11
@@ -63,7 +61,7 @@ def test_a_cell_without_fingerprints_has_empty_arrays(cell: Cell, origin: Origin
         contents.fingerprints()
 
 
-def test_what_is_held_already_is_not_read_again(
+def test_segments_in_memory_are_not_read_again(
     store: DirectoryStore, update: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     published = _published(store, update)
@@ -71,12 +69,12 @@ def test_what_is_held_already_is_not_read_again(
     following = append_fingerprints(held, make_fingerprints(2, 5), origin)
     store.publish(following.manifest, following.segments, published.manifest.digest)
     contents = read_contents(store, following.manifest, held)
-    assert contents.segments[:2] == held.segments  # the very same
+    assert contents.segments[:2] == held.segments  # the same objects
     np.testing.assert_array_equal(contents.ids, read_contents(store, following.manifest).ids)
     np.testing.assert_array_equal(contents.ids, following.contents.ids)
 
 
-def test_a_segment_that_is_not_there_is_missing(store: DirectoryStore, update: Update) -> None:
+def test_a_segment_that_the_store_lacks_is_missing(store: DirectoryStore, update: Update) -> None:
     with pytest.raises(MissingSegment):
         read_contents(store, update.manifest)
 
@@ -91,7 +89,7 @@ def test_a_manifest_that_does_not_describe_its_segments_is_corrupt(update: Updat
         {"segments": (first, SegmentReference(digest=second.digest, count=2))},
         {"indexed": 3},
         {"cell": wider},
-        {"tombstones": (*manifest.tombstones, 7)},  # nobody's
+        {"tombstones": (*manifest.tombstones, 7)},  # matches no fingerprint
         {"tombstones": manifest.tombstones[1:] * 2},
     ):
         with pytest.raises(CorruptManifest):

@@ -13,16 +13,14 @@ from reference_db.fingerprint_file import FingerprintFile
 
 @pytest.fixture
 def contents(cell: Cell, make_fingerprints: Callable[..., Fingerprints], origin: Origin) -> Contents:
-    """Two segments, of the first one fingerprint deleted."""
+    """Two segments; one fingerprint of the first is deleted."""
     first = replace_cell(None, cell, make_fingerprints(), origin).contents
     second = append_fingerprints(first, make_fingerprints(seed=1), origin).contents
     return delete_fingerprints(second, np.arange(len(second)) == 3, origin).contents
 
 
 @pytest.mark.parametrize("file_format", get_args(FileFormat))
-def test_what_is_exported_and_imported_again_has_the_same_ids(
-    contents: Contents, origin: Origin, file_format: FileFormat
-) -> None:
+def test_importing_an_export_gives_the_same_ids(contents: Contents, origin: Origin, file_format: FileFormat) -> None:
     with tempfile.TemporaryFile() as file:
         export_fingerprints(contents, file, file_format)
         read = FingerprintFile.read(file)
@@ -31,7 +29,7 @@ def test_what_is_exported_and_imported_again_has_the_same_ids(
     np.testing.assert_array_equal(again.ids, contents.ids)
 
 
-def test_others_can_read_the_files(contents: Contents) -> None:
+def test_the_official_readers_can_read_the_files(contents: Contents) -> None:
     with tempfile.TemporaryFile() as file:
         export_fingerprints(contents, file, "safetensors")
         file.seek(0)

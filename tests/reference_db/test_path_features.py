@@ -35,7 +35,7 @@ def path(cell: Cell, azimuth: float, distance: float, gain: complex) -> np.ndarr
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_one_path_is_found_where_it_is(rows: int) -> None:
+def test_the_features_of_a_single_path_are_exact(rows: int) -> None:
     rng = np.random.default_rng(1)
     street = cell(rows)
     azimuths, distances = street.yaw + rng.uniform(-1.2, 1.2, 40), rng.uniform(15, 150, 40)
@@ -60,7 +60,7 @@ def test_the_strongest_of_several_paths_is_found_in_noise() -> None:
     assert np.abs(distance - 60.0).max() < 1.0
 
 
-def test_many_snapshots_are_estimated_as_each_by_itself() -> None:
+def test_an_estimate_does_not_depend_on_the_other_snapshots() -> None:
     rng = np.random.default_rng(3)
     csi = (rng.normal(size=(300, 16, 64)) + 1j * rng.normal(size=(300, 16, 64))).astype(np.complex64)
     together = estimate_path_features(csi, cell())

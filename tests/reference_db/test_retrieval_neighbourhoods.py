@@ -1,4 +1,4 @@
-"""Which fingerprints a user is compared with, by each way to find them."""
+"""The neighbourhoods that each retrieval mode chooses."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_a_neighbourhood_larger_than_the_cell_is_refused(
             first_neighbourhood(references, mode, users[1], *fix(users[0], 1.0), n, left_out=left_out, **arguments)
 
 
-def test_each_mode_looks_where_it_says(references: References, users: tuple[Floats, Floats]) -> None:
+def test_each_mode_searches_around_its_own_centre(references: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
     coarse, accuracy = fix(truth, 10.0)
 
@@ -74,7 +74,7 @@ def test_signal_and_fused_need_no_fix_and_neighbourhood_does(
 
 
 @pytest.mark.parametrize("mode", ["random", "iterative"])
-def test_a_draw_needs_a_generator_and_repeats_with_it(
+def test_random_modes_need_a_generator_and_are_reproducible(
     references: References, users: tuple[Floats, Floats], mode: Mode
 ) -> None:
     coarse, accuracy = no_fix(USERS)

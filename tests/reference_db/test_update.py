@@ -1,4 +1,4 @@
-"""Versions made of versions: what each update keeps, adds and takes, and when it tidies up."""
+"""Updates: what each one keeps, adds and removes, and when it compacts."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -82,7 +82,7 @@ def test_every_version_says_who_made_it_when_and_why(created: Update, make_finge
             assert manifest.created_at == origin.now
 
 
-def test_what_is_appended_is_a_segment_of_its_own(
+def test_appended_fingerprints_become_a_new_segment(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     update = append_fingerprints(created.contents, make_fingerprints(1, 1), origin)
@@ -92,7 +92,7 @@ def test_what_is_appended_is_a_segment_of_its_own(
     np.testing.assert_array_equal(update.contents.ids[:12], created.contents.ids)
 
 
-def test_what_the_cell_holds_cannot_be_appended_again(
+def test_a_fingerprint_of_the_cell_cannot_be_appended_again(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     known, new = make_fingerprints(), make_fingerprints(3, 1)
@@ -111,7 +111,7 @@ def test_what_the_cell_holds_cannot_be_appended_again(
         append_fingerprints(created.contents, replace(new, csi=new.csi[:, :2]), origin)
 
 
-def test_what_is_deleted_is_only_marked_and_comes_back_where_it_was(
+def test_a_deleted_fingerprint_gets_a_tombstone_and_can_come_back(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     left = delete_fingerprints(created.contents, np.isin(np.arange(12), (2, 5)), origin)
@@ -130,7 +130,7 @@ def test_what_is_deleted_is_only_marked_and_comes_back_where_it_was(
     np.testing.assert_array_equal(back.contents.ids, np.delete(created.contents.ids, 2))
 
 
-def test_a_deletion_that_means_nobody_is_refused(created: Update, origin: Origin) -> None:
+def test_a_deletion_that_selects_no_fingerprint_is_refused(created: Update, origin: Origin) -> None:
     with pytest.raises(BadUpdate):
         delete_fingerprints(created.contents, np.zeros(12, np.bool_), origin)
 
@@ -177,14 +177,14 @@ def test_retention_takes_effect_at_once_and_with_each_update(
     assert len(update.contents) == 5
     assert np.isin(Segment.of(fresh).ids, update.contents.ids).all()
     stale = replace(make_fingerprints(2, 2), times=np.ones(2))
-    update = append_fingerprints(few.contents, stale, origin)  # older than all that is kept
+    update = append_fingerprints(few.contents, stale, origin)  # older than all kept fingerprints
     check_sound(update)
     assert (update.manifest.change.added, update.manifest.change.removed) == (2, 2)
     np.testing.assert_array_equal(update.contents.ids, few.contents.ids)
     assert update.segments == ()
 
 
-def test_thinning_makes_a_version_only_where_something_has_grown_old(created: Update, origin: Origin) -> None:
+def test_applying_retention_makes_a_version_only_if_something_expired(created: Update, origin: Origin) -> None:
     times = created.contents.times
     age = origin.now.timestamp() - np.median(times)
     month = set_retention(created.contents, Retention(max_age_s=age + 3600), origin)
@@ -200,7 +200,7 @@ def test_a_rollback_is_the_old_version_with_a_new_number(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     target = created.with_quality({"radius": 0.5})
-    assert target.manifest.digest  # asked for, as of any version that was published
+    assert target.manifest.digest  # computed once, as for every published version
     now = replace_cell(
         set_retention(target.contents, Retention(max_fingerprints=50), origin).manifest,
         created.manifest.cell.model_copy(update={"yaw": 1.0}),
@@ -227,11 +227,11 @@ def test_a_version_reads_the_same_from_its_bytes(
     segments = [Segment.from_buffer(written[one.digest], one.digest) for one in update.manifest.segments]
     read = Contents.of(type(update.manifest).from_bytes(update.manifest.to_bytes(), update.manifest.digest), segments)
     np.testing.assert_array_equal(read.ids, update.contents.ids)
-    following = append_fingerprints(read, make_fingerprints(2, 2), origin)  # and goes on the same
+    following = append_fingerprints(read, make_fingerprints(2, 2), origin)  # and updates of it are the same
     assert following.manifest == append_fingerprints(update.contents, make_fingerprints(2, 2), origin).manifest
 
 
-def test_indices_grow_with_what_is_appended_and_are_made_anew_in_time(
+def test_appends_extend_the_indices_until_they_are_rebuilt(
     created: Update,
     make_fingerprints: MakeFingerprints,
     origin: Origin,
@@ -254,12 +254,12 @@ def test_many_small_segments_are_joined(
         update = append_fingerprints(update.contents, make_fingerprints(1, seed), origin)
         most = max(most, len(update.manifest.segments))
         check_sound(update)
-    assert most <= 6  # three that are indexed and three that are not
+    assert most <= 6  # three indexed and three not indexed
     should_be = [created.contents.ids, *(Segment.of(make_fingerprints(1, seed)).ids for seed in range(1, 40))]
     np.testing.assert_array_equal(update.contents.ids, np.concatenate(should_be))
 
 
-def test_segments_are_not_joined_beyond_what_is_moved_as_one_value(
+def test_segments_are_not_joined_beyond_the_largest_segment(
     created: Update,
     make_fingerprints: MakeFingerprints,
     origin: Origin,
@@ -275,7 +275,7 @@ def test_segments_are_not_joined_beyond_what_is_moved_as_one_value(
     assert len(update.contents.segments) <= 8
 
 
-def test_many_dead_are_left_out_for_good(
+def test_many_deleted_fingerprints_are_removed_from_their_segments(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin, low_bounds: None
 ) -> None:
     both = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
@@ -289,7 +289,7 @@ def test_many_dead_are_left_out_for_good(
     np.testing.assert_array_equal(rewritten.contents.ids, both.contents.ids[4:])
 
 
-def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> None:
+def test_setting_a_model_policy_changes_nothing_else(created: Update, origin: Origin) -> None:
     before = created.with_quality({"radius": 0.7})
     after = set_model_policy(before.contents, "scadf-moe", _later(origin, days=1))
     assert after.segments == ()
@@ -301,7 +301,7 @@ def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> 
         set_model_policy(after.contents, "scadf-moe", origin)
 
 
-def test_a_policy_outlives_what_changes_the_fingerprints_and_goes_back_with_a_rollback(
+def test_updates_keep_the_model_policy_and_a_rollback_restores_the_old_one(
     created: Update, cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     chosen = set_model_policy(created.contents, "mateformer", origin)

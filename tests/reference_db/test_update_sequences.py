@@ -1,4 +1,4 @@
-"""Random sequences of updates, beside a cell that is a plain set of rows of a pool."""
+"""Random sequences of updates, compared with a model of the cell: a set of rows of a pool."""
 
 from collections.abc import Iterable, Set
 from datetime import UTC, datetime
@@ -73,7 +73,7 @@ def _retained(rows: Set[int], retention: Retention) -> Set[int]:
 
 
 class _Kept:
-    """Versions as a store would keep them, each with the rows and the policy that it should have."""
+    """Versions as a store would keep them, each with its expected rows and retention."""
 
     def __init__(self, first: Update, rows: Set[int]) -> None:
         self._bytes: dict[str, bytes] = {}

@@ -4,18 +4,18 @@ from reference_db.version_plan import needs_reindexing
 
 
 @pytest.mark.parametrize("indexed", [1, 100, 511])
-def test_of_few_fingerprints_the_indices_are_made_anew_at_every_append(indexed: int) -> None:
+def test_indices_of_few_fingerprints_are_rebuilt_at_every_append(indexed: int) -> None:
     assert needs_reindexing(indexed, 1)
     assert not needs_reindexing(indexed, 0)
 
 
 @pytest.mark.parametrize(("indexed", "most"), [(512, 128), (10_000, 2500), (100_000, 25_000), (1_000_000, 100_000)])
-def test_of_many_they_are_extended_up_to_a_quarter_and_a_bound(indexed: int, most: int) -> None:
+def test_larger_indices_are_extended_by_up_to_a_quarter_and_a_bound(indexed: int, most: int) -> None:
     assert not needs_reindexing(indexed, most)
     assert needs_reindexing(indexed, most + 1)
 
 
-def test_indices_that_grow_are_made_anew_a_few_times_in_all() -> None:
+def test_a_growing_cell_indexes_each_fingerprint_a_few_times() -> None:
     indexed, appended, made = 1000, 0, 0
     while indexed + appended < 200_000:
         appended += 100

@@ -68,7 +68,7 @@ def test_all_within_a_radius_are_found(size: int, radius: float) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_no_more_than_wanted_are_found_within_a_radius(size: int) -> None:
+def test_at_most_the_requested_number_is_found_within_a_radius(size: int) -> None:
     index = PositionIndex(_positions(size, (0, 0)))
     everybody, some = (index.within(np.zeros(2, np.float32), 30, most) for most in (None, 50))
     assert len(everybody) > 50 >= len(some) > 20
@@ -85,7 +85,7 @@ def test_a_fingerprint_is_nearest_to_itself(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_asking_for_more_than_there_is_says_how_much_there_is(size: int) -> None:
+def test_an_n_beyond_the_size_is_refused_with_both_numbers(size: int) -> None:
     with pytest.raises(TooFewFingerprints) as caught:
         PositionIndex(_positions(size, (0, 0))).nearest(np.zeros((1, 2), np.float32), size + 1)
     assert (caught.value.wanted, caught.value.available) == (size + 1, size)
@@ -98,12 +98,12 @@ def test_no_centres_give_no_neighbours(size: int) -> None:
 
 
 @pytest.mark.parametrize("centres", [np.full((1, 2), np.nan), np.zeros(2), np.zeros((1, 3))])
-def test_centres_that_are_no_finite_pairs_are_refused(centres: NDArray[np.float64]) -> None:
+def test_centres_that_are_not_finite_pairs_are_refused(centres: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="centres"):
         PositionIndex(_positions(5, (0, 0))).nearest(centres.astype(np.float32), 1)
 
 
-def test_asking_for_no_neighbour_is_refused() -> None:
+def test_an_n_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         PositionIndex(_positions(5, (0, 0))).nearest(np.zeros((1, 2), np.float32), 0)
 
@@ -138,7 +138,9 @@ def _places(kind: str, n: int, seed: int) -> NDArray[np.float32]:
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=15, deadline=None)
-def test_an_extended_index_answers_as_one_of_everything(kind: str, size: int, shares: list[float], seed: int) -> None:
+def test_an_extended_index_equals_brute_force_over_all_positions(
+    kind: str, size: int, shares: list[float], seed: int
+) -> None:
     positions = _places(kind, size, seed)
     index = _extended(positions, sorted(round(share * size) for share in shares))
     assert len(index) == size
@@ -166,7 +168,7 @@ def test_a_position_appended_to_a_large_cell_is_found_by_its_row() -> None:
 
 
 @pytest.mark.parametrize("appended", [500, 5000, 15_000])
-def test_of_many_within_a_radius_those_appended_get_their_share(appended: int) -> None:
+def test_an_even_sample_within_a_radius_includes_appended_positions(appended: int) -> None:
     index = _extended(_positions(20_000, (0, 0)), [20_000 - appended, 20_000 - appended // 3])
     centre = np.zeros(2, np.float32)
     everybody, some = index.within(centre, 50), index.within(centre, 50, 1000)
@@ -176,7 +178,7 @@ def test_of_many_within_a_radius_those_appended_get_their_share(appended: int) -
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_extending_an_index_leaves_it_as_it_was(size: int) -> None:
+def test_extending_an_index_does_not_change_it(size: int) -> None:
     positions, more = _positions(size, (0, 0)), _positions(5000, (0, 0), seed=1)
     index = PositionIndex(positions)
     before = index.nearest(more[:20], 30)
@@ -188,7 +190,7 @@ def test_extending_an_index_leaves_it_as_it_was(size: int) -> None:
     assert longer.within(more[3], 0).tolist() == [size + 3]
 
 
-def test_extended_by_nothing_it_is_the_same() -> None:
+def test_an_index_can_be_extended_by_no_positions() -> None:
     for size in (0, 3, 5000):
         index = PositionIndex(_positions(size, (0, 0)))
         assert len(index.extended(np.empty((0, 2), np.float32))) == size
@@ -200,7 +202,7 @@ def test_positions_of_another_shape_are_not_appended() -> None:
         PositionIndex(_positions(5, (0, 0))).extended(np.zeros((2, 3), np.float32))
 
 
-def test_it_tells_the_memory_that_it_takes() -> None:
+def test_resident_bytes_are_the_memory_in_use() -> None:
     index = PositionIndex(_positions(6000, (0, 0)))
     assert 16 * 6000 < index.resident_bytes < 40 * 6000
     assert index.extended(_positions(100, (0, 0))).resident_bytes == index.resident_bytes + 1600

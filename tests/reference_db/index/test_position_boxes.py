@@ -38,7 +38,7 @@ def _town(kind: str, n: int, origin: float, seed: int) -> Floats:
 
 
 def _centres(positions: Floats, random: np.random.Generator) -> Floats:
-    """On positions, between them, and far outside."""
+    """Centres on positions, between them, and far outside."""
     some = positions[random.integers(0, len(positions), 6)]
     some[2:4] += random.normal(0, 5, (2, 2))
     some[4:] += np.float32([[9e4, 0], [-2e3, 5e4]])
@@ -48,7 +48,7 @@ def _centres(positions: Floats, random: np.random.Generator) -> Floats:
 @pytest.mark.parametrize("kind", TOWNS)
 @given(size=st.integers(1, 6000), share=st.floats(0, 1), origin=st.sampled_from([0.0, 5e4]), seed=st.integers(0, 2**32))
 @settings(max_examples=12, deadline=None)
-def test_the_nearest_are_those_of_brute_force_wherever_positions_crowd(
+def test_the_nearest_equal_brute_force_for_every_distribution(
     kind: str, size: int, share: float, origin: float, seed: int
 ) -> None:
     positions = _town(kind, size, origin, seed)
@@ -62,7 +62,7 @@ def test_the_nearest_are_those_of_brute_force_wherever_positions_crowd(
 @pytest.mark.parametrize("kind", TOWNS)
 @given(size=st.integers(1, 6000), radius=st.floats(0, 2e5), seed=st.integers(0, 2**32))
 @settings(max_examples=12, deadline=None)
-def test_all_within_a_radius_are_found_rising(kind: str, size: int, radius: float, seed: int) -> None:
+def test_all_within_a_radius_are_found_in_ascending_order(kind: str, size: int, radius: float, seed: int) -> None:
     positions = _town(kind, size, 0.0, seed)
     boxes = PositionBoxes(positions)
     centres = _centres(positions, np.random.default_rng(seed))
@@ -73,7 +73,7 @@ def test_all_within_a_radius_are_found_rising(kind: str, size: int, radius: floa
             check_within(away, limit, found)
 
 
-def test_a_radius_counts_whom_it_just_meets() -> None:
+def test_a_radius_is_inclusive() -> None:
     positions = _town("a survey grid", 3000, 0.0, 0)
     centre = np.float32([5.0, 7.0])
     found, _ = PositionBoxes(positions).within(centre, 2.5)  # 1.5, 2.0, 2.5
@@ -81,7 +81,7 @@ def test_a_radius_counts_whom_it_just_meets() -> None:
     assert exact_distances(positions[found], centre[None]).max() == 2.5
 
 
-def test_many_are_thinned_evenly_and_few_are_not() -> None:
+def test_many_positions_are_sampled_evenly_and_few_are_all_returned() -> None:
     positions = _town("even", 40_000, 0.0, 0)
     boxes, centre = PositionBoxes(positions), np.zeros(2, np.float32)
     for radius in (60.0, 200.0, 1e4):
