@@ -77,12 +77,12 @@ def csi_distances(csi: _Csi, reference_csi: _Csi, feature: Feature) -> NDArray[n
     return distances
 
 
-def every_feature(csi: _Csi, reference_csi: _Csi) -> dict[Feature, NDArray[np.float32]]:
+def csi_distances_by_feature(csi: _Csi, reference_csi: _Csi) -> dict[Feature, NDArray[np.float32]]:
     """`csi_distances` for every feature in `FEATURES`."""
     return {feature: csi_distances(csi, reference_csi, feature) for feature in FEATURES}
 
 
-def every_variant(
+def knn_by_variant(
     distances: Mapping[Feature, NDArray[np.float32]],
     reference_positions: NDArray[np.float32],
     candidates: NDArray[np.bool_] | None = None,
@@ -90,7 +90,7 @@ def every_variant(
     """Weighted kNN with every feature and k in `VARIANTS`: positions float32 `[u, 2]`, metres.
 
     Args:
-        distances: `[u, r]` for each feature, from `every_feature`.
+        distances: `[u, r]` for each feature, from `csi_distances_by_feature`.
         reference_positions: `[r, 2]`, metres.
         candidates: bool `[u, r]`, the references that each user is compared with; all by default.
 
@@ -103,26 +103,26 @@ def every_variant(
     for feature in FEATURES:
         d = distances[feature] if candidates is None else np.where(candidates, distances[feature], np.inf)
         chosen, their_distances = _most_alike(d, largest)
-        for k in (k for named, k in VARIANTS if named == feature):
+        for k in (k for name, k in VARIANTS if name == feature):
             positions[feature, k] = _average(chosen[:, :k], their_distances[:, :k], reference_positions)
     return positions
 
 
-def every_rival(
+def knn_baselines(
     distances: Mapping[Feature, NDArray[np.float32]],
     reference_positions: NDArray[np.float32],
     coarse: NDArray[np.float32] | None,
     sigma: float,
     neighbours: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """`every_variant` over the whole cell and, with a coarse position, with every way of using it: float32 `[u, 2]`.
+    """`knn_by_variant` over the whole cell and, with a coarse position, with every way of using it: float32 `[u, 2]`.
 
     With a coarse position, the variants also run over the ``neighbours`` references nearest to it, and over those
     together with all references within 3 sigma of it. Each estimate is also averaged with the coarse position, with
     the weights `FIX_SHARES`.
 
     Args:
-        distances: `[u, r]` for each feature, from `every_feature`.
+        distances: `[u, r]` for each feature, from `csi_distances_by_feature`.
         reference_positions: `[r, 2]`, metres.
         coarse: `[u, 2]`, metres, or None.
         sigma: 1-sigma error of the coarse position on each axis, metres.
@@ -133,15 +133,15 @@ def every_rival(
         away = np.linalg.norm(reference_positions - coarse[:, None], axis=-1)
         near = away <= np.partition(away, neighbours - 1, axis=1)[:, neighbours - 1 : neighbours]
         candidates |= {f"of the {neighbours} nearest": near, "within 3 sigma": near | (away <= _GATE_SIGMAS * sigma)}
-    rivals = {}
-    for whom, allowed in candidates.items():
-        for (feature, k), points in every_variant(distances, reference_positions, allowed).items():
-            name = f"{feature} k={k} {whom}"
-            rivals[name] = points
+    baselines = {}
+    for scope, allowed in candidates.items():
+        for (feature, k), points in knn_by_variant(distances, reference_positions, allowed).items():
+            name = f"{feature} k={k} {scope}"
+            baselines[name] = points
             if coarse is not None:
                 mixed = {f"{name}, {share:.0%} fix": points + share * (coarse - points) for share in FIX_SHARES}
-                rivals |= mixed
-    return rivals
+                baselines |= mixed
+    return baselines
 
 
 def _check_k(k: int, n: int) -> None:
