@@ -38,8 +38,8 @@ class Store(Protocol):
         """Makes `manifest` current if the digest of the current manifest is `expected` (None: the cell is new).
 
         `segments` are the bytes of the segments that this manifest lists and the current one does not. A rollback may
-        list segments of any version that the store keeps. When this method returns, the version is on the disk of
-        this machine or of Redis.
+        list segments of any version that the store keeps. When this method returns, only the loss of the disk or of
+        Redis's files can lose the version.
 
         Raises `VersionConflict` if another writer was first, and `MissingSegment` if the manifest lists a segment that
         is neither given nor stored. Nothing has changed then. Raises `ValueError` if the manifest does not have the
