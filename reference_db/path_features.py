@@ -29,7 +29,8 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
     - *gain*: mean power of the channel over antennas and subcarriers, linear.
 
     Args:
-        csi: complex64 `[n, antennas, subcarriers]`, where `H[m, k] = Σ g · exp(j2π r_m·k̂) · exp(-j2π Δf_k τ)`.
+        csi: complex64 `[n, antennas, subcarriers]`, where `H[m, k] = Σ g · exp(j2π r_m·k̂) · exp(-j2π Δf_k τ)` and
+            antenna m is in column `m // rows` of the array.
         cell: gives the array, its yaw and height, and the bandwidth.
 
     Raises:
