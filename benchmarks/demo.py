@@ -30,7 +30,7 @@ from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
 from fingerpost.client import Client
 from fingerpost.wire import CoarsePosition
 from reference_db import LocalFrame, read_fingerprint_file
-from reference_db.knn import every_feature, every_rival
+from reference_db.knn import csi_distances_by_feature, knn_baselines
 
 CELLS = ("florence-0000", "florence-0001")
 FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma on each axis, metres
@@ -138,8 +138,8 @@ def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
         fingerpost=np.array(located),
         radii=np.array(radii),
         latencies=np.array(latencies),
-        knn=every_rival(
-            every_feature(users.csi, references.csi),
+        knn=knn_baselines(
+            csi_distances_by_feature(users.csi, references.csi),
             references.positions,
             None if gnss is None else gnss.astype(np.float32),
             sigma or 0.0,

@@ -7,7 +7,7 @@ without a coarse position is more than 1 m from the guess of a comparison with a
 10 % of noise, and for fingerprints left out of the index, which only their neighbours can find.
 
 The second table indexes the same town without its last fingerprints and then appends these, 1,000 at a time (or all, if
-there are fewer): as many as `indices_due` allows before it asks for a new index. The time of an append includes the
+there are fewer): as many as `needs_reindexing` allows before it asks for a new index. The time of an append includes the
 signal features; the table has the median and the maximum, beside the time of a new index. Look-ups are timed again with
 all of them appended. Bytes per fingerprint are those of the indices at the end. The CSI, 4 bytes per antenna and
 subcarrier, stays in its file.
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving.cells import town
 from reference_db import References, SignalIndex, first_guess, signal_feature
-from reference_db.compaction import indices_due
+from reference_db.version_plan import needs_reindexing
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 RESULT = Path(__file__).parent / "results" / "reference_db.md"
@@ -142,8 +142,8 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _most_appended(size: int) -> int:
-    """The most fingerprints that `indices_due` allows after the last new index."""
-    return max((most for most in range(size) if not indices_due(size - most, most)), default=0)
+    """The most fingerprints that `needs_reindexing` allows after the last new index."""
+    return max((most for most in range(size) if not needs_reindexing(size - most, most)), default=0)
 
 
 def _grown(positions: _Floats, csi: NDArray[np.complex64], indexed: int) -> tuple[References, list[float]]:

@@ -1,6 +1,6 @@
-"""Fingerpost's reference database: each cell's fingerprints, versioned, stored and ready to be searched.
+"""Fingerpost's reference database: the fingerprints of each cell, versioned, stored and searchable.
 
-Units are SI; positions are metres east and north of the cell's base station.
+Units are SI. Positions are metres east and north of the cell's base station.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Only whoever asks for something waits for FAISS: a client needs no more than the names of cells."""
+    """Imports the exports on first use. Code that only needs a submodule does not wait for FAISS to load."""
     exports = import_module("reference_db.exports")
     if name not in (*exports.__all__, "__all__"):
         raise AttributeError(f"module 'reference_db' has no attribute {name!r}")

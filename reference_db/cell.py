@@ -1,4 +1,4 @@
-"""A cell: one base station, its antenna array, its carrier and its place on Earth."""
+"""A cell: one base station with its antenna array, its carrier and its position on Earth."""
 
 import math
 from typing import Annotated, Self
@@ -15,7 +15,7 @@ CellId = Annotated[str, Field(pattern=CELL_ID_PATTERN)]
 class AntennaArray(BaseModel):
     """A uniform rectangular array of `rows` x `columns` elements; a linear array has one row.
 
-    `spacing` lies between neighbouring elements, in wavelengths. CSI numbers the elements row by row.
+    `spacing` is the distance between neighbouring elements in wavelengths. CSI numbers the elements row by row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -30,7 +30,7 @@ class AntennaArray(BaseModel):
 
 
 class Area(BaseModel):
-    """A rectangle in metres east and north of a base station, its edges included."""
+    """A rectangle in metres east and north of a base station, including its edges."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -42,13 +42,13 @@ class Area(BaseModel):
     @model_validator(mode="after")
     def _has_sides(self) -> Self:
         if not (self.west < self.east and self.south < self.north):
-            raise ValueError("west must be below east and south below north")
+            raise ValueError("west must be less than east, and south less than north")
         return self
 
     def holds(self, positions: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which of positions `[n, 2]` lie in it: bool `[n]`."""
+        """Whether each of positions `[n, 2]` lies inside: bool `[n]`."""
         east, north = positions.T
-        with np.errstate(over="ignore"):  # an edge beyond all float32 is infinitely far, as good as none
+        with np.errstate(over="ignore"):  # an edge beyond the range of float32 becomes infinite and excludes nothing
             inside: NDArray[np.bool_] = (
                 (east >= self.west) & (east <= self.east) & (north >= self.south) & (north <= self.north)
             )
@@ -56,12 +56,12 @@ class Area(BaseModel):
 
 
 class Cell(BaseModel):
-    """What stays true of a cell however often its fingerprints change.
+    """The description of a cell, which does not change with its fingerprints.
 
-    Latitude and longitude (WGS84 degrees) place the base station, the origin of the cell's east-north
-    frame. `height` is metres above the ground at its foot, `yaw` the direction of the array's broadside
-    in radians counter-clockwise from east; `carrier_frequency` and `bandwidth` are hertz. Where an `area` is
-    stated no fingerprint may lie outside it.
+    Latitude and longitude (WGS84, degrees) locate the base station, which is the origin of the cell's east-north
+    frame. `height` is in metres above the ground at the base station, `yaw` the direction of the array's broadside in
+    radians counter-clockwise from east. `carrier_frequency` and `bandwidth` are in hertz. If `area` is set, no
+    fingerprint may lie outside it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

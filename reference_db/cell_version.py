@@ -1,4 +1,4 @@
-"""One version of a cell, in memory and ready to serve."""
+"""One version of a cell, indexed in memory and ready to serve."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -14,12 +14,12 @@ from reference_db.half_csi import CsiPart, PackedCsi
 from reference_db.index.position import PositionIndex
 from reference_db.index.signal import SignalIndex
 from reference_db.manifest import Manifest
-from reference_db.retrieval import References
+from reference_db.references import References
 from reference_db.segment import Segment
 
 
 class Extent(NamedTuple):
-    """The smallest east-north rectangle around all positions of a cell, in metres."""
+    """The smallest east-north rectangle that contains all positions of a cell, in metres."""
 
     west: float
     south: float
@@ -29,10 +29,11 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CellVersion:
-    """An immutable snapshot: whoever holds one sees no update, and its arrays are read-only.
+    """An immutable version of a cell. Updates make new versions and never change this one; its arrays are read-only.
 
-    Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]` metres,
-    `csi` as stored. `base` are the references of the segments that the manifest calls indexed.
+    Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]` in metres,
+    and `csi` as stored. `base` holds the references of the first segments, those that the manifest calls indexed;
+    `references` extends them to all segments.
     """
 
     contents: Contents
@@ -44,9 +45,9 @@ class CellVersion:
 
     @classmethod
     def assemble(cls, contents: Contents, before: "CellVersion | None" = None) -> Self:
-        """Indexes what a version holds, going on from the indices of the one `before` as far as they are the same.
+        """Indexes the contents of a version. Reuses the indices of the version `before` where they are the same.
 
-        The indices do not depend on whether there was one before. Raises `TooFewFingerprints` where none is held.
+        The result does not depend on `before`. Raises `TooFewFingerprints` if the version has no fingerprint.
         """
         if not len(contents):
             raise TooFewFingerprints(wanted=1, available=0)
@@ -104,7 +105,7 @@ class CellVersion:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes that the version takes in memory, those of mapped files apart."""
+        """Bytes of memory in use, without those of mapped files."""
         contents = self.contents
         labels = sum(one.nbytes for one in (contents.ids, contents.positions, contents.times, contents.sigmas))
         return labels + self.csi.resident_bytes + self.references.resident_bytes
@@ -113,7 +114,7 @@ class CellVersion:
         return len(self.positions)
 
     def csi_of(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The CSI of fingerprints `[...]` as float32 real pairs `[..., antennas, subcarriers, 2]`.
+        """The CSI of the fingerprints at `indices` `[...]`: float32 real pairs `[..., antennas, subcarriers, 2]`.
 
         Raises `IndexError` for an index outside the version.
         """
@@ -125,7 +126,7 @@ def _part(segment: Segment, kept: NDArray[np.bool_] | None) -> CsiPart:
 
 
 def _shared(contents: Contents, before: Contents) -> int:
-    """How many segments both begin with, alive in them the same fingerprints."""
+    """How many leading segments both versions share, with the same fingerprints alive."""
     count = 0
     pairs = zip(contents.manifest.segments, before.manifest.segments, contents.kept, before.kept, strict=False)
     for one, other, kept, kept_before in pairs:

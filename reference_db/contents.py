@@ -1,4 +1,4 @@
-"""What one version of a cell holds, read from its store and not yet indexed."""
+"""The contents of one version of a cell: read from the store, not indexed yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reference_db.errors import CorruptManifest
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
-from reference_db.segment import Segment, joined
+from reference_db.segment import Segment, join_segments
 from reference_db.stores.store import Store
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -19,7 +19,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A manifest and its segments; `kept` says of each segment's rows `[n]` which the tombstones leave, None: all."""
+    """A manifest and its segments. `kept` marks the rows without tombstones, bool `[n]` per segment; None means all."""
 
     manifest: Manifest
     segments: tuple[Segment, ...]
@@ -27,48 +27,53 @@ class Contents:
 
     @classmethod
     def of(cls, manifest: Manifest, segments: Sequence[Segment]) -> Self:
-        """Raises `CorruptManifest` when the manifest does not describe these segments, in their order."""
+        """Raises `CorruptManifest` if the manifest does not describe these segments in this order."""
         shape = (manifest.cell.antennas, manifest.cell.subcarriers, 2)
         if len(segments) != len(manifest.segments) or manifest.indexed > len(segments):
-            raise CorruptManifest(f"manifest {manifest.digest} does not fit its segments")
+            raise CorruptManifest(
+                f"manifest {manifest.digest} lists {len(manifest.segments)} segments and indexes {manifest.indexed}, "
+                f"but there are {len(segments)}"
+            )
         for reference, segment in zip(manifest.segments, segments, strict=True):
-            if len(segment) != reference.count or segment.csi.shape[1:] != shape:
-                raise CorruptManifest(f"manifest {manifest.digest} does not describe {reference.digest}")
+            expected = (reference.count, *shape)
+            if segment.csi.shape != expected:
+                raise CorruptManifest(
+                    f"segment {reference.digest} has CSI of shape {list(segment.csi.shape)}, "
+                    f"but manifest {manifest.digest} expects {list(expected)}"
+                )
         tombstones = np.array(manifest.tombstones, np.uint64)
         contents = cls(manifest, tuple(segments), tuple(_kept(segment, tombstones) for segment in segments))
         if len(contents) != manifest.fingerprints:
-            raise CorruptManifest(f"manifest {manifest.digest} miscounts its fingerprints")
+            raise CorruptManifest(
+                f"manifest {manifest.digest} counts {manifest.fingerprints} fingerprints, but there are {len(contents)}"
+            )
         return contents
 
     @cached_property
     def ids(self) -> NDArray[np.uint64]:
-        """uint64 `[n]`, as the others in the order of the segments."""
+        """uint64 `[n]`. All arrays follow the order of the segments."""
         return self._rows([segment.ids for segment in self.segments], np.zeros(0, np.uint64))
 
     @cached_property
     def positions(self) -> NDArray[np.float32]:
-        """float32 `[n, 2]` metres."""
+        """float32 `[n, 2]`, metres."""
         return self._rows([segment.positions for segment in self.segments], np.zeros((0, 2), np.float32))
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
-        """float64 `[n]` Unix seconds, 0 where unknown."""
+        """float64 `[n]`, Unix seconds; 0 if unknown."""
         return self._rows([segment.times for segment in self.segments], np.zeros(0, np.float64))
 
     @cached_property
     def sigmas(self) -> NDArray[np.float32]:
-        """float32 `[n]` metres."""
+        """float32 `[n]`, metres."""
         return self._rows([segment.sigmas for segment in self.segments], np.zeros(0, np.float32))
 
-    def left(self, segments: slice) -> list[Segment]:
-        """Some of the segments without what the tombstones take; those with nothing left are not there."""
-        pairs = zip(self.segments[segments], self.kept[segments], strict=True)
-        left = [segment if kept is None else segment.rows(kept) for segment, kept in pairs]
-        return [segment for segment in left if len(segment)]
-
     def fingerprints(self) -> Fingerprints:
-        """All of them, as they were measured. Raises `ValueError` where there is none."""
-        return joined(self.left(slice(None))).fingerprints()
+        """All fingerprints as they were measured. Raises `ValueError` if there is none."""
+        pairs = zip(self.segments, self.kept, strict=True)
+        left = [segment if kept is None else segment.rows(kept) for segment, kept in pairs]
+        return join_segments([segment for segment in left if len(segment)]).fingerprints()
 
     def __len__(self) -> int:
         pairs = zip(self.segments, self.kept, strict=True)
@@ -82,9 +87,9 @@ class Contents:
 
 
 def read_contents(store: Store, manifest: Manifest, held: Contents | None = None) -> Contents:
-    """A version's segments from the store, those that `held` has already from there.
+    """Reads the segments of a version from the store, except those that `held` has already.
 
-    Raises `MissingSegment`, `CorruptSegment` or `CorruptManifest`, and `StoreUnavailable`.
+    Raises `MissingSegment`, `CorruptSegment`, `CorruptManifest` or `StoreUnavailable`.
     """
     known = {} if held is None else dict(zip(held.manifest.segments, held.segments, strict=True))
     cell_id = manifest.cell.cell_id

@@ -1,15 +1,15 @@
-"""Writing files so that a crash at any moment leaves either the old state or the new one."""
+"""Writes files so that a crash at any moment leaves either the old state or the new state."""
 
 import errno
 import os
 from pathlib import Path
 from uuid import uuid4
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # on a disk, or for whoever writes
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk full, quota reached, or file too large
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data` atomically and returns once both are on the disk; makes missing folders."""
+    """Atomically replaces the file at `path` and returns once the data is on the disk. Creates missing folders."""
     make_directory(path.parent)
     draft = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
@@ -22,7 +22,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def write_and_sync(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a new file and returns once its bytes are on the disk; that its folder lists it is another matter."""
+    """Writes a new file and returns once its data is on the disk. Call `sync_directory` to make its name durable."""
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
@@ -30,7 +30,7 @@ def write_and_sync(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Makes a folder and its parents, each entered durably into the one above."""
+    """Creates a folder and its parents and returns once they are on the disk."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -39,7 +39,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Returns once what a folder lists is on the disk."""
+    """Returns once the entries of a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

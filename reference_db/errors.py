@@ -1,12 +1,12 @@
-"""Everything that the reference database raises on purpose."""
+"""The errors of the reference database."""
 
 
 class ReferenceDatabaseError(Exception):
-    """Base of all errors below; its text is fit to be shown to an operator."""
+    """Base class of all errors below. Its text is written for operators."""
 
 
 class BadFingerprint(ReferenceDatabaseError):
-    """One fingerprint cannot be accepted. `row` counts from 0, `reason` says what is wrong with it."""
+    """A fingerprint is not acceptable. `row` counts from 0; `reason` says what is wrong and what is expected."""
 
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(f"row {row}: {reason}")
@@ -15,20 +15,20 @@ class BadFingerprint(ReferenceDatabaseError):
 
 
 class BadFingerprintFile(ReferenceDatabaseError):
-    """An import file as a whole cannot be read: its format, its arrays or its cell description."""
+    """An import file cannot be read: its format, its arrays or its cell description is wrong."""
 
 
 class TooFewFingerprints(ReferenceDatabaseError):
-    """More fingerprints were asked for than there are."""
+    """The caller asked for more fingerprints than there are."""
 
     def __init__(self, wanted: int, available: int) -> None:
-        super().__init__(f"{wanted} fingerprints wanted, {available} available")
+        super().__init__(f"at least {wanted} fingerprints needed, {available} available")
         self.wanted = wanted
         self.available = available
 
 
 class UnknownVersion(ReferenceDatabaseError):
-    """The cell has no version of this number, or keeps it no longer."""
+    """The cell has no version with this number, or no longer keeps it."""
 
     def __init__(self, cell_id: str, number: int) -> None:
         super().__init__(f"cell {cell_id!r} has no version {number}")
@@ -37,23 +37,23 @@ class UnknownVersion(ReferenceDatabaseError):
 
 
 class BadUpdate(ReferenceDatabaseError):
-    """An update cannot be made of the cell as it is; nothing is wrong with any one fingerprint."""
+    """The update does not fit the current state of the cell. The fingerprints themselves are not at fault."""
 
 
 class StoreUnavailable(ReferenceDatabaseError):
-    """The store cannot be reached, or does not answer in time; nothing is known of what was asked of it."""
+    """The store cannot be reached or does not answer in time. The request may or may not have taken effect."""
 
 
 class StoreFull(StoreUnavailable):
-    """The store has no room for what was to be written; what it has can be read."""
+    """The store has no space left for a write. Reads still work."""
 
 
 class CorruptSegment(ReferenceDatabaseError):
-    """The bytes of a segment are not the ones its digest promises, or are not a segment at all."""
+    """The bytes of a segment do not match its digest, or are not a segment."""
 
 
 class MissingSegment(ReferenceDatabaseError):
-    """The store holds no segment of this digest."""
+    """The store has no segment with this digest."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(f"no segment {digest}")
@@ -61,11 +61,11 @@ class MissingSegment(ReferenceDatabaseError):
 
 
 class CorruptManifest(ReferenceDatabaseError):
-    """A manifest cannot be read, is not the one its digest promises, or contradicts its segments."""
+    """A manifest cannot be read, does not match its digest, or contradicts its segments."""
 
 
 class VersionConflict(ReferenceDatabaseError):
-    """Somebody else published first: the current manifest is not the one that was expected."""
+    """Another writer published first: the current manifest is not the expected one."""
 
     def __init__(self, cell_id: str, expected: str | None, current: str | None) -> None:
         super().__init__(f"cell {cell_id!r}: expected manifest {expected}, found {current}")

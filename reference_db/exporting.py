@@ -1,4 +1,4 @@
-"""A version of a cell as a file that can be imported again: the other way round `fingerprint_file` reads."""
+"""Exports a version of a cell to a file that `fingerprint_file` can import again."""
 
 import json
 import math
@@ -19,13 +19,13 @@ _ARRAYS = {
     "positions": ("F32", np.float32),
     "times": ("F64", np.float64),
     "sigmas": ("F32", np.float32),
-}  # name: dtype as safetensors calls it, and as NumPy does
+}  # name: dtype in safetensors, dtype in NumPy
 
 
 def export_fingerprints(contents: Contents, file: IO[bytes], file_format: FileFormat) -> None:
-    """Writes fingerprints and the description of their cell, CSI as it is stored: float16 with a scale.
+    """Writes the fingerprints of a version and the description of its cell, with CSI as stored: float16 with a scale.
 
-    Segment by segment: no second copy of a large cell comes into memory. Imported again it gives the same ids.
+    Writes segment by segment, so a large cell is not copied in memory. Importing the file gives the same ids.
     """
     {"safetensors": _write_safetensors, "npz": _write_npz}[file_format](contents, file)
 
@@ -38,7 +38,7 @@ def _write_safetensors(contents: Contents, file: IO[bytes]) -> None:
         end = first + math.prod(shape) * np.dtype(numpy_dtype).itemsize
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [first, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format asks that the arrays begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # arrays must start at a multiple of 8 bytes
     file.write(len(text).to_bytes(8, "little") + text)
     for name in _ARRAYS:
         _write_rows(contents, name, file)

@@ -1,4 +1,4 @@
-"""What `reference_db` offers to whoever imports it."""
+"""The public names of `reference_db`."""
 
 from reference_db.cell import AntennaArray, Area, Cell
 from reference_db.cell_version import CellVersion, Extent
@@ -26,23 +26,23 @@ from reference_db.index.signal import SignalIndex
 from reference_db.index.signal_features import signal_feature
 from reference_db.knn import weighted_knn
 from reference_db.manifest import Change, Manifest, ModelPolicy, RequestKey, SegmentReference
+from reference_db.references import References
 from reference_db.retention import Retention
-from reference_db.retrieval import Mode, References, first_guess, first_neighbourhood, next_neighbourhood
+from reference_db.retrieval import Mode, first_guess, first_neighbourhood, next_neighbourhood
 from reference_db.segment import Segment
 from reference_db.stores.directory import DirectoryStore
 from reference_db.stores.opening import open_store
-from reference_db.stores.store import Store
-from reference_db.stores.version_news import News
+from reference_db.stores.store import News, Store
 from reference_db.update import (
     Origin,
     Update,
-    appended,
-    deleted,
-    model_set,
-    replaced,
-    retention_set,
-    rolled_back,
-    thinned,
+    append_fingerprints,
+    apply_retention,
+    delete_fingerprints,
+    replace_cell,
+    roll_back,
+    set_model_policy,
+    set_retention,
 )
 
 __all__ = [
@@ -82,23 +82,23 @@ __all__ = [
     "UnknownVersion",
     "Update",
     "VersionConflict",
-    "appended",
+    "append_fingerprints",
+    "apply_retention",
     "check_fingerprints",
-    "deleted",
+    "delete_fingerprints",
     "first_guess",
     "first_neighbourhood",
     "import_fingerprints",
-    "model_set",
     "next_neighbourhood",
     "open_store",
     "read_cell_file",
     "read_contents",
     "read_fingerprint_file",
-    "replaced",
-    "retention_set",
-    "rolled_back",
+    "replace_cell",
+    "roll_back",
+    "set_model_policy",
+    "set_retention",
     "signal_feature",
-    "thinned",
     "weighted_knn",
     "write_fingerprint_file",
 ]

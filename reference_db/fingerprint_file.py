@@ -1,16 +1,16 @@
-"""The file that brings a cell's fingerprints from outside: safetensors or NumPy's npz.
+"""Reads and writes import files: a cell's fingerprints as safetensors or as NumPy's npz.
 
-Arrays, n rows each:
+A file has these arrays of n rows:
 
-- `csi`: complex `[n, antennas, subcarriers]`, or real pairs `[n, antennas, subcarriers, 2]`, which may come
-  with `scale` `[n]`, a factor a fingerprint;
-- `positions` `[n, 2]`, metres east and north of the base station, or `latitudes_deg`
-  and `longitudes_deg` `[n]`;
-- `times` `[n]`, Unix seconds; where absent 0, the mark of an unknown time: guessing one (the file's, the
-  import's) would make old fingerprints look fresh;
-- `sigmas` `[n]`, the 1-sigma error of the position labels in metres; where absent 0.05, a surveyed label.
+- `csi`: complex `[n, antennas, subcarriers]`, or real pairs `[n, antennas, subcarriers, 2]`, optionally with `scale`
+  `[n]`, a factor per fingerprint;
+- `positions` `[n, 2]`, metres east and north of the base station, or `latitudes_deg` and `longitudes_deg` `[n]`;
+- `times` `[n]`, Unix seconds, optional. The default is 0, which means unknown: the time of the file or of the import
+  would make old fingerprints look new;
+- `sigmas` `[n]`, 1-sigma error of the position labels in metres, optional. The default is 0.05, a surveyed label.
 
-The cell's description is JSON: safetensors metadata `cell`, npz array `cell` (a string), or given apart.
+The description of the cell is JSON: the safetensors metadata `cell`, the npz array `cell` (a string), or a separate
+file.
 """
 
 import math
@@ -33,7 +33,7 @@ from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex, unpack_csi
 from reference_db.segment import Segment
-from reference_db.tensor_buffer import tensors_in
+from reference_db.tensor_buffer import read_tensors
 
 SUFFIXES = {".safetensors", ".npz"}
 UNKNOWN_TIME = 0.0
@@ -51,16 +51,16 @@ _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 
 @dataclass(frozen=True, eq=False)
 class FingerprintFile:
-    """An import file as it came, nothing in it believed yet: arrays by name, and the cell that it describes, if any."""
+    """An import file, not checked yet: its arrays by name, and the cell that it describes, if any."""
 
     arrays: _Arrays
     cell: Cell | None
 
     @classmethod
     def read(cls, file: IO[bytes], most_bytes: int | None = None) -> Self:
-        """Reads an open file of either format, which its first bytes tell. Arrays may stay in the file, mapped.
+        """Reads an open file of either format, detected by its first bytes. Arrays may be views of the mapped file.
 
-        Raises `BadFingerprintFile`; nothing is inflated that would take more than `most_bytes` all together.
+        Raises `BadFingerprintFile` if the file is malformed, or if it would decompress to more than `most_bytes`.
         """
         file.seek(0)
         magic = file.read(len(_ZIP))
@@ -73,27 +73,28 @@ class FingerprintFile:
         return cls(arrays, None if described is None else _parse_cell(described))
 
     def fingerprints(self, cell: Cell) -> Fingerprints:
-        """What it holds as fingerprints of `cell`, not checked.
+        """The arrays as fingerprints of `cell`. Call `check_fingerprints` on the result.
 
-        Raises `BadFingerprintFile`, and `BadFingerprint` for a place that is not on Earth.
+        Raises `BadFingerprintFile` for missing or malformed arrays, and `BadFingerprint` for an impossible latitude or
+        longitude.
         """
         return _fingerprints(dict(self.arrays), cell)
 
 
 def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, Fingerprints]:
-    """Reads an import file, its fingerprints checked against `cell` or else the cell it describes.
+    """Reads an import file and checks its fingerprints against `cell`, or against the cell that the file describes.
 
-    Raises `BadFingerprintFile` when the file cannot be read as described above, `BadFingerprint` naming the
-    first row that cannot be accepted, `TooFewFingerprints` when there is no row.
+    Raises `BadFingerprintFile` if the file does not have the format described above, `BadFingerprint` with the first
+    unacceptable row, and `TooFewFingerprints` if there is no row.
     """
     if path.suffix not in SUFFIXES:
-        raise BadFingerprintFile(f"{path.name}: neither .safetensors nor .npz")
+        raise BadFingerprintFile(f"{path.name}: the suffix must be .safetensors or .npz")
     try:
         with path.open("rb") as opened:
             file = FingerprintFile.read(opened)
         cell = cell or file.cell
         if cell is None:
-            raise BadFingerprintFile("describes no cell, and none was given")
+            raise BadFingerprintFile("the file describes no cell, and no description was given")
         fingerprints = file.fingerprints(cell)
     except BadFingerprintFile as error:
         raise BadFingerprintFile(f"{path.name}: {error}") from error
@@ -104,7 +105,7 @@ def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, F
 
 
 def read_cell_file(path: Path) -> Cell:
-    """Reads a cell's description from a JSON file; raises `BadFingerprintFile`."""
+    """Reads the description of a cell from a JSON file. Raises `BadFingerprintFile`."""
     try:
         described = path.read_bytes()
     except OSError as error:
@@ -116,9 +117,9 @@ def read_cell_file(path: Path) -> Cell:
 
 
 def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -> None:
-    """Writes an import file as safetensors, CSI as float16 with its scale; equal input gives equal bytes.
+    """Writes an import file as safetensors, with CSI as float16 and a scale. Equal input gives equal bytes.
 
-    Raises what `check_fingerprints` raises; then nothing is written.
+    Raises the errors of `check_fingerprints`, and writes nothing then.
     """
     check_fingerprints(fingerprints, cell)
     segment = Segment.of(fingerprints)
@@ -130,11 +131,11 @@ def _parse_cell(described: str | bytes) -> Cell:
     try:
         return Cell.model_validate_json(described)
     except ValidationError as error:
-        raise BadFingerprintFile(f"bad cell description: {error}") from error
+        raise BadFingerprintFile(f"the cell description is invalid: {error}") from error
 
 
 def _read_safetensors(file: IO[bytes]) -> tuple[_Arrays, str | None]:
-    arrays, metadata = tensors_in(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    arrays, metadata = read_tensors(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     return arrays, metadata.get("cell")
 
 
@@ -142,21 +143,21 @@ def _read_npz(file: IO[bytes], most_bytes: int | None) -> tuple[_Arrays, str | N
     with zipfile.ZipFile(file) as archive:
         declared = sum(member.file_size for member in archive.infolist())
         if most_bytes is not None and declared > most_bytes:
-            raise BadFingerprintFile(f"unpacks to {declared} bytes, {most_bytes} at most")
+            raise BadFingerprintFile(f"the file unpacks to {declared} bytes; the limit is {most_bytes}")
         arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in archive.infolist()}
     described = arrays.pop("cell", None)
     return arrays, None if described is None else str(described)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.generic]:
-    """NumPy would make room for whatever size an array claims before it reads the first number."""
+    """Reads one array. Checks its size first, because NumPy allocates the size that the header claims."""
     with archive.open(member) as opened:
         header = _NPY_HEADERS.get(np.lib.format.read_magic(opened))
         if header is None:
-            raise BadFingerprintFile(f"{member.filename} is no array of a known format")
+            raise BadFingerprintFile(f"{member.filename} is not an array in NumPy format 1.0 or 2.0")
         shape, _, dtype = header(opened)
         if not dtype.hasobject and opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise BadFingerprintFile(f"{member.filename} is not of the size that it claims")
+            raise BadFingerprintFile(f"{member.filename} does not have the size that its header states")
     with archive.open(member) as opened:
         array: NDArray[np.generic] = np.lib.format.read_array(opened, allow_pickle=False)
         return array
@@ -165,7 +166,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.gen
 def _fingerprints(arrays: _Arrays, cell: Cell) -> Fingerprints:
     unknown = sorted(arrays.keys() - _KNOWN)
     if unknown:
-        raise BadFingerprintFile(f"unknown arrays {', '.join(unknown)}")
+        raise BadFingerprintFile(f"unknown arrays: {', '.join(unknown)}; expected only {', '.join(sorted(_KNOWN))}")
     csi = _csi(arrays)
     n = len(csi)
     arrays.setdefault("times", np.full(n, UNKNOWN_TIME))
@@ -181,11 +182,11 @@ def _fingerprints(arrays: _Arrays, cell: Cell) -> Fingerprints:
 def _csi(arrays: _Arrays) -> NDArray[np.complex64]:
     raw = arrays.get("csi")
     if raw is None:
-        raise BadFingerprintFile("no array csi")
+        raise BadFingerprintFile("the array csi is missing")
     if raw.ndim == 3 and np.iscomplexobj(raw):
         if "scale" in arrays:
-            raise BadFingerprintFile("scale belongs to csi of real pairs only")
-        with np.errstate(over="ignore"):  # becomes infinite, and the check names the row
+            raise BadFingerprintFile("scale is only allowed with csi of real pairs")
+        with np.errstate(over="ignore"):  # overflow becomes infinity, which the check reports with its row
             return raw.astype(np.complex64)
     if raw.ndim == 4 and raw.shape[-1] == 2 and np.issubdtype(raw.dtype, np.floating):
         n = len(raw)
@@ -193,8 +194,8 @@ def _csi(arrays: _Arrays) -> NDArray[np.complex64]:
         with np.errstate(over="ignore", invalid="ignore"):
             return as_complex(unpack_csi(raw.astype(np.float32), scale))
     raise BadFingerprintFile(
-        f"csi is {raw.dtype} {list(raw.shape)}, neither complex [n, antennas, subcarriers] "
-        "nor floating [n, antennas, subcarriers, 2]"
+        f"csi is {raw.dtype} {list(raw.shape)}, expected complex [n, antennas, subcarriers] "
+        "or floating point [n, antennas, subcarriers, 2]"
     )
 
 
@@ -203,12 +204,12 @@ def _positions(arrays: _Arrays, n: int, cell: Cell) -> NDArray[np.float32]:
     if "positions" in arrays and not wgs84:
         return _real(arrays, "positions", (n, 2), np.float32)
     if "positions" in arrays or wgs84 != _WGS84:
-        raise BadFingerprintFile("positions, or both latitudes_deg and longitudes_deg, must be given")
+        raise BadFingerprintFile("the file needs either positions or both latitudes_deg and longitudes_deg")
     latitudes = _real(arrays, "latitudes_deg", (n,), np.float64)
     longitudes = _real(arrays, "longitudes_deg", (n,), np.float64)
     outside = ~((np.abs(latitudes) <= 90) & (np.abs(longitudes) <= 180))
     if outside.any():
-        raise BadFingerprint(int(outside.argmax()), "latitude beyond 90 or longitude beyond 180 degrees")
+        raise BadFingerprint(int(outside.argmax()), "latitude must be within 90 and longitude within 180 degrees")
     frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
     return np.stack(frame.to_local(latitudes, longitudes), axis=1).astype(np.float32)
 
@@ -216,6 +217,6 @@ def _positions(arrays: _Arrays, n: int, cell: Cell) -> NDArray[np.float32]:
 def _real(arrays: _Arrays, name: str, shape: tuple[int, ...], dtype: type[_Real]) -> NDArray[_Real]:
     raw = arrays[name]
     if raw.shape != shape or raw.dtype.kind not in "fiu":
-        raise BadFingerprintFile(f"{name} is {raw.dtype} {list(raw.shape)}, not real {list(shape)}")
+        raise BadFingerprintFile(f"{name} is {raw.dtype} {list(raw.shape)}, expected real numbers {list(shape)}")
     with np.errstate(over="ignore"):
         return raw.astype(dtype)

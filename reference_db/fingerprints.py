@@ -1,32 +1,32 @@
-"""Fingerprints in memory, and the rules they must meet before a cell accepts them."""
+"""Fingerprints in memory, and the checks that they must pass before a cell accepts them."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
 from reference_db.errors import BadFingerprint, TooFewFingerprints
-from reference_db.fingerprint_id import fingerprint_ids
 from reference_db.half_csi import largest_components, pack_csi
 
 # Between these amplitudes the power of a whole snapshot is a normal float32.
 _FAINTEST, _LOUDEST = 1e-15, 1e15
-# Beyond 100 km a float32 position is coarser than a centimetre, and no cell reaches so far.
+# Beyond 100 km a float32 position is coarser than a centimetre. No cell is that large.
 _FARTHEST = 1e5
-_VAGUEST = 100.0  # metres: a label that says less is none
-_LAST_TIME = 253_402_300_800.0  # the year 10000: whoever says so counts milliseconds
+_VAGUEST = 100.0  # metres: a label with a larger error is useless
+_LAST_TIME = 253_402_300_800.0  # the year 10000: a larger value is probably in milliseconds
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
     """n fingerprints of one cell.
 
-    `csi` complex64 `[n, antennas, subcarriers]`; `positions` float32 `[n, 2]`, metres east and north of the
-    base station; `times` float64 `[n]`, Unix seconds of the measurement, 0 where unknown; `sigmas` float32
-    `[n]`, the 1-sigma error of the position label in metres.
+    `csi` is complex64 `[n, antennas, subcarriers]`. `positions` is float32 `[n, 2]`, metres east and north of the base
+    station. `times` is float64 `[n]`, Unix seconds of the measurement, 0 if unknown. `sigmas` is float32 `[n]`, the
+    1-sigma error of the position label in metres.
 
-    Raises `ValueError` when the arrays disagree in length, rank or dtype.
+    Raises `ValueError` if an array has the wrong length, rank or dtype.
     """
 
     csi: NDArray[np.complex64]
@@ -37,7 +37,9 @@ class Fingerprints:
     def __post_init__(self) -> None:
         n = len(self.csi) if self.csi.ndim else 0
         if self.csi.ndim != 3 or self.csi.dtype != np.complex64:
-            raise ValueError(f"csi is {self.csi.dtype} {list(self.csi.shape)}, not complex64 [n, a, s]")
+            raise ValueError(
+                f"csi is {self.csi.dtype} {list(self.csi.shape)}, expected complex64 [n, antennas, subcarriers]"
+            )
         for name, array, shape, dtype in (
             ("positions", self.positions, (n, 2), np.float32),
             ("times", self.times, (n,), np.float64),
@@ -45,19 +47,19 @@ class Fingerprints:
         ):
             if array.shape != shape or array.dtype != dtype:
                 expected = f"{np.dtype(dtype)} {list(shape)}"
-                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not {expected}")
+                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected {expected}")
 
     def __len__(self) -> int:
         return len(self.csi)
 
 
 def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
-    """Accepts fingerprints that `cell` can serve from, or says which row is wrong.
+    """Checks that `cell` can use these fingerprints.
 
-    Raises `BadFingerprint` for the first row at fault, by rule and then by row: CSI of another shape than the
-    cell's, NaN or infinity, all-zero CSI or an amplitude that float32 power cannot hold, a position beyond
-    100 km or outside the cell's stated area, a negative time or one after the year 9999, a label error that is not
-    positive or above 100 m, a copy of an earlier row. Raises `TooFewFingerprints` when there are none.
+    Raises `BadFingerprint` for the first row that fails the first failing check. The checks are: CSI has the cell's
+    shape, is finite, is not all zero and has an amplitude whose power float32 can hold; the position is finite, within
+    100 km and inside the cell's area; the time is not negative and before the year 10000; the label error is positive
+    and at most 100 m; the row is not a copy of an earlier one. Raises `TooFewFingerprints` if there is no row.
     """
     if len(fingerprints) == 0:
         raise TooFewFingerprints(wanted=1, available=0)
@@ -66,23 +68,46 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
         raise BadFingerprint(
             0,
             f"csi has {shape[0]} antennas and {shape[1]} subcarriers, "
-            f"cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}",
+            f"but cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}",
         )
-    peaks = largest_components(fingerprints.csi)  # NaN wins over any number, so one pass finds every fault
+    peaks = largest_components(fingerprints.csi)  # NaN if a snapshot contains NaN, so one pass finds every fault
     positions, times, sigmas = fingerprints.positions, fingerprints.times, fingerprints.sigmas
-    _refuse(~np.isfinite(peaks), "csi holds NaN or infinity")
+    _refuse(~np.isfinite(peaks), "csi contains NaN or infinity")
     _refuse(peaks == 0, "csi is all zero")
-    _refuse((peaks < _FAINTEST) | (peaks > _LOUDEST), f"csi amplitude outside {_FAINTEST:g} to {_LOUDEST:g}")
-    _refuse(~np.isfinite(positions.sum(axis=1, dtype=np.float64)), "position is NaN or infinite")
+    _refuse((peaks < _FAINTEST) | (peaks > _LOUDEST), f"csi amplitude is outside {_FAINTEST:g} to {_LOUDEST:g}")
+    _refuse(~np.isfinite(positions.sum(axis=1, dtype=np.float64)), "position contains NaN or infinity")
     ranges = np.linalg.norm(positions.astype(np.float64), axis=1)
     _refuse(ranges > _FARTHEST, f"position is more than {_FARTHEST / 1e3:g} km from the base station")
     if cell.area is not None:
-        _refuse(~cell.area.holds(positions), "position is outside the cell's stated area")
-    _refuse(~(np.isfinite(times) & (times >= 0)), "time is negative, NaN or infinite")
-    _refuse(times >= _LAST_TIME, "time is after the year 9999: it counts seconds since 1970")
-    _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma is not a positive number")
+        _refuse(~cell.area.holds(positions), "position is outside the area of the cell")
+    _refuse(~(np.isfinite(times) & (times >= 0)), "time must be a finite number of seconds since 1970, not negative")
+    _refuse(times >= _LAST_TIME, "time is after the year 9999: it must be in seconds since 1970, not in milliseconds")
+    _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma must be a positive number of metres")
     _refuse(sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m")
-    _refuse_copies(fingerprints)
+    _refuse_duplicates(fingerprints)
+
+
+def fingerprint_ids(
+    packed_csi: NDArray[np.float16],
+    scale: NDArray[np.float32],
+    positions: NDArray[np.float32],
+    times: NDArray[np.float64],
+    sigmas: NDArray[np.float32],
+) -> NDArray[np.uint64]:
+    """Hashes each fingerprint as it is stored: its id, uint64 `[n]`.
+
+    Takes packed CSI `[n, antennas, subcarriers, 2]` with its scale `[n]`, positions `[n, 2]`, times and sigmas `[n]`.
+    Equal rows get equal ids on every machine and in every version of a cell.
+    """
+    rows = len(packed_csi)
+    csi = np.ascontiguousarray(packed_csi, dtype="<f2").reshape(rows, -1)
+    labels = np.column_stack([scale, positions, times, sigmas]).astype("<f8")
+    ids = np.empty(rows, dtype=np.uint64)
+    for row in range(rows):
+        name = blake2b(csi[row].data, digest_size=8)
+        name.update(labels[row].data)
+        ids[row] = int.from_bytes(name.digest(), "little")
+    return ids
 
 
 def _refuse(faults: NDArray[np.bool_], reason: str) -> None:
@@ -90,7 +115,7 @@ def _refuse(faults: NDArray[np.bool_], reason: str) -> None:
         raise BadFingerprint(int(faults.argmax()), reason)
 
 
-def _refuse_copies(fingerprints: Fingerprints) -> None:
+def _refuse_duplicates(fingerprints: Fingerprints) -> None:
     packed, scale = pack_csi(fingerprints.csi)
     ids = fingerprint_ids(packed, scale, fingerprints.positions, fingerprints.times, fingerprints.sigmas)
     first_seen: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Between WGS84 and a cell's own metres."""
+"""Converts between WGS84 and the local metres of a cell."""
 
 import math
 from typing import overload
@@ -13,10 +13,10 @@ _WGS84 = Geod(ellps="WGS84")
 
 
 class LocalFrame:
-    """East-north metres around a place on the WGS84 ellipsoid (azimuthal equidistant projection).
+    """East-north metres around an origin on the WGS84 ellipsoid (azimuthal equidistant projection).
 
-    Distance and direction from the origin are those of the geodesic. Needs no grids and no network, and may
-    be shared by threads.
+    Distance and direction from the origin are those of the geodesic. Needs no grid files and no internet access.
+    Threads may share a frame.
     """
 
     def __init__(self, latitude_deg: float, longitude_deg: float) -> None:
@@ -30,9 +30,9 @@ class LocalFrame:
     def to_local(
         self, latitude_deg: float | _Array, longitude_deg: float | _Array
     ) -> tuple[float | _Array, float | _Array]:
-        """East and north in metres, floats for floats and float64 `[n]` for `[n]`.
+        """East and north in metres: floats for floats, float64 `[n]` for `[n]`.
 
-        Raises `ValueError` for anything that is not a latitude within 90 and a longitude within 180 degrees.
+        Raises `ValueError` unless the latitude is within 90 degrees and the longitude within 180 degrees.
         """
         if isinstance(latitude_deg, np.ndarray) and isinstance(longitude_deg, np.ndarray):
             places = zip(latitude_deg.tolist(), longitude_deg.tolist(), strict=True)
@@ -44,7 +44,7 @@ class LocalFrame:
     @overload
     def to_wgs84(self, east: _Array, north: _Array) -> tuple[_Array, _Array]: ...
     def to_wgs84(self, east: float | _Array, north: float | _Array) -> tuple[float | _Array, float | _Array]:
-        """Latitude and longitude in degrees, the inverse of `to_local`.
+        """Latitude and longitude in degrees: the inverse of `to_local`.
 
         Raises `ValueError` for metres that are not finite.
         """
@@ -53,11 +53,11 @@ class LocalFrame:
             return _columns([self._wgs84(*place) for place in places])
         return self._wgs84(float(east), float(north))
 
-    # One geodesic at a time: arrays of them take as long each, pyproj's `Transformer` ten times as long for the same.
+    # One geodesic at a time: pyproj is no faster on arrays, and its `Transformer` takes ten times as long.
 
     def _local(self, latitude_deg: float, longitude_deg: float) -> tuple[float, float]:
         if not (abs(latitude_deg) <= 90 and abs(longitude_deg) <= 180):
-            raise ValueError("latitude must lie within 90 and longitude within 180 degrees")
+            raise ValueError("latitude must be within 90 and longitude within 180 degrees")
         azimuth_deg, _, distance = _WGS84.inv(self._longitude_deg, self._latitude_deg, longitude_deg, latitude_deg)
         azimuth = math.radians(azimuth_deg)
         return distance * math.sin(azimuth), distance * math.cos(azimuth)

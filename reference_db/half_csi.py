@@ -1,9 +1,8 @@
-"""CSI at half its size: float16 real pairs and one float32 scale a fingerprint.
+"""CSI at half its size: float16 real pairs and one float32 scale per fingerprint.
 
-The scale is the power of two that puts a snapshot's largest component into [2^14, 2^15), near the top of
-float16's range. Gains of any size therefore keep the same relative precision, components down to 2^-28 of
-the largest stay normal numbers, and multiplying by the scale is exact: packing what was unpacked gives the
-same bytes.
+The scale is the power of two that brings the largest component of a snapshot into [2^14, 2^15), near the top of the
+range of float16. Strong and weak channels therefore have the same relative precision, and components down to 2^-28 of
+the largest stay normal numbers. Multiplication by the scale is exact, so packing unpacked CSI gives the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,35 +12,35 @@ from mmap import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 1024  # snapshots
+_AT_ONCE = 1024  # snapshots per chunk
 _TOP = 15
 _SMALLEST = -126  # the exponent of the smallest normal float32
 
 
 def pack_csi(csi: NDArray[np.complex64]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Packs finite CSI `[n, antennas, subcarriers]` into `([n, antennas, subcarriers, 2], scale [n])`.
+    """Packs finite CSI `[n, antennas, subcarriers]` into float16 `[n, antennas, subcarriers, 2]` and a scale `[n]`.
 
-    In a snapshot whose largest component lies between 1e-30 and 1e30, a component differs from what
-    `unpack_csi` returns by at most 2^-11 of itself plus 2^-38 of the largest; fainter ones lose bits.
-    All-zero snapshots get scale 1.
+    If the largest component of a snapshot lies between 1e-30 and 1e30, `unpack_csi` returns each component with an
+    error of at most 2^-11 of itself plus 2^-38 of the largest component. Weaker snapshots lose precision. An all-zero
+    snapshot gets scale 1.
     """
     pairs = np.ascontiguousarray(csi, dtype=np.complex64).view(np.float32).reshape(*csi.shape, 2)
     peak = largest_components(csi)
     mantissa, exponent = np.frexp(peak)
-    # A peak that rounds up to the next power of two counts as that power, or packing would not be idempotent.
+    # A peak that float16 rounds up to the next power of two gets that exponent; else packing would not be idempotent.
     exponent = exponent + (mantissa.astype(np.float16) == 1.0)
     power = np.where(peak > 0, np.maximum(exponent - _TOP, _SMALLEST), 0)
     scale = np.ldexp(np.float32(1), power)
     packed = np.empty(pairs.shape, np.float16)
-    for rows in _parts(len(csi)):  # of a large cell, no second copy at full size
+    for rows in _parts(len(csi)):  # in chunks, to avoid a second full-size copy of a large cell
         packed[rows] = pairs[rows] / scale[rows, None, None, None]
     return packed, scale
 
 
 def largest_components(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """The largest real or imaginary part, by amount, of each snapshot of CSI `[n, antennas, subcarriers]`: `[n]`.
+    """The largest absolute real or imaginary part of each snapshot of CSI `[n, antennas, subcarriers]`: float32 `[n]`.
 
-    NaN where a snapshot holds one.
+    NaN if the snapshot contains NaN.
     """
     pairs = np.ascontiguousarray(csi, dtype=np.complex64).view(np.float32)
     peak = np.empty(len(csi), np.float32)
@@ -51,7 +50,7 @@ def largest_components(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def unpack_csi(packed: NDArray[np.float16], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives float32 real pairs `[..., antennas, subcarriers, 2]` from packed CSI and its scale `[...]`."""
+    """Unpacks CSI float16 `[..., antennas, subcarriers, 2]` with scale `[...]` into float32 pairs of the same shape."""
     pairs: NDArray[np.float32] = np.multiply(packed, scale[..., None, None, None], dtype=np.float32)
     return pairs
 
@@ -67,9 +66,9 @@ def _parts(n: int) -> Iterator[slice]:
 
 @dataclass(frozen=True, eq=False)
 class CsiPart:
-    """Packed CSI `[m, antennas, subcarriers, 2]`, perhaps in a mapped file, its scale `[m]`, and which rows count.
+    """Packed CSI `[m, antennas, subcarriers, 2]` with its scale `[m]`. The CSI may be a view of a mapped file.
 
-    `rows` int64 `[r]`, each below m; None where all do.
+    `rows`, int64 `[r]`, selects the rows in use; None means all.
     """
 
     packed: NDArray[np.float16]
@@ -81,11 +80,11 @@ class CsiPart:
 
 
 class PackedCsi:
-    """The packed CSI of at least one part, one after the other, unpacked some rows at a time. Copies no CSI."""
+    """The packed CSI of one or more parts in sequence. Unpacks the rows it is indexed by and copies no other CSI."""
 
     def __init__(self, parts: Sequence[CsiPart]) -> None:
         self._parts = tuple(parts)
-        # A plain view, because memmap objects are slow to index.
+        # Plain array views, because memmap objects are slow to index.
         self._packed = [np.asarray(part.packed) for part in parts]
         scales = [part.scale if part.rows is None else part.scale[part.rows] for part in parts]
         self._scale = np.asarray(scales[0]) if len(scales) == 1 else np.concatenate(scales)
@@ -100,10 +99,10 @@ class PackedCsi:
     def pairs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The CSI of rows `[...]` as float32 real pairs `[..., antennas, subcarriers, 2]`.
 
-        Raises `IndexError` for a row outside.
+        Raises `IndexError` for a row out of range.
         """
-        if rows.size and rows.astype(np.uint64).max() >= len(self):  # negative ones are then large
-            raise IndexError(f"rows are {rows.min()} to {rows.max()}, of {len(self)}")
+        if rows.size and rows.astype(np.uint64).max() >= len(self):  # negative rows become large
+            raise IndexError(f"rows {rows.min()} to {rows.max()} are out of range: there are {len(self)}")
         if len(self._parts) == 1:
             packed = self._packed[0][self._stored(0, rows)]
         else:
@@ -116,11 +115,11 @@ class PackedCsi:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes it keeps in memory: those in mapped files the system takes back when it needs them."""
-        held: list[NDArray[np.generic]] = [self._scale]
+        """Bytes of memory in use, without mapped files, which the operating system can evict."""
+        arrays: list[NDArray[np.generic]] = [self._scale]
         for part in self._parts:
-            held += [part.packed] if part.rows is None else [part.packed, part.scale, part.rows]
-        return sum(array.nbytes for array in held if not _is_mapped(array))
+            arrays += [part.packed] if part.rows is None else [part.packed, part.scale, part.rows]
+        return sum(array.nbytes for array in arrays if not _is_mapped(array))
 
     def _stored(self, part: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         kept = self._parts[part].rows

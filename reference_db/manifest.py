@@ -31,16 +31,16 @@ class SegmentReference(_Frozen):
 
 
 class RequestKey(_Frozen):
-    """By what an operator's request is known again: digests of its idempotency key and of all it asked for."""
+    """Identifies an operator's request, so that a retry is recognised: digests of its idempotency key and body."""
 
     key: Digest
     body: Digest
 
 
 class Change(_Frozen):
-    """What an operator did to make a version: `added` and `removed` count fingerprints.
+    """The operator's change that made a version. `added` and `removed` count fingerprints.
 
-    One that replaces all, be it by those of an older version, removes all there were and adds all there are.
+    A replacement or a rollback counts all earlier fingerprints as removed and all present ones as added.
     """
 
     action: Action
@@ -52,13 +52,13 @@ class Change(_Frozen):
 
 
 class Manifest(_Frozen):
-    """The cell's description and what its fingerprints are, in order, without the fingerprints themselves.
+    """The description of a cell and an ordered list of its segments.
 
-    `number` counts a cell's versions from 1; `parent` is the digest of the manifest that this one followed.
-    A fingerprint whose id is among the `tombstones` is dropped wherever a segment holds it. The indices are made of
-    the first `indexed` segments and extended by the others, so that whoever loads a version, by whatever way, answers
-    alike. `model` says which networks may locate users in the cell; to `auto` each that can is welcome. `quality` is
-    whatever was measured of this version, as JSON values.
+    `number` counts the versions of a cell from 1. `parent` is the digest of the previous version's manifest.
+    Fingerprints whose ids are among the `tombstones` are deleted; readers skip them in every segment. Readers build
+    the indices from the first `indexed` segments and extend them by the others. Every reader of a version does the
+    same, so all readers give the same results. `model` says which model family may locate users in the cell; `auto`
+    allows every family. `quality` holds measurements of this version as JSON values.
     """
 
     schema_version: Literal[2] = 2
@@ -78,12 +78,12 @@ class Manifest(_Frozen):
     @classmethod
     def _is_finite(cls, quality: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if not _finite(quality):
-            raise ValueError("NaN and infinity are not JSON")
+            raise ValueError("must not contain NaN or infinity, which are not JSON")
         return quality
 
     @classmethod
     def from_bytes(cls, data: bytes, digest: str) -> Self:
-        """Reads a manifest; raises `CorruptManifest` unless `data` hashes to `digest` and is valid."""
+        """Reads a manifest. Raises `CorruptManifest` unless `data` hashes to `digest` and is valid."""
         if sha256(data).hexdigest() != digest:
             raise CorruptManifest(f"manifest {digest} hashes to {sha256(data).hexdigest()}")
         try:
@@ -92,19 +92,19 @@ class Manifest(_Frozen):
             raise CorruptManifest(f"manifest {digest}: {error}") from error
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: keys sorted, no spaces, UTF-8; equal manifests give equal bytes."""
+        """Canonical JSON: sorted keys, no spaces, UTF-8. Equal manifests give equal bytes."""
         fields = self.model_dump(mode="json")
         if self.model == "auto":
-            del fields["model"]  # as before there were policies: versions of that time keep their digest
+            del fields["model"]  # manifests written before there was a policy keep their digests
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
 
-    def measured(self, quality: Mapping[str, JsonValue]) -> Self:
-        """The same version with more known of its quality."""
-        return self.altered(quality=self.quality | dict(quality))
+    def with_quality(self, quality: Mapping[str, JsonValue]) -> Self:
+        """The same version with more measurements of its quality."""
+        return self.with_fields(quality=self.quality | dict(quality))
 
-    def altered(self, **changes: object) -> Self:
-        """Another manifest, which differs in these fields; validated anew, and named by its own digest."""
+    def with_fields(self, **changes: object) -> Self:
+        """A manifest that differs in these fields. It is validated and has a digest of its own."""
         return self.model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     @cached_property
@@ -113,12 +113,12 @@ class Manifest(_Frozen):
 
     @property
     def version(self) -> str:
-        """What people and answers call this version: "<number>-<first 12 digits of the digest>"."""
+        """The name of this version: "<number>-<first 12 digits of the digest>"."""
         return f"{self.number}-{self.digest[:12]}"
 
     @property
     def fingerprints(self) -> int:
-        """How many it holds."""
+        """How many fingerprints the version holds."""
         return sum(segment.count for segment in self.segments) - len(self.tombstones)
 
 

@@ -1,4 +1,4 @@
-"""How long a cell keeps its fingerprints."""
+"""The retention policy of a cell: which fingerprints it keeps."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Retention(BaseModel):
-    """A cell's policy; what is None keeps everything.
+    """Limits on a cell's fingerprints. A limit of None keeps everything.
 
-    `max_age_s`: seconds since a fingerprint was measured; one whose time is unknown never grows old.
-    `max_fingerprints`: of more the newest stay, of equal times the later in the cell.
-    `min_spacing_m`: of fingerprints nearer to each other than this the newer stays.
+    `max_age_s` is in seconds since the measurement; fingerprints of unknown time never expire. `max_fingerprints` keeps
+    the newest; of equally old ones, those later in the cell. `min_spacing_m`, in metres, keeps the newer of two
+    fingerprints that are closer together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -20,7 +20,10 @@ class Retention(BaseModel):
     min_spacing_m: float | None = Field(default=None, gt=0, le=1000)
 
     def kept(self, positions: NDArray[np.float32], times: NDArray[np.float64], now: float) -> NDArray[np.bool_]:
-        """Which fingerprints stay at `now` (Unix seconds): bool `[n]` for positions `[n, 2]` metres, times `[n]`."""
+        """Which fingerprints to keep at time `now` (Unix seconds): bool `[n]`.
+
+        Takes positions `[n, 2]` in metres and times `[n]` in Unix seconds.
+        """
         kept = np.ones(len(times), np.bool_)
         if self.max_age_s is not None:
             kept &= (times == 0) | (times >= now - self.max_age_s)
@@ -36,11 +39,12 @@ class Retention(BaseModel):
 
 
 def _spaced(positions: NDArray[np.float32], order: NDArray[np.int64], spacing: float) -> NDArray[np.bool_]:
-    """Of the rows in `order`, those that no row chosen before lies nearer to than `spacing` metres: bool `[n]`."""
+    """Keeps, in the given order, each row at least `spacing` metres from all rows kept before: bool `[n]`."""
     chosen = np.zeros(len(positions), np.bool_)
     exact = positions.astype(np.float64)
     squares, places = np.floor(exact / spacing).astype(np.int64).tolist(), exact.tolist()
-    taken: dict[tuple[int, int], list[int]] = {}  # by square, as wide as the spacing: neighbours are in nine of them
+    # Rows kept so far, by grid square as wide as the spacing: rows that are too close lie in the nine squares around.
+    taken: dict[tuple[int, int], list[int]] = {}
     for row in order.tolist():
         (east, north), (i, j) = places[row], squares[row]
         around = (other for di in (-1, 0, 1) for dj in (-1, 0, 1) for other in taken.get((i + di, j + dj), ()))

@@ -1,26 +1,25 @@
-"""Which fingerprints a request is compared with.
+"""Chooses the fingerprints that a request is compared with.
 
-Where a request is looked for first comes from its signal, its coarse position, or both (`fused`, the default): the
-first guess is the mode of the signal's likelihood times the coarse position's, and the neighbourhood is what lies
-nearest to it. How that meets the frame cache: a guess is only a place, so it is snapped to a tile as a coarse
-position is; users of one tile share the fingerprints nearest its centre, and so one frame. A located user costs one
-search among the cell's features, then one token through the `query` graph against a ready frame, and as much again
-for every further pass (`next_neighbourhood` around the last answer, snapped likewise). Signal retrieval's own list of
-fingerprints, which differs from user to user, would share no frame: that is why `fused` goes back to a place.
+A request is located first by its signal, by its coarse position, or by both (mode `fused`, the default). The first
+guess is the mode of the product of two densities: the likelihood of the signal and that of the coarse position. The
+neighbourhood is the fingerprints nearest to the first guess.
+
+This fits the frame cache. A first guess is a position, so it is snapped to a tile like a coarse position. Users in one
+tile share the fingerprints nearest to the tile's centre, and therefore one frame. Locating a user costs one search over
+the cell's features and one token through the `query` graph. Each further pass costs the same again: it calls
+`next_neighbourhood` around the last estimate, snapped in the same way. Mode `signal` gives every user a different list
+of fingerprints, which shares no frame. That is why `fused` turns the signal into a position first.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import TooFewFingerprints
-from reference_db.index.position import PositionIndex
-from reference_db.index.signal import SHARPNESS, SignalIndex
-from reference_db.index.signal_features import Features, SignalFeatures, Snapshots, signal_feature
-from reference_db.timing_trust import measure_timing_trust
+from reference_db.index.signal import SHARPNESS
+from reference_db.references import References
 
 Mode = Literal["neighbourhood", "random", "iterative", "signal", "fused"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -28,90 +27,56 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
-_VOTERS = 32  # fingerprints that a first guess is made of
-_SIGMAS = 4.0  # a coarse position is believed to be off by no more
-_MOST_CANDIDATES = 4096  # around a coarse position: a first guess among a million needs no finer grid
-_CANDIDATES_AT_ONCE = 1024  # of several users: each is compared with those of all
-_FEATURES_AT_ONCE = 8192  # of more, each is made as often as it is needed
-# In units of `References.reach`.
-_SLACK = 0.75  # how far beyond that a fingerprint may still lie
-_GUESS_ERROR = 0.2  # 1-sigma error of a guess made of the signal alone, each axis
-_REACHED, _REACH_SAMPLE = 24, 512
-_SHORTEST_REACH = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class References:
-    """A cell's fingerprints, ready to be searched by place and by signal; safe to share between threads.
-
-    `positions` float32 `[n, 2]` metres; `reach` (metres) is the radius that holds two dozen, as a rule.
-    """
-
-    positions: _Floats
-    index: PositionIndex
-    signals: SignalIndex
-    reach: float
-
-    @classmethod
-    def of(cls, positions: _Floats, csi: Snapshots) -> Self:
-        """Indexes fingerprints: positions `[n, 2]`, CSI `[n, antennas, subcarriers]`; n at least 1."""
-        features = _features(csi)
-        index = PositionIndex(positions)
-        signals = SignalIndex(features, measure_timing_trust(features, positions))
-        return cls(positions, index, signals, _reach(positions, index))
-
-    def extended(self, positions: _Floats, csi: Snapshots) -> Self:
-        """With fingerprints behind these that came later: positions `[k, 2]`, CSI `[k, antennas, subcarriers]`.
-
-        Costs what k cost, see `indices_due` for how long that can go on; reach and timing trust stay as they are. The
-        same fingerprints in the same portions make the same references.
-        """
-        index = self.index.extended(positions)
-        return replace(self, positions=index.positions, index=index, signals=self.signals.extended(_features(csi)))
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
-        return self.index.resident_bytes + self.signals.resident_bytes
-
-    def __len__(self) -> int:
-        return len(self.positions)
+_VOTERS = 32  # fingerprints that make a first guess
+_GATE_SIGMAS = 4.0  # largest error of a coarse position that the gate allows for
+_MOST_CANDIDATES = 4096  # around a coarse position: enough for a first guess among a million fingerprints
+_CANDIDATES_AT_ONCE = 1024  # of several users, compared together
+# In units of the k-NN bandwidth.
+_GATE_MARGIN = 0.75  # how far beyond the gate a fingerprint may still lie
+_GUESS_ERROR = 0.2  # 1-sigma error, per axis, of a guess from the signal alone
 
 
 def first_guess(
     references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
 ) -> _Floats:
-    """Where requests probably come from: float32 `[b, 2]`, metres.
+    """The most likely position of each request: float32 `[b, 2]`, metres.
 
-    `features` float32 `[b, D]` of their CSI; `coarse` `[b, 2]` metres, a NaN row where there is none; `accuracy`
-    `[b]`, the coarse position's 1-sigma error on each axis in metres; `left_out` int64 `[b]`: a fingerprint that has no
-    say. The guess is the mode: two streets may sound alike, and between them there is only a house. Raises
-    `TooFewFingerprints` where nothing is left to compare with.
+    The guess is a mode and not a mean: two streets can have similar signals, and their mean may lie inside a house.
+
+    Args:
+        references: the cell's fingerprints.
+        features: float32 `[b, D]`, `signal_feature` of each request's CSI.
+        coarse: float32 `[b, 2]`, metres; a row of NaN where a request has no coarse position.
+        accuracy: float32 `[b]`, 1-sigma error of the coarse position on each axis, metres.
+        left_out: int64 `[b]`, a fingerprint that each request ignores (leave-one-out).
+
+    Raises:
+        TooFewFingerprints: no fingerprint is left to compare with.
     """
     available = len(references) - (left_out is not None)
     if available < 1:
         raise TooFewFingerprints(wanted=1, available=available)
     k = min(_VOTERS, available)
     voters, distances = _most_alike(references, features, coarse, accuracy, k, left_out)
-    origin = references.positions[voters[:, :1]]  # [b, 1, 2]; near it float32 resolves well
+    origin = references.positions[voters[:, :1]]  # [b, 1, 2]; float32 is fine-grained near it
     places = references.positions[voters] - origin  # [b, k, 2]
     log_weights = -SHARPNESS * np.log(np.maximum(distances, 1e-4))
     known = np.isfinite(coarse).all(axis=1)
     fix = coarse[known, np.newaxis] - origin[known]  # [known, 1, 2]
-    own = np.float32(_GUESS_ERROR * references.reach) ** 2  # variances, metres squared
-    given = np.square(accuracy[known, np.newaxis], dtype=np.float32)
-    log_weights[known] -= np.square(places[known] - fix).sum(axis=2) / (2 * (own + given))
+    guess_variance = np.float32(_GUESS_ERROR * references.knn_bandwidth) ** 2
+    fix_variance = np.square(accuracy[known, np.newaxis], dtype=np.float32)
+    log_weights[known] -= np.square(places[known] - fix).sum(axis=2) / (2 * (guess_variance + fix_variance))
     weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
 
     east, north = places[..., 0], places[..., 1]
     apart = np.square(east[:, :, np.newaxis] - east[:, np.newaxis])  # [b, k, k]
     apart += np.square(north[:, :, np.newaxis] - north[:, np.newaxis])
-    votes = np.exp(apart * np.float32(-0.5 / references.reach**2)) * weights[:, np.newaxis]
+    votes = np.exp(apart * np.float32(-0.5 / references.knn_bandwidth**2)) * weights[:, np.newaxis]
     winner = votes.sum(axis=2).argmax(axis=1)
     votes = votes[np.arange(len(votes)), winner]  # [b, k]
     guess = np.einsum("bk,bkx->bx", votes, places) / votes.sum(axis=1, keepdims=True)
-    share = own / (own + given)
-    guess[known] = share * fix[:, 0] + (1 - share) * guess[known]
+    fix_share = guess_variance / (guess_variance + fix_variance)
+    guess[known] = fix_share * fix[:, 0] + (1 - fix_share) * guess[known]
     nearest: _Floats = guess + origin[:, 0]
     return nearest
 
@@ -127,13 +92,21 @@ def first_neighbourhood(
     left_out: _Rows | None = None,
     pitch: float = 0.0,
 ) -> _Rows:
-    """The n fingerprints that each request is compared with at first: int64 `[b, n]`.
+    """The n fingerprints that each request is compared with first: int64 `[b, n]`.
 
-    Arguments as of `first_guess`. Modes: "neighbourhood" takes those nearest the coarse position; "random" draws
-    from the whole cell with `rng`; "iterative" begins as "random" does, its caller going on with `next_neighbourhood`;
-    "signal" takes those that sound most alike, not too far from the coarse position; "fused" those nearest the first
-    guess. Whatever place the nearest are sought around is `snapped` by `pitch` before. Raises `ValueError` where a
-    mode lacks its coarse position or `rng`, `TooFewFingerprints` where the cell lacks fingerprints.
+    Args:
+        references, features, coarse, accuracy, left_out: see `first_guess`.
+        mode: "neighbourhood" takes the fingerprints nearest to the coarse position. "random" draws from the whole
+            cell. "iterative" starts like "random"; its caller continues with `next_neighbourhood`. "signal" takes the
+            fingerprints with the most similar signal among those near the coarse position. "fused" takes the
+            fingerprints nearest to the first guess.
+        n: size of the neighbourhood.
+        rng: for the modes that draw.
+        pitch: width in metres of the tiles that a position is `snapped` to before the search; 0 does not snap.
+
+    Raises:
+        ValueError: the mode needs a coarse position or a generator that is missing.
+        TooFewFingerprints: the cell has fewer fingerprints than n.
     """
     match mode:
         case "neighbourhood":
@@ -143,7 +116,7 @@ def first_neighbourhood(
         case "random" | "iterative":
             if rng is None:
                 raise ValueError(f"mode {mode} needs a random generator")
-            return _drawn(references, len(features), n, rng, left_out)
+            return _draw(references, len(features), n, rng, left_out)
         case "signal":
             _check_enough(references, n, left_out)
             return _most_alike(references, features, coarse, accuracy, n, left_out)[0]
@@ -153,16 +126,16 @@ def first_neighbourhood(
 
 
 def snapped(places: _Floats, pitch: float) -> _Floats:
-    """The centres of the tiles, `pitch` metres wide, that places `[b, 2]` lie in; the places themselves at pitch 0."""
+    """The centres of the tiles, `pitch` metres wide, that contain positions `[b, 2]`. Pitch 0 changes nothing."""
     return (np.floor(places / pitch) + 0.5).astype(np.float32) * np.float32(pitch) if pitch else places
 
 
 def next_neighbourhood(
     references: References, centres: _Floats, n: int, left_out: _Rows | None = None, pitch: float = 0.0
 ) -> _Rows:
-    """The n fingerprints nearest to `centres` `[b, 2]`, `snapped` by `pitch`: int64 `[b, n]`, those `left_out` not.
+    """The n fingerprints nearest to `centres` `[b, 2]`, `snapped` by `pitch`, without `left_out` `[b]`: int64 `[b, n]`.
 
-    Raises `TooFewFingerprints` where the cell has fewer and `ValueError` for centres that are not finite.
+    Raises `TooFewFingerprints` if the cell has fewer, and `ValueError` for centres that are not finite.
     """
     centres = snapped(centres, pitch)
     if left_out is None:
@@ -176,38 +149,38 @@ def next_neighbourhood(
 def _most_alike(
     references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
 ) -> tuple[_Rows, _Floats]:
-    """The k fingerprints most like each request of those within reach of its coarse position, and how unlike."""
+    """The k fingerprints most similar to each request inside its coarse position's gate, and their distances."""
     signals = references.signals
     rows, distances = np.empty((len(features), k), np.int64), np.empty((len(features), k), np.float32)
     known = np.isfinite(coarse).all(axis=1)
     placed = np.flatnonzero(known)
     if len(placed):
         out = None if left_out is None else left_out[placed]
-        for some, candidates, allowed in _within_reach(references, coarse[placed], accuracy[placed], k, out):
+        for some, candidates, allowed in _inside_gates(references, coarse[placed], accuracy[placed], k, out):
             users = placed[some]
             rows[users], distances[users] = signals.nearest_of(candidates, allowed, features[users], k)
     if not known.all():
-        lost = ~known
+        unplaced = ~known
         if left_out is None:
-            rows[lost], distances[lost] = signals.nearest(features[lost], k)
+            rows[unplaced], distances[unplaced] = signals.nearest(features[unplaced], k)
         else:
-            found, unlike = signals.nearest(features[lost], k + 1)
-            others = _all_but_one(found, left_out[lost])
-            rows[lost], distances[lost] = found[others].reshape(-1, k), unlike[others].reshape(-1, k)
+            found, apart = signals.nearest(features[unplaced], k + 1)
+            others = _all_but_one(found, left_out[unplaced])
+            rows[unplaced], distances[unplaced] = found[others].reshape(-1, k), apart[others].reshape(-1, k)
     return rows, distances
 
 
-def _within_reach(
+def _inside_gates(
     references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
 ) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
-    """Some, u, of the coarse positions `[b, 2]` at a time; fingerprints `[m]`; which they may mean: `[u, m]`.
+    """Yields some users u at a time, candidate fingerprints `[m]`, and which each user is compared with `[u, m]`.
 
-    At least k in each row. Around a coarse position among very many fingerprints it is an even choice of them.
+    Each row allows at least k. Where a gate holds very many fingerprints, the candidates are an even sample of them.
     """
-    gates = (_SIGMAS * accuracy + _SLACK * references.reach).astype(np.float32)
+    gates = (_GATE_SIGMAS * accuracy + _GATE_MARGIN * references.knn_bandwidth).astype(np.float32)
     if len(references) > _MOST_CANDIDATES:
         out = np.full(len(coarse), -1) if left_out is None else left_out
-        yield from _together([_within_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])
+        yield from _in_batches([_inside_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])
         return
     places = references.positions
     away = np.square(places[:, 0] - coarse[:, :1]) + np.square(places[:, 1] - coarse[:, 1:])  # [b, m] metres squared
@@ -223,8 +196,8 @@ def _within_reach(
         yield slice(None), np.arange(len(references)), allowed
 
 
-def _within_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:
-    """The fingerprints at most `gate` metres from a place `[2]`, rising; at least the k nearest, even if farther."""
+def _inside_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:
+    """The fingerprints at most `gate` metres from a position `[2]`, ascending; at least the k nearest."""
     index = references.index
     near = index.within(place, gate, _MOST_CANDIDATES)
     near = near[near != left_out]
@@ -234,33 +207,33 @@ def _within_gate(references: References, place: _Floats, gate: float, left_out: 
     return near
 
 
-def _together(own: Sequence[_Rows]) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
-    """Users, each with rising fingerprints of its `own`, as many at a time as have few enough between them."""
+def _in_batches(candidates_of: Sequence[_Rows]) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
+    """Batches users, each with ascending candidates, so that a batch has about `_CANDIDATES_AT_ONCE` candidates."""
     first, count = 0, 0
-    for end, rows in enumerate(own, 1):
+    for end, rows in enumerate(candidates_of, 1):
         count += len(rows)
-        if end == len(own) or count >= _CANDIDATES_AT_ONCE:
-            theirs = own[first:end]
-            candidates = np.unique(np.concatenate(theirs)) if len(theirs) > 1 else rows
-            allowed = np.zeros((len(theirs), len(candidates)), np.bool_)
-            for permitted, mine in zip(allowed, theirs, strict=True):
-                permitted[np.searchsorted(candidates, mine)] = True
+        if end == len(candidates_of) or count >= _CANDIDATES_AT_ONCE:
+            batch = candidates_of[first:end]
+            candidates = np.unique(np.concatenate(batch)) if len(batch) > 1 else rows
+            allowed = np.zeros((len(batch), len(candidates)), np.bool_)
+            for row, own in zip(allowed, batch, strict=True):
+                row[np.searchsorted(candidates, own)] = True
             yield slice(first, end), candidates, allowed
             first, count = end, 0
 
 
 def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:
-    """True but for one in each row of `[b, n]`: the one left out `[b]` where it is there, else the last."""
+    """Masks one entry in each row of `[b, n]`: the one left out `[b]` if the row has it, else the last."""
     others: NDArray[np.bool_] = rows != left_out[:, np.newaxis]
     others[others.all(axis=1), -1] = False
     return others
 
 
-def _drawn(references: References, users: int, n: int, rng: np.random.Generator, left_out: _Rows | None) -> _Rows:
+def _draw(references: References, users: int, n: int, rng: np.random.Generator, left_out: _Rows | None) -> _Rows:
     _check_enough(references, n, left_out)
     if left_out is None:
         return np.stack([rng.choice(len(references), n, replace=False) for _ in range(users)])
-    # A draw from one fewer, those from the one left out on shifted by one.
+    # Draws from one fingerprint fewer, then shifts the rows from the one left out onwards.
     drawn = np.stack([rng.choice(len(references) - 1, n, replace=False) for _ in range(users)])
     return drawn + (drawn >= left_out[:, np.newaxis])
 
@@ -269,14 +242,3 @@ def _check_enough(references: References, n: int, left_out: _Rows | None) -> Non
     available = len(references) - (left_out is not None)
     if n > available:
         raise TooFewFingerprints(wanted=n, available=available)
-
-
-def _features(csi: Snapshots) -> Features:
-    n = len(csi)
-    return signal_feature(csi[np.arange(n)]) if n <= _FEATURES_AT_ONCE else SignalFeatures(csi)
-
-
-def _reach(positions: _Floats, index: PositionIndex) -> float:
-    sample = positions[:: max(1, len(positions) // _REACH_SAMPLE)]
-    radii = index.nearest(sample, min(_REACHED + 1, len(index)))[1][:, -1]
-    return max(float(np.median(radii)), _SHORTEST_REACH)

@@ -1,4 +1,4 @@
-"""A segment: fingerprints as the bytes that are stored, named by their digest."""
+"""A segment: fingerprints in their stored form, named by the digest of their bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from reference_db.errors import CorruptSegment
-from reference_db.fingerprint_id import fingerprint_ids
-from reference_db.fingerprints import Fingerprints
+from reference_db.fingerprints import Fingerprints, fingerprint_ids
 from reference_db.half_csi import as_complex, pack_csi, unpack_csi
 from reference_db.stores.store import Buffer
-from reference_db.tensor_buffer import tensors_in
+from reference_db.tensor_buffer import read_tensors
 
 _ARRAYS = {
     "csi": ("float16", 4),
@@ -25,15 +24,16 @@ _ARRAYS = {
     "ids": ("uint64", 1),
 }  # name: dtype, rank
 
-MOST_BYTES = 64 * 2**20  # of CSI in one segment: what Redis moves in well under a second
+MOST_BYTES = 64 * 2**20  # most CSI in one segment: Redis moves it in well under a second
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
     """n fingerprints in their stored form.
 
-    `csi` float16 `[n, antennas, subcarriers, 2]` with `scale` float32 `[n]` (see `half_csi`), `ids` uint64 `[n]`, the
-    fingerprints' content hashes, the other arrays as in `Fingerprints`. The arrays may lie in a mapped file.
+    `csi` is float16 `[n, antennas, subcarriers, 2]` with `scale` float32 `[n]` (see `half_csi`). `ids` is uint64 `[n]`,
+    the fingerprints' content hashes. The other arrays are as in `Fingerprints`. The arrays may be views of a mapped
+    file.
     """
 
     csi: NDArray[np.float16]
@@ -51,29 +51,29 @@ class Segment:
 
     @classmethod
     def from_buffer(cls, data: Buffer, digest: str) -> Self:
-        """Reads a segment without copying; raises `CorruptSegment` unless `data` hashes to `digest` and holds it."""
+        """Reads a segment without copying. Raises `CorruptSegment` unless `data` is one and hashes to `digest`."""
         if digest_of(data) != digest:
             raise CorruptSegment(f"segment {digest} hashes to {digest_of(data)}")
         try:
-            arrays, _ = tensors_in(data)
+            arrays, _ = read_tensors(data)
         except ValueError as error:
-            raise CorruptSegment(f"segment {digest} is no safetensors file: {error}") from error
+            raise CorruptSegment(f"segment {digest} is not a safetensors file: {error}") from error
         if {name: (str(array.dtype), array.ndim) for name, array in arrays.items()} != _ARRAYS:
-            raise CorruptSegment(f"segment {digest} holds other arrays than a segment's")
+            raise CorruptSegment(f"segment {digest} must contain exactly these arrays (dtype, rank): {_ARRAYS}")
         if len({len(array) for array in arrays.values()}) != 1:
-            raise CorruptSegment(f"segment {digest} holds arrays of different lengths")
+            raise CorruptSegment(f"segment {digest} contains arrays of different lengths")
         return cls(**arrays)
 
     def to_bytes(self) -> bytes:
-        """The segment as safetensors; the same fingerprints give the same bytes."""
+        """The segment as safetensors. The same fingerprints give the same bytes."""
         return save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS})
 
     def rows(self, rows: NDArray[np.bool_] | slice) -> "Segment":
-        """Some of the fingerprints."""
+        """A segment of some of the rows: a mask bool `[n]` or a slice."""
         return Segment(*(getattr(self, name)[rows] for name in _ARRAYS))
 
     def parts(self) -> "list[Segment]":
-        """The same fingerprints in segments that are small enough to be moved as one value."""
+        """The same fingerprints in segments of at most `MOST_BYTES` each."""
         step = max(1, MOST_BYTES // max(1, self.csi[:1].nbytes))
         return [self.rows(slice(first, first + step)) for first in range(0, len(self), step)]
 
@@ -85,11 +85,11 @@ class Segment:
         return len(self.csi)
 
 
-def joined(segments: Sequence[Segment]) -> Segment:
-    """The fingerprints of all of these, one or more, in order."""
+def join_segments(segments: Sequence[Segment]) -> Segment:
+    """One segment of the fingerprints of all these segments, in order. Raises `ValueError` if there is none."""
     return Segment(*(np.concatenate([getattr(segment, name) for segment in segments]) for name in _ARRAYS))
 
 
 def digest_of(data: Buffer) -> str:
-    """The name of stored bytes: sha256 in lower-case hexadecimal."""
+    """The digest that names stored bytes: sha256 in lower-case hexadecimal."""
     return sha256(data).hexdigest()

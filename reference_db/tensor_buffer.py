@@ -1,4 +1,4 @@
-"""Arrays in a buffer of safetensors, where they lie; the format's own reader copies them."""
+"""Reads safetensors without copying: the arrays are views of the buffer. The official reader copies them."""
 
 import json
 import math
@@ -23,13 +23,13 @@ _DTYPES = {
     "U32": "<u4",
     "U64": "<u8",
     "BOOL": "?",
-}  # as safetensors calls them
+}  # by their names in safetensors
 
 
-def tensors_in(data: Buffer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays, views of `data`, and the metadata.
+def read_tensors(data: Buffer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Returns the arrays by name, as views of `data`, and the metadata.
 
-    Raises `ValueError` for anything that is not safetensors, sizes that do not fit the buffer included.
+    Raises `ValueError` if `data` is not safetensors, or if an array does not fit into the buffer.
     """
     length = int.from_bytes(data[:8], "little")
     body = memoryview(data)[8 + length :]
@@ -45,5 +45,5 @@ def _array(name: str, entry: dict[str, Any], body: memoryview) -> NDArray[Any]:
     first, end = entry["data_offsets"]
     dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
     if not 0 <= first <= end <= len(body) or end - first != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} does not fit its place")
+        raise ValueError(f"the offsets of {name} do not match its shape and the file")
     return np.frombuffer(body[first:end], dtype).reshape(shape)

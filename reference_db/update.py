@@ -1,12 +1,10 @@
-"""New versions of cells, made of old ones: pure, nothing is stored here.
+"""Makes new versions of cells from old ones. These functions are pure: they store nothing.
 
-Fingerprints that are appended become segments of their own, which extend the indices of those before; what is deleted
-is only marked. So that neither costs more and more, some versions tidy up: their indices are made anew of everything,
-small segments are joined, and marked fingerprints are left out (see `compaction`).
+Appended fingerprints become new segments, which extend the indices. Deleted fingerprints only get tombstones. From
+time to time a version compacts both (see `version_plan`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
@@ -15,20 +13,18 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from reference_db.cell import Cell
-from reference_db.compaction import indices_due, segments_due, tombstones_due
 from reference_db.contents import Contents
 from reference_db.errors import BadFingerprint, BadUpdate
 from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.manifest import Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.retention import Retention
-from reference_db.segment import MOST_BYTES, Segment, digest_of, joined
-
-_Ids = NDArray[np.uint64]
+from reference_db.segment import Segment, digest_of
+from reference_db.version_plan import VersionPlan
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Who wants a change, when (with a time zone) and why; `request` is by what it would be known again."""
+    """The author of a change, its time (with a time zone), a note, and the key that identifies a repeated request."""
 
     author: str
     now: datetime
@@ -38,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """A version not yet published, and the bytes of those of its segments that the one before does not have."""
+    """A version that is not published yet, and the bytes of the segments that its predecessor does not have."""
 
     contents: Contents
     segments: tuple[bytes, ...]
@@ -47,107 +43,95 @@ class Update:
     def manifest(self) -> Manifest:
         return self.contents.manifest
 
-    def measured(self, quality: dict[str, JsonValue]) -> "Update":
-        """The same with more known of its quality."""
-        return replace(self, contents=replace(self.contents, manifest=self.manifest.measured(quality)))
+    def with_quality(self, quality: dict[str, JsonValue]) -> "Update":
+        """The same update with more measurements of its quality."""
+        return replace(self, contents=replace(self.contents, manifest=self.manifest.with_quality(quality)))
 
 
-@dataclass
-class _Plan:
-    """What a version will be: segments, of which the first `indexed` carry the indices, less the tombstones."""
+def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
+    """Creates a cell, with or without fingerprints, or replaces its description and all its fingerprints.
 
-    segments: list[Segment]
-    tombstones: _Ids
-    indexed: int
-    references: dict[int, SegmentReference] = field(default_factory=dict)  # by `id` of segments stored already
-
-
-def replaced(before: Manifest | None, cell: Cell, fingerprints: Fingerprints | None, origin: Origin) -> Update:
-    """Creates a cell, with fingerprints or still without, or replaces its description and all its fingerprints.
-
-    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, and `BadUpdate`
-    where a cell that is there would be replaced by nothing, or by another cell.
+    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept. Raises `BadUpdate`
+    if an existing cell would be left without fingerprints or get another id.
     """
     if before is not None and before.cell.cell_id != cell.cell_id:
         raise BadUpdate(f"cell {before.cell.cell_id!r} cannot become cell {cell.cell_id!r}")
     if fingerprints is None:
         if before is not None:
-            raise BadUpdate(f"cell {cell.cell_id!r} is there already; to replace it takes fingerprints")
+            raise BadUpdate(f"cell {cell.cell_id!r} exists already; replacing it needs fingerprints")
         segments = []
     else:
         check_fingerprints(fingerprints, cell)
         segments = Segment.of(fingerprints).parts()
-    plan = _Plan(segments, np.zeros(0, np.uint64), len(segments))
+    plan = VersionPlan(segments, np.zeros(0, np.uint64), len(segments))
     added = sum(map(len, segments))
     removed = 0 if before is None else before.fingerprints
     retention = Retention() if before is None else before.retention
-    return _update(before, plan, cell, retention, "created" if before is None else "replaced", added, removed, origin)
+    action: Action = "created" if before is None else "replaced"
+    return _make_update(before, plan, cell, retention, action, added, removed, origin)
 
 
-def appended(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Update:
-    """Adds fingerprints to a cell, and takes from it what its retention no longer keeps.
+def append_fingerprints(before: Contents, fingerprints: Fingerprints, origin: Origin) -> Update:
+    """Adds fingerprints to a cell and deletes those that its retention no longer keeps.
 
-    Raises `BadFingerprint` or `TooFewFingerprints` for fingerprints that the cell does not accept, one that it holds
-    already included. One that was deleted comes back where it was.
+    A deleted fingerprint that is appended again comes back in its old place. Raises `BadFingerprint` or
+    `TooFewFingerprints` for fingerprints that the cell does not accept or already has.
     """
     check_fingerprints(fingerprints, before.manifest.cell)
     new = Segment.of(fingerprints)
     known = np.isin(new.ids, before.ids)
     if known.any():
-        raise BadFingerprint(int(known.argmax()), "the cell holds this fingerprint already")
-    buried = np.array(before.manifest.tombstones, np.uint64)
-    revived = np.isin(new.ids, buried)
-    plan = _plan_of(before)
-    plan.tombstones = np.setdiff1d(buried, new.ids)
-    if revived.any():
-        _index_anew_where_touched(plan, new.ids[revived])
+        raise BadFingerprint(int(known.argmax()), "the cell already has this fingerprint")
+    plan = VersionPlan.continuing(before)
+    revived = np.isin(new.ids, plan.tombstones)
+    plan.revive(new.ids)
     if not revived.all():
         plan.segments += new.rows(~revived).parts()
-    return _retained(before, plan, before.manifest.retention, "appended", len(new), origin)
+    return _finish(before, plan, before.manifest.retention, "appended", len(new), origin)
 
 
-def deleted(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Update:
-    """Takes fingerprints from a cell, `doomed` bool `[n]` in the order of `before.ids`.
+def delete_fingerprints(before: Contents, doomed: NDArray[np.bool_], origin: Origin) -> Update:
+    """Deletes the fingerprints of a cell that `doomed` marks, bool `[n]` in the order of `before.ids`.
 
-    Raises `BadUpdate` where none is.
+    Raises `BadUpdate` if it marks none.
     """
     if not doomed.any():
-        raise BadUpdate("no fingerprint of the cell is meant")
-    plan = _plan_of(before)
-    _bury(plan, before.ids[doomed])
-    return _retained(before, plan, before.manifest.retention, "deleted", 0, origin)
+        raise BadUpdate("no fingerprint of the cell is selected")
+    plan = VersionPlan.continuing(before)
+    plan.bury(before.ids[doomed])
+    return _finish(before, plan, before.manifest.retention, "deleted", 0, origin)
 
 
-def retention_set(before: Contents, retention: Retention, origin: Origin) -> Update:
-    """Gives a cell another retention, which takes effect at once."""
-    return _retained(before, _plan_of(before), retention, "retention set", 0, origin)
+def set_retention(before: Contents, retention: Retention, origin: Origin) -> Update:
+    """Sets the retention of a cell and applies it."""
+    return _finish(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
 
 
-def thinned(before: Contents, origin: Origin) -> Update | None:
-    """Takes from a cell what its retention no longer keeps; None where it keeps everything."""
-    update = _retained(before, _plan_of(before), before.manifest.retention, "thinned", 0, origin)
+def apply_retention(before: Contents, origin: Origin) -> Update | None:
+    """Deletes the fingerprints that the cell's retention no longer keeps. Returns None if it keeps all."""
+    update = _finish(before, VersionPlan.continuing(before), before.manifest.retention, "thinned", 0, origin)
     return update if update.manifest.change.removed else None
 
 
-def model_set(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
-    """Says which networks may locate users in a cell. Raises `BadUpdate` where it is so already.
+def set_model_policy(before: Contents, model: ModelPolicy, origin: Origin) -> Update:
+    """Sets which model family may locate users in a cell. Raises `BadUpdate` if that is the policy already.
 
-    Everything else stays, what was measured of the version before included.
+    Everything else stays the same, including the quality measured for the previous version.
     """
     if model == before.manifest.model:
-        raise BadUpdate(f"the cell's policy is {model} already")
-    asked = replace(before, manifest=before.manifest.altered(model=model))
-    return _following(before.manifest, asked, _change("model set", 0, 0, origin), origin)
+        raise BadUpdate(f"the cell's policy is already {model}")
+    contents = replace(before, manifest=before.manifest.with_fields(model=model))
+    return _restate(before.manifest, contents, _change("model set", 0, 0, origin), origin)
 
 
-def rolled_back(before: Manifest, target: Contents, origin: Origin) -> Update:
-    """Publishes an older version of the cell once more: its description, fingerprints, policies and quality."""
-    return _following(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
+def roll_back(before: Manifest, target: Contents, origin: Origin) -> Update:
+    """Makes an older version current again: its description, fingerprints, policies and quality."""
+    return _restate(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
 
 
-def _following(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
-    """Stored contents as the version after `before`."""
-    manifest = contents.manifest.altered(
+def _restate(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:
+    """The version after `before`, whose contents are stored already."""
+    manifest = contents.manifest.with_fields(
         number=before.number + 1, parent=before.digest, created_at=origin.now, change=change
     )
     return Update(replace(contents, manifest=manifest), ())
@@ -164,84 +148,27 @@ def _change(action: Action, added: int, removed: int, origin: Origin) -> Change:
     )
 
 
-def _plan_of(before: Contents) -> _Plan:
-    manifest = before.manifest
-    segments = list(before.segments)
-    stored = {id(segment): reference for segment, reference in zip(segments, manifest.segments, strict=True)}
-    return _Plan(segments, np.array(manifest.tombstones, np.uint64), manifest.indexed, stored)
-
-
-def _retained(
-    before: Contents, plan: _Plan, retention: Retention, action: Action, added: int, origin: Origin
+def _finish(
+    before: Contents, plan: VersionPlan, retention: Retention, action: Action, added: int, origin: Origin
 ) -> Update:
-    alive = [~np.isin(segment.ids, plan.tombstones) for segment in plan.segments]
-    pairs = list(zip(plan.segments, alive, strict=True))
+    """Applies the retention to a plan, compacts it, and makes the update."""
+    alive = plan.alive()
     if any(rows.any() for rows in alive):
+        pairs = list(zip(plan.segments, alive, strict=True))
         ids, positions, times = (
             np.concatenate([getattr(segment, name)[rows] for segment, rows in pairs])
             for name in ("ids", "positions", "times")
         )
-        _bury(plan, ids[~retention.kept(positions, times, origin.now.timestamp())])
-    _tidy(plan)
+        plan.bury(ids[~retention.kept(positions, times, origin.now.timestamp())])
+    plan.compact()
     left = sum(map(len, plan.segments)) - len(plan.tombstones)
     removed = len(before) + added - left
-    return _update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
+    return _make_update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
 
 
-def _bury(plan: _Plan, ids: _Ids) -> None:
-    if len(ids):
-        plan.tombstones = np.union1d(plan.tombstones, ids)
-        _index_anew_where_touched(plan, ids)
-
-
-def _index_anew_where_touched(plan: _Plan, ids: _Ids) -> None:
-    """Indices that have to be made anew in any case are made of everything."""
-    if any(np.isin(segment.ids, ids).any() for segment in plan.segments[: plan.indexed]):
-        plan.indexed = len(plan.segments)
-
-
-def _tidy(plan: _Plan) -> None:
-    sizes = [len(segment) for segment in plan.segments]
-    dead = [int(np.isin(segment.ids, plan.tombstones).sum()) for segment in plan.segments]
-    indexed = sum(sizes[: plan.indexed]) - sum(dead[: plan.indexed])
-    if not indexed or indices_due(indexed, sum(sizes) - sum(dead) - indexed):
-        plan.indexed = len(plan.segments)
-    rewritten = tombstones_due(sum(sizes), sum(dead))
-    base = _left(plan, slice(None, plan.indexed), rewritten)
-    tail = _left(plan, slice(plan.indexed, None), rewritten)
-    if segments_due(len(base)):
-        base = _joined(base)
-    if segments_due(len(tail)):
-        tail = _joined(tail)
-    plan.segments, plan.indexed = base + tail, len(base)
-    held = np.concatenate([np.zeros(0, np.uint64), *(segment.ids for segment in plan.segments)])
-    plan.tombstones = np.intersect1d(plan.tombstones, held)
-
-
-def _left(plan: _Plan, some: slice, rewritten: bool) -> list[Segment]:
-    """Some of the segments, less those that are wholly dead; `rewritten`, less every dead fingerprint."""
-    left = []
-    for segment in plan.segments[some]:
-        alive = ~np.isin(segment.ids, plan.tombstones)
-        if alive.any():
-            left.append(segment.rows(alive) if rewritten and not alive.all() else segment)
-    return left
-
-
-def _joined(segments: Sequence[Segment]) -> list[Segment]:
-    """The same fingerprints in as few segments as their size allows; those that are large enough stay as they are."""
-    runs: list[list[Segment]] = []
-    for segment in segments:
-        if runs and sum(one.csi.nbytes for one in [*runs[-1], segment]) <= MOST_BYTES:
-            runs[-1].append(segment)
-        else:
-            runs.append([segment])
-    return [run[0] if len(run) == 1 else joined(run) for run in runs]
-
-
-def _update(
+def _make_update(
     before: Manifest | None,
-    plan: _Plan,
+    plan: VersionPlan,
     cell: Cell,
     retention: Retention,
     action: Action,
@@ -268,11 +195,11 @@ def _update(
         change=_change(action, added, removed, origin),
     )
     contents = Contents.of(manifest, plan.segments)
-    return Update(contents, tuple(written.values())).measured({"survey": _survey(contents)})
+    return Update(contents, tuple(written.values())).with_quality({"survey": _survey(contents)})
 
 
 def _survey(contents: Contents) -> JsonValue:
-    """What can be told of fingerprints without locating anybody: metres and Unix seconds."""
+    """Extent in metres, times in Unix seconds and the largest label error in metres; None without fingerprints."""
     if not len(contents):
         return None
     measured = contents.times[contents.times > 0]

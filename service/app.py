@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from models.artifact import load_mateformer
 from reference_db.stores.opening import open_store
-from reference_db.stores.version_news import News
+from reference_db.stores.store import News
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders
 from service.artifacts.router import Models

@@ -15,8 +15,9 @@ from models.mateformer.data import RadioCell
 from models.mateformer.locators import Locate
 from models.radio.impairments import Impairments, impair
 from reference_db.index.signal_features import signal_feature
-from reference_db.knn import Feature, every_feature, every_rival
-from reference_db.retrieval import References, first_neighbourhood, next_neighbourhood
+from reference_db.knn import Feature, csi_distances_by_feature, knn_baselines
+from reference_db.references import References
+from reference_db.retrieval import first_neighbourhood, next_neighbourhood
 
 USERS_AT_ONCE = 64
 SEED = 2026
@@ -76,7 +77,7 @@ def locate_cell(
                 estimates = {MATEFORMER: passes[-1]}
                 estimates |= {f"{MATEFORMER}, pass {n}": points for n, points in enumerate(passes[:-1], start=1)}
                 if condition.rivals:
-                    rivals = rivals or every_feature(csi[located], csi[:held])
+                    rivals = rivals or csi_distances_by_feature(csi[located], csi[:held])
                     estimates |= _rivals(rivals, references, rows.coarse, condition)
                 errors[condition] = {who: np.linalg.norm(at - truth, axis=1) for who, at in estimates.items()}
     return CellErrors(cell.name, cell.unreached, cell.line_of_sight[located], errors)
@@ -145,7 +146,7 @@ def _rivals(
     """The fix itself, and every kNN."""
     distances = {feature: d[:, : len(references)] for feature, d in distances.items()}
     fix = None if condition.gnss is None else coarse
-    rivals = every_rival(distances, references.positions, fix, condition.gnss or 0.0, condition.neighbours)
+    rivals = knn_baselines(distances, references.positions, fix, condition.gnss or 0.0, condition.neighbours)
     return ({} if fix is None else {GNSS: fix}) | {f"{KNN} {name}": points for name, points in rivals.items()}
 
 

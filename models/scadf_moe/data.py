@@ -16,7 +16,7 @@ from models.scadf_moe.path_features import measured, path_cues
 from models.scadf_moe.recipe import TrainingCues, TrajectoryRecipe
 from models.scadf_moe.sampling import Trajectories, cluster, hold_out
 from reference_db.cell import AntennaArray
-from reference_db.path_features import estimate_cues
+from reference_db.path_features import estimate_path_features
 
 SPLIT_SEED = 2027  # of a layout: the same points are held out whatever is trained, and the same trajectories tested
 
@@ -90,7 +90,9 @@ def _load(
         kinds.append(np.stack([path_cues(table)[reached] for table in tables]))
     if kind in ("estimated", "served"):
         cells = [describe(table.site, array, subcarriers, bandwidth) for table in tables]
-        kinds.append(np.stack([estimate_cues(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)]))
+        kinds.append(
+            np.stack([estimate_path_features(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)])
+        )
     return Layout(
         csi=csi,
         cues=kinds[0] if len(kinds) == 1 else np.stack(kinds, axis=-2),

@@ -1,1 +1,1 @@
-"""How fingerprints are found: by position and by signal."""
+"""Searches a cell's fingerprints by position and by signal."""

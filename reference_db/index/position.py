@@ -1,4 +1,4 @@
-"""Which fingerprints lie near a place."""
+"""Finds the fingerprints that lie near a position."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from reference_db.errors import TooFewFingerprints
 from reference_db.index.position_boxes import PositionBoxes
 
-# Up to so many positions FAISS looks at all of them sooner than boxes are chosen.
+# Up to this size FAISS compares all positions faster than boxes are selected.
 _FLAT = 4096
 
-# In large batches, and with several threads over large indexes, FAISS expands |x - y|^2 into
-# |x|^2 + |y|^2 - 2xy, which cancels and loses decimetres; never in a search that selects, be it everything.
-_EXACTLY = faiss.SearchParameters(sel=faiss.IDSelectorAll())  # type: ignore[call-arg]  # missing in its stubs
+# For large batches, and with several threads on large indices, FAISS expands |x - y|^2 into |x|^2 + |y|^2 - 2xy. Far
+# from the origin that loses decimetres to cancellation. With a selector, here one that selects everything, FAISS
+# subtracts x and y pair by pair.
+_PAIR_BY_PAIR = faiss.SearchParameters(sel=faiss.IDSelectorAll())  # type: ignore[call-arg]  # missing in its stubs
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -25,9 +26,11 @@ _Rows = NDArray[np.int64]
 class PositionIndex:
     """An exact nearest-neighbour index over positions: FAISS `IndexFlatL2`, for large cells `PositionBoxes`.
 
-    `positions` is float32 `[n, 2]` in metres. Distances are right to below a millimetre, or to what float32 resolves
-    at them, wherever the origin lies, and an answer does not depend on which other centres are asked for in the same
-    call. Immutable, safe to share.
+    `positions` is float32 `[n, 2]` in metres. Coordinates are subtracted first and squared then, all in float32, so a
+    distance has a relative error of at most 3 · 2^-24, however far away the origin is. A result does not depend on the
+    other centres of its call. Immutable; threads may share it.
+
+    Raises `ValueError` for positions of another shape.
     """
 
     def __init__(self, positions: _Floats) -> None:
@@ -35,10 +38,10 @@ class PositionIndex:
         self._parts: tuple[_Part, ...] = (_Part(0, len(positions), _places(positions)),)
 
     def extended(self, positions: _Floats) -> "PositionIndex":
-        """An index of k more positions `[k, 2]`, its rows n to n + k - 1, that shares this one's boxes.
+        """An index that also holds k more positions `[k, 2]`, as rows n to n + k - 1. It shares the boxes of this one.
 
-        What came last is held flat, until there is enough of it for boxes of its own: there are those of the
-        beginning, those of everything since, and a flat end.
+        The index has at most three parts: the boxes it was built with, boxes of later positions, and a flat tail. The
+        tail becomes boxes when it has grown large enough. Raises `ValueError` for positions of another shape.
         """
         longer = copy(self)
         longer.positions = np.concatenate([self.positions, _checked(positions)])
@@ -58,7 +61,7 @@ class PositionIndex:
     def nearest(self, centres: _Floats, n: int) -> tuple[_Rows, _Floats]:
         """The n positions nearest to each centre `[b, 2]`: indices int64 and distances float32, `[b, n]`.
 
-        Nearest first, distances in metres. Raises `TooFewFingerprints` when n exceeds the index's size and
+        Nearest first, distances in metres. Raises `TooFewFingerprints` if n exceeds the size of the index, and
         `ValueError` for centres that are not finite pairs or an n below 1.
         """
         if centres.ndim != 2 or centres.shape[1] != 2 or not np.isfinite(centres).all():
@@ -77,9 +80,9 @@ class PositionIndex:
         return indices, np.sqrt(squared)
 
     def within(self, centre: _Floats, radius: float, most: int | None = None) -> _Rows:
-        """The indices of all positions at most `radius` metres from `centre` `[2]`, rising.
+        """The indices of all positions at most `radius` metres from `centre` `[2]`, ascending.
 
-        Given `most`, no more than these: of many more, an even choice.
+        With `most`, at most so many of them: an even sample if there are more.
         """
         found = [part.within(centre, radius, most) for part in self._parts]
         if most is None or len(found) == 1:
@@ -89,12 +92,12 @@ class PositionIndex:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        """Bytes of memory in use, including those shared with the index that this one was extended from."""
         return self.positions.nbytes + sum(part.places.resident_bytes for part in self._parts)
 
 
 class _Part(NamedTuple):
-    """The rows from `first` to before `end`."""
+    """The rows from `first` up to, but not including, `end`."""
 
     first: int
     end: int
@@ -128,27 +131,24 @@ def _checked(positions: _Floats) -> _Floats:
 
 
 class _Flat:
+    """Few positions, all of them compared with every centre: FAISS `IndexFlatL2`."""
+
     def __init__(self, positions: _Floats) -> None:
-        # Around their own mean the positions are small, and float32 resolves them finely.
-        self._origin = positions.mean(axis=0, dtype=np.float64) if len(positions) else np.zeros(2)
         self._index = faiss.IndexFlatL2(2)
-        self._index.add(self._around_origin(positions))
+        self._index.add(np.ascontiguousarray(positions, np.float32))
         self._held: _Floats = faiss.rev_swig_ptr(self._index.get_xb(), positions.size).reshape(-1, 2)
 
     def nearest(self, centres: _Floats, n: int) -> tuple[_Rows, _Floats]:
-        squared, indices = self._index.search(self._around_origin(centres), n, params=_EXACTLY)
+        squared, indices = self._index.search(np.ascontiguousarray(centres, np.float32), n, params=_PAIR_BY_PAIR)
         return indices, squared
 
     def within(self, centre: _Floats, radius: float, most: int | None) -> tuple[_Rows, int]:
-        # Not FAISS's own search by range, whose radius is squared and exclusive.
-        away = np.square(self._held - self._around_origin(centre))
-        found = np.flatnonzero(away[:, 0] + away[:, 1] <= np.float32(radius) ** 2)
+        # FAISS's own range search takes a squared radius and excludes it.
+        squared = np.square(self._held - centre)
+        found = np.flatnonzero(squared[:, 0] + squared[:, 1] <= np.float32(radius) ** 2)
         one_of = 1 if most is None else -(-len(found) // most) or 1
         return found[::one_of], one_of
 
     @property
     def resident_bytes(self) -> int:
         return self._held.nbytes
-
-    def _around_origin(self, positions: _Floats) -> _Floats:
-        return np.ascontiguousarray(positions - self._origin, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What of a CSI snapshot is alike at places close together."""
+"""The feature of a CSI snapshot by which fingerprints are compared: its angle-delay spectrum."""
 
 from functools import lru_cache
 from typing import Protocol
@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 16  # snapshots at once: more no longer fit into the processor's cache
+_CHUNK = 16  # snapshots at once: more would not fit into the processor's cache
 
 
 class Snapshots(Protocol):
-    """CSI complex64 `[n, antennas, subcarriers]`: an array, or what makes some rows of it when asked for them."""
+    """CSI complex64 `[n, antennas, subcarriers]`: an array, or an object that computes the rows it is indexed by."""
 
     def __len__(self) -> int: ...
 
@@ -18,7 +18,7 @@ class Snapshots(Protocol):
 
 
 class Features(Protocol):
-    """Features float32 `[n, D]`: an array, or what makes some rows of it when asked for them."""
+    """Features float32 `[n, D]`: an array, or an object that computes the rows it is indexed by."""
 
     def __len__(self) -> int: ...
 
@@ -26,7 +26,7 @@ class Features(Protocol):
 
 
 class SignalFeatures:
-    """`signal_feature` of snapshots that are too many to have all theirs in memory: made for the rows asked for."""
+    """`signal_feature` of more snapshots than fit into memory, computed for the rows it is indexed by."""
 
     def __init__(self, csi: Snapshots) -> None:
         self._csi = csi
@@ -39,13 +39,15 @@ class SignalFeatures:
 
 
 def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Angle-delay pictures of snapshots `[n, antennas, subcarriers]`: float32 `[n, 2 · antennas · subcarriers]`.
+    """Angle-delay spectra of snapshots `[n, antennas, subcarriers]`: float32 `[n, 2 · antennas · subcarriers]`.
 
-    The picture is the 2-D DFT under Hamming windows (a strong path's side lobes would bury the weak ones), its
-    magnitudes to the power of 1/2 (paths behind the strongest one tell places apart as well), of unit norm: blind to
-    gain and common phase. Each row holds two of them. In the
-    first the channel's mean delay is removed, by the phase of sum H[a, k+1] H*[a, k], so that it is blind to the
-    sampling time as well; the second has delays as they were measured. How much each counts is the index's matter.
+    A spectrum is the 2-D DFT under Hamming windows, which keep a strong path's side lobes from hiding weak paths. Its
+    magnitudes are raised to the power 1/2, because weak paths help to tell positions apart, and scaled to unit norm:
+    gain and common phase have no effect.
+
+    Each row holds two spectra. The first is delay-compensated: the channel's mean delay, the phase of
+    sum H[a, k+1] H*[a, k], is removed, so a sampling-time offset has no effect either. The second has the absolute
+    delays as measured. `SignalIndex` weighs the two.
 
     Raises `ValueError` for CSI that is not finite or all zero.
     """
@@ -57,7 +59,7 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
         peak = np.abs(pairs).max(axis=(1, 2, 3), keepdims=True)
         if not (np.isfinite(peak) & (peak > 0)).all():
             raise ValueError("csi must be finite and not all zero")
-        # First, so that powers of very faint or loud channels are normal numbers.
+        # Scaled first, so that the power of a very weak or strong channel is a normal float32.
         pairs = pairs / peak
         h = pairs.view(np.complex64)[..., 0]
         lag = np.einsum("mas,mas->m", h[..., 1:], h[..., :-1].conj())
@@ -68,17 +70,17 @@ def signal_feature(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
         np.multiply(both[:, 1], ramp[:, np.newaxis], out=both[:, 0])
         spectrum = (both.view(np.float32) @ over_subcarriers).reshape(*both.shape[:3], 2, subcarriers)
         magnitude = np.sqrt(np.square(spectrum[..., 0, :]) + np.square(spectrum[..., 1, :])).reshape(len(h), 2, -1)
-        # The square of the picture is the magnitude, so that its norm needs no square.
+        # The squares of the feature are these magnitudes, so its squared norm is their sum.
         features[start : start + _CHUNK] = np.sqrt(magnitude / magnitude.sum(axis=-1, keepdims=True))
     return features.reshape(n, 2 * antennas * subcarriers)
 
 
 @lru_cache
 def _transforms(antennas: int, subcarriers: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The windowed DFT as products of real matrices, which for so few samples take half the time of FFTs.
+    """The windowed DFTs as real matrices: for so few samples, two products take half the time of FFTs.
 
-    The first, `[2 · antennas, antennas]`, gives real and imaginary part of its factor apart; the second takes real
-    pairs `[2 · subcarriers]` to real parts, then imaginary parts.
+    The first, `[2 · antennas, antennas]`, stacks the real and the imaginary part of the DFT over antennas. The second,
+    `[2 · subcarriers, 2 · subcarriers]`, maps interleaved (re, im) pairs to all real parts, then all imaginary parts.
     """
     over_antennas, over_subcarriers = (
         np.fft.fft(np.diag(np.hamming(size)), axis=0) for size in (antennas, subcarriers)
@@ -90,5 +92,5 @@ def _transforms(antennas: int, subcarriers: int) -> tuple[NDArray[np.float32], N
 
 
 def _pairs(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Complex `[...]` as real pairs `[..., 2]`, where it can be without a copy."""
+    """Complex `[...]` as real pairs `[..., 2]`, without a copy where possible."""
     return np.ascontiguousarray(csi, np.complex64)[..., np.newaxis].view(np.float32)

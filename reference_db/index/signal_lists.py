@@ -1,4 +1,4 @@
-"""The signals of a large cell, in lists of which a search reads few."""
+"""Approximate nearest-neighbour search for the signals of a large cell: inverted lists around centres."""
 
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -7,12 +7,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-_SAMPLE = 50  # vectors a list that the lists' centres are made of
-_READ = 12  # lists that a search reads at least; on average they hold as many times what is sought
-_AT_ONCE = 2048  # vectors that are made and added at once
+_SAMPLE = 50  # vectors per list that the centres are trained on
+_READ = 12  # a search reads at least so many lists, and lists that hold so many times k vectors on average
+_AT_ONCE = 2048  # vectors that are computed and added at once
 
-# Which centres are nearest must not depend on rounding that depends on the company: for many searches FAISS
-# multiplies matrices, but never in a search that selects, be it everything.
+# For many queries at once FAISS multiplies matrices, and its rounding then depends on the other queries. The choice of
+# lists must not. With a selector, here one that selects everything, FAISS computes each distance by itself.
 _EACH = faiss.SearchParameters(sel=faiss.IDSelectorAll())  # type: ignore[call-arg]  # missing in its stubs
 
 _BY_ID = faiss.InvertedLists.SUBSET_TYPE_ID_RANGE  # type: ignore[attr-defined]  # missing in its stubs
@@ -22,13 +22,17 @@ _Rows = NDArray[np.int64]
 
 
 class SignalLists:
-    """n vectors by the nearest of about 2 sqrt(n) centres: FAISS `IndexIVFScalarQuantizer`.
+    """n vectors in lists by the nearest of about 2 sqrt(n) centres: FAISS `IndexIVFScalarQuantizer`.
 
-    It holds float16, which moves a distance by less than 1e-3 and is read in two thirds of the time of float32. A
-    second copy, by row, gives a few of them in half the time that FAISS takes: together they are as large as float32.
-    `vectors_of` makes the vectors float32 `[r, c]` of rows int64 `[r]`; it is asked for some thousand rows at a time,
-    for some of them twice. Searches read the lists whose centres are nearest and so may miss a vector. The same vectors
-    make the same lists. What is appended goes into lists of its own, around the same centres.
+    A search reads only the lists whose centres are nearest, so it may miss a vector. The same vectors make the same
+    lists. Appended vectors go into separate lists around the same centres.
+
+    The index holds float16. That changes a distance by less than 1e-3 and takes two thirds of the time of float32. A
+    second float16 copy, by row, returns single vectors in half the time that FAISS takes. Together they are as large
+    as one copy in float32.
+
+    `vectors_of` returns the vectors float32 `[r, c]` of rows int64 `[r]`. It is called for about two thousand rows at
+    a time, for some rows twice.
     """
 
     def __init__(self, n: int, vectors_of: Callable[[_Rows], _Floats]) -> None:
@@ -48,11 +52,11 @@ class SignalLists:
         self._held_later = self._held[:0]
 
     def extended(self, vectors: _Floats) -> "SignalLists":
-        """These lists, shared, and vectors `[k, c]` that come after them, as rows n to n + k - 1."""
+        """These lists, shared, and k more vectors `[k, c]` as rows n to n + k - 1."""
         longer = copy(self)
         longer._size += len(vectors)
         longer._later = self._no_vectors(vectors.shape[1])
-        longer._later.is_trained = True  # nothing but its centres, which are there
+        longer._later.is_trained = True  # training would only compute the centres
         if self._later is not None:
             self._later.copy_subset_to(longer._later, _BY_ID, 0, self._size)
         longer._later.add_with_ids(vectors, np.arange(self._size, longer._size))
@@ -62,7 +66,7 @@ class SignalLists:
     def nearest(self, vectors: _Floats, k: int) -> tuple[_Rows, _Floats]:
         """Rows int64 and squared distances float32 `[b, k]`, nearest first; k at most n."""
         squared, rows = self._read(vectors, k, min(self._lists, max(_READ, -(-_READ * k * self._lists // self._size))))
-        short = rows[:, -1] < 0  # their lists hold fewer
+        short = rows[:, -1] < 0  # fewer than k vectors are in the lists read
         if short.any():
             squared[short], rows[short] = self._read(vectors[short], k, self._lists)
         return rows, squared
@@ -81,9 +85,9 @@ class SignalLists:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of memory that it takes, those included that it shares with what it was extended from."""
+        """Bytes of memory in use, including those shared with the lists that these were extended from."""
         vectors = self._held.nbytes + self._held_later.nbytes
-        return 2 * vectors + 8 * self._size + 4 * self._lists * self._held.shape[1]  # rows; centres
+        return 2 * vectors + 8 * self._size + 4 * self._lists * self._held.shape[1]  # and the row numbers and centres
 
     def _read(self, vectors: _Floats, k: int, lists: int) -> tuple[_Floats, _Rows]:
         reading = faiss.SearchParametersIVF(nprobe=lists, quantizer_params=_EACH)  # type: ignore[call-arg]
@@ -91,7 +95,7 @@ class SignalLists:
         if self._later is not None:
             theirs, later = self._later.search(vectors, k, params=reading)
             squared, rows = np.concatenate([squared, theirs], axis=1), np.concatenate([rows, later], axis=1)
-            order = squared.argsort(axis=1, kind="stable")[:, :k]  # missing ones are as far as float32 goes
+            order = squared.argsort(axis=1, kind="stable")[:, :k]  # a missing vector is at the largest float32
             squared, rows = np.take_along_axis(squared, order, axis=1), np.take_along_axis(rows, order, axis=1)
         return squared, rows
 
@@ -102,7 +106,7 @@ class SignalLists:
             self._lists,
             faiss.ScalarQuantizer.QT_fp16,
             faiss.METRIC_L2,
-            False,  # the vectors themselves, not what they differ by from their centres
+            False,  # encodes the vectors themselves, not their differences from the centres
         )
 
 

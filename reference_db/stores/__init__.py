@@ -1,1 +1,1 @@
-"""Where versions of cells are kept: a directory or Redis."""
+"""Stores that keep the versions of cells: a directory or Redis."""

@@ -3,12 +3,12 @@
     cells/<cell_id>/versions/<number>/manifest.json
     cells/<cell_id>/versions/<number>/<digest of the manifest>
     cells/<cell_id>/versions/<number>/<digest>.safetensors    each segment that the manifest lists
-    cells/<cell_id>/drafts/                                   versions in the making
+    cells/<cell_id>/drafts/                                   versions that are being written
     cells/<cell_id>/lock                                      held while publishing
 
-A version is a folder with all that it needs; segments that the version before it had are hard links to the same file.
-It is written as a draft, and the one renaming of the folder to its number is the moment at which it comes to be.
-What a killed writer leaves are drafts: whoever holds the lock next removes them.
+The folder of a version contains everything that the version needs. Segments shared with earlier versions are hard links
+to one file. A writer writes the folder as a draft and publishes it by renaming it to its number. A killed writer leaves
+only drafts; the next process that holds the lock removes them.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
 from reference_db.stores.store import Buffer
 
-# Whoever has a segment mapped is killed where the file is cut short in place.
+# Segments are mapped. Truncating a mapped file in place would kill its readers with SIGBUS.
 _READ_ONLY = 0o444
 
 _CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
@@ -46,19 +46,19 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DirectoryStore:
-    """The default `Store`; any number of threads and processes of one machine may share the directory.
+    """The default `Store`. Any number of threads and processes on one machine may share the directory.
 
-    Segments are mapped into memory, not read: the system keeps of them what is used. Drafts left behind by killed
-    writers are removed when the store is opened.
+    Segments are mapped into memory, so the operating system loads and evicts their pages as needed. Opening the store
+    removes the drafts of killed writers.
     """
 
     def __init__(self, root: Path) -> None:
         self._cells = root / "cells"
-        for cell_id in self._named():
+        for cell_id in self._cell_folders():
             self._remove_abandoned(cell_id)
 
     def cells(self) -> list[str]:
-        return [cell_id for cell_id in self._named() if self.numbers(cell_id)]
+        return [cell_id for cell_id in self._cell_folders() if self.numbers(cell_id)]
 
     def current(self, cell_id: str) -> Manifest | None:
         number = self.newest(cell_id)
@@ -71,27 +71,27 @@ class DirectoryStore:
         if not _CELL_ID.fullmatch(cell_id):
             raise UnknownVersion(cell_id, number)
         folder = self._version(cell_id, number)
-        with _reachable():
+        with _translate_errors():
             try:
                 names = os.listdir(folder)
                 data = (folder / "manifest.json").read_bytes()
             except FileNotFoundError:
                 if folder.is_dir():
-                    raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its manifest") from None
+                    raise CorruptManifest(f"cell {cell_id!r}: the manifest of version {number} is missing") from None
                 raise UnknownVersion(cell_id, number) from None
         digests = [name for name in names if _DIGEST.fullmatch(name)]
         if len(digests) != 1:
-            raise CorruptManifest(f"cell {cell_id!r}: version {number} has lost its digest")
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} has {len(digests)} digest files instead of one")
         manifest = Manifest.from_bytes(data, digests[0])
         if (manifest.cell.cell_id, manifest.number) != (cell_id, number):
-            raise CorruptManifest(f"cell {cell_id!r}: version {number} is another one's")
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} has the manifest of another version")
         return manifest
 
     def numbers(self, cell_id: str) -> list[int]:
-        # Cell ids come from URLs: one that no cell can have must never become a path.
+        # Cell ids come from URLs. An invalid one must never become part of a path.
         if not _CELL_ID.fullmatch(cell_id):
             return []
-        with _reachable():
+        with _translate_errors():
             try:
                 names = os.listdir(self._cells / cell_id / "versions")
             except FileNotFoundError:
@@ -100,7 +100,7 @@ class DirectoryStore:
 
     def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
         cell_id = manifest.cell.cell_id
-        with _reachable(), self._locked(cell_id):
+        with _translate_errors(), self._locked(cell_id):
             self._remove_drafts(cell_id)
             current = self.current(cell_id)
             digest = None if current is None else current.digest
@@ -117,7 +117,7 @@ class DirectoryStore:
             sync_directory(versions)
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
-        with _reachable():
+        with _translate_errors():
             path = self._segment(cell_id, digest)
             if path is None:
                 raise MissingSegment(digest)
@@ -127,7 +127,7 @@ class DirectoryStore:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: the store keeps no file open."""
 
     def _write(self, draft: Path, manifest: Manifest, given: Mapping[str, bytes], current: Manifest | None) -> None:
         cell_id = manifest.cell.cell_id
@@ -145,7 +145,7 @@ class DirectoryStore:
         sync_directory(draft)
 
     def _segment(self, cell_id: str, digest: str, first: Manifest | None = None) -> Path | None:
-        """Where a segment lies, looked for in one version first and then from the newest on."""
+        """The path of a segment: from version `first` if that has it, else from the newest version that does."""
         if not _DIGEST.fullmatch(digest):
             return None
         numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
@@ -155,8 +155,8 @@ class DirectoryStore:
     def _version(self, cell_id: str, number: int) -> Path:
         return self._cells / cell_id / "versions" / f"{number:010d}"
 
-    def _named(self) -> list[str]:
-        with _reachable():
+    def _cell_folders(self) -> list[str]:
+        with _translate_errors():
             try:
                 names = os.listdir(self._cells)
             except FileNotFoundError:
@@ -170,17 +170,17 @@ class DirectoryStore:
         try:
             yield draft
         finally:
-            shutil.rmtree(draft, ignore_errors=True)  # nothing, once it was renamed
+            shutil.rmtree(draft, ignore_errors=True)  # does nothing after the draft was renamed
 
     def _remove_drafts(self, cell_id: str) -> None:
         shutil.rmtree(self._cells / cell_id / "drafts", ignore_errors=True)
 
     def _remove_abandoned(self, cell_id: str) -> None:
         if (self._cells / cell_id / "drafts").is_dir():
-            # Somebody may be at work there, or may forbid us to be: then it is for the next one to do.
+            # Another writer may hold the lock, or the folder may not be writable. Then the next writer cleans up.
             with (
                 contextlib.suppress(BlockingIOError, StoreUnavailable),
-                _reachable(),
+                _translate_errors(),
                 self._locked(cell_id, wait=False),
             ):
                 self._remove_drafts(cell_id)
@@ -189,14 +189,14 @@ class DirectoryStore:
     def _locked(self, cell_id: str, *, wait: bool = True) -> Iterator[None]:
         make_directory(self._cells / cell_id)
         with (self._cells / cell_id / "lock").open("ab") as lock:
-            # Released with the file, also when the process is killed.
+            # Closing the file releases the lock, even if the process is killed.
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
-    """A disk that is gone, read-only or full; or there is no memory to map a file into."""
+def _translate_errors() -> Iterator[None]:
+    """Translates errors of the file system: missing, read-only or full disks, or no memory to map a file into."""
     try:
         yield
     except BlockingIOError:
@@ -205,12 +205,12 @@ def _reachable() -> Iterator[None]:
         if error.errno == errno.ENOMEM:
             raise MemoryError(str(error)) from error
         if error.errno in NO_ROOM:
-            raise StoreFull(f"the reference database's directory: {error.strerror}") from error
-        raise StoreUnavailable(f"the reference database's directory: {error.strerror or error}") from error
+            raise StoreFull(f"directory of the reference database: {error.strerror}") from error
+        raise StoreUnavailable(f"directory of the reference database: {error.strerror or error}") from error
 
 
 def _link(kept: Path, path: Path) -> None:
     try:
         os.link(kept, path)
-    except OSError:  # a file system without hard links, or with no more of them for this file
+    except OSError:  # the file system has no hard links, or the file has too many
         write_and_sync(path, kept.read_bytes(), _READ_ONLY)

@@ -1,4 +1,4 @@
-"""A store by its address."""
+"""Opens a store by its address."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from reference_db.stores.store import Store
 
 
 def open_store(url_or_path: str | Path) -> Store:
-    """A `RedisStore` for what has a scheme, as in `redis://`, else a `DirectoryStore`.
+    """Opens a `RedisStore` for a URL such as `redis://...`, and a `DirectoryStore` for a path.
 
-    Raises `ValueError` for a URL that is none of Redis, and `StoreUnavailable` for a directory that cannot be used;
-    Redis itself may be away.
+    Raises `ValueError` for a URL that is not a Redis URL, and `StoreUnavailable` for a directory that cannot be used.
+    Does not connect to Redis yet.
     """
     if "://" in str(url_or_path):
-        from reference_db.stores.redis import RedisStore  # a sixth of a second that others need not spend
+        from reference_db.stores.redis import RedisStore  # importing it takes a sixth of a second
 
         return RedisStore(str(url_or_path))
     return DirectoryStore(Path(url_or_path))

@@ -1,17 +1,17 @@
-"""A store in Redis, single or a cluster, that any number of replicas share.
+"""A store in Redis, a single server or a cluster, that any number of replicas share.
 
     fingerpost:{<cell_id>}:current                     number, digest and writer of the current version
     fingerpost:{<cell_id>}:manifests                   hash: number -> digest, line feed, manifest
     fingerpost:{<cell_id>}:segment:<digest>            each segment of any version
-    fingerpost:{<cell_id>}:draft:<writer>:<digest>     a segment not yet published; expires
-    fingerpost:cells                                   set: every cell that somebody has begun to publish
-    fingerpost:versions                                stream of cell and number, about the last 10,000
+    fingerpost:{<cell_id>}:draft:<writer>:<digest>     a segment that is not published yet; expires
+    fingerpost:cells                                   set: every cell that a writer has started to publish
+    fingerpost:versions                                stream of cell and version number, about the last 10,000
 
-The braces keep what belongs to a cell on one node of a cluster. A version comes to be by one script, which turns the
-drafts into segments and moves the pointer, or does nothing. What a killed writer leaves are drafts, and those expire.
+The braces keep all keys of a cell on one node of a cluster. One script publishes a version: it turns the drafts into
+segments and moves the pointer, or does nothing. A killed writer leaves only drafts, and drafts expire.
 
-Nothing but drafts may be evicted (`maxmemory-policy` noeviction or volatile-*), and what outlives a crash of Redis is
-what `appendfsync` promises.
+Redis may evict drafts but no other key: set `maxmemory-policy` to noeviction or volatile-*. `appendfsync` decides which
+versions survive a crash of Redis.
 """
 
 import re
@@ -41,11 +41,11 @@ _CELL_ID = re.compile(CELL_ID_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTER = re.compile(rb"([0-9]+) ([0-9a-f]{64}) ([0-9a-f]{32})")
 _SEGMENT_TIMEOUT_S = 30.0
-_LONGEST_WAIT_S = 10.0  # for news: well below that timeout
+_LONGEST_WAIT_S = 10.0  # for news; well below that timeout
 
-# KEYS: pointer, manifests, the drafts, the places of the drafts in the same order, the segments that should be there.
-# ARGV: the digest expected ('': none), number, digest, writer, how many drafts, digest and manifest.
-# The first command that writes is one that Redis refuses when its memory is full: then nothing has been done yet.
+# KEYS: pointer, manifests, the drafts, the final keys of the drafts in the same order, the segments that must exist.
+# ARGV: the expected digest ('': none), number, digest, writer, number of drafts, record of digest and manifest.
+# Redis refuses the first write when its memory is full, so that nothing has changed then.
 _PUBLISH = """
 local pointer = redis.call('GET', KEYS[1])
 local digest, writer = '', ''
@@ -54,8 +54,8 @@ if writer == ARGV[4] then return {'published', ''} end
 if digest ~= ARGV[1] then return {'conflict', digest or ''} end
 local drafts = tonumber(ARGV[5])
 for i = 3, #KEYS do
-    local is_place = i > 2 + drafts and i <= 2 + 2 * drafts
-    if not is_place and redis.call('EXISTS', KEYS[i]) == 0 then return {'missing', KEYS[i]} end
+    local is_final_key = i > 2 + drafts and i <= 2 + 2 * drafts
+    if not is_final_key and redis.call('EXISTS', KEYS[i]) == 0 then return {'missing', KEYS[i]} end
 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[6])
 for i = 3, 2 + drafts do
@@ -74,18 +74,22 @@ class _Pointer(NamedTuple):
 
 
 class RedisStore:
-    """A `Store` and its `News`; `url` as for `RedisClient`.
+    """A `Store` with `News`.
 
-    Pointers and manifests are waited for at most `timeout_s` (a segment 30 s). A publish that takes longer may or may
-    not have happened: it is looked at once more, and what is still unknown then is `StoreUnavailable`; such a version
-    may yet appear. Segments whose writer died are gone after `draft_life_s`.
+    A publish that times out may have taken effect. The store then reads the pointer to find out. If that fails too,
+    it raises `StoreUnavailable`, and the version may still appear later.
+
+    Args:
+        url: see `RedisClient`.
+        timeout_s: longest wait in seconds for pointers and manifests. The timeout for segments is at least 30 s.
+        draft_life_s: seconds after which the drafts of a killed writer expire.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, draft_life_s: float = 3600.0) -> None:
         self._redis = RedisClient(url, timeout_s)
-        self._patient = RedisClient(url, max(timeout_s, _SEGMENT_TIMEOUT_S))
+        self._redis_for_segments = RedisClient(url, max(timeout_s, _SEGMENT_TIMEOUT_S))
         self._draft_life_ms = round(draft_life_s * 1000)
-        self._heard: str | None = None
+        self._last_heard: str | None = None
 
     def cells(self) -> list[str]:
         with self._redis.connected() as client:
@@ -103,9 +107,11 @@ class RedisStore:
         try:
             manifest = self.manifest(cell_id, pointer.number)
         except UnknownVersion as error:
-            raise CorruptManifest(f"cell {cell_id!r}: version {pointer.number} has lost its manifest") from error
+            raise CorruptManifest(f"cell {cell_id!r}: the manifest of version {pointer.number} is missing") from error
         if manifest.digest != pointer.digest:
-            raise CorruptManifest(f"cell {cell_id!r}: version {pointer.number} is not the one that was published")
+            raise CorruptManifest(
+                f"cell {cell_id!r}: the manifest of version {pointer.number} is not the published one"
+            )
         return manifest
 
     def newest(self, cell_id: str) -> int:
@@ -122,7 +128,7 @@ class RedisStore:
         digest, _, data = kept.partition(b"\n")
         manifest = Manifest.from_bytes(data, digest.decode(errors="replace"))
         if (manifest.cell.cell_id, manifest.number) != (cell_id, number):
-            raise CorruptManifest(f"cell {cell_id!r}: version {number} is another one's")
+            raise CorruptManifest(f"cell {cell_id!r}: version {number} has the manifest of another version")
         return manifest
 
     def numbers(self, cell_id: str) -> list[int]:
@@ -133,7 +139,7 @@ class RedisStore:
 
     def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
         cell_id = manifest.cell.cell_id
-        pointer = self._pointer(cell_id)  # asked before much is sent for nothing
+        pointer = self._pointer(cell_id)  # checked before sending large segments
         digest, number = (None, 0) if pointer is None else (pointer.digest, pointer.number)
         if digest != expected:
             raise VersionConflict(cell_id, expected, digest)
@@ -145,55 +151,55 @@ class RedisStore:
         drafts = {_key(cell_id, f"draft:{writer}:{name}"): name for name in listed if name in given}
         kept = {_key(cell_id, f"segment:{name}"): name for name in listed if name not in given}
         try:
-            with self._patient.connected() as client:
+            with self._redis_for_segments.connected() as client:
                 for key, name in drafts.items():
                     client.set(key, given[name], px=self._draft_life_ms)
             outcome, about = self._publish(manifest, drafts, list(kept), expected, writer)
-        except StoreFull:  # Redis has refused it: what is there only takes room
-            self._forget(drafts)
+        except StoreFull:  # Redis refused the version; the drafts only take space
+            self._delete_drafts(drafts)
             raise
         except StoreUnavailable:
             if self._pointer(cell_id, writer) is None:
                 raise
             outcome, about = "published", ""
         if outcome == "published":
-            self._tell(manifest)
+            self._announce(manifest)
             return
-        self._forget(drafts)
+        self._delete_drafts(drafts)
         if outcome == "conflict":
             raise VersionConflict(cell_id, expected, about or None)
         if about in kept:
             raise MissingSegment(kept[about])
-        raise StoreUnavailable(f"Redis has dropped segments of cell {cell_id!r} before they could be published")
+        raise StoreUnavailable(f"Redis dropped segments of cell {cell_id!r} before they were published")
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
         if not (_CELL_ID.fullmatch(cell_id) and _DIGEST.fullmatch(digest)):
             raise MissingSegment(digest)
-        with self._patient.connected() as client:
+        with self._redis_for_segments.connected() as client:
             data = cast(bytes | None, client.get(_key(cell_id, f"segment:{digest}")))
         if data is None:
             raise MissingSegment(digest)
         return data
 
     def changed(self, timeout_s: float) -> set[str]:
-        with self._patient.connected() as client:
-            if self._heard is None:
-                self._heard = _last_news(client)
-            wait_ms = int(min(timeout_s, _LONGEST_WAIT_S) * 1000) or None  # to Redis 0 is for ever
-            streams = cast(list[Any], client.xread({_NEWS: self._heard}, block=wait_ms))
+        with self._redis_for_segments.connected() as client:
+            if self._last_heard is None:
+                self._last_heard = _last_news(client)
+            wait_ms = int(min(timeout_s, _LONGEST_WAIT_S) * 1000) or None  # 0 would wait forever
+            streams = cast(list[Any], client.xread({_NEWS: self._last_heard}, block=wait_ms))
             news = [message for _, messages in streams for message in messages]
             if news:
-                self._heard = news[-1][0].decode()
-            elif _order(_last_news(client)) < _order(self._heard):
-                self._heard = "0-0"  # a new stream, by a clock that is behind the old one's
+                self._last_heard = news[-1][0].decode()
+            elif _order(_last_news(client)) < _order(self._last_heard):
+                self._last_heard = "0-0"  # a new stream, made by a server whose clock is behind
         return {fields[b"cell"].decode() for _, fields in news}
 
     def close(self) -> None:
         self._redis.close()
-        self._patient.close()
+        self._redis_for_segments.close()
 
     def _pointer(self, cell_id: str, writer: str | None = None) -> _Pointer | None:
-        """Which version is current; with `writer`, only if it is this one's."""
+        """The pointer to the current version; with `writer`, None unless this writer published it."""
         if not _CELL_ID.fullmatch(cell_id):
             return None
         with self._redis.connected() as client:
@@ -202,7 +208,7 @@ class RedisStore:
             return None
         found = _POINTER.fullmatch(kept)
         if found is None:
-            raise CorruptManifest(f"cell {cell_id!r}: the pointer to its current version is damaged")
+            raise CorruptManifest(f"cell {cell_id!r}: the pointer to the current version is damaged")
         number, digest, author = found.groups()
         pointer = _Pointer(int(number), digest.decode(), author.decode())
         return pointer if writer in (None, pointer.writer) else None
@@ -210,7 +216,7 @@ class RedisStore:
     def _publish(
         self, manifest: Manifest, drafts: dict[str, str], kept: list[str], expected: str | None, writer: str
     ) -> tuple[str, str]:
-        """Runs the script: what came of it, and the digest or key that this is about."""
+        """Runs the publishing script. Returns its outcome, and the digest or key that it concerns."""
         cell_id, number, digest = manifest.cell.cell_id, str(manifest.number), manifest.digest
         places = [_key(cell_id, f"segment:{name}") for name in drafts.values()]
         keys = [_key(cell_id, "current"), _key(cell_id, "manifests"), *drafts, *places, *kept]
@@ -222,14 +228,15 @@ class RedisStore:
         outcome, about = answer
         return outcome.decode(), about.decode()
 
-    def _tell(self, manifest: Manifest) -> None:
-        with suppress(StoreUnavailable), self._redis.connected() as client:  # the version is there all the same
+    def _announce(self, manifest: Manifest) -> None:
+        # The version is published even if the announcement fails.
+        with suppress(StoreUnavailable), self._redis.connected() as client:
             news: dict[Any, Any] = {"cell": manifest.cell.cell_id, "number": manifest.number}
             client.xadd(_NEWS, news, maxlen=_MOST_NEWS)
 
-    def _forget(self, drafts: dict[str, str]) -> None:
+    def _delete_drafts(self, drafts: dict[str, str]) -> None:
         if drafts:
-            with suppress(StoreUnavailable), self._redis.connected() as client:  # they expire all the same
+            with suppress(StoreUnavailable), self._redis.connected() as client:  # they expire in any case
                 client.unlink(*drafts)
 
 

@@ -1,4 +1,4 @@
-"""Connections to Redis: a single server's or a cluster's, by URL."""
+"""Connects to Redis by URL: to a single server or to a cluster."""
 
 import threading
 from collections.abc import Iterator
@@ -19,17 +19,21 @@ Client = Redis | RedisCluster
 
 _CLUSTER = "+cluster"
 _DEFAULT_PORT = 6379
-_OOM_IN_SCRIPT = "-OOM command not allowed"  # by Redis 6; later ones tell it like any other command's
-_MOST_RETRIES = 1  # a connection that Redis has closed meanwhile
+_OOM_IN_SCRIPT = "-OOM command not allowed"  # Redis 6; later versions raise OutOfMemoryError
+_MOST_RETRIES = 1  # for a connection that Redis has closed since its last use
 
 
 class RedisClient:
-    """Opens its connections when they are first needed, so that it can be made while Redis is away.
+    """A client that connects on first use, so Redis may be down when the client is created. Threads may share it.
 
-    `url` is `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS, or, for a cluster,
-    `redis+cluster://` or `rediss+cluster://` with one host or more, separated by commas: any of its nodes, or a name
-    that resolves to some. Raises `ValueError` for another URL. An answer is waited for at most `timeout_s`; nothing
-    is asked again that took so long. Any thread may use it.
+    Args:
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS. For a cluster `redis+cluster://`
+            or `rediss+cluster://` with one or more hosts, separated by commas: nodes of the cluster, or a name that
+            resolves to nodes.
+        timeout_s: longest wait for a reply, in seconds. A request that times out is not repeated.
+
+    Raises:
+        ValueError: the URL is not a Redis URL.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -41,7 +45,7 @@ class RedisClient:
 
     @contextmanager
     def connected(self) -> Iterator[Client]:
-        """The client; while it is used all that can go wrong with Redis is `StoreUnavailable`, or `StoreFull`."""
+        """Yields the client. Raises `StoreUnavailable` or `StoreFull` for every error of Redis inside the block."""
         try:
             yield self._opened()
         except (RedisError, RedisClusterException, OSError) as error:
@@ -57,7 +61,7 @@ class RedisClient:
 
     def _opened(self) -> Client:
         if self._client is None:
-            client = self._open()  # a cluster is asked for its nodes here: not while others wait for the lock
+            client = self._open()  # asks a cluster for its nodes, so it must not hold the lock
             with self._lock:
                 if self._client is None:
                     self._client = client
@@ -78,16 +82,16 @@ class RedisClient:
             ClusterNode(node["host"], node.get("port", _DEFAULT_PORT))  # type: ignore[no-untyped-call]
             for node in self._nodes[1:]
         ]
-        # The hosts named are asked again whenever the cluster has changed: its nodes' own addresses may all be new.
+        # When the cluster changes, ask the configured hosts again: all addresses of its nodes may be new.
         return RedisCluster.from_url(self._hosts[0], startup_nodes=others, dynamic_startup_nodes=False, **options)
 
 
 def _hosts(url: str) -> tuple[list[str], bool]:
-    """A URL of redis-py's for each host, and whether they are nodes of a cluster."""
+    """A redis-py URL for each host, and whether the hosts are nodes of a cluster."""
     parts = urlsplit(url)
     scheme = parts.scheme.removesuffix(_CLUSTER)
     if scheme not in ("redis", "rediss") or not parts.netloc:
-        raise ValueError("a Redis URL begins with redis://, rediss://, redis+cluster:// or rediss+cluster://")
+        raise ValueError("a Redis URL must start with redis://, rediss://, redis+cluster:// or rediss+cluster://")
     if scheme == parts.scheme:
         return [url], False
     login, at, hosts = parts.netloc.rpartition("@")

@@ -1,7 +1,7 @@
-"""The seam between the reference database and wherever its bytes are kept."""
+"""The protocol of a store: where the reference database keeps its bytes."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reference_db.manifest import Manifest
 
@@ -9,43 +9,62 @@ Buffer = bytes | memoryview
 
 
 class Store(Protocol):
-    """Keeps, for each cell, its versions: manifests, numbered from 1 without a gap, and the segments they list.
+    """Keeps the versions of each cell: manifests, numbered from 1 without gaps, and the segments that they list.
 
-    A reader sees the old version of a cell or the new one, whatever happens to the writer; what a writer left behind
-    that was killed disappears by itself. All methods may be called by any thread, and raise `StoreUnavailable` where
-    the bytes cannot be reached. Names that no cell can have are names of cells that are not there.
+    A reader sees either the old version of a cell or the new one, even if the writer is killed. Leftovers of a killed
+    writer disappear without an operator. Any thread may call any method. All methods raise `StoreUnavailable` if the
+    store cannot be reached. An id that no cell can have is treated as that of a cell that does not exist.
     """
 
     def cells(self) -> list[str]:
         """The ids of all published cells, sorted."""
 
     def current(self, cell_id: str) -> Manifest | None:
-        """The cell's current manifest, or None where nothing was ever published.
+        """The current manifest of the cell, or None if the cell was never published.
 
-        Raises `CorruptManifest` when there is one that cannot be trusted.
+        Raises `CorruptManifest` if the manifest is damaged.
         """
 
     def newest(self, cell_id: str) -> int:
-        """The number of the cell's current version, 0 where there is none: a question to be asked often."""
+        """The number of the cell's current version, or 0 if there is none. Cheap enough for polling."""
 
     def manifest(self, cell_id: str, number: int) -> Manifest:
-        """A version by its number. Raises `UnknownVersion` where there is none, and `CorruptManifest`."""
+        """The manifest of a version. Raises `UnknownVersion` if there is none, and `CorruptManifest`."""
 
     def numbers(self, cell_id: str) -> list[int]:
-        """The numbers of the versions that are kept, rising; of a cell that is not there none."""
+        """The numbers of the versions that the store keeps, ascending. Empty for an unknown cell."""
 
     def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
-        """Makes `manifest` current if the current one's digest still is `expected` (None: no cell yet).
+        """Makes `manifest` current if the digest of the current manifest is `expected` (None: the cell is new).
 
-        `segments` are the bytes of those that the manifest lists and the current one does not; a rollback may list
-        segments of any version that is kept. When it returns nothing short of losing the disk, or Redis' own files,
-        loses the version. Raises `VersionConflict` when somebody else was first, and `MissingSegment` when a segment
-        is listed that is neither given nor kept; then nothing has changed. Raises `ValueError` for a manifest whose
-        number is not the next.
+        `segments` are the bytes of the segments that this manifest lists and the current one does not. A rollback may
+        list segments of any version that the store keeps. When this method returns, only the loss of the disk or of
+        Redis's files can lose the version.
+
+        Raises `VersionConflict` if another writer was first, and `MissingSegment` if the manifest lists a segment that
+        is neither given nor stored. Nothing has changed then. Raises `ValueError` if the manifest does not have the
+        next number.
         """
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
-        """The bytes kept under a digest, as they are: `Segment.from_buffer` verifies them. Raises `MissingSegment`."""
+        """The stored bytes of a segment, unverified: `Segment.from_buffer` checks them. Raises `MissingSegment`."""
 
     def close(self) -> None:
-        """Gives back connections; the store is not used any more."""
+        """Closes connections. Do not use the store afterwards."""
+
+
+@runtime_checkable
+class News(Protocol):
+    """A store that also announces new versions, so that its readers need not poll it.
+
+    Announcements can get lost, together with a connection or with the server that keeps them. Readers that follow the
+    news must still look at the current versions from time to time.
+    """
+
+    def changed(self, timeout_s: float) -> set[str]:
+        """Returns the ids of the cells that anybody published since the last call.
+
+        Waits for the first announcement, at most `timeout_s` seconds. The first call starts to listen: announcements
+        from before that call are not returned. Each store object keeps its own place in the news. Call this method
+        from one thread only. Raises `StoreUnavailable`; the next call then continues where the last one stopped.
+        """

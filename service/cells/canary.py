@@ -85,7 +85,7 @@ def run_canary(estimator: Estimator, version: CellVersion, before: CellVersion |
         if len(added):
             added = random.permutation(added)[: 4 * SAMPLES]
             away = before.index.nearest(version.positions[added], 1)[1][:, 0]
-            among = np.sort(added[away <= before.references.reach][:SAMPLES])
+            among = np.sort(added[away <= before.references.knn_bandwidth][:SAMPLES])
             if len(among) >= _FEWEST_SHIFTED:
                 shift = float(np.median(_errors(estimator, before, version, among, left_out=False)))
     return Canary(errors, shift)

@@ -12,8 +12,7 @@ from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import CorruptManifest, StoreUnavailable
 from reference_db.manifest import Manifest
-from reference_db.stores.store import Store
-from reference_db.stores.version_news import News
+from reference_db.stores.store import News, Store
 from service import errors
 from service.cells.calibration import check_serves
 from service.cells.memory import CellMemory

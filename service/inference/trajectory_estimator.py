@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reference_db.cell import Cell
 from reference_db.half_csi import as_complex
-from reference_db.path_features import estimate_cues
+from reference_db.path_features import estimate_path_features
 from service.inference.trajectory_session import TrajectorySession
 from service.telemetry.metrics import Stopwatch
 
@@ -57,7 +57,9 @@ def _completed(users: Sequence[Trajectory]) -> NDArray[np.float64]:
     for row, vertex in np.argwhere(missing.any(axis=2)).tolist():
         cells[users[row].cell].append((row, vertex))
     for cell, places in cells.items():
-        estimated = estimate_cues(as_complex(np.stack([users[row].csi[vertex] for row, vertex in places])), cell)
+        estimated = estimate_path_features(
+            as_complex(np.stack([users[row].csi[vertex] for row, vertex in places])), cell
+        )
         rows, vertices = np.array(places).T
         cues[rows, vertices] = np.where(missing[rows, vertices], estimated, cues[rows, vertices])
     return cues

@@ -207,7 +207,7 @@ class Publisher:
         own = Calibration.of_quality(update.manifest.quality, artifact.digest)
         known = next((one for one in (own, usual) if one is not None and self._holds(one, canary, version)), None)
         calibration = known or calibrate(artifact, estimator, version, self._settings)
-        update = update.measured(calibration.as_quality(artifact.digest) | canary.as_quality())
+        update = update.with_quality(calibration.as_quality(artifact.digest) | canary.as_quality())
         return _Tried(update, replace(version, contents=update.contents))
 
     def _holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from reference_db.contents import Contents
 from reference_db.errors import BadUpdate
 from reference_db.manifest import Manifest
-from reference_db.update import Origin, Update, thinned
+from reference_db.update import Origin, Update, apply_retention
 from service.errors import CellNotFound, ServiceError
 from service.updates.publisher import Conditions, Publisher
 
@@ -45,7 +45,7 @@ async def _retain(publisher: Publisher, cell_id: str, now: datetime) -> None:
     def change(before: Contents | None) -> Update:
         if before is None:
             raise CellNotFound("/cellId", "no such cell")
-        update = thinned(before, origin)
+        update = apply_retention(before, origin)
         if update is None:
             raise BadUpdate("another replica was quicker")
         return update

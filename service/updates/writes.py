@@ -15,7 +15,16 @@ from reference_db.cell import Cell
 from reference_db.contents import Contents, read_contents
 from reference_db.manifest import Manifest
 from reference_db.retention import Retention
-from reference_db.update import Origin, Update, appended, deleted, model_set, replaced, retention_set, rolled_back
+from reference_db.update import (
+    Origin,
+    Update,
+    append_fingerprints,
+    delete_fingerprints,
+    replace_cell,
+    roll_back,
+    set_model_policy,
+    set_retention,
+)
 from service import errors
 from service.settings import Settings
 from service.updates.cell_input import retention_from
@@ -60,7 +69,7 @@ class Writes:
                 if sent.cell is None and before is None:
                     raise errors.CellNotFound("/cellId", "no such cell, and the body describes none")
                 cell = sent.cell or _there(before).cell
-                return replaced(before, cell, sent.fingerprints(cell), origin)
+                return replace_cell(before, cell, sent.fingerprints(cell), origin)
 
             return _answer(await self._publisher.replace(order.cell_id, change, order.conditions, origin))
 
@@ -78,7 +87,7 @@ class Writes:
                     _check_same_channel(sent.cell, cell)
                 fingerprints = sent.fingerprints(cell)
                 assert fingerprints is not None
-                return appended(before, fingerprints, origin)
+                return append_fingerprints(before, fingerprints, origin)
 
             return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
 
@@ -92,7 +101,7 @@ class Writes:
 
         def change(before: Contents | None) -> Update:
             before = _there(before)
-            return deleted(before, selected(selection, before), origin)
+            return delete_fingerprints(before, selected(selection, before), origin)
 
         return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
 
@@ -103,7 +112,7 @@ class Writes:
         retention: Retention = retention_from(sent)
 
         def change(before: Contents | None) -> Update:
-            return retention_set(_there(before), retention, origin)
+            return set_retention(_there(before), retention, origin)
 
         return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
 
@@ -113,7 +122,7 @@ class Writes:
         sent, origin = await self._body(request, order, CellModel)
 
         def change(before: Contents | None) -> Update:
-            return model_set(_there(before), sent.policy, origin)
+            return set_model_policy(_there(before), sent.policy, origin)
 
         return _answer(await self._publisher.publish(order.cell_id, change, order.conditions, origin))
 
@@ -128,7 +137,7 @@ class Writes:
             target = find_version(store, order.cell_id, str(sent.version))
             if target.number == before.number:
                 raise errors.UpdateRefused(f"the cell is at version {before.version} already")
-            return rolled_back(before, read_contents(store, target), origin)
+            return roll_back(before, read_contents(store, target), origin)
 
         return _answer(await self._publisher.replace(order.cell_id, change, order.conditions, origin))
 

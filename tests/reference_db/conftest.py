@@ -14,8 +14,8 @@ from reference_db import (
     Origin,
     References,
     Update,
-    appended,
-    replaced,
+    append_fingerprints,
+    replace_cell,
     signal_feature,
 )
 from reference_db.stores.redis import RedisStore
@@ -69,7 +69,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture(scope="session")
 def street() -> Street:
-    """Users between walls that scatter: positions `[n, 2]` of 40 m x 40 m, CSI complex64 `[n, 16, 16]` at 40 MHz."""
+    """Users between scatterers: positions `[n, 2]` in 40 m x 40 m, CSI complex64 `[n, 16, 16]` with 40 MHz."""
 
     def make(n: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.complex64]]:
         positions = np.random.default_rng(seed).uniform((30, -20), (70, 20), (n, 2)).astype(np.float32)
@@ -93,7 +93,7 @@ def references(street: Street) -> References:
 
 @pytest.fixture(scope="module")
 def users(street: Street) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Positions and features of users in that street."""
+    """Positions and features of users in the street."""
     positions, csi = street(USERS, seed=1)
     return positions, signal_feature(csi)
 
@@ -126,8 +126,8 @@ def open_redis() -> Iterator[Callable[[str], RedisStore]]:
 
 @pytest.fixture
 def versions(make_fingerprints: MakeFingerprints, origin: Origin, cell: Cell) -> list[Update]:
-    """Three that follow on one another."""
-    updates = [replaced(None, cell, make_fingerprints(), origin)]
+    """Three successive versions."""
+    updates = [replace_cell(None, cell, make_fingerprints(), origin)]
     for seed in (1, 2):
-        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
+        updates.append(append_fingerprints(updates[-1].contents, make_fingerprints(3, seed), origin))
     return updates

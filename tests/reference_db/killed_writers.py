@@ -1,9 +1,9 @@
-"""Writers killed at random moments: is all there that they acknowledged, and nothing by halves?
+"""Kills writers at random moments and checks that every acknowledged version is there and no version is incomplete.
 
-    python -m tests.reference_db.killed_writers --kills 200              # a directory, a Redis and a cluster of its own
-    python -m tests.reference_db.killed_writers --kills 200 redis://...  # or stores that are there, and empty
+    python -m tests.reference_db.killed_writers --kills 200              # on a new directory, Redis and cluster
+    python -m tests.reference_db.killed_writers --kills 200 redis://...  # on existing, empty stores
 
-What the n-th version of the cell holds follows from n alone, so that whoever reads it knows what it should be.
+The contents of the n-th version follow from n alone, so the checker can compute what each version should contain.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from reference_db import (
     StoreUnavailable,
     Update,
     VersionConflict,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     open_store,
     read_contents,
-    replaced,
-    rolled_back,
+    replace_cell,
+    roll_back,
 )
 from reference_db.stores.redis import RedisStore
 from reference_db.stores.redis_client import RedisClient
@@ -54,25 +54,25 @@ CELL = Cell(
     subcarriers=3,
 )
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-_DRAFT_LIFE_S = 2.0  # far longer than it takes to publish, so that only the dead lose their drafts
+_DRAFT_LIFE_S = 2.0  # far longer than a publish takes, so that only drafts of killed writers expire
 
 
 def next_update(before: Contents | None, version: Callable[[int], Contents]) -> Update:
-    """What follows on a version of `CELL`: mostly fingerprints are appended; `version` gives older ones."""
+    """The update that follows a version of `CELL`, usually an append. `version` returns older versions."""
     number = 1 if before is None else before.manifest.number + 1
     origin = Origin("writer", _BEGINNING + timedelta(seconds=number))
     batch = _batch(number)
     if before is None or number % 50 == 0:
-        return replaced(before and before.manifest, CELL, batch, origin)
+        return replace_cell(before and before.manifest, CELL, batch, origin)
     if number % 5 == 0:
-        return deleted(before, np.arange(len(before)) % 3 == 0, origin)
+        return delete_fingerprints(before, np.arange(len(before)) % 3 == 0, origin)
     if number % 7 == 0:
-        return rolled_back(before.manifest, version(number - 3), origin)
-    return appended(before, batch, origin)
+        return roll_back(before.manifest, version(number - 3), origin)
+    return append_fingerprints(before, batch, origin)
 
 
 class History:
-    """All versions of `CELL` as they should be, made without any store."""
+    """The expected versions of `CELL`, made without a store."""
 
     def __init__(self) -> None:
         self._versions: list[Contents] = []
@@ -85,20 +85,20 @@ class History:
 
 
 def write(store: Store, acknowledge: Callable[[int], None]) -> None:
-    """Updates the cell until somebody ends it, and acknowledges the number of each version."""
+    """Updates the cell until the process is killed, and acknowledges the number of each version."""
     while True:
         try:
             manifest = store.current(CELL.cell_id)
             before = None if manifest is None else read_contents(store, manifest)
             update = next_update(before, lambda n: read_contents(store, store.manifest(CELL.cell_id, n)))
             store.publish(update.manifest, update.segments, None if manifest is None else manifest.digest)
-        except (StoreUnavailable, VersionConflict):  # late on a busy machine: as any writer, it looks again
+        except (StoreUnavailable, VersionConflict):  # possible on a busy machine; like any writer, this one tries again
             continue
         acknowledge(update.manifest.number)
 
 
 def check(store: Store, history: History, acknowledged: int, since: int = 1) -> int:
-    """The newest version's number; `AssertionError` unless those from `since` on are what they should be."""
+    """Checks all versions from number `since` on, and returns the number of the newest."""
     newest = store.newest(CELL.cell_id)
     assert store.numbers(CELL.cell_id) == list(range(1, newest + 1)), "a version is missing"
     assert newest >= acknowledged, f"version {acknowledged} was acknowledged and is lost: {newest} is the newest"
@@ -114,7 +114,7 @@ def check(store: Store, history: History, acknowledged: int, since: int = 1) -> 
 
 
 def leftovers(address: str, store: Store) -> set[str]:
-    """What lies in a store's place and belongs to no version."""
+    """The files or keys in a store that belong to no version."""
     if "://" not in address:
         return _paths(Path(address)) - _paths_needed(store)
     client = RedisClient(address, 60)
@@ -125,7 +125,7 @@ def leftovers(address: str, store: Store) -> set[str]:
 
 
 def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
-    """Kills that many writers, one after the other; how many versions they acknowledged, and how many only made."""
+    """Kills writers one by one. Returns how many versions they acknowledged, and how many they only published."""
     moments, history = random.Random(seed), History()
     acknowledged = newest = silent = 0
     typical_s = 0.0
@@ -134,7 +134,7 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
             begun = time.monotonic()
             for _ in range(moments.choice((0, 0, 1, 2)) if kill else 10):
                 acknowledged = next(answers)
-            if not kill:  # how long does it take, here and today?
+            if not kill:  # measures how long a publish takes on this machine
                 typical_s = (time.monotonic() - begun) / 10
             time.sleep(moments.uniform(0, 2 * typical_s))
             os.kill(pid, signal.SIGKILL)
@@ -156,7 +156,9 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Kill writers of a reference database at random moments.")
-    parser.add_argument("addresses", nargs="*", help="empty directories or Redis URLs; else all kinds, made for it")
+    parser.add_argument(
+        "addresses", nargs="*", help="empty directories or Redis URLs; by default a new store of each kind"
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
@@ -165,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
             acknowledged, silent = kill_writers(address, chosen.kills, chosen.seed)
             print(
                 f"{address}: {chosen.kills} writers killed; {acknowledged} versions acknowledged and {silent} more "
-                "made: each is there, whole, and nothing else is",
+                "published; all are complete and nothing else is left",
                 flush=True,
             )
 
@@ -189,14 +191,14 @@ def _opened(address: str) -> Store:
 
 @contextmanager
 def _writer(address: str) -> Iterator[tuple[int, Iterator[int]]]:
-    """A process that writes: its id, and what it acknowledges; on leaving it must be dead, of being killed."""
+    """Starts a writer. Yields its process id and the numbers that it acknowledges. Only a kill may end it."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         try:
             os.close(reading)
             os.write(writing, b"0\n")
-            write(_opened(address), lambda number: _say(writing, number))
+            write(_opened(address), lambda number: _acknowledge(writing, number))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -205,15 +207,15 @@ def _writer(address: str) -> Iterator[tuple[int, Iterator[int]]]:
     try:
         with os.fdopen(reading) as lines:
             numbers = map(int, lines)
-            next(numbers)  # it has begun
+            next(numbers)  # the writer has started
             yield pid, numbers
     finally:
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "a writer has died by itself"
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "a writer died without being killed"
 
 
-def _say(writing: int, number: int) -> None:
+def _acknowledge(writing: int, number: int) -> None:
     os.write(writing, f"{number}\n".encode())
 
 

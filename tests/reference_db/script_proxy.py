@@ -1,4 +1,4 @@
-"""Stands between a store and its Redis, to let things happen while a script is on its way."""
+"""A proxy between a store and Redis that loses requests or replies of scripts, or runs code before a script."""
 
 import select
 import socket
@@ -10,16 +10,16 @@ from typing import Self
 
 
 class Fate(Enum):
-    """What becomes of a script and its answer."""
+    """What happens to a script and its reply."""
 
     PASSED_ON = auto()
-    REQUEST_LOST = auto()  # and nobody is told: no answer ever comes
-    ANSWER_LOST = auto()  # the same, but the script has run
-    CONNECTION_LOST = auto()  # once the script has run
+    REQUEST_LOST = auto()  # silently: no reply ever comes
+    ANSWER_LOST = auto()  # the script has run, but no reply ever comes
+    CONNECTION_LOST = auto()  # after the script has run
 
 
 class ScriptProxy:
-    """Passes everything on; the next script after `meet` meets its fate, and `first` is done before."""
+    """Forwards all traffic. `meet` sets the fate of the next script, and `first` is called before that script."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -40,7 +40,7 @@ class ScriptProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """To be left when the store is closed."""
+        """Close the store before leaving this context."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""Users of the fixture `street`, with coarse positions and without, and how far off a guess is."""
+"""Users of the fixture `street`: their coarse positions and the errors of their estimates."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ USERS = 60
 
 
 def fix(truth: Floats, sigma: float, seed: int = 0) -> tuple[Floats, Floats]:
-    """Coarse positions with an error of `sigma` metres an axis, and that as their accuracy."""
+    """Coarse positions with an error of `sigma` metres per axis, and `sigma` as their accuracy."""
     blur = np.random.default_rng(seed).normal(0, sigma, truth.shape)
     return (truth + blur).astype(np.float32), np.full(len(truth), sigma, np.float32)
 
@@ -22,6 +22,6 @@ def no_fix(n: int) -> tuple[Floats, Floats]:
 
 
 def errors(guess: Floats, truth: Floats) -> Floats:
-    """Metres."""
+    """Errors float32 `[n]`, metres."""
     distances: Floats = np.linalg.norm(guess - truth, axis=1)
     return distances

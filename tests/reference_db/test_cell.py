@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from reference_db import Area, Cell
 
 
-def test_a_cell_survives_json(cell: Cell) -> None:
+def test_a_cell_is_read_back_from_json(cell: Cell) -> None:
     assert Cell.model_validate_json(cell.model_dump_json()) == cell
 
 
@@ -17,7 +17,7 @@ def test_an_array_counts_its_antennas(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("cell_id", ["", ".", "..", ".hidden", "a/b", "a\n", "a b", "-a", "ä", "a" * 65])
-def test_a_name_that_is_no_safe_file_name_is_refused(cell: Cell, cell_id: str) -> None:
+def test_an_id_that_is_not_a_safe_file_name_is_refused(cell: Cell, cell_id: str) -> None:
     with pytest.raises(ValidationError, match="cell_id"):
         Cell.model_validate({**cell.model_dump(), "cell_id": cell_id})
 
@@ -47,6 +47,6 @@ def test_a_cell_cannot_be_changed(cell: Cell) -> None:
         cell.yaw = 1.0
 
 
-def test_an_area_may_end_farther_than_any_position() -> None:
+def test_an_area_may_extend_beyond_the_range_of_float32() -> None:
     area = Area(west=-1e300, south=0, east=1e300, north=1e39)
     assert area.holds(np.array([[1e30, 1], [-1e30, -1]], np.float32)).tolist() == [True, False]

@@ -14,32 +14,30 @@ from reference_db import (
     Segment,
     SegmentReference,
     Update,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     read_contents,
-    replaced,
+    replace_cell,
 )
 from tests.reference_db.conftest import MakeFingerprints
 
 
 @pytest.fixture
 def update(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    """Two segments of 12 and of 3 fingerprints, of which the first four are marked as deleted."""
-    created = replaced(None, cell, make_fingerprints(), origin)
-    both = appended(created.contents, make_fingerprints(3, 1), origin)
-    left = deleted(both.contents, np.arange(15) < 4, origin)
+    """Two segments of 12 and 3 fingerprints; the first four fingerprints have tombstones."""
+    created = replace_cell(None, cell, make_fingerprints(), origin)
+    both = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
+    left = delete_fingerprints(both.contents, np.arange(15) < 4, origin)
     return replace(left, segments=created.segments + both.segments)
 
 
 def _published(store: DirectoryStore, update: Update) -> Update:
-    first = update.manifest.altered(number=1, parent=None)
+    first = update.manifest.with_fields(number=1, parent=None)
     store.publish(first, update.segments, None)
     return replace(update, contents=Contents.of(first, update.contents.segments))
 
 
-def test_it_gives_each_array_without_what_the_tombstones_take(
-    update: Update, make_fingerprints: MakeFingerprints
-) -> None:
+def test_arrays_skip_fingerprints_with_tombstones(update: Update, make_fingerprints: MakeFingerprints) -> None:
     contents = update.contents
     parts = [make_fingerprints(), make_fingerprints(3, 1)]
     assert len(contents) == 11
@@ -50,31 +48,33 @@ def test_it_gives_each_array_without_what_the_tombstones_take(
         np.testing.assert_array_equal(getattr(contents.fingerprints(), name), should_be)
         assert not getattr(contents, name).flags.writeable
     np.testing.assert_array_equal(contents.ids, np.concatenate([Segment.of(part).ids for part in parts])[4:])
-    assert [len(segment) for segment in contents.left(slice(None))] == [8, 3]
+    assert contents.kept[0] is not None
+    assert contents.kept[0].sum() == 8
+    assert contents.kept[1] is None
 
 
 def test_a_cell_without_fingerprints_has_empty_arrays(cell: Cell, origin: Origin) -> None:
-    contents = replaced(None, cell, None, origin).contents
+    contents = replace_cell(None, cell, None, origin).contents
     assert (contents.ids.shape, contents.positions.shape, contents.times.shape) == ((0,), (0, 2), (0,))
     assert len(contents) == 0
     with pytest.raises(ValueError, match="concatenate"):
         contents.fingerprints()
 
 
-def test_what_is_held_already_is_not_read_again(
+def test_segments_in_memory_are_not_read_again(
     store: DirectoryStore, update: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     published = _published(store, update)
     held = read_contents(store, published.manifest)
-    following = appended(held, make_fingerprints(2, 5), origin)
+    following = append_fingerprints(held, make_fingerprints(2, 5), origin)
     store.publish(following.manifest, following.segments, published.manifest.digest)
     contents = read_contents(store, following.manifest, held)
-    assert contents.segments[:2] == held.segments  # the very same
+    assert contents.segments[:2] == held.segments  # the same objects
     np.testing.assert_array_equal(contents.ids, read_contents(store, following.manifest).ids)
     np.testing.assert_array_equal(contents.ids, following.contents.ids)
 
 
-def test_a_segment_that_is_not_there_is_missing(store: DirectoryStore, update: Update) -> None:
+def test_a_segment_that_the_store_lacks_is_missing(store: DirectoryStore, update: Update) -> None:
     with pytest.raises(MissingSegment):
         read_contents(store, update.manifest)
 
@@ -89,10 +89,10 @@ def test_a_manifest_that_does_not_describe_its_segments_is_corrupt(update: Updat
         {"segments": (first, SegmentReference(digest=second.digest, count=2))},
         {"indexed": 3},
         {"cell": wider},
-        {"tombstones": (*manifest.tombstones, 7)},  # nobody's
+        {"tombstones": (*manifest.tombstones, 7)},  # matches no fingerprint
         {"tombstones": manifest.tombstones[1:] * 2},
     ):
         with pytest.raises(CorruptManifest):
-            Contents.of(manifest.altered(**wrong), segments)
+            Contents.of(manifest.with_fields(**wrong), segments)
     with pytest.raises(CorruptManifest):
         Contents.of(manifest, segments[:1])

@@ -6,32 +6,30 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from reference_db import Cell, Contents, Fingerprints, Origin, appended, deleted, replaced
+from reference_db import Cell, Contents, Fingerprints, Origin, append_fingerprints, delete_fingerprints, replace_cell
 from reference_db.exporting import FileFormat, export_fingerprints
 from reference_db.fingerprint_file import FingerprintFile
 
 
 @pytest.fixture
 def contents(cell: Cell, make_fingerprints: Callable[..., Fingerprints], origin: Origin) -> Contents:
-    """Two segments, of the first one fingerprint deleted."""
-    first = replaced(None, cell, make_fingerprints(), origin).contents
-    second = appended(first, make_fingerprints(seed=1), origin).contents
-    return deleted(second, np.arange(len(second)) == 3, origin).contents
+    """Two segments; one fingerprint of the first is deleted."""
+    first = replace_cell(None, cell, make_fingerprints(), origin).contents
+    second = append_fingerprints(first, make_fingerprints(seed=1), origin).contents
+    return delete_fingerprints(second, np.arange(len(second)) == 3, origin).contents
 
 
 @pytest.mark.parametrize("file_format", get_args(FileFormat))
-def test_what_is_exported_and_imported_again_has_the_same_ids(
-    contents: Contents, origin: Origin, file_format: FileFormat
-) -> None:
+def test_importing_an_export_gives_the_same_ids(contents: Contents, origin: Origin, file_format: FileFormat) -> None:
     with tempfile.TemporaryFile() as file:
         export_fingerprints(contents, file, file_format)
         read = FingerprintFile.read(file)
     assert read.cell == contents.manifest.cell
-    again = replaced(None, read.cell, read.fingerprints(read.cell), origin).contents
+    again = replace_cell(None, read.cell, read.fingerprints(read.cell), origin).contents
     np.testing.assert_array_equal(again.ids, contents.ids)
 
 
-def test_others_can_read_the_files(contents: Contents) -> None:
+def test_the_official_readers_can_read_the_files(contents: Contents) -> None:
     with tempfile.TemporaryFile() as file:
         export_fingerprints(contents, file, "safetensors")
         file.seek(0)

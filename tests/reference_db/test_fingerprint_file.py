@@ -52,21 +52,21 @@ def arrays(fingerprints: Fingerprints) -> Arrays:
     return {name: getattr(fingerprints, name) for name in ("csi", "positions", "times", "sigmas")}
 
 
-def test_a_file_gives_back_what_it_holds(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_reading_a_file_returns_its_arrays(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     described, read = read_fingerprint_file(write(tmp_path, arrays, cell))
     assert described == cell
     for name, array in arrays.items():
         np.testing.assert_array_equal(getattr(read, name), array)
 
 
-def test_csi_may_come_as_real_pairs(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_csi_may_be_real_pairs(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     csi = arrays["csi"]
     arrays["csi"] = csi.view(np.float32).reshape(*csi.shape, 2)
     _, read = read_fingerprint_file(write(tmp_path, arrays, cell))
     np.testing.assert_array_equal(read.csi, csi)
 
 
-def test_csi_may_come_as_half_floats_with_a_scale(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_csi_may_be_half_floats_with_a_scale(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     csi = arrays["csi"]
     arrays["csi"] = (csi.view(np.float32).reshape(*csi.shape, 2) / 1e-6).astype(np.float16)
     arrays["scale"] = np.full(len(csi), 1e-6, np.float32)
@@ -74,7 +74,7 @@ def test_csi_may_come_as_half_floats_with_a_scale(write: Write, arrays: Arrays, 
     np.testing.assert_allclose(read.csi, csi, rtol=1e-3)
 
 
-def test_positions_may_come_as_latitude_and_longitude(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_positions_may_be_latitude_and_longitude(write: Write, arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     positions = arrays.pop("positions")
     frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
     east_north = positions.astype(np.float64).T
@@ -83,7 +83,7 @@ def test_positions_may_come_as_latitude_and_longitude(write: Write, arrays: Arra
     np.testing.assert_allclose(read.positions, positions, atol=1e-3)
 
 
-def test_an_unknown_time_is_zero_and_an_unknown_sigma_a_surveyed_one(
+def test_times_default_to_unknown_and_sigmas_to_a_surveyed_label(
     write: Write, arrays: Arrays, cell: Cell, tmp_path: Path
 ) -> None:
     del arrays["times"], arrays["sigmas"]
@@ -92,14 +92,14 @@ def test_an_unknown_time_is_zero_and_an_unknown_sigma_a_surveyed_one(
     np.testing.assert_array_equal(read.sigmas, np.float32(0.05))
 
 
-def test_a_cell_given_apart_wins(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_a_separate_cell_description_takes_precedence(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     described = tmp_path / "cell.json"
     described.write_text(cell.model_dump_json().replace("florence-1", "other"))
     other = read_cell_file(described)
     assert read_fingerprint_file(_write_npz(tmp_path, arrays, cell), other)[0].cell_id == "other"
 
 
-def test_what_was_written_is_read_and_written_the_same_again(
+def test_writing_a_file_that_was_read_gives_the_same_bytes(
     fingerprints: Fingerprints, cell: Cell, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
@@ -108,7 +108,7 @@ def test_what_was_written_is_read_and_written_the_same_again(
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_nothing_is_written_of_bad_fingerprints(fingerprints: Fingerprints, cell: Cell, tmp_path: Path) -> None:
+def test_bad_fingerprints_are_not_written(fingerprints: Fingerprints, cell: Cell, tmp_path: Path) -> None:
     fingerprints.csi[4] = 0
     with pytest.raises(BadFingerprint, match="row 4"):
         write_fingerprint_file(tmp_path / "a.safetensors", cell, fingerprints)
@@ -148,20 +148,20 @@ def test_a_latitude_off_the_globe_names_its_row(write: Write, arrays: Arrays, ce
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"csi": None}, "no array csi"),
+        ({"csi": None}, "the array csi is missing"),
         ({"csi": np.zeros((12, 4, 6), np.float32)}, "csi is float32"),
         ({"csi": np.zeros((12, 4, 6, 3), np.float32)}, "csi is float32"),
-        ({"positions": None}, "positions, or both"),
-        ({"latitudes_deg": np.zeros(12)}, "positions, or both"),
+        ({"positions": None}, "either positions or both"),
+        ({"latitudes_deg": np.zeros(12)}, "either positions or both"),
         ({"positions": np.zeros((12, 3))}, "positions is float64"),
         ({"positions": np.zeros((11, 2))}, "positions is float64"),
         ({"times": np.zeros((12, 1))}, "times is"),
         ({"sigmas": np.zeros(12, bool)}, "sigmas is bool"),
-        ({"sigma": np.zeros(12)}, "unknown arrays sigma"),
-        ({"scale": np.ones(12)}, "scale belongs"),
+        ({"sigma": np.zeros(12)}, "unknown arrays: sigma; expected only"),
+        ({"scale": np.ones(12)}, "scale is only allowed"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(
+def test_missing_unknown_or_malformed_arrays_are_refused(
     write: Write, arrays: Arrays, cell: Cell, tmp_path: Path, changes: Arrays, complaint: str
 ) -> None:
     changed = {name: array for name, array in (arrays | changes).items() if array is not None}
@@ -204,12 +204,12 @@ def test_pickled_objects_are_never_loaded(arrays: Arrays, cell: Cell, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["cell.txt", "missing.npz", "missing.safetensors"])
-def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_or_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadFingerprintFile, match=name):
         read_fingerprint_file(tmp_path / name)
 
 
-def test_a_file_without_a_cell_needs_one(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_a_file_without_a_cell_description_needs_one(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     path = tmp_path / "anonymous.safetensors"
     save_file(arrays, path)
     with pytest.raises(BadFingerprintFile, match="describes no cell"):
@@ -225,7 +225,7 @@ def test_a_bad_cell_description_is_refused(tmp_path: Path, described: str) -> No
         read_cell_file(path)
 
 
-def test_nothing_is_unpacked_that_is_larger_than_allowed(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+def test_a_file_that_unpacks_beyond_the_limit_is_refused(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     path = _write_npz(tmp_path, arrays, cell)
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
@@ -236,7 +236,7 @@ def test_nothing_is_unpacked_that_is_larger_than_allowed(arrays: Arrays, cell: C
 
 
 @pytest.mark.parametrize("shape", [(10**12,), (2**62, 8), (0, 10**30), (-1,), (10**400,)])
-def test_no_room_is_made_for_what_an_array_only_claims_to_hold(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_no_memory_is_allocated_for_a_size_that_the_file_does_not_have(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = tmp_path / "liar.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("csi.npy", "w") as member:
         described = {"descr": "<f8", "fortran_order": False, "shape": shape}
@@ -247,7 +247,7 @@ def test_no_room_is_made_for_what_an_array_only_claims_to_hold(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("name", ["csi", "csi.txt"])
-def test_members_that_are_no_arrays_are_refused(tmp_path: Path, name: str) -> None:
+def test_npz_members_that_are_not_arrays_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "texts.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, "hello")

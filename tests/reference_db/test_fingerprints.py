@@ -46,9 +46,9 @@ def test_a_bad_value_names_its_row(
     assert caught.value.row == 7
 
 
-def test_a_single_nan_in_a_snapshot_is_found(cell: Cell, fingerprints: Fingerprints) -> None:
+def test_a_single_nan_in_a_snapshot_is_detected(cell: Cell, fingerprints: Fingerprints) -> None:
     fingerprints.csi[3, 2, 5] = complex(1e-6, np.nan)
-    with pytest.raises(BadFingerprint, match="row 3: csi holds NaN"):
+    with pytest.raises(BadFingerprint, match="row 3: csi contains NaN"):
         check_fingerprints(fingerprints, cell)
 
 
@@ -59,7 +59,7 @@ def test_a_copy_names_the_row_it_copies(cell: Cell, fingerprints: Fingerprints) 
         check_fingerprints(fingerprints, cell)
 
 
-def test_two_measurements_at_one_place_are_no_copies(cell: Cell, fingerprints: Fingerprints) -> None:
+def test_two_measurements_at_one_position_are_not_duplicates(cell: Cell, fingerprints: Fingerprints) -> None:
     fingerprints.positions[8] = fingerprints.positions[2]
     check_fingerprints(fingerprints, cell)
 
@@ -74,7 +74,7 @@ def test_no_fingerprint_at_all_is_refused(cell: Cell, make_fingerprints: Callabl
         check_fingerprints(make_fingerprints(0), cell)
 
 
-def test_arrays_that_disagree_cannot_be_put_together(fingerprints: Fingerprints) -> None:
+def test_arrays_of_different_lengths_or_dtypes_are_refused(fingerprints: Fingerprints) -> None:
     with pytest.raises(ValueError, match="positions"):
         replace(fingerprints, positions=fingerprints.positions[1:])
     with pytest.raises(ValueError, match="times"):

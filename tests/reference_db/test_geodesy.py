@@ -14,9 +14,7 @@ from reference_db import LocalFrame
     east=st.floats(-5000, 5000),
     north=st.floats(-5000, 5000),
 )
-def test_there_and_back_is_the_same_place_to_a_millimetre(
-    origin: tuple[float, float], east: float, north: float
-) -> None:
+def test_a_round_trip_is_exact_to_a_millimetre(origin: tuple[float, float], east: float, north: float) -> None:
     frame = LocalFrame(*origin)
     back = frame.to_local(*frame.to_wgs84(east, north))
     np.testing.assert_allclose(back, (east, north), atol=1e-3)
@@ -60,7 +58,7 @@ def test_a_cell_on_the_date_line_stays_in_one_piece() -> None:
     assert east == pytest.approx(219, abs=1)
 
 
-def test_arrays_give_what_their_elements_give() -> None:
+def test_arrays_are_converted_like_single_positions() -> None:
     frame = LocalFrame(43.77, 11.25)
     latitudes, longitudes = np.array([43.76, 43.78]), np.array([11.24, 11.27])
     east, north = frame.to_local(latitudes, longitudes)

@@ -29,7 +29,7 @@ def test_packing_keeps_eleven_bits_at_any_gain(values: NDArray[np.float32], gain
 
 
 @given(pairs, gains)
-def test_packing_what_was_unpacked_changes_no_bit(values: NDArray[np.float32], gain: float) -> None:
+def test_packing_unpacked_csi_changes_no_bit(values: NDArray[np.float32], gain: float) -> None:
     packed, scale = pack_csi(_csi(values, gain))
     again, scale_again = pack_csi(as_complex(unpack_csi(packed, scale)))
     np.testing.assert_array_equal(again, packed)
@@ -63,7 +63,7 @@ def test_csi_at_the_ends_of_single_precision_packs_without_overflow() -> None:
     assert (scale > 0).all()
 
 
-def test_of_a_large_cell_each_part_is_packed_as_it_is_alone() -> None:
+def test_chunks_of_a_large_cell_are_packed_like_single_snapshots() -> None:
     random = np.random.default_rng(0)
     csi = (random.normal(size=(2500, 2, 3)) + 1j * random.normal(size=(2500, 2, 3))).astype(np.complex64)
     packed, scale = pack_csi(csi)
@@ -77,7 +77,7 @@ CSI = (np.arange(24).reshape(6, 2, 2) * 7 + 1j).astype(np.complex64)
 PACKED, SCALE = pack_csi(CSI)
 
 
-def test_some_of_the_packed_are_unpacked_alone() -> None:
+def test_some_rows_can_be_unpacked() -> None:
     some = PackedCsi([CsiPart(PACKED, SCALE)])
     assert len(some) == 6
     np.testing.assert_array_equal(some[np.array([5, 0, 5])], CSI[[5, 0, 5]])
@@ -88,7 +88,7 @@ def test_some_of_the_packed_are_unpacked_alone() -> None:
     shape=st.sampled_from([(0,), (1,), (40,), (3, 7), ()]),
     seed=st.integers(0, 2**32),
 )
-def test_parts_are_unpacked_as_if_they_were_one(sizes: list[int], shape: tuple[int, ...], seed: int) -> None:
+def test_several_parts_are_unpacked_like_one(sizes: list[int], shape: tuple[int, ...], seed: int) -> None:
     random = np.random.default_rng(seed)
     parts, whole = [], []
     for size in sizes:
@@ -111,12 +111,12 @@ def test_parts_are_unpacked_as_if_they_were_one(sizes: list[int], shape: tuple[i
 @pytest.mark.parametrize(
     "parts", [[CsiPart(PACKED[:4], SCALE[:4])], [CsiPart(PACKED, SCALE, np.arange(3)), CsiPart(PACKED[:1], SCALE[:1])]]
 )
-def test_a_row_outside_is_refused(parts: list[CsiPart], row: int) -> None:
+def test_a_row_out_of_range_is_refused(parts: list[CsiPart], row: int) -> None:
     with pytest.raises(IndexError):
         PackedCsi(parts).pairs(np.array([0, row]))
 
 
-def test_what_lies_in_a_mapped_file_is_not_held_in_memory(tmp_path: Path) -> None:
+def test_mapped_files_do_not_count_as_memory(tmp_path: Path) -> None:
     np.save(tmp_path / "csi.npy", PACKED)
     with (tmp_path / "csi.npy").open("rb") as file:
         data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
@@ -127,7 +127,7 @@ def test_what_lies_in_a_mapped_file_is_not_held_in_memory(tmp_path: Path) -> Non
         np.testing.assert_array_equal(csi[np.array([11, 1])], CSI[[5, 1]])
 
 
-def test_the_largest_component_is_found_be_it_negative_or_imaginary_and_nan_wins() -> None:
+def test_the_largest_component_may_be_negative_imaginary_or_nan() -> None:
     csi = np.zeros((4, 2, 2), np.complex64)
     csi[0, 1, 0], csi[1, 0, 1], csi[2] = -3 + 2j, 1 - 5j, [[np.nan, 0], [0, 9]]
     np.testing.assert_array_equal(largest_components(csi), [3, 5, np.nan, 0])

@@ -7,13 +7,13 @@ from reference_db.knn import (
     VARIANTS,
     Feature,
     csi_distances,
-    every_feature,
-    every_rival,
-    every_variant,
+    csi_distances_by_feature,
+    knn_baselines,
+    knn_by_variant,
     weighted_knn,
 )
 
-# "aligned" gives the mean delay away: it can say in which direction a user is, but of one path not how far.
+# "aligned" removes the mean delay. With a single path it keeps the direction of a user but not the range.
 PLACING = [feature for feature in FEATURES if feature != "aligned"]
 
 
@@ -22,7 +22,7 @@ def _plane_wave(positions: NDArray[np.floating]) -> NDArray[np.complex64]:
     distance = np.hypot(positions[..., 0], positions[..., 1])[..., None]
     angle = np.arctan2(positions[..., 1], positions[..., 0])[..., None]
     element = np.exp(-1j * np.pi * np.arange(16) * np.sin(angle))
-    # The carrier's phase turns within centimetres: only angle and delay tell a place.
+    # The carrier phase changes within centimetres, so only angle and delay carry the position.
     ramp = np.exp(-2j * np.pi * distance / 3e8 * (3.5e9 + np.arange(16) * 2.5e6)) / distance
     return (element[..., :, None] * ramp[..., None, :]).astype(np.complex64)
 
@@ -73,7 +73,7 @@ def test_each_user_is_compared_with_its_own_neighbours(feature: Feature) -> None
 
 @pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("amplitude", [1e-15, 1e15])
-def test_the_faintest_and_loudest_csi_give_the_same_answer(
+def test_very_weak_and_very_strong_csi_give_the_same_estimate(
     grid: NDArray[np.float32], feature: Feature, amplitude: float
 ) -> None:
     csi, neighbour_csi = _plane_wave(grid[:1] + 0.5), _plane_wave(grid[None])
@@ -83,7 +83,7 @@ def test_the_faintest_and_loudest_csi_give_the_same_answer(
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_csi_without_power_is_refused(grid: NDArray[np.float32], feature: Feature) -> None:
+def test_all_zero_csi_is_refused(grid: NDArray[np.float32], feature: Feature) -> None:
     with pytest.raises(ValueError, match="all zero"):
         weighted_knn(np.zeros((1, 16, 16), np.complex64), _plane_wave(grid[None]), grid[None], 3, feature)
 
@@ -94,12 +94,12 @@ def test_k_must_be_among_the_neighbours(grid: NDArray[np.float32], k: int) -> No
         weighted_knn(_plane_wave(grid[:1]), _plane_wave(grid[None]), grid[None], k, "csi")
 
 
-def test_every_variant_equals_each_asked_for_alone(grid: NDArray[np.float32]) -> None:
+def test_every_variant_equals_weighted_knn(grid: NDArray[np.float32]) -> None:
     users = grid[[3, 77]] + np.float32(0.4)
     csi, reference_csi = _plane_wave(users), _plane_wave(grid)
     candidates = np.zeros((2, len(grid)), bool)
     candidates[0, :60] = candidates[1, 40:100] = True
-    together = every_variant(every_feature(csi, reference_csi), grid, candidates)
+    together = knn_by_variant(csi_distances_by_feature(csi, reference_csi), grid, candidates)
     assert tuple(together) == VARIANTS
     neighbours = np.stack([np.flatnonzero(row) for row in candidates])
     for (feature, k), positions in together.items():
@@ -107,10 +107,10 @@ def test_every_variant_equals_each_asked_for_alone(grid: NDArray[np.float32]) ->
         np.testing.assert_allclose(positions, alone, atol=1e-3)
 
 
-def test_without_candidates_the_whole_cell_counts(grid: NDArray[np.float32]) -> None:
-    distances = every_feature(_plane_wave(grid[:3] + np.float32(0.4)), _plane_wave(grid))
-    everything = every_variant(distances, grid, np.ones((3, len(grid)), bool))
-    for variant, positions in every_variant(distances, grid).items():
+def test_without_candidates_the_whole_cell_is_searched(grid: NDArray[np.float32]) -> None:
+    distances = csi_distances_by_feature(_plane_wave(grid[:3] + np.float32(0.4)), _plane_wave(grid))
+    everything = knn_by_variant(distances, grid, np.ones((3, len(grid)), bool))
+    for variant, positions in knn_by_variant(distances, grid).items():
         np.testing.assert_array_equal(positions, everything[variant])
 
 
@@ -118,36 +118,36 @@ def test_a_user_with_too_few_candidates_is_refused(grid: NDArray[np.float32]) ->
     candidates = np.ones((2, len(grid)), bool)
     candidates[1, 11:] = False
     with pytest.raises(ValueError, match="1 to 11"):
-        every_variant(every_feature(_plane_wave(grid[:2]), _plane_wave(grid)), grid, candidates)
+        knn_by_variant(csi_distances_by_feature(_plane_wave(grid[:2]), _plane_wave(grid)), grid, candidates)
 
 
-def test_rivals_take_every_advantage_of_a_coarse_position(grid: NDArray[np.float32]) -> None:
+def test_baselines_use_a_coarse_position_in_every_way(grid: NDArray[np.float32]) -> None:
     users = grid[[3, 77]] + np.float32(0.4)
     coarse = users + np.float32([[3.0, 0.0], [0.0, -2.0]])
-    distances = every_feature(_plane_wave(users), _plane_wave(grid))
-    rivals = every_rival(distances, grid, coarse, 3.0, 20)
+    distances = csi_distances_by_feature(_plane_wave(users), _plane_wave(grid))
+    baselines = knn_baselines(distances, grid, coarse, 3.0, 20)
     away = np.linalg.norm(grid - coarse[:, None], axis=-1)
     by_distance = np.sort(away, axis=1)
-    for whom, allowed in {
+    for scope, allowed in {
         "of the cell": None,
         "of the 20 nearest": away <= by_distance[:, 19:20],
         "within 3 sigma": away <= np.maximum(9.0, by_distance[:, 19:20]),
     }.items():
-        for (feature, k), points in every_variant(distances, grid, allowed).items():
-            found = rivals[f"{feature} k={k} {whom}"]
+        for (feature, k), points in knn_by_variant(distances, grid, allowed).items():
+            found = baselines[f"{feature} k={k} {scope}"]
             np.testing.assert_array_equal(found, points)
             np.testing.assert_allclose(
-                rivals[f"{feature} k={k} {whom}, 75% fix"], 0.25 * found + 0.75 * coarse, atol=1e-3
+                baselines[f"{feature} k={k} {scope}, 75% fix"], 0.25 * found + 0.75 * coarse, atol=1e-3
             )
-    assert set(every_rival(distances, grid, None, 0.0, 20)) == {f"{f} k={k} of the cell" for f, k in VARIANTS}
+    assert set(knn_baselines(distances, grid, None, 0.0, 20)) == {f"{f} k={k} of the cell" for f, k in VARIANTS}
 
 
 @pytest.mark.parametrize(("feature", "blind"), [("angle_delay_fine", False), ("aligned", True)])
-def test_only_the_aligned_feature_is_blind_to_a_timing_offset(
+def test_only_the_aligned_feature_ignores_a_sampling_time_offset(
     grid: NDArray[np.float32], feature: Feature, blind: bool
 ) -> None:
-    # Two paths each: how one lies to the other in delay is what an offset leaves.
+    # Two paths each, because a sampling-time offset keeps their relative delay.
     csi = _plane_wave(grid) + 0.5 * _plane_wave(grid[::-1] + np.float32(7))
-    late = (csi * np.exp(-2j * np.pi * 20e-9 * 2.5e6 * np.arange(16))).astype(np.complex64)
-    change = np.abs(csi_distances(late, csi, feature) - csi_distances(csi, csi, feature)).max()
+    shifted = (csi * np.exp(-2j * np.pi * 20e-9 * 2.5e6 * np.arange(16))).astype(np.complex64)
+    change = np.abs(csi_distances(shifted, csi, feature) - csi_distances(csi, csi, feature)).max()
     assert (change < 1e-3) == blind

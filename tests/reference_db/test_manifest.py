@@ -31,7 +31,7 @@ def manifest(cell: Cell) -> Manifest:
     )
 
 
-def test_a_manifest_survives_its_bytes(manifest: Manifest) -> None:
+def test_a_manifest_is_read_back_from_its_bytes(manifest: Manifest) -> None:
     back = Manifest.from_bytes(manifest.to_bytes(), manifest.digest)
     assert back == manifest
     assert back.to_bytes() == manifest.to_bytes()
@@ -47,13 +47,13 @@ def test_its_version_is_its_number_and_the_start_of_its_digest(manifest: Manifes
     assert manifest.version == f"3-{manifest.digest[:12]}"
 
 
-def test_it_counts_the_fingerprints_that_its_tombstones_leave(manifest: Manifest) -> None:
+def test_it_counts_the_fingerprints_without_tombstones(manifest: Manifest) -> None:
     assert manifest.fingerprints == 13
 
 
 def test_any_change_changes_the_digest(manifest: Manifest) -> None:
     digests = {
-        manifest.altered(**{field: value}).digest
+        manifest.with_fields(**{field: value}).digest
         for field, value in {
             "number": 4,
             "parent": None,
@@ -67,14 +67,14 @@ def test_any_change_changes_the_digest(manifest: Manifest) -> None:
     assert len(digests | {manifest.digest}) == 8
 
 
-def test_what_is_measured_of_a_version_is_added_though_its_digest_was_asked_for(manifest: Manifest) -> None:
+def test_adding_quality_changes_a_digest_that_was_computed_before(manifest: Manifest) -> None:
     before = manifest.digest
-    measured = manifest.measured({"radius": 1.5, "survey": None})
+    measured = manifest.with_quality({"radius": 1.5, "survey": None})
     assert measured.quality == {"radius": 1.5, "levels": [0.5, None], "survey": None}
     assert measured.digest != before
     assert Manifest.from_bytes(measured.to_bytes(), measured.digest) == measured
     with pytest.raises(ValidationError, match="quality"):
-        manifest.measured({"radius": float("nan")})
+        manifest.with_quality({"radius": float("nan")})
 
 
 def test_a_manifest_is_immutable(manifest: Manifest) -> None:
@@ -93,9 +93,9 @@ def test_a_time_without_a_zone_is_refused(manifest: Manifest) -> None:
         Manifest.model_validate({**manifest.model_dump(), "created_at": datetime(2026, 1, 2)})
 
 
-def test_a_time_of_another_zone_survives(manifest: Manifest) -> None:
+def test_a_time_keeps_its_zone(manifest: Manifest) -> None:
     there = datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))
-    moved = manifest.altered(created_at=there)
+    moved = manifest.with_fields(created_at=there)
     assert Manifest.from_bytes(moved.to_bytes(), moved.digest).created_at == there
 
 
@@ -105,17 +105,17 @@ def test_damaged_bytes_are_refused(manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"schema_version":1}'])
-def test_bytes_that_are_no_manifest_are_refused_though_their_digest_is_right(data: bytes) -> None:
+def test_bytes_that_are_not_a_manifest_are_refused_even_with_their_digest(data: bytes) -> None:
     with pytest.raises(CorruptManifest, match="validation error"):
         Manifest.from_bytes(data, sha256(data).hexdigest())
 
 
-def test_a_version_without_a_policy_is_one_of_auto_and_keeps_its_digest(manifest: Manifest) -> None:
+def test_a_version_without_a_model_policy_is_auto_and_keeps_its_digest(manifest: Manifest) -> None:
     assert b"model" not in manifest.to_bytes()
     assert Manifest.from_bytes(manifest.to_bytes(), manifest.digest).model == "auto"
 
 
-def test_a_policy_is_part_of_the_digest(manifest: Manifest) -> None:
-    chosen = manifest.altered(model="scadf-moe")
+def test_the_model_policy_is_part_of_the_digest(manifest: Manifest) -> None:
+    chosen = manifest.with_fields(model="scadf-moe")
     assert chosen.digest != manifest.digest
     assert Manifest.from_bytes(chosen.to_bytes(), chosen.digest).model == "scadf-moe"

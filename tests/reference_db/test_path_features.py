@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reference_db.cell import AntennaArray, Cell
-from reference_db.path_features import SPEED_OF_LIGHT, USER_HEIGHT, estimate_cues
+from reference_db.path_features import SPEED_OF_LIGHT, USER_HEIGHT, estimate_path_features
 
 HEIGHT = 12.0
 
@@ -35,13 +35,13 @@ def path(cell: Cell, azimuth: float, distance: float, gain: complex) -> np.ndarr
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_one_path_is_found_where_it_is(rows: int) -> None:
+def test_the_features_of_a_single_path_are_exact(rows: int) -> None:
     rng = np.random.default_rng(1)
     street = cell(rows)
     azimuths, distances = street.yaw + rng.uniform(-1.2, 1.2, 40), rng.uniform(15, 150, 40)
     gains = 1e-5 * np.exp(2j * np.pi * rng.random(40)) * rng.uniform(0.1, 1, 40)
     csi = np.stack([path(street, *one) for one in zip(azimuths, distances, gains, strict=True)]).astype(np.complex64)
-    departure, arrival, distance, gain = estimate_cues(csi, street).T
+    departure, arrival, distance, gain = estimate_path_features(csi, street).T
     assert np.abs(np.exp(1j * departure) - np.exp(1j * azimuths)).max() < math.radians(1.0)
     assert np.abs(np.exp(1j * arrival) + np.exp(1j * azimuths)).max() < math.radians(1.0)
     assert np.abs(distance - distances).max() < 0.1
@@ -55,27 +55,27 @@ def test_the_strongest_of_several_paths_is_found_in_noise() -> None:
     strong, weak = path(street, street.yaw + 0.4, 60.0, 1e-5), path(street, street.yaw - 0.6, 95.0, 5e-6j)
     noise = rng.normal(size=(20, 16, 64)) + 1j * rng.normal(size=(20, 16, 64))
     csi = (strong + weak + 2e-6 * noise).astype(np.complex64)
-    departure, _, distance, _ = estimate_cues(csi, street).T
+    departure, _, distance, _ = estimate_path_features(csi, street).T
     assert np.abs(np.exp(1j * (departure - street.yaw - 0.4)) - 1).max() < math.radians(1.5)
     assert np.abs(distance - 60.0).max() < 1.0
 
 
-def test_many_snapshots_are_estimated_as_each_by_itself() -> None:
+def test_an_estimate_does_not_depend_on_the_other_snapshots() -> None:
     rng = np.random.default_rng(3)
     csi = (rng.normal(size=(300, 16, 64)) + 1j * rng.normal(size=(300, 16, 64))).astype(np.complex64)
-    cues = estimate_cues(csi, cell())
-    np.testing.assert_allclose(estimate_cues(csi[290:], cell()), cues[290:], rtol=1e-6)
-    assert estimate_cues(csi[:0], cell()).shape == (0, 4)
+    together = estimate_path_features(csi, cell())
+    np.testing.assert_allclose(estimate_path_features(csi[290:], cell()), together[290:], rtol=1e-6)
+    assert estimate_path_features(csi[:0], cell()).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
     ("csi", "complaint"),
     [
-        (np.ones((1, 64, 16), np.complex64), "shape|cell's"),
+        (np.ones((1, 64, 16), np.complex64), "csi has shape"),
         (np.zeros((1, 16, 64), np.complex64), "zero"),
         (np.full((1, 16, 64), np.nan, np.complex64), "finite"),
     ],
 )
-def test_csi_that_says_nothing_is_refused(csi: np.ndarray, complaint: str) -> None:
+def test_csi_that_is_not_finite_zero_or_of_another_shape_is_refused(csi: np.ndarray, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        estimate_cues(csi, cell())
+        estimate_path_features(csi, cell())

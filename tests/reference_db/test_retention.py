@@ -19,25 +19,25 @@ def test_no_policy_keeps_everything() -> None:
     assert Retention(max_age_s=1, max_fingerprints=1, min_spacing_m=1).kept(_row(), np.zeros(0), NOW).shape == (0,)
 
 
-def test_the_old_go_and_those_of_unknown_age_stay() -> None:
+def test_old_fingerprints_expire_and_those_of_unknown_age_stay() -> None:
     times = NOW - np.array([0, 60, 60.001, 1e8, NOW])
     kept = Retention(max_age_s=60).kept(_row(0, 1, 2, 3, 4), times, NOW)
     np.testing.assert_array_equal(kept, [True, True, False, False, True])
 
 
-def test_of_too_many_the_newest_stay_and_of_equal_times_the_later() -> None:
+def test_the_newest_stay_and_of_equal_times_the_later() -> None:
     times = np.array([5.0, 9, 7, 7, 0, 8])
     kept = Retention(max_fingerprints=3).kept(_row(0, 1, 2, 3, 4, 5), times, NOW)
     np.testing.assert_array_equal(kept, [False, True, False, True, False, True])
 
 
-def test_of_those_too_near_to_each_other_the_newer_stays() -> None:
+def test_the_newer_of_two_close_fingerprints_stays() -> None:
     easts, times = _row(0, 0.4, 0.8, 1.3, 5), np.array([1.0, 3, 2, 1, 1])
     kept = Retention(min_spacing_m=0.5).kept(easts, times, NOW)
     np.testing.assert_array_equal(kept, [False, True, False, True, True])
 
 
-def test_what_lies_exactly_the_spacing_apart_stays() -> None:
+def test_fingerprints_exactly_the_spacing_apart_stay() -> None:
     assert Retention(min_spacing_m=0.5).kept(_row(0, 0.5, 1.0), np.ones(3), NOW).all()
 
 
@@ -48,7 +48,7 @@ def test_spacing_is_kept_far_from_the_base_station() -> None:
     assert np.diff(left).min() >= 0.1
 
 
-def test_the_old_neither_count_nor_keep_others_away() -> None:
+def test_expired_fingerprints_do_not_displace_others() -> None:
     times = np.array([NOW - 100, NOW - 50, NOW - 10])
     kept = Retention(max_age_s=60, max_fingerprints=2, min_spacing_m=1).kept(_row(0, 0.1, 5), times, NOW)
     np.testing.assert_array_equal(kept, [False, True, True])
@@ -58,7 +58,7 @@ def test_the_old_neither_count_nor_keep_others_away() -> None:
     st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 9)), max_size=40),
     st.sampled_from([0.25, 1.0, 3.0, 7.3]),
 )
-def test_spacing_is_what_comparing_all_pairs_gives(places: list[tuple[int, int, int]], spacing: float) -> None:
+def test_spacing_equals_a_comparison_of_all_pairs(places: list[tuple[int, int, int]], spacing: float) -> None:
     positions = np.array([(east / 4, north / 4) for east, north, _ in places], np.float32).reshape(-1, 2)
     times = np.array([time for *_, time in places], np.float64)
     chosen: list[int] = []
@@ -81,6 +81,6 @@ def test_spacing_is_what_comparing_all_pairs_gives(places: list[tuple[int, int, 
         {"max_ages": 1},
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, float]) -> None:
+def test_limits_out_of_range_are_refused(policy: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Retention.model_validate(policy)

@@ -1,4 +1,4 @@
-"""Which fingerprints a user is compared with, by each way to find them."""
+"""The neighbourhoods that each retrieval mode chooses."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_a_neighbourhood_larger_than_the_cell_is_refused(
             first_neighbourhood(references, mode, users[1], *fix(users[0], 1.0), n, left_out=left_out, **arguments)
 
 
-def test_each_mode_looks_where_it_says(references: References, users: tuple[Floats, Floats]) -> None:
+def test_each_mode_searches_around_its_own_centre(references: References, users: tuple[Floats, Floats]) -> None:
     truth, features = users
     coarse, accuracy = fix(truth, 10.0)
 
@@ -74,7 +74,7 @@ def test_signal_and_fused_need_no_fix_and_neighbourhood_does(
 
 
 @pytest.mark.parametrize("mode", ["random", "iterative"])
-def test_a_draw_needs_a_generator_and_repeats_with_it(
+def test_random_modes_need_a_generator_and_are_reproducible(
     references: References, users: tuple[Floats, Floats], mode: Mode
 ) -> None:
     coarse, accuracy = no_fix(USERS)
@@ -94,7 +94,7 @@ def test_signal_neighbours_stay_near_the_fix(references: References, users: tupl
     elsewhere = truth[::-1].copy()  # a fix that contradicts the signal
     rows = first_neighbourhood(references, "signal", features, elsewhere, accuracy, 4)
     apart = np.linalg.norm(references.positions[rows] - elsewhere[:, None], axis=2)
-    assert apart.max() < 4 + references.reach + 5  # a corner of the cell may hold few
+    assert apart.max() < 4 + references.knn_bandwidth + 5  # a corner of the cell may hold few
 
 
 def test_next_neighbourhood_is_nearest_first_around_the_centre(references: References) -> None:
@@ -125,5 +125,5 @@ def test_a_very_small_cell_can_be_searched(street: Street, n: int) -> None:
 def test_a_place_lies_in_the_tile_it_is_snapped_to(east: float, north: float, pitch: float) -> None:
     place = np.array([[east, north]], np.float32)
     centre = snapped(place, pitch)
-    assert np.abs(centre - place).max() <= pitch / 2 + 1e-3
-    np.testing.assert_allclose(snapped(centre, pitch), centre)
+    assert np.abs(centre.astype(np.float64) - place).max() <= pitch / 2  # exact, because the pitch is a power of two
+    np.testing.assert_array_equal(snapped(centre, pitch), centre)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reference_db import CorruptSegment, Fingerprints, Segment
 from reference_db import segment as segments
-from reference_db.segment import digest_of, joined
+from reference_db.segment import digest_of, join_segments
 
 _HEADERS = [
     b"",
@@ -31,7 +31,7 @@ _HEADERS = [
 ]  # safetensors: the length of a JSON header, the header, the arrays
 
 
-def test_a_segment_survives_its_bytes(make_fingerprints: Callable[..., Fingerprints]) -> None:
+def test_a_segment_is_read_back_from_its_bytes(make_fingerprints: Callable[..., Fingerprints]) -> None:
     fingerprints = make_fingerprints()
     data = Segment.of(fingerprints).to_bytes()
     back = Segment.from_buffer(data, digest_of(data)).fingerprints()
@@ -54,7 +54,7 @@ def test_a_segment_read_and_written_again_keeps_its_digest(
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_any_flipped_bit_is_noticed(make_fingerprints: Callable[..., Fingerprints], place: float, bit: int) -> None:
+def test_any_flipped_bit_is_detected(make_fingerprints: Callable[..., Fingerprints], place: float, bit: int) -> None:
     data = Segment.of(make_fingerprints(2)).to_bytes()
     damaged = bytearray(data)
     damaged[int(place * len(data))] ^= 1 << bit
@@ -63,12 +63,12 @@ def test_any_flipped_bit_is_noticed(make_fingerprints: Callable[..., Fingerprint
 
 
 @pytest.mark.parametrize("data", _HEADERS)
-def test_bytes_that_are_no_segment_are_refused_though_their_digest_is_right(data: bytes) -> None:
+def test_bytes_that_are_not_a_segment_are_refused_even_with_their_digest(data: bytes) -> None:
     with pytest.raises(CorruptSegment):
         Segment.from_buffer(data, digest_of(data))
 
 
-def test_other_arrays_than_a_segments_are_refused(make_fingerprints: Callable[..., Fingerprints]) -> None:
+def test_unexpected_arrays_are_refused(make_fingerprints: Callable[..., Fingerprints]) -> None:
     segment = Segment.of(make_fingerprints())
     for wrong in (
         replace(segment, times=segment.times.astype(np.float32)),
@@ -96,7 +96,7 @@ def test_an_id_does_not_depend_on_the_rows_around_it(make_fingerprints: Callable
     np.testing.assert_array_equal(Segment.of(reversed_rows).ids, Segment.of(fingerprints).ids[::-1])
 
 
-def test_a_segment_is_read_where_it_lies(make_fingerprints: Callable[..., Fingerprints]) -> None:
+def test_a_segment_is_read_without_copying(make_fingerprints: Callable[..., Fingerprints]) -> None:
     data = Segment.of(make_fingerprints()).to_bytes()
     for buffer in (data, memoryview(data)):
         segment = Segment.from_buffer(buffer, digest_of(buffer))
@@ -114,7 +114,7 @@ def test_the_parts_of_a_segment_are_small_and_joined_again_the_same(
     monkeypatch.setattr(segments, "MOST_BYTES", 4 * segment.csi[:1].nbytes)
     parts = segment.parts()
     assert [len(part) for part in parts] == [4, 4, 3]
-    assert joined(parts).to_bytes() == segment.to_bytes()
+    assert join_segments(parts).to_bytes() == segment.to_bytes()
     monkeypatch.setattr(segments, "MOST_BYTES", 1)
     assert [len(part) for part in segment.parts()] == [1] * 11
 

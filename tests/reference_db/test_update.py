@@ -1,4 +1,4 @@
-"""Versions made of versions: what each update keeps, adds and takes, and when it tidies up."""
+"""Updates: what each one keeps, adds and removes, and when it compacts."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -18,16 +18,15 @@ from reference_db import (
     Segment,
     TooFewFingerprints,
     Update,
-    appended,
-    compaction,
-    deleted,
-    model_set,
-    replaced,
-    retention_set,
-    rolled_back,
-    thinned,
+    append_fingerprints,
+    apply_retention,
+    delete_fingerprints,
+    replace_cell,
+    roll_back,
+    set_model_policy,
+    set_retention,
+    version_plan,
 )
-from reference_db import update as updates
 from reference_db.segment import digest_of
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.sound_version import check_sound, lower_bounds
@@ -35,7 +34,7 @@ from tests.reference_db.sound_version import check_sound, lower_bounds
 
 @pytest.fixture
 def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return replaced(None, cell, make_fingerprints(), origin)
+    return replace_cell(None, cell, make_fingerprints(), origin)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_a_cell_is_created_with_fingerprints_or_without(created: Update, cell: C
     assert (created.manifest.number, created.manifest.parent) == (1, None)
     assert (change.action, change.added, change.removed) == ("created", 12, 0)
     assert created.segments == tuple(segment.to_bytes() for segment in created.contents.segments)
-    bare = replaced(None, cell, None, origin)
+    bare = replace_cell(None, cell, None, origin)
     check_sound(bare)
     assert (bare.manifest.segments, bare.segments, bare.manifest.fingerprints) == ((), (), 0)
 
@@ -63,12 +62,12 @@ def test_every_version_says_who_made_it_when_and_why(created: Update, make_finge
     origin = Origin("bob", created.manifest.created_at + timedelta(hours=1), "second drive", request)
     before = created.contents
     made = [
-        replaced(created.manifest, created.manifest.cell, make_fingerprints(3, 1), origin),
-        appended(before, make_fingerprints(3, 1), origin),
-        deleted(before, np.arange(12) < 3, origin),
-        retention_set(before, Retention(max_fingerprints=6), origin),
-        thinned(retention_set(before, Retention(max_age_s=1e9), origin).contents, _later(origin, days=20_000)),
-        rolled_back(created.manifest, before, origin),
+        replace_cell(created.manifest, created.manifest.cell, make_fingerprints(3, 1), origin),
+        append_fingerprints(before, make_fingerprints(3, 1), origin),
+        delete_fingerprints(before, np.arange(12) < 3, origin),
+        set_retention(before, Retention(max_fingerprints=6), origin),
+        apply_retention(set_retention(before, Retention(max_age_s=1e9), origin).contents, _later(origin, days=20_000)),
+        roll_back(created.manifest, before, origin),
     ]
     actions = ["replaced", "appended", "deleted", "retention set", "thinned", "rolled back"]
     counts = [(3, 12), (3, 0), (0, 3), (0, 6), (0, 12), (12, 12)]
@@ -83,17 +82,17 @@ def test_every_version_says_who_made_it_when_and_why(created: Update, make_finge
             assert manifest.created_at == origin.now
 
 
-def test_what_is_appended_is_a_segment_of_its_own(
+def test_appended_fingerprints_become_a_new_segment(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    update = appended(created.contents, make_fingerprints(1, 1), origin)
+    update = append_fingerprints(created.contents, make_fingerprints(1, 1), origin)
     assert update.manifest.segments[0] == created.manifest.segments[0]
     assert update.contents.segments[0] is created.contents.segments[0]
     assert [digest_of(data) for data in update.segments] == [update.manifest.segments[1].digest]
     np.testing.assert_array_equal(update.contents.ids[:12], created.contents.ids)
 
 
-def test_what_the_cell_holds_cannot_be_appended_again(
+def test_a_fingerprint_of_the_cell_cannot_be_appended_again(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     known, new = make_fingerprints(), make_fingerprints(3, 1)
@@ -103,47 +102,47 @@ def test_what_the_cell_holds_cannot_be_appended_again(
             for name in ("csi", "positions", "times", "sigmas")
         )
     )
-    with pytest.raises(BadFingerprint, match="holds this fingerprint already") as caught:
-        appended(created.contents, mixed, origin)
+    with pytest.raises(BadFingerprint, match="already has this fingerprint") as caught:
+        append_fingerprints(created.contents, mixed, origin)
     assert caught.value.row == 3
     with pytest.raises(TooFewFingerprints):
-        appended(created.contents, make_fingerprints(0), origin)
+        append_fingerprints(created.contents, make_fingerprints(0), origin)
     with pytest.raises(BadFingerprint, match="antennas"):
-        appended(created.contents, replace(new, csi=new.csi[:, :2]), origin)
+        append_fingerprints(created.contents, replace(new, csi=new.csi[:, :2]), origin)
 
 
-def test_what_is_deleted_is_only_marked_and_comes_back_where_it_was(
+def test_a_deleted_fingerprint_gets_a_tombstone_and_can_come_back(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    left = deleted(created.contents, np.isin(np.arange(12), (2, 5)), origin)
+    left = delete_fingerprints(created.contents, np.isin(np.arange(12), (2, 5)), origin)
     check_sound(left)
     assert left.segments == ()
     assert set(left.manifest.tombstones) == set(created.contents.ids[[2, 5]].tolist())
     some = make_fingerprints()
     again = Fingerprints(some.csi[4:6], some.positions[4:6], some.times[4:6], some.sigmas[4:6])
     with pytest.raises(BadFingerprint):
-        appended(left.contents, again, origin)
+        append_fingerprints(left.contents, again, origin)
     again = Fingerprints(some.csi[5:6], some.positions[5:6], some.times[5:6], some.sigmas[5:6])
-    back = appended(left.contents, again, origin)
+    back = append_fingerprints(left.contents, again, origin)
     check_sound(back)
     assert back.segments == ()
     assert back.manifest.segments == created.manifest.segments
     np.testing.assert_array_equal(back.contents.ids, np.delete(created.contents.ids, 2))
 
 
-def test_a_deletion_that_means_nobody_is_refused(created: Update, origin: Origin) -> None:
+def test_a_deletion_that_selects_no_fingerprint_is_refused(created: Update, origin: Origin) -> None:
     with pytest.raises(BadUpdate):
-        deleted(created.contents, np.zeros(12, np.bool_), origin)
+        delete_fingerprints(created.contents, np.zeros(12, np.bool_), origin)
 
 
 def test_a_cell_may_lose_all_its_fingerprints_and_get_new_ones(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    bare = deleted(created.contents, np.ones(12, np.bool_), origin)
+    bare = delete_fingerprints(created.contents, np.ones(12, np.bool_), origin)
     check_sound(bare)
     assert (bare.manifest.segments, bare.manifest.tombstones) == ((), ())
     for fingerprints in (make_fingerprints(), make_fingerprints(3, 1)):
-        update = appended(bare.contents, fingerprints, origin)
+        update = append_fingerprints(bare.contents, fingerprints, origin)
         check_sound(update)
         np.testing.assert_array_equal(update.contents.ids, Segment.of(fingerprints).ids)
 
@@ -151,47 +150,47 @@ def test_a_cell_may_lose_all_its_fingerprints_and_get_new_ones(
 def test_a_replacement_takes_the_description_and_keeps_the_retention(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    before = retention_set(created.contents, Retention(max_fingerprints=50), origin)
+    before = set_retention(created.contents, Retention(max_fingerprints=50), origin)
     moved = created.manifest.cell.model_copy(update={"yaw": 1.0})
-    update = replaced(before.manifest, moved, make_fingerprints(4, 1), origin)
+    update = replace_cell(before.manifest, moved, make_fingerprints(4, 1), origin)
     check_sound(update)
     assert update.manifest.cell == moved
     assert update.manifest.retention == Retention(max_fingerprints=50)
-    with pytest.raises(BadUpdate, match="takes fingerprints"):
-        replaced(before.manifest, moved, None, origin)
+    with pytest.raises(BadUpdate, match="needs fingerprints"):
+        replace_cell(before.manifest, moved, None, origin)
     other = moved.model_copy(update={"cell_id": "other"})
     with pytest.raises(BadUpdate, match="cannot become"):
-        replaced(before.manifest, other, make_fingerprints(4, 1), origin)
+        replace_cell(before.manifest, other, make_fingerprints(4, 1), origin)
 
 
 def test_retention_takes_effect_at_once_and_with_each_update(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    few = retention_set(created.contents, Retention(max_fingerprints=5), origin)
+    few = set_retention(created.contents, Retention(max_fingerprints=5), origin)
     check_sound(few)
     newest = np.sort(np.argsort(created.contents.times)[-5:])
     np.testing.assert_array_equal(few.contents.ids, created.contents.ids[newest])
     fresh = replace(make_fingerprints(3, 1), times=np.full(3, 1.8e9))
-    update = appended(few.contents, fresh, origin)
+    update = append_fingerprints(few.contents, fresh, origin)
     check_sound(update)
     assert (update.manifest.change.added, update.manifest.change.removed) == (3, 3)
     assert len(update.contents) == 5
     assert np.isin(Segment.of(fresh).ids, update.contents.ids).all()
     stale = replace(make_fingerprints(2, 2), times=np.ones(2))
-    update = appended(few.contents, stale, origin)  # older than all that is kept
+    update = append_fingerprints(few.contents, stale, origin)  # older than all kept fingerprints
     check_sound(update)
     assert (update.manifest.change.added, update.manifest.change.removed) == (2, 2)
     np.testing.assert_array_equal(update.contents.ids, few.contents.ids)
     assert update.segments == ()
 
 
-def test_thinning_makes_a_version_only_where_something_has_grown_old(created: Update, origin: Origin) -> None:
+def test_applying_retention_makes_a_version_only_if_something_expired(created: Update, origin: Origin) -> None:
     times = created.contents.times
     age = origin.now.timestamp() - np.median(times)
-    month = retention_set(created.contents, Retention(max_age_s=age + 3600), origin)
+    month = set_retention(created.contents, Retention(max_age_s=age + 3600), origin)
     assert len(month.contents) == 12
-    assert thinned(month.contents, origin) is None
-    update = thinned(month.contents, _later(origin, hours=1))
+    assert apply_retention(month.contents, origin) is None
+    update = apply_retention(month.contents, _later(origin, hours=1))
     assert update is not None
     check_sound(update)
     np.testing.assert_array_equal(update.contents.ids, created.contents.ids[times >= np.median(times)])
@@ -200,15 +199,15 @@ def test_thinning_makes_a_version_only_where_something_has_grown_old(created: Up
 def test_a_rollback_is_the_old_version_with_a_new_number(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    target = created.measured({"radius": 0.5})
-    assert target.manifest.digest  # asked for, as of any version that was published
-    now = replaced(
-        retention_set(target.contents, Retention(max_fingerprints=50), origin).manifest,
+    target = created.with_quality({"radius": 0.5})
+    assert target.manifest.digest  # computed once, as for every published version
+    now = replace_cell(
+        set_retention(target.contents, Retention(max_fingerprints=50), origin).manifest,
         created.manifest.cell.model_copy(update={"yaw": 1.0}),
         make_fingerprints(4, 1),
         origin,
     )
-    back = rolled_back(now.manifest, target.contents, origin)
+    back = roll_back(now.manifest, target.contents, origin)
     check_sound(back)
     manifest = back.manifest
     assert (manifest.number, manifest.parent) == (now.manifest.number + 1, now.manifest.digest)
@@ -221,26 +220,28 @@ def test_a_rollback_is_the_old_version_with_a_new_number(
 def test_a_version_reads_the_same_from_its_bytes(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    update = deleted(appended(created.contents, make_fingerprints(3, 1), origin).contents, np.arange(15) < 2, origin)
+    update = delete_fingerprints(
+        append_fingerprints(created.contents, make_fingerprints(3, 1), origin).contents, np.arange(15) < 2, origin
+    )
     written = {digest_of(data): data for data in (one.to_bytes() for one in update.contents.segments)}
     segments = [Segment.from_buffer(written[one.digest], one.digest) for one in update.manifest.segments]
     read = Contents.of(type(update.manifest).from_bytes(update.manifest.to_bytes(), update.manifest.digest), segments)
     np.testing.assert_array_equal(read.ids, update.contents.ids)
-    following = appended(read, make_fingerprints(2, 2), origin)  # and goes on the same
-    assert following.manifest == appended(update.contents, make_fingerprints(2, 2), origin).manifest
+    following = append_fingerprints(read, make_fingerprints(2, 2), origin)  # and updates of it are the same
+    assert following.manifest == append_fingerprints(update.contents, make_fingerprints(2, 2), origin).manifest
 
 
-def test_indices_grow_with_what_is_appended_and_are_made_anew_in_time(
+def test_appends_extend_the_indices_until_they_are_rebuilt(
     created: Update,
     make_fingerprints: MakeFingerprints,
     origin: Origin,
     low_bounds: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compaction, "_MOST_SEGMENTS", 32)
+    monkeypatch.setattr(version_plan, "_MOST_SEGMENTS", 32)
     update, indexed = created, []
     for seed in range(1, 5):
-        update = appended(update.contents, make_fingerprints(1, seed), origin)
+        update = append_fingerprints(update.contents, make_fingerprints(1, seed), origin)
         indexed.append(update.manifest.indexed)
     assert indexed == [1, 1, 1, 5]
 
@@ -250,37 +251,37 @@ def test_many_small_segments_are_joined(
 ) -> None:
     update, most = created, 0
     for seed in range(1, 40):
-        update = appended(update.contents, make_fingerprints(1, seed), origin)
+        update = append_fingerprints(update.contents, make_fingerprints(1, seed), origin)
         most = max(most, len(update.manifest.segments))
         check_sound(update)
-    assert most <= 6  # three that are indexed and three that are not
+    assert most <= 6  # three indexed and three not indexed
     should_be = [created.contents.ids, *(Segment.of(make_fingerprints(1, seed)).ids for seed in range(1, 40))]
     np.testing.assert_array_equal(update.contents.ids, np.concatenate(should_be))
 
 
-def test_segments_are_not_joined_beyond_what_is_moved_as_one_value(
+def test_segments_are_not_joined_beyond_the_largest_segment(
     created: Update,
     make_fingerprints: MakeFingerprints,
     origin: Origin,
     low_bounds: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(updates, "MOST_BYTES", 15 * created.contents.segments[0].csi[:1].nbytes)
+    monkeypatch.setattr(version_plan, "MOST_BYTES", 15 * created.contents.segments[0].csi[:1].nbytes)
     update = created
     for seed in range(1, 20):
-        update = appended(update.contents, make_fingerprints(2, seed), origin)
+        update = append_fingerprints(update.contents, make_fingerprints(2, seed), origin)
         check_sound(update)
         assert all(len(segment) <= 15 for segment in update.contents.segments)
     assert len(update.contents.segments) <= 8
 
 
-def test_many_dead_are_left_out_for_good(
+def test_many_deleted_fingerprints_are_removed_from_their_segments(
     created: Update, make_fingerprints: MakeFingerprints, origin: Origin, low_bounds: None
 ) -> None:
-    both = appended(created.contents, make_fingerprints(3, 1), origin)
-    marked = deleted(both.contents, np.arange(15) < 3, origin)
+    both = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
+    marked = delete_fingerprints(both.contents, np.arange(15) < 3, origin)
     assert (len(marked.manifest.tombstones), marked.segments) == (3, ())
-    rewritten = deleted(marked.contents, np.arange(12) < 1, origin)
+    rewritten = delete_fingerprints(marked.contents, np.arange(12) < 1, origin)
     check_sound(rewritten)
     assert rewritten.manifest.tombstones == ()
     assert [reference.count for reference in rewritten.manifest.segments] == [8, 3]
@@ -288,23 +289,23 @@ def test_many_dead_are_left_out_for_good(
     np.testing.assert_array_equal(rewritten.contents.ids, both.contents.ids[4:])
 
 
-def test_a_policy_is_set_and_all_else_stays(created: Update, origin: Origin) -> None:
-    before = created.measured({"radius": 0.7})
-    after = model_set(before.contents, "scadf-moe", _later(origin, days=1))
+def test_setting_a_model_policy_changes_nothing_else(created: Update, origin: Origin) -> None:
+    before = created.with_quality({"radius": 0.7})
+    after = set_model_policy(before.contents, "scadf-moe", _later(origin, days=1))
     assert after.segments == ()
     manifest = after.manifest
     assert (manifest.model, manifest.number, manifest.parent) == ("scadf-moe", 2, before.manifest.digest)
     assert (manifest.change.action, manifest.change.added, manifest.change.removed) == ("model set", 0, 0)
     assert (manifest.segments, manifest.quality) == (before.manifest.segments, before.manifest.quality)
-    with pytest.raises(BadUpdate, match="scadf-moe already"):
-        model_set(after.contents, "scadf-moe", origin)
+    with pytest.raises(BadUpdate, match="already scadf-moe"):
+        set_model_policy(after.contents, "scadf-moe", origin)
 
 
-def test_a_policy_outlives_what_changes_the_fingerprints_and_goes_back_with_a_rollback(
+def test_updates_keep_the_model_policy_and_a_rollback_restores_the_old_one(
     created: Update, cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
-    chosen = model_set(created.contents, "mateformer", origin)
-    more = appended(chosen.contents, make_fingerprints(seed=1), origin)
+    chosen = set_model_policy(created.contents, "mateformer", origin)
+    more = append_fingerprints(chosen.contents, make_fingerprints(seed=1), origin)
     assert more.manifest.model == "mateformer"
-    assert replaced(more.manifest, cell, make_fingerprints(seed=2), origin).manifest.model == "mateformer"
-    assert rolled_back(more.manifest, created.contents, origin).manifest.model == "auto"
+    assert replace_cell(more.manifest, cell, make_fingerprints(seed=2), origin).manifest.model == "mateformer"
+    assert roll_back(more.manifest, created.contents, origin).manifest.model == "auto"

@@ -1,4 +1,4 @@
-"""Random sequences of updates, beside a cell that is a plain set of rows of a pool."""
+"""Random sequences of updates, compared with a model of the cell: a set of rows of a pool."""
 
 from collections.abc import Iterable, Set
 from datetime import UTC, datetime
@@ -21,12 +21,12 @@ from reference_db import (
     Retention,
     Segment,
     Update,
-    appended,
-    deleted,
-    replaced,
-    retention_set,
-    rolled_back,
-    thinned,
+    append_fingerprints,
+    apply_retention,
+    delete_fingerprints,
+    replace_cell,
+    roll_back,
+    set_retention,
 )
 from reference_db.segment import digest_of
 from tests.reference_db.sound_version import check_sound, lower_bounds
@@ -73,7 +73,7 @@ def _retained(rows: Set[int], retention: Retention) -> Set[int]:
 
 
 class _Kept:
-    """Versions as a store would keep them, each with the rows and the policy that it should have."""
+    """Versions as a store would keep them, each with its expected rows and retention."""
 
     def __init__(self, first: Update, rows: Set[int]) -> None:
         self._bytes: dict[str, bytes] = {}
@@ -96,7 +96,7 @@ class _Kept:
         self.versions.append((contents, rows, retention))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2, deadline=None)
 @given(first=_ROWS, steps=st.lists(_STEPS, max_size=20))
 def test_any_sequence_of_updates_leaves_what_a_plain_set_would_hold(
     first: Set[int], steps: list[tuple[str, Any]]
@@ -104,28 +104,32 @@ def test_any_sequence_of_updates_leaves_what_a_plain_set_would_hold(
     origin = Origin("ada", datetime.fromtimestamp(1.7e9, UTC))
     with pytest.MonkeyPatch.context() as monkeypatch:
         lower_bounds(monkeypatch)
-        kept = _Kept(replaced(None, TINY, _some(first), origin), first)
+        kept = _Kept(replace_cell(None, TINY, _some(first), origin), first)
         for step, what in steps:
             before, rows, retention = kept.versions[-1]
             match step:
                 case "append" if what & rows:
                     with pytest.raises(BadFingerprint, match="already"):
-                        appended(before, _some(what), origin)
+                        append_fingerprints(before, _some(what), origin)
                 case "append":
-                    kept.add(appended(before, _some(what), origin), _retained(rows | what, retention), retention)
+                    kept.add(
+                        append_fingerprints(before, _some(what), origin), _retained(rows | what, retention), retention
+                    )
                 case "delete":
                     doomed = np.isin(before.ids, Segment.of(_some(what)).ids)
                     if doomed.any():
-                        kept.add(deleted(before, doomed, origin), _retained(rows - what, retention), retention)
+                        kept.add(
+                            delete_fingerprints(before, doomed, origin), _retained(rows - what, retention), retention
+                        )
                 case "replace":
-                    kept.add(replaced(before.manifest, TINY, _some(what), origin), what, retention)
+                    kept.add(replace_cell(before.manifest, TINY, _some(what), origin), what, retention)
                 case "set retention":
-                    kept.add(retention_set(before, what, origin), _retained(rows, what), what)
+                    kept.add(set_retention(before, what, origin), _retained(rows, what), what)
                 case "roll back":
                     target, old_rows, old_retention = kept.versions[what % len(kept.versions)]
-                    kept.add(rolled_back(before.manifest, target, origin), old_rows, old_retention)
+                    kept.add(roll_back(before.manifest, target, origin), old_rows, old_retention)
                 case "thin":
-                    update, left = thinned(before, origin), _retained(rows, retention)
+                    update, left = apply_retention(before, origin), _retained(rows, retention)
                     assert (update is None) == (left == rows)
                     if update is not None:
                         kept.add(update, left, retention)

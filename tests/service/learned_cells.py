@@ -14,9 +14,9 @@ from reference_db import (
     Fingerprints,
     Store,
     import_fingerprints,
-    model_set,
     read_contents,
-    replaced,
+    replace_cell,
+    set_model_policy,
 )
 from reference_db.manifest import ModelPolicy
 from reference_db.path_features import SPEED_OF_LIGHT
@@ -102,7 +102,7 @@ def fill(store: Store) -> None:
     for cell_id in ("both", "only-tracks", "only-fingerprints", "unlearned", "other-band"):
         cell = learned_cell(cell_id, 6e9 if cell_id == "other-band" else CARRIER)
         import_fingerprints(store, cell, fingerprints_at(street(60, 1)), {}, ORIGIN)
-    bare = replaced(None, learned_cell("bare"), None, ORIGIN)
+    bare = replace_cell(None, learned_cell("bare"), None, ORIGIN)
     store.publish(bare.manifest, bare.segments, None)
     set_policy(store, "only-tracks", "scadf-moe")
     set_policy(store, "only-fingerprints", "mateformer")
@@ -116,7 +116,7 @@ def fingerprints_at(positions: np.ndarray) -> Fingerprints:
 def set_policy(store: Store, cell_id: str, policy: ModelPolicy) -> None:
     before = store.current(cell_id)
     assert before is not None
-    update = model_set(read_contents(store, before), policy, ORIGIN)
+    update = set_model_policy(read_contents(store, before), policy, ORIGIN)
     store.publish(update.manifest, update.segments, before.digest)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reference_db import open_store, replaced
+from reference_db import open_store, replace_cell
 from tests.damage import damage
 from tests.redis_servers import RedisServer, empty, wait_until
 from tests.service import changing_cell
@@ -70,7 +70,7 @@ def publish_damaged(address: str, plant: Plant) -> str:
     store = open_store(address)
     before = store.current("changing")
     assert before is not None
-    update = replaced(before, before.cell, fingerprints_at(changing_cell.GRID + np.float32(512)), ORIGIN)
+    update = replace_cell(before, before.cell, fingerprints_at(changing_cell.GRID + np.float32(512)), ORIGIN)
     for reference, data in zip(update.manifest.segments, update.segments, strict=True):
         plant(reference.digest, data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     store.publish(update.manifest, (), before.digest)

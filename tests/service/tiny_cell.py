@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Origin, appended, replaced
+from reference_db import AntennaArray, Cell, CellVersion, Fingerprints, Origin, append_fingerprints, replace_cell
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 
 ORIGIN = Origin("test", datetime(2026, 1, 1, tzinfo=UTC))
@@ -12,9 +12,9 @@ ORIGIN = Origin("test", datetime(2026, 1, 1, tzinfo=UTC))
 
 def version_of(cell: Cell, *parts: Fingerprints) -> CellVersion:
     """The first part as the cell was created, the others appended, of a version that no store holds."""
-    update = replaced(None, cell, parts[0], ORIGIN)
+    update = replace_cell(None, cell, parts[0], ORIGIN)
     for part in parts[1:]:
-        update = appended(update.contents, part, ORIGIN)
+        update = append_fingerprints(update.contents, part, ORIGIN)
     return CellVersion.assemble(update.contents)
 
 

@@ -7,7 +7,7 @@ from models.radio.path_table import PathTable
 from models.radio.survey import describe
 from models.scadf_moe.path_features import measured, path_cues
 from reference_db.cell import AntennaArray
-from reference_db.path_features import SPEED_OF_LIGHT, estimate_cues
+from reference_db.path_features import SPEED_OF_LIGHT, estimate_path_features
 
 
 def test_exact_cues_are_those_of_each_users_strongest_path(table: PathTable) -> None:
@@ -57,7 +57,7 @@ def test_measured_cues_err_by_two_degrees_a_metre_and_a_decibel(table: PathTable
 def test_cues_estimated_from_csi_are_near_the_exact_ones_in_line_of_sight(table: PathTable) -> None:
     array = AntennaArray(rows=1, columns=32)
     csi = synthesise(table, array, table.site.yaw, 64, 50e6)[table.line_of_sight]
-    estimated = estimate_cues(csi, describe(table.site, array, 64, 50e6))
+    estimated = estimate_path_features(csi, describe(table.site, array, 64, 50e6))
     exact = path_cues(table)[table.line_of_sight]
     apart = np.abs(np.exp(1j * estimated[:, :2]) - np.exp(1j * exact[:, :2]))
     assert (np.median(apart, axis=0) < math.radians(1.0)).all()

@@ -12,7 +12,7 @@ Street = Callable[..., tuple[Floats, NDArray[np.complex64]]]
 
 
 def _features(n: int, seed: int = 0) -> Floats:
-    """Two halves of unit norm, as `signal_feature` makes them: float32 `[n, 80]`."""
+    """Features float32 `[n, 80]` with two halves of unit norm, like those of `signal_feature`."""
     halves = np.random.default_rng(seed).uniform(size=(n, 2, 40))
     return (halves / np.linalg.norm(halves, axis=2, keepdims=True)).astype(np.float32).reshape(n, 80)
 
@@ -32,8 +32,8 @@ def test_it_agrees_with_brute_force(trust: float) -> None:
     np.testing.assert_allclose(distances, np.take_along_axis(everything, indices, axis=1), atol=1e-3)
 
 
-def test_a_large_cell_is_told_apart_by_its_own_principal_components() -> None:
-    """Features of a manifold, as those of a street are: far fewer ways to differ than numbers."""
+def test_principal_components_of_a_large_cell_keep_its_distances() -> None:
+    """Uses features on a manifold, like those of a street: far fewer degrees of freedom than numbers."""
     ways = np.random.default_rng(3).uniform(size=(12, 600))
     places, users = (np.random.default_rng(seed).uniform(size=(n, 12)) ** 2 for seed, n in ((4, 3000), (5, 40)))
 
@@ -49,7 +49,7 @@ def test_a_large_cell_is_told_apart_by_its_own_principal_components() -> None:
     np.testing.assert_allclose(chosen, everything.min(axis=1), rtol=0.05, atol=2e-3)
 
 
-def test_an_answer_does_not_depend_on_the_company_it_was_asked_in() -> None:
+def test_a_result_does_not_depend_on_the_other_queries() -> None:
     index, features = SignalIndex(_features(500)), _features(200, seed=1)
     allowed, rows = np.random.default_rng(2).uniform(size=(200, 500)) < 0.5, np.arange(500)
     for (indices, distances), alone in (
@@ -60,7 +60,7 @@ def test_an_answer_does_not_depend_on_the_company_it_was_asked_in() -> None:
         np.testing.assert_allclose(distances[-1:], alone[1], rtol=1e-4)
 
 
-def test_of_a_cell_too_large_to_be_compared_as_a_whole_hardly_any_is_missed(street: Street) -> None:
+def test_approximate_search_of_a_large_cell_misses_few(street: Street) -> None:
     _, csi = street(9000)
     references, asked = SignalFeatures(csi), signal_feature(street(40, seed=1)[1])
     index = SignalIndex(references, 0.3)
@@ -74,7 +74,7 @@ def test_of_a_cell_too_large_to_be_compared_as_a_whole_hardly_any_is_missed(stre
 
 
 @pytest.mark.parametrize("candidates", [np.arange(100), np.arange(3, 95, 2)])
-def test_each_row_gets_only_what_it_is_allowed(candidates: NDArray[np.int64]) -> None:
+def test_each_row_gets_only_allowed_candidates(candidates: NDArray[np.int64]) -> None:
     references, features = _features(100), _features(50, seed=1)
     allowed = np.random.default_rng(2).uniform(size=(50, len(candidates))) < 0.3
     indices, distances = SignalIndex(references, 0.5).nearest_of(candidates, allowed, features, 5)
@@ -85,7 +85,7 @@ def test_each_row_gets_only_what_it_is_allowed(candidates: NDArray[np.int64]) ->
     np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :5], atol=1e-3)
 
 
-def test_fewer_allowed_than_wanted_is_said() -> None:
+def test_allowing_fewer_than_k_is_refused() -> None:
     allowed = np.ones((2, 20), np.bool_)
     allowed[1, 3:] = False
     with pytest.raises(TooFewFingerprints) as caught:
@@ -93,20 +93,20 @@ def test_fewer_allowed_than_wanted_is_said() -> None:
     assert (caught.value.wanted, caught.value.available) == (4, 3)
 
 
-def test_a_fingerprint_is_most_like_itself() -> None:
+def test_a_fingerprint_is_most_similar_to_itself() -> None:
     references = _features(100)
     indices, distances = SignalIndex(references).nearest(references, 1)
     np.testing.assert_array_equal(indices[:, 0], np.arange(100))
     np.testing.assert_allclose(distances, 0, atol=1e-2)
 
 
-def test_asking_for_more_than_there_is_says_how_much_there_is() -> None:
+def test_a_k_beyond_the_size_is_refused_with_both_numbers() -> None:
     with pytest.raises(TooFewFingerprints) as caught:
         SignalIndex(_features(5)).nearest(_features(1), 6)
     assert (caught.value.wanted, caught.value.available) == (6, 5)
 
 
-def test_no_requests_give_no_answers() -> None:
+def test_no_queries_give_empty_results() -> None:
     index, none = SignalIndex(_features(5)), _features(0)
     for indices, distances in (
         index.nearest(none, 2),
@@ -116,12 +116,12 @@ def test_no_requests_give_no_answers() -> None:
 
 
 @pytest.mark.parametrize("features", [np.full((1, 80), np.nan), np.zeros(80), np.zeros((1, 82))])
-def test_features_of_another_kind_are_refused(features: NDArray[np.float64]) -> None:
+def test_malformed_features_are_refused(features: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="features must be"):
         SignalIndex(_features(5)).nearest(features.astype(np.float32), 1)
 
 
-def test_mistaken_arguments_are_refused() -> None:
+def test_arguments_out_of_range_are_refused() -> None:
     index = SignalIndex(_features(5))
     with pytest.raises(ValueError, match="at least 1"):
         index.nearest(_features(1), 0)
@@ -129,16 +129,16 @@ def test_mistaken_arguments_are_refused() -> None:
         index.nearest_of(np.arange(5), np.ones((1, 6), np.bool_), _features(1), 1)
     with pytest.raises(ValueError, match="even D"):
         SignalIndex(_features(5)[:, :-1])
-    with pytest.raises(ValueError, match="timing_trust"):
+    with pytest.raises(ValueError, match="delay_weight"):
         SignalIndex(_features(5), 1.5)
 
 
 @pytest.mark.parametrize("appended", [0, 1, 80, 5000])
-def test_those_appended_are_compared_like_the_others(appended: int) -> None:
+def test_appended_fingerprints_are_found_like_the_others(appended: int) -> None:
     references, features = _features(500 + appended), _features(30, seed=1)
     index = SignalIndex(references[:500], 0.3)
     index = index.extended(references[500 : 500 + appended // 2]).extended(references[500 + appended // 2 :])
-    assert (len(index), index.timing_trust) == (500 + appended, 0.3)
+    assert (len(index), index.delay_weight) == (500 + appended, 0.3)
     everything = _distances(references, features, 0.3)
     everybody = np.arange(len(index))
     for indices, distances in (
@@ -151,7 +151,7 @@ def test_those_appended_are_compared_like_the_others(appended: int) -> None:
     np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, :7], atol=1e-3)
 
 
-def test_features_of_another_kind_are_not_appended() -> None:
+def test_malformed_features_are_not_appended() -> None:
     index = SignalIndex(_features(5))
     for features in (np.full((1, 80), np.nan, np.float32), np.zeros((1, 82), np.float32)):
         with pytest.raises(ValueError, match="features must be"):

@@ -10,7 +10,7 @@ Waves = NDArray[np.complex64]
 
 @pytest.fixture
 def csi() -> Waves:
-    """Snapshots of three paths each: complex64 `[20, 8, 12]`."""
+    """Snapshots with three paths each: complex64 `[20, 8, 12]`."""
     random = np.random.default_rng(0)
     angles, delays, gains = (random.uniform(0, top, (20, 3, 1, 1)) for top in (2 * np.pi, np.pi, 1.0))
     antenna, subcarrier = np.arange(8)[:, None], np.arange(12)
@@ -23,7 +23,7 @@ def _halves(csi: NDArray[np.complexfloating]) -> tuple[NDArray[np.float32], NDAr
     return blind, timed
 
 
-def test_both_halves_are_of_unit_norm(csi: Waves) -> None:
+def test_both_halves_have_unit_norm(csi: Waves) -> None:
     feature = signal_feature(csi)
     assert (feature.dtype, feature.shape) == (np.float32, (20, 2 * 8 * 12))
     for half in np.split(feature, 2, axis=1):
@@ -31,12 +31,12 @@ def test_both_halves_are_of_unit_norm(csi: Waves) -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-15, 3e14, np.exp(2.5j), -1e-7j])
-def test_gain_and_common_phase_change_nothing(csi: Waves, factor: complex) -> None:
+def test_gain_and_common_phase_have_no_effect(csi: Waves, factor: complex) -> None:
     np.testing.assert_allclose(signal_feature((factor * csi).astype(np.complex64)), signal_feature(csi), atol=1e-4)
 
 
 @pytest.mark.parametrize("ramp", [0.1, -0.7, 2.0])
-def test_a_sampling_offset_changes_only_the_half_that_has_delays_as_measured(csi: Waves, ramp: float) -> None:
+def test_a_sampling_time_offset_changes_only_the_absolute_delays(csi: Waves, ramp: float) -> None:
     blind, timed = _halves(csi)
     late_blind, late_timed = _halves(csi * np.exp(-1j * ramp * np.arange(12)))
     np.testing.assert_allclose(late_blind, blind, atol=1e-3)
@@ -49,12 +49,12 @@ def test_another_direction_changes_both_halves(csi: Waves) -> None:
 
 
 def test_a_snapshots_feature_does_not_depend_on_the_others(csi: Waves) -> None:
-    many = np.tile(csi, (30, 1, 1))  # more than are worked on at once
+    many = np.tile(csi, (30, 1, 1))  # more than one chunk
     np.testing.assert_array_equal(signal_feature(many)[-1], signal_feature(csi[-1:])[0])
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_csi_without_power_or_not_finite_is_refused(csi: Waves, value: float) -> None:
+def test_csi_that_is_zero_or_not_finite_is_refused(csi: Waves, value: float) -> None:
     csi[3] = value
     with pytest.raises(ValueError, match="finite and not all zero"):
         signal_feature(csi)
@@ -64,7 +64,7 @@ def test_no_csi_gives_no_features() -> None:
     assert signal_feature(np.empty((0, 8, 12), np.complex64)).shape == (0, 192)
 
 
-def test_features_made_when_asked_for_are_the_same(csi: Waves) -> None:
+def test_features_computed_on_demand_are_the_same(csi: Waves) -> None:
     made = SignalFeatures(csi)
     rows = np.array([7, 0, 19, 7])
     assert len(made) == 20

@@ -10,7 +10,7 @@ N = 6500
 
 
 def _vectors(n: int, seed: int = 0) -> Floats:
-    """Of a surface, as those of a town are: float32 `[n, 24]`."""
+    """Vectors float32 `[n, 24]` on a surface, like those of a town."""
     places = np.random.default_rng(seed).uniform(-1, 1, (n, 2))
     waves = np.random.default_rng(99).normal(0, 4, (2, 24))
     return np.sin(places @ waves + np.arange(24)).astype(np.float32)
@@ -31,7 +31,7 @@ def lists(vectors: Floats) -> SignalLists:
 
 
 @pytest.mark.parametrize("k", [1, 33, 600])
-def test_hardly_any_of_the_nearest_is_missed(lists: SignalLists, vectors: Floats, k: int) -> None:
+def test_a_search_misses_few_of_the_nearest(lists: SignalLists, vectors: Floats, k: int) -> None:
     asked = _vectors(100, seed=1)
     rows, squared = lists.nearest(asked, k)
     assert (rows.dtype, squared.dtype, rows.shape) == (np.int64, np.float32, (100, k))
@@ -43,14 +43,14 @@ def test_hardly_any_of_the_nearest_is_missed(lists: SignalLists, vectors: Floats
     assert all(len(set(row)) == k for row in rows.tolist())
 
 
-def test_asked_for_all_it_finds_all(lists: SignalLists) -> None:
+def test_a_search_for_all_vectors_finds_all(lists: SignalLists) -> None:
     rows, squared = lists.nearest(_vectors(2, seed=1), N)
     np.testing.assert_array_equal(np.sort(rows, axis=1), [np.arange(N)] * 2)
     assert np.isfinite(squared).all()
 
 
 @pytest.mark.parametrize("kinds", [1, 3])
-def test_copies_of_few_vectors_are_found_as_often_as_asked_for(kinds: int) -> None:
+def test_enough_copies_of_few_vectors_are_found(kinds: int) -> None:
     few = _vectors(kinds)
     lists = SignalLists(N, lambda rows: few[rows % kinds])
     rows, squared = lists.nearest(few, 50)
@@ -59,7 +59,7 @@ def test_copies_of_few_vectors_are_found_as_often_as_asked_for(kinds: int) -> No
     np.testing.assert_allclose(squared, 0, atol=1e-3)
 
 
-def test_an_answer_does_not_depend_on_the_company_it_was_asked_in(lists: SignalLists) -> None:
+def test_a_result_does_not_depend_on_the_other_queries(lists: SignalLists) -> None:
     asked = _vectors(300, seed=1)
     rows, squared = lists.nearest(asked, 33)
     for one in range(0, 300, 20):
@@ -75,7 +75,7 @@ def test_the_same_vectors_make_the_same_lists(lists: SignalLists, vectors: Float
         np.testing.assert_array_equal(first, second)
 
 
-def test_vectors_and_their_squared_lengths_are_given_back(lists: SignalLists, vectors: Floats) -> None:
+def test_vectors_and_their_squared_lengths_are_returned(lists: SignalLists, vectors: Floats) -> None:
     rows = np.array([N - 1, 0, 17, 17])
     held, powers = lists.of(rows)
     np.testing.assert_allclose(held, vectors[rows], atol=1e-3)
@@ -83,7 +83,7 @@ def test_vectors_and_their_squared_lengths_are_given_back(lists: SignalLists, ve
     assert lists.of(rows[:0])[0].shape == (0, 24)
 
 
-def test_vectors_are_asked_for_a_few_thousand_at_a_time(vectors: Floats) -> None:
+def test_vectors_are_computed_a_few_thousand_at_a_time(vectors: Floats) -> None:
     asked_for: list[int] = []
 
     def vectors_of(rows: NDArray[np.int64]) -> Floats:
@@ -95,7 +95,7 @@ def test_vectors_are_asked_for_a_few_thousand_at_a_time(vectors: Floats) -> None
 
 
 @pytest.mark.parametrize("appended", [1, 700, 2 * N])
-def test_of_those_appended_as_few_are_missed(lists: SignalLists, vectors: Floats, appended: int) -> None:
+def test_a_search_misses_few_appended_vectors(lists: SignalLists, vectors: Floats, appended: int) -> None:
     more, asked = _vectors(appended, seed=2), _vectors(100, seed=1)
     longer = lists.extended(more[: appended // 3]).extended(more[appended // 3 :])
     everything = _squared(np.concatenate([vectors, more]), asked)
@@ -111,12 +111,12 @@ def test_of_those_appended_as_few_are_missed(lists: SignalLists, vectors: Floats
     np.testing.assert_allclose(powers, np.square(held).sum(axis=1), rtol=1e-5)
 
 
-def test_asked_for_all_it_finds_those_appended_too(lists: SignalLists) -> None:
+def test_a_search_for_all_vectors_finds_appended_ones(lists: SignalLists) -> None:
     longer = lists.extended(_vectors(50, seed=2))
     np.testing.assert_array_equal(np.sort(longer.nearest(_vectors(1, seed=1), N + 50)[0]), [np.arange(N + 50)])
 
 
-def test_extended_lists_leave_those_they_share_as_they_were(lists: SignalLists) -> None:
+def test_extending_lists_does_not_change_the_shared_ones(lists: SignalLists) -> None:
     asked = _vectors(20, seed=1)
     before = lists.nearest(asked, 33)
     longer = lists.extended(asked)

@@ -1,4 +1,4 @@
-"""What a store in a directory does besides: files, locks, and writers killed at each step that they take."""
+"""The directory store: files, locks, and writers killed at each step."""
 
 import fcntl
 import os
@@ -16,17 +16,17 @@ from reference_db import (
     StoreUnavailable,
     UnknownVersion,
     Update,
-    appended,
+    append_fingerprints,
     read_contents,
-    replaced,
+    replace_cell,
     write_fingerprint_file,
 )
 from reference_db.update import Origin
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.killed_writers import leftovers
 
-# Makes a store with one version and one of its fingerprint file beside it, again and again, each time by a process
-# that dies without warning just before the next of the steps by which anything comes to the disk.
+# Makes many stores of one version each, and publishes a second version to each in a forked process. The process is
+# killed just before one of its file system calls: the first in the first store, the second in the second, and so on.
 DYING_IMPORTS = """
 import os, signal, sys
 from datetime import UTC, datetime
@@ -70,12 +70,12 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return replaced(None, cell, make_fingerprints(), origin)
+    return replace_cell(None, cell, make_fingerprints(), origin)
 
 
 @pytest.fixture
 def following(created: Update, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return appended(created.contents, make_fingerprints(3, 1), origin)
+    return append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
 
 
 def _publish(store: DirectoryStore, update: Update) -> Manifest:
@@ -87,7 +87,7 @@ def _folder(root: Path, manifest: Manifest) -> Path:
     return root / "cells" / manifest.cell.cell_id / "versions" / f"{manifest.number:010d}"
 
 
-def test_a_version_is_a_folder_with_all_that_it_needs(
+def test_the_folder_of_a_version_contains_all_its_files(
     store: DirectoryStore, root: Path, created: Update, following: Update
 ) -> None:
     for manifest in (_publish(store, created), _publish(store, following)):
@@ -95,7 +95,9 @@ def test_a_version_is_a_folder_with_all_that_it_needs(
         assert set(os.listdir(_folder(root, manifest))) == needed
 
 
-def test_a_segment_lies_on_the_disk_once(store: DirectoryStore, root: Path, created: Update, following: Update) -> None:
+def test_versions_share_one_file_of_a_segment(
+    store: DirectoryStore, root: Path, created: Update, following: Update
+) -> None:
     old, new = _folder(root, _publish(store, created)), _folder(root, _publish(store, following))
     (shared,) = (path.name for path in old.glob("*.safetensors"))
     assert (old / shared).samefile(new / shared)
@@ -116,7 +118,7 @@ def test_a_segment_is_copied_where_it_cannot_be_linked(
     assert len(read_contents(store, following.manifest)) == 15
 
 
-def test_a_segment_is_mapped_not_read(store: DirectoryStore, created: Update) -> None:
+def test_a_segment_is_mapped_into_memory(store: DirectoryStore, created: Update) -> None:
     manifest = _publish(store, created)
     contents = read_contents(store, manifest)
     assert isinstance(store.get_segment(manifest.cell.cell_id, manifest.segments[0].digest), memoryview)
@@ -137,7 +139,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_version_or_the_new_one(
 
     newest = []
     for root in sorted(folder.iterdir()):
-        number = len(os.listdir(root / "cells" / cell.cell_id / "versions"))  # before it is opened and tidied up
+        number = len(os.listdir(root / "cells" / cell.cell_id / "versions"))  # before opening the store removes drafts
         newest.append(number)
         store = DirectoryStore(root)
         current = store.current(cell.cell_id)
@@ -145,14 +147,14 @@ def test_a_writer_killed_at_any_step_leaves_the_old_version_or_the_new_one(
         assert current.number == number
         assert len(read_contents(store, current)) == 12
         assert leftovers(str(root), store) == set()
-        update = replaced(current, cell, make_fingerprints(5, 2), origin)  # nothing is left locked
+        update = replace_cell(current, cell, make_fingerprints(5, 2), origin)  # no lock is left
         assert _publish(store, update) == store.current(cell.cell_id)
     assert newest == sorted(newest)
     assert set(newest) == {1, 2}
     assert len(newest) > 10
 
 
-def test_what_a_killed_writer_left_goes_when_the_store_is_opened_or_published_to(
+def test_opening_or_publishing_removes_the_drafts_of_a_killed_writer(
     store: DirectoryStore, root: Path, created: Update, following: Update
 ) -> None:
     _publish(store, created)
@@ -165,7 +167,7 @@ def test_what_a_killed_writer_left_goes_when_the_store_is_opened_or_published_to
         assert leftovers(str(root), store) == set()
 
 
-def test_opening_a_store_neither_disturbs_nor_awaits_a_writer_at_work(
+def test_opening_a_store_does_not_disturb_or_wait_for_a_writer(
     store: DirectoryStore, root: Path, created: Update
 ) -> None:
     _publish(store, created)
@@ -180,7 +182,7 @@ def test_opening_a_store_neither_disturbs_nor_awaits_a_writer_at_work(
     assert not draft.is_dir()
 
 
-def test_damage_to_a_version_is_noticed(store: DirectoryStore, root: Path, created: Update, following: Update) -> None:
+def test_damage_to_a_version_is_detected(store: DirectoryStore, root: Path, created: Update, following: Update) -> None:
     _publish(store, created)
     manifest = _publish(store, following)
     cell_id, folder = manifest.cell.cell_id, _folder(root, manifest)
@@ -190,29 +192,29 @@ def test_damage_to_a_version_is_noticed(store: DirectoryStore, root: Path, creat
     with pytest.raises(CorruptManifest, match="hashes to"):
         store.current(cell_id)
     document.unlink()
-    with pytest.raises(CorruptManifest, match="lost its manifest"):
+    with pytest.raises(CorruptManifest, match="manifest of version 2 is missing"):
         store.current(cell_id)
     document.write_bytes(whole)
     name.rename(folder / "elsewhere")
-    with pytest.raises(CorruptManifest, match="lost its digest"):
+    with pytest.raises(CorruptManifest, match="digest files instead of one"):
         store.current(cell_id)
     (folder / "elsewhere").rename(name)
     other = _folder(root, created.manifest)
     document.write_bytes((other / "manifest.json").read_bytes())
     name.rename(folder / created.manifest.digest)
-    with pytest.raises(CorruptManifest, match="another one's"):
+    with pytest.raises(CorruptManifest, match="manifest of another version"):
         store.current(cell_id)
-    assert store.manifest(cell_id, 1) == created.manifest  # the one before is as good as ever
+    assert store.manifest(cell_id, 1) == created.manifest  # the previous version is intact
 
 
-def test_a_truncated_segment_is_served_as_it_is(store: DirectoryStore, root: Path, created: Update) -> None:
+def test_a_truncated_segment_is_returned_unverified(store: DirectoryStore, root: Path, created: Update) -> None:
     manifest = _publish(store, created)
     (path,) = _folder(root, manifest).glob("*.safetensors")
     path.write_bytes(b"")
     assert bytes(store.get_segment(manifest.cell.cell_id, manifest.segments[0].digest)) == b""
 
 
-def test_what_is_no_cell_or_version_is_left_alone(store: DirectoryStore, root: Path, created: Update) -> None:
+def test_other_files_in_the_directory_are_ignored(store: DirectoryStore, root: Path, created: Update) -> None:
     manifest = _publish(store, created)
     versions = _folder(root, manifest).parent
     (versions / "notes").mkdir()
@@ -222,7 +224,7 @@ def test_what_is_no_cell_or_version_is_left_alone(store: DirectoryStore, root: P
     assert store.cells() == [manifest.cell.cell_id]
 
 
-def test_no_name_leads_out_of_the_store(store: DirectoryStore, root: Path, created: Update) -> None:
+def test_no_cell_id_leads_outside_the_store(store: DirectoryStore, root: Path, created: Update) -> None:
     manifest = _publish(store, created)
     (root / "cells" / manifest.cell.cell_id).rename(root / "outside")
     with pytest.raises(UnknownVersion):
@@ -230,7 +232,7 @@ def test_no_name_leads_out_of_the_store(store: DirectoryStore, root: Path, creat
     assert store.numbers("../outside") == []
 
 
-def test_a_directory_that_is_none_is_unavailable(tmp_path: Path, created: Update) -> None:
+def test_a_path_that_is_not_a_directory_is_unavailable(tmp_path: Path, created: Update) -> None:
     (tmp_path / "store").touch()
     with pytest.raises(StoreUnavailable):
         DirectoryStore(tmp_path / "store")
@@ -242,7 +244,7 @@ def test_a_directory_that_is_none_is_unavailable(tmp_path: Path, created: Update
             ask()
 
 
-def test_a_store_that_is_only_read_makes_no_directory(root: Path, cell: Cell) -> None:
+def test_reading_a_store_creates_no_directory(root: Path, cell: Cell) -> None:
     store = DirectoryStore(root)
     assert store.cells() == []
     assert store.current(cell.cell_id) is None

@@ -6,7 +6,7 @@ from reference_db import DirectoryStore, StoreUnavailable, open_store
 from reference_db.stores.redis import RedisStore
 
 
-def test_a_path_is_a_directory(tmp_path: Path) -> None:
+def test_a_path_opens_a_directory_store(tmp_path: Path) -> None:
     for address in (tmp_path / "store", str(tmp_path / "store")):
         assert isinstance(open_store(address), DirectoryStore)
 
@@ -20,7 +20,7 @@ def test_a_path_is_a_directory(tmp_path: Path) -> None:
         "rediss+cluster://user:word@127.0.0.1:1,127.0.0.1:2,[::1]:3",
     ],
 )
-def test_a_url_is_a_redis_which_may_be_away_still(url: str) -> None:
+def test_a_url_opens_a_redis_store_even_if_redis_is_down(url: str) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
     with pytest.raises(StoreUnavailable) as caught:

@@ -1,4 +1,4 @@
-"""What a store in Redis does besides: Redis goes away and comes back, answers are lost."""
+"""The Redis store when Redis fails: it stops, restarts, loses replies or refuses writes."""
 
 from collections.abc import Callable, Iterator
 
@@ -32,7 +32,7 @@ def _publish(store: RedisStore, update: Update) -> Manifest:
     return update.manifest
 
 
-def test_everything_is_there_again_once_redis_is(
+def test_a_store_works_again_after_redis_restarts(
     servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     store, other = open_redis(servers.url), open_redis(servers.url)
@@ -42,7 +42,7 @@ def test_everything_is_there_again_once_redis_is(
     _publish(other, versions[1])
     servers.kill()
     try:
-        late = open_redis(servers.url)  # opened while it is away
+        late = open_redis(servers.url)  # opened while Redis is down
         for ask in (
             late.cells,
             store.cells,
@@ -61,13 +61,13 @@ def test_everything_is_there_again_once_redis_is(
     for one in (store, late):
         assert one.current(cell_id) == versions[1].manifest
         assert len(read_contents(one, versions[1].manifest)) == 15
-    assert store.changed(0) == {cell_id}  # told of what was published before
+    assert store.changed(0) == {cell_id}  # published before Redis was killed
     _publish(store, versions[2])
     assert late.numbers(cell_id) == [1, 2, 3]
     assert leftovers(servers.url, store) == set()
 
 
-def test_redis_that_does_not_answer_is_not_waited_for(server: RedisServer, versions: list[Update]) -> None:
+def test_a_request_times_out_when_redis_does_not_answer(server: RedisServer, versions: list[Update]) -> None:
     store = RedisStore(server.url, timeout_s=0.2)
     cell_id = versions[0].manifest.cell.cell_id
 
@@ -90,7 +90,7 @@ def test_redis_that_does_not_answer_is_not_waited_for(server: RedisServer, versi
     store.close()
 
 
-def test_redis_that_may_not_be_written_to_serves_on(
+def test_a_read_only_redis_still_serves_reads(
     server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     store = open_redis(server.url)
@@ -123,7 +123,7 @@ def test_only_drafts_expire(
 
 
 @pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.CONNECTION_LOST])
-def test_a_publish_whose_answer_was_lost_is_found_to_have_happened(
+def test_a_publish_whose_reply_was_lost_is_found_to_have_succeeded(
     proxied: tuple[ScriptProxy, RedisStore], versions: list[Update], fate: Fate
 ) -> None:
     proxy, store = proxied
@@ -146,7 +146,7 @@ def test_a_publish_that_was_lost_is_not_acknowledged(
     assert _publish(store, versions[1]).number == 2
 
 
-def test_who_is_overtaken_while_publishing_is_told(
+def test_a_writer_overtaken_while_publishing_gets_a_conflict(
     proxied: tuple[ScriptProxy, RedisStore],
     server: RedisServer,
     versions: list[Update],
@@ -162,7 +162,7 @@ def test_who_is_overtaken_while_publishing_is_told(
     assert leftovers(server.url, store) == set()
 
 
-def test_a_publish_does_nothing_where_redis_dropped_its_segments_or_is_full(
+def test_a_publish_changes_nothing_if_redis_dropped_its_drafts_or_is_full(
     proxied: tuple[ScriptProxy, RedisStore], server: RedisServer, versions: list[Update]
 ) -> None:
     proxy, store = proxied
@@ -187,7 +187,7 @@ def test_a_publish_does_nothing_where_redis_dropped_its_segments_or_is_full(
     assert store.current(first.cell.cell_id) == first
 
 
-def test_what_was_damaged_in_redis_is_noticed(
+def test_damage_in_redis_is_detected(
     server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     store = open_redis(server.url)
@@ -204,17 +204,17 @@ def test_what_was_damaged_in_redis_is_noticed(
             (two.replace(b'"number":2', b'"number":3'), "hashes to"),
             (b"", "hashes to"),
             (b"\xff" + two, "hashes to"),
-            (one, "another one's"),
+            (one, "manifest of another version"),
         ):
             client.hset(manifests, "2", damaged)
             with pytest.raises(CorruptManifest, match=complaint):
                 store.current(cell_id)
         client.hdel(manifests, "2")
-        with pytest.raises(CorruptManifest, match="lost its manifest"):
+        with pytest.raises(CorruptManifest, match="manifest of version 2 is missing"):
             store.current(cell_id)
         client.hset(manifests, "2", two)
         client.set(pointer, current.replace(versions[1].manifest.digest.encode(), b"0" * 64))
-        with pytest.raises(CorruptManifest, match="not the one"):
+        with pytest.raises(CorruptManifest, match="not the published one"):
             store.current(cell_id)
         client.set(pointer, b"../../secret")
         for ask in (store.current, store.newest, lambda _: _publish(store, versions[2])):

@@ -1,4 +1,4 @@
-"""What every store does, in a directory, in a Redis and in a Redis Cluster: the same."""
+"""The store protocol, tested with a directory, a Redis server and a Redis cluster."""
 
 import os
 import subprocess
@@ -25,13 +25,13 @@ from reference_db import (
     UnknownVersion,
     Update,
     VersionConflict,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     import_fingerprints,
     open_store,
     read_contents,
-    replaced,
-    rolled_back,
+    replace_cell,
+    roll_back,
 )
 from reference_db.stores.redis import RedisStore
 from tests.damage import damage
@@ -62,7 +62,7 @@ def store(address: str) -> Iterator[Store]:
 
 @pytest.fixture
 def created(cell: Cell, make_fingerprints: MakeFingerprints, origin: Origin) -> Update:
-    return replaced(None, cell, make_fingerprints(), origin)
+    return replace_cell(None, cell, make_fingerprints(), origin)
 
 
 def _publish(store: Store, update: Update) -> Manifest:
@@ -72,12 +72,12 @@ def _publish(store: Store, update: Update) -> Manifest:
 
 def _written_by(author: str, update: Update) -> Update:
     change = update.manifest.change.model_copy(update={"author": author})
-    manifest = update.manifest.altered(change=change)
+    manifest = update.manifest.with_fields(change=change)
     return replace(update, contents=Contents.of(manifest, update.contents.segments))
 
 
 def _damage_segments(store: Store, address: str, request: pytest.FixtureRequest) -> None:
-    """Flips the last byte of each."""
+    """Flips the last byte of each segment."""
     if "://" not in address:
         for path in Path(address).rglob("*.safetensors"):
             whole = path.read_bytes()
@@ -102,7 +102,7 @@ def test_an_empty_store_has_no_cells(store: Store, cell: Cell) -> None:
         store.get_segment(cell.cell_id, "0" * 64)
 
 
-def test_what_was_published_is_current_for_everybody(store: Store, address: str, created: Update) -> None:
+def test_a_published_version_is_current_for_every_reader(store: Store, address: str, created: Update) -> None:
     manifest = _publish(store, created)
     other = _opened(address)
     for one in (store, other):
@@ -117,13 +117,13 @@ def test_what_was_published_is_current_for_everybody(store: Store, address: str,
 def test_cells_are_sorted_and_do_not_mix(store: Store, cell: Cell, origin: Origin) -> None:
     names = [f"{city}-{number}" for city in ("munich", "Florence", "a.b_c") for number in range(10)]
     for name in names:
-        _publish(store, replaced(None, cell.model_copy(update={"cell_id": name}), None, origin))
+        _publish(store, replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin))
     assert store.cells() == sorted(names)
     assert {store.current(name).cell.cell_id for name in names} == set(names)  # type: ignore[union-attr]
 
 
 def test_a_cell_without_fingerprints_is_a_cell(store: Store, cell: Cell, origin: Origin) -> None:
-    manifest = _publish(store, replaced(None, cell, None, origin))
+    manifest = _publish(store, replace_cell(None, cell, None, origin))
     assert len(read_contents(store, manifest)) == 0
     assert store.cells() == [cell.cell_id]
 
@@ -134,9 +134,9 @@ def test_every_version_that_was_published_can_be_read(
     cell_id = created.manifest.cell.cell_id
     updates = [created]
     for seed in range(1, 4):
-        updates.append(appended(updates[-1].contents, make_fingerprints(3, seed), origin))
-    updates.append(deleted(updates[-1].contents, np.arange(21) < 5, origin))
-    updates.append(replaced(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, 9), origin))
+        updates.append(append_fingerprints(updates[-1].contents, make_fingerprints(3, seed), origin))
+    updates.append(delete_fingerprints(updates[-1].contents, np.arange(21) < 5, origin))
+    updates.append(replace_cell(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, 9), origin))
     for update in updates:
         _publish(store, update)
     assert store.numbers(cell_id) == [1, 2, 3, 4, 5, 6]
@@ -150,12 +150,12 @@ def test_every_version_that_was_published_can_be_read(
     assert leftovers(address, store) == set()
 
 
-def test_a_rollback_needs_no_bytes_though_the_segments_are_an_old_versions(
+def test_a_rollback_needs_no_bytes_for_segments_of_an_old_version(
     store: Store, address: str, created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     _publish(store, created)
-    other = _publish(store, replaced(created.manifest, created.manifest.cell, make_fingerprints(5, 1), origin))
-    back = rolled_back(other, created.contents, origin)
+    other = _publish(store, replace_cell(created.manifest, created.manifest.cell, make_fingerprints(5, 1), origin))
+    back = roll_back(other, created.contents, origin)
     assert back.segments == ()
     manifest = _publish(store, back)
     assert (manifest.number, manifest.segments) == (3, created.manifest.segments)
@@ -163,20 +163,20 @@ def test_a_rollback_needs_no_bytes_though_the_segments_are_an_old_versions(
     assert leftovers(address, store) == set()
 
 
-def test_of_two_writers_the_second_is_told(store: Store, address: str, created: Update) -> None:
+def test_the_second_of_two_writers_gets_a_conflict(store: Store, address: str, created: Update) -> None:
     first = _publish(store, created)
     second = _written_by("bob", created)
     with pytest.raises(VersionConflict) as caught:
         _publish(store, second)
     assert (caught.value.expected, caught.value.current) == (None, first.digest)
     with pytest.raises(VersionConflict):
-        _publish(store, created)  # not even the very same again
+        _publish(store, created)  # publishing the same version again is a conflict too
     assert store.current(first.cell.cell_id) == first
     assert store.numbers(first.cell.cell_id) == [1]
     assert leftovers(address, store) == set()
 
 
-def test_a_writer_may_not_expect_a_version_that_is_not_there(store: Store, created: Update) -> None:
+def test_expecting_a_version_that_does_not_exist_is_a_conflict(store: Store, created: Update) -> None:
     with pytest.raises(VersionConflict) as caught:
         store.publish(created.manifest, created.segments, "0" * 64)
     assert caught.value.current is None
@@ -198,17 +198,17 @@ def test_of_many_writers_at_once_exactly_one_wins(store: Store, address: str, cr
     assert leftovers(address, store) == set()
 
 
-def test_a_version_with_a_missing_segment_changes_nothing(
+def test_a_version_with_a_missing_segment_is_refused_and_changes_nothing(
     store: Store, address: str, created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     with pytest.raises(MissingSegment):
         store.publish(created.manifest, [], None)
     assert store.cells() == []
     _publish(store, created)
-    following = appended(created.contents, make_fingerprints(3, 1), origin)
+    following = append_fingerprints(created.contents, make_fingerprints(3, 1), origin)
     absent = (*following.manifest.segments, SegmentReference(digest="0" * 64, count=1))
     with pytest.raises(MissingSegment) as caught:
-        store.publish(following.manifest.altered(segments=absent), following.segments, created.manifest.digest)
+        store.publish(following.manifest.with_fields(segments=absent), following.segments, created.manifest.digest)
     assert caught.value.digest == "0" * 64
     assert store.current(created.manifest.cell.cell_id) == created.manifest
     assert store.numbers(created.manifest.cell.cell_id) == [1]
@@ -217,19 +217,19 @@ def test_a_version_with_a_missing_segment_changes_nothing(
 
 def test_a_number_that_is_not_the_next_is_refused(store: Store, created: Update) -> None:
     with pytest.raises(ValueError, match="version 2 cannot follow version 0"):
-        store.publish(created.manifest.altered(number=2), created.segments, None)
+        store.publish(created.manifest.with_fields(number=2), created.segments, None)
     _publish(store, created)
     with pytest.raises(ValueError, match="version 1 cannot follow version 1"):
-        store.publish(created.manifest.altered(number=1), created.segments, created.manifest.digest)
+        store.publish(created.manifest.with_fields(number=1), created.segments, created.manifest.digest)
     assert store.numbers(created.manifest.cell.cell_id) == [1]
 
 
-def test_bytes_that_no_version_lists_are_not_kept(store: Store, address: str, created: Update) -> None:
+def test_segments_that_the_manifest_does_not_list_are_not_stored(store: Store, address: str, created: Update) -> None:
     store.publish(created.manifest, [*created.segments, b"stray"], None)
     assert leftovers(address, store) == set()
 
 
-def test_a_damaged_segment_is_served_as_it_is_and_refused_by_its_digest(
+def test_a_damaged_segment_is_returned_and_fails_its_digest(
     store: Store, address: str, created: Update, request: pytest.FixtureRequest
 ) -> None:
     manifest = _publish(store, created)
@@ -243,7 +243,7 @@ def test_a_damaged_segment_is_served_as_it_is_and_refused_by_its_digest(
         read_contents(store, manifest)
 
 
-def test_publishing_the_same_fingerprints_again_heals_a_damaged_segment(
+def test_publishing_the_same_fingerprints_again_repairs_a_damaged_segment(
     store: Store, address: str, created: Update, request: pytest.FixtureRequest, make_fingerprints: MakeFingerprints
 ) -> None:
     first = _publish(store, created)
@@ -253,7 +253,7 @@ def test_publishing_the_same_fingerprints_again_heals_a_damaged_segment(
     np.testing.assert_array_equal(read_contents(store, second).ids, created.contents.ids)
 
 
-def test_a_name_that_no_cell_can_have_is_simply_unknown(store: Store, created: Update) -> None:
+def test_an_invalid_cell_id_is_an_unknown_cell(store: Store, created: Update) -> None:
     manifest = _publish(store, created)
     for cell_id in ("../elsewhere", "..", ".", "", "a/b", "a\x00b", "\udc80", "a}b", "florence-1\n"):
         assert store.current(cell_id) is None
@@ -265,20 +265,20 @@ def test_a_name_that_no_cell_can_have_is_simply_unknown(store: Store, created: U
             store.get_segment(cell_id, manifest.segments[0].digest)
 
 
-def test_a_digest_that_is_none_is_a_missing_segment(store: Store, created: Update) -> None:
+def test_an_invalid_digest_is_a_missing_segment(store: Store, created: Update) -> None:
     manifest = _publish(store, created)
     for digest in ("", "../manifest", "A" * 64, "\udc80"):
         with pytest.raises(MissingSegment):
             store.get_segment(manifest.cell.cell_id, digest)
 
 
-def test_readers_see_whole_versions_while_others_are_published(
+def test_readers_see_whole_versions_while_a_writer_publishes(
     store: Store, created: Update, make_fingerprints: MakeFingerprints, origin: Origin
 ) -> None:
     cell_id = created.manifest.cell.cell_id
     updates = [created]
     for seed in range(1, 20):
-        updates.append(replaced(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, seed), origin))
+        updates.append(replace_cell(updates[-1].manifest, created.manifest.cell, make_fingerprints(4, seed), origin))
     should_be = {update.manifest.number: set(update.contents.ids.tolist()) for update in updates}
     _publish(store, created)
 
@@ -299,8 +299,8 @@ def test_readers_see_whole_versions_while_others_are_published(
             assert reader.result(60) == sorted(reader.result())
 
 
-def test_writers_killed_at_random_moments_lose_nothing_and_leave_nothing(address: str) -> None:
-    """`killed_writers` says what that means; `--kills 200` is its long form."""
+def test_writers_killed_at_random_moments_lose_no_version_and_leave_no_files(address: str) -> None:
+    """See `killed_writers`; run it with `--kills 200` for a longer test."""
     kills = "5" if "+cluster" in address else "15"
     command = [sys.executable, "-W", "error", "-m", "tests.reference_db.killed_writers", "--kills", kills, address]
     single_threaded = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # it forks
@@ -308,7 +308,7 @@ def test_writers_killed_at_random_moments_lose_nothing_and_leave_nothing(address
     assert done.returncode == 0, done.stderr
 
 
-def test_a_store_that_cannot_be_reached_says_so(created: Update, tmp_path: Path) -> None:
+def test_an_unreachable_store_raises_store_unavailable(created: Update, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for address in (str(tmp_path / "file"), "redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1,127.0.0.1:2"):
         with pytest.raises(StoreUnavailable):

@@ -20,11 +20,11 @@ from reference_db import (
     Origin,
     RequestKey,
     Update,
-    appended,
-    deleted,
+    append_fingerprints,
+    delete_fingerprints,
     read_contents,
-    replaced,
-    rolled_back,
+    replace_cell,
+    roll_back,
 )
 from service import errors
 from service.cells.registry import ServedCells
@@ -72,7 +72,7 @@ def fingerprints_at(positions: np.ndarray) -> Fingerprints:
 
 async def replace_all(publisher: Publisher, fingerprints: Fingerprints, conditions: Conditions = ANYWAY) -> Published:
     def change(before: Manifest | None) -> Update:
-        return replaced(before, CELL, fingerprints, ORIGIN)
+        return replace_cell(before, CELL, fingerprints, ORIGIN)
 
     return await publisher.replace("plane", change, conditions, ORIGIN)
 
@@ -82,7 +82,7 @@ async def append(
 ) -> Published:
     def change(before: Contents | None) -> Update:
         assert before is not None
-        return appended(before, fingerprints, origin)
+        return append_fingerprints(before, fingerprints, origin)
 
     return await publisher.publish("plane", change, conditions, origin)
 
@@ -151,7 +151,7 @@ async def test_from_a_version_that_was_forced_one_goes_back_without_force(
 
     def change(before: Manifest | None) -> Update:
         assert before is not None
-        return rolled_back(before, read_contents(store, good), ORIGIN)
+        return roll_back(before, read_contents(store, good), ORIGIN)
 
     back = (await publisher.replace("plane", change, ANYWAY, ORIGIN)).manifest
     assert (back.number, back.segments) == (3, good.segments)
@@ -191,9 +191,9 @@ async def test_somebody_elses_version_in_between_only_means_once_more(
     def change(before: Contents | None) -> Update:
         assert before is not None
         for part in parts:
-            others = appended(before, part, ORIGIN)
+            others = append_fingerprints(before, part, ORIGIN)
             store.publish(others.manifest, others.segments, before.manifest.digest)
-        return appended(before, fingerprints_at(street(10, 3)), ORIGIN)
+        return append_fingerprints(before, fingerprints_at(street(10, 3)), ORIGIN)
 
     published = await publisher.publish("plane", change, ANYWAY, ORIGIN)
     assert (published.manifest.number, published.manifest.fingerprints) == (3, len(STREET) + 20)
@@ -219,7 +219,7 @@ async def test_a_request_that_comes_twice_is_done_once(publisher: Publisher, sto
 @pytest.mark.anyio
 async def test_a_cell_begins_empty_and_small_but_does_not_become_so(publisher: Publisher) -> None:
     def create(before: Manifest | None) -> Update:
-        return replaced(before, CELL, None, ORIGIN)
+        return replace_cell(before, CELL, None, ORIGIN)
 
     await publisher.replace("plane", create, Conditions(if_none_match=True), ORIGIN)
     await append(publisher, fingerprints_at(STREET[:5]))
@@ -228,7 +228,7 @@ async def test_a_cell_begins_empty_and_small_but_does_not_become_so(publisher: P
 
     def delete(before: Contents | None) -> Update:
         assert before is not None
-        return deleted(before, np.arange(len(before)) > 5, ORIGIN)
+        return delete_fingerprints(before, np.arange(len(before)) > 5, ORIGIN)
 
     with pytest.raises(errors.CellTooSmall):
         await publisher.publish("plane", delete, ANYWAY, ORIGIN)
@@ -259,7 +259,7 @@ async def test_a_damaged_version_can_be_replaced_but_not_extended(
 async def test_what_is_wrong_with_a_fingerprint_reaches_the_operator(publisher: Publisher) -> None:
     good = fingerprints_at(STREET)
     await replace_all(publisher, good)
-    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell holds this fingerprint already"):
+    with pytest.raises(errors.FingerprintRefused, match="/fingerprints/0: the cell already has this fingerprint"):
         await append(publisher, good)
     sigmas = np.where(np.arange(len(STREET)) == 7, -1, 0.05).astype(np.float32)
     with pytest.raises(errors.FingerprintRefused, match="/fingerprints/7: sigma"):

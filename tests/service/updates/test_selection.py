@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from reference_db import Contents, Fingerprints, replaced
+from reference_db import Contents, Fingerprints, replace_cell
 from service.errors import FieldIncorrect
 from service.updates.cell_wire import CellArea
 from service.updates.selection import Circle, Selection, names_of, selected
@@ -16,7 +16,7 @@ def contents() -> Contents:
     """Ten on a line, a metre and a second apart; of the last two the time is unknown."""
     line = on_a_line(0, 10)
     times = np.where(np.arange(10) < 8, line.times, 0.0)
-    return replaced(None, tiny_cell(), Fingerprints(line.csi, line.positions, times, line.sigmas), ORIGIN).contents
+    return replace_cell(None, tiny_cell(), Fingerprints(line.csi, line.positions, times, line.sigmas), ORIGIN).contents
 
 
 def rows(selection: Selection, contents: Contents) -> list[int]:

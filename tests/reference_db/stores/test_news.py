@@ -1,4 +1,4 @@
-"""Who follows the news of versions hears of each, late or lost connections notwithstanding."""
+"""The news of a store: readers get every published version, also after delays and lost connections."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from reference_db import (
     News,
     Origin,
     Update,
-    replaced,
+    replace_cell,
 )
 from reference_db.stores.redis import RedisStore
 from tests.redis_servers import GUARD_S, RedisServer, RedisServers, keys_of, wait_until
@@ -20,7 +20,7 @@ def _publish(store: RedisStore, update: Update) -> Manifest:
 
 
 def _heard(store: RedisStore) -> set[str]:
-    """All that it is told of, from the first thing on."""
+    """Waits for the first news and returns everything announced so far."""
     heard: set[str] = set()
     wait_until(lambda: bool(heard.update(store.changed(1)) or heard), "nothing is heard")
     while more := store.changed(0):
@@ -28,14 +28,14 @@ def _heard(store: RedisStore) -> set[str]:
     return heard
 
 
-def test_every_reader_hears_of_every_cell_at_its_own_pace(
+def test_every_reader_gets_all_news_at_its_own_pace(
     servers: RedisServers, open_redis: Callable[[str], RedisStore], cell, origin: Origin
 ) -> None:
     writer, prompt, slow = (open_redis(servers.url) for _ in range(3))
     assert isinstance(prompt, News)
-    updates = {name: replaced(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
+    updates = {name: replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin) for name in "abc"}
     _publish(writer, updates["a"])
-    assert prompt.changed(0) == slow.changed(0) == set()  # of what came before nobody is told
+    assert prompt.changed(0) == slow.changed(0) == set()  # earlier versions are not announced
     for name in ("b", "c"):
         _publish(writer, updates[name])
         assert prompt.changed(60) == {name}
@@ -44,7 +44,7 @@ def test_every_reader_hears_of_every_cell_at_its_own_pace(
     assert "fingerpost:versions" in keys_of(servers)
 
 
-def test_who_waits_is_told(
+def test_a_waiting_reader_is_notified(
     servers: RedisServers, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     reader, heard = open_redis(servers.url), []
@@ -56,7 +56,7 @@ def test_who_waits_is_told(
     assert heard == [{manifest.cell.cell_id}]
 
 
-def test_a_reader_slower_than_the_news_are_kept_goes_on(
+def test_a_reader_that_missed_trimmed_news_continues(
     server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     store = open_redis(server.url)
@@ -70,7 +70,7 @@ def test_a_reader_slower_than_the_news_are_kept_goes_on(
     assert _heard(store) == {"another"}
 
 
-def test_news_that_begin_anew_by_a_clock_set_back_are_heard(
+def test_news_of_a_new_stream_with_an_earlier_clock_are_read(
     server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
 ) -> None:
     store = open_redis(server.url)
