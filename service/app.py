@@ -130,7 +130,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
-    app.state.health = Health(settings, lambda: served.engine.network, draining or Draining())
+    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining())
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.examples = Examples(served, trajectories, store).by_operation
     app.include_router(locating_router)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from fingerpost.wire_model import WireModel
-from service.telemetry.metrics import Stage
+from service.telemetry.stopwatch import Stage
 
 _STAGES = "fingerpost_stage_duration_seconds"
 _QUEUE = "fingerpost_queue_duration_seconds"

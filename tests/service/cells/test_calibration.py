@@ -9,9 +9,10 @@ from reference_db import CellVersion
 from service import errors
 from service.cells.calibration import Calibration, calibrate, conformal_quantile
 from service.inference.estimator import Estimator, User
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
 
@@ -23,16 +24,16 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture(scope="module")
 def estimator(artifact: Artifact) -> Iterator[Estimator]:
-    network = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
-    yield Estimator(network, 64, 2**20, Metrics())
-    network.close()
+    session = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
+    yield Estimator(session, 64, 2**20, Metrics())
+    session.close()
 
 
 def located(
     estimator: Estimator, version: CellVersion, csi: np.ndarray, coarse: np.ndarray, accuracy: np.ndarray
 ) -> np.ndarray:
     users = [User(version, *user) for user in zip(csi, coarse, accuracy, strict=True)]
-    return estimator._network.submit(estimator.locate, users, Stopwatch()).result()
+    return estimator._session.submit(estimator.locate, users, Stopwatch()).result()
 
 
 @pytest.mark.parametrize(
@@ -53,12 +54,12 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
     calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
     users = uneven_street(2000, seed=2)
     csi = positive_csi(len(users)).view(np.float32).reshape(-1, ANTENNAS, SUBCARRIERS, 2)
-    assert [rung.sigma for rung in calibration.rungs] == [1.0, 3.0, 10.0, None]
-    for rung in calibration.rungs:
-        accuracy = np.full(len(users), np.nan if rung.sigma is None else rung.sigma, np.float32)
+    assert [level.sigma for level in calibration.levels] == [1.0, 3.0, 10.0, None]
+    for level in calibration.levels:
+        accuracy = np.full(len(users), np.nan if level.sigma is None else level.sigma, np.float32)
         coarse = users + accuracy[:, None] * np.random.default_rng(3).standard_normal(users.shape).astype(np.float32)
         found = located(estimator, version, csi, coarse, accuracy)
-        inside = np.linalg.norm(found - users, axis=1) <= rung.radius
+        inside = np.linalg.norm(found - users, axis=1) <= level.radius
         # Both samples are finite: 2.5 standard deviations of their difference.
         assert inside.mean() > 0.95 - 2.5 * np.sqrt(0.95 * 0.05 * (1 / 500 + 1 / 2000))
         assert inside.mean() < 0.99
@@ -67,8 +68,8 @@ def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact,
 def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
     settings = Settings(calibration_sigmas_m=(10.0, 1.0))
     calibration = calibrate(artifact, estimator, cell_of(uneven_street(300, seed=1)), settings)
-    near, far, none = calibration.rungs
-    assert [rung.sigma for rung in calibration.rungs] == [1.0, 10.0, None]
+    near, far, none = calibration.levels
+    assert [level.sigma for level in calibration.levels] == [1.0, 10.0, None]
     # This CSI is noise, so that none is the worst of all.
     assert near.radius < far.radius < none.radius
     assert calibration.level(0.0) == calibration.level(0.5) == near
@@ -79,9 +80,9 @@ def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimat
 @pytest.fixture
 def nearest(tmp_path: Path) -> Iterator[Estimator]:
     """Answers with the one fingerprint that it fetched."""
-    network = MateformerSession(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
-    yield Estimator(network, 16, 2**20, Metrics())
-    network.close()
+    session = MateformerSession(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
+    yield Estimator(session, 16, 2**20, Metrics())
+    session.close()
 
 
 def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
@@ -142,14 +143,14 @@ def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: 
 
 
 def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:
-    with pytest.raises(errors.CellTooSmall, match="18 fingerprints, 19 are needed"):
+    with pytest.raises(errors.CellTooSmall, match="18 fingerprints, it needs 19"):
         calibrate(artifact, estimator, cell_of(uneven_street(18, seed=1)), Settings())
     assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
 
 
 def test_cell_of_another_array_is_refused(artifact: Artifact, estimator: Estimator) -> None:
     csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
-    with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact's 4 x 3"):
+    with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact expects 4 x 3"):
         calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
 
 

@@ -15,7 +15,7 @@ MS = 1e-3
 def burst() -> Admission:
     """The network was idle a moment ago."""
     admission = Admission(LONGEST, STANDING)
-    admission.begins()
+    admission.start_busy_period()
     return admission
 
 
@@ -45,27 +45,27 @@ def test_a_burst_may_wait_longer(burst: Admission) -> None:
 
 
 def test_load_that_pauses_is_a_burst_again(lasting: Admission) -> None:
-    lasting.begins()
+    lasting.start_busy_period()
     lasting.check("single", 240 * MS, 0)
 
 
 def test_time_spent_encoding_is_no_lasting_load(burst: Admission) -> None:
-    burst.located(1, 101 * MS, 100 * MS)
+    burst.record_dispatch(1, 101 * MS, 100 * MS)
     time.sleep(60 * MS)
     burst.check("single", 240 * MS, 0)
 
 
 def test_a_long_queue_is_refused_before_anybody_has_waited(lasting: Admission) -> None:
-    lasting.located(10, 10 * MS, 0.0)  # a millisecond each
+    lasting.record_dispatch(10, 10 * MS, 0.0)  # a millisecond each
     lasting.check("single", 0.0, 4)
     with pytest.raises(Congested):
         lasting.check("single", 0.0, 6)
 
 
 def test_a_dispatch_takes_as_many_as_are_located_quickly(burst: Admission) -> None:
-    assert burst.share(64) == 64  # nothing is known yet
-    burst.located(64, 32 * MS, 0.0)
-    assert burst.share(64) == 32
+    assert burst.dispatch_size(64) == 64  # nothing is known yet
+    burst.record_dispatch(64, 32 * MS, 0.0)
+    assert burst.dispatch_size(64) == 32
     for _ in range(100):
-        burst.located(1, 20 * MS, 0.0)
-    assert burst.share(64) == 16
+        burst.record_dispatch(1, 20 * MS, 0.0)
+    assert burst.dispatch_size(64) == 16

@@ -1,4 +1,4 @@
-"""The queue before the network, with a real network that is held up where a test needs a full queue."""
+"""The queue before the session, with a real network that is held up where a test needs a full queue."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from service.errors import InferenceFailed, TooLate
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator, User
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.telemetry.metrics import Metrics
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
@@ -27,8 +27,8 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def dispatcher(network: MateformerSession, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, Admission(0.25, 0.005), metrics)
+def dispatcher(session: MateformerSession, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(Estimator(session, MOST, 2**20, metrics), session, MOST, Admission(0.25, 0.005), metrics)
 
 
 def user(row: int, sign: float = 1.0) -> User:
@@ -92,8 +92,8 @@ async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
 
 
 @pytest.mark.anyio
-async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: MateformerSession) -> None:
-    network.close()
+async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, session: MateformerSession) -> None:
+    session.close()
     for _ in range(2):
         with pytest.raises(InferenceFailed):
             dispatcher.locate(user(0), math.inf, "single")

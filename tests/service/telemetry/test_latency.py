@@ -1,7 +1,8 @@
 from typing import Any
 
 from service.telemetry.latency import measure_latency
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 
 
 def histograms(metrics: Metrics) -> list[dict[str, Any]]:

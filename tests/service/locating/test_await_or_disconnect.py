@@ -9,10 +9,10 @@ from starlette.types import Message
 
 from service.errors import ClientGone, TooLate
 from service.inference.admission import Admission
-from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
+from service.locating.await_or_disconnect import await_or_disconnect
 from service.telemetry.metrics import Metrics
 from tests.service.inference.test_dispatcher import dispatches, user
 
@@ -27,10 +27,10 @@ def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
 
 @pytest.mark.anyio
 async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
-    network: MateformerSession, free: threading.Event
+    session: MateformerSession, free: threading.Event
 ) -> None:
     metrics, gone = Metrics(), asyncio.Event()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
@@ -45,10 +45,10 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
 
 @pytest.mark.anyio
 async def test_a_patient_client_gets_answers_and_errors_in_their_order(
-    network: MateformerSession, free: threading.Event
+    session: MateformerSession, free: threading.Event
 ) -> None:
     metrics = Metrics()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
