@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.auth.keys import KeysUnreadable, changing, digest_of, make_key, read_keys
+from service.auth.keys import KeysUnreadable, digest_of, edit_keys, make_key, read_keys
 from service.commands.cli import app
 from tests.service.tiny_service import added_key
 
@@ -38,7 +38,7 @@ def test_no_two_keys_are_alike_and_the_file_holds_neither(file: Path) -> None:
 
 def test_what_is_kept_of_a_key(file: Path) -> None:
     key, record = make_key("van 3", ["locate", "read"], 20.0, NOW)
-    with changing(file) as keys:
+    with edit_keys(file) as keys:
         keys.append(record)
     assert read_keys(file) == [record]
     assert json.loads(file.read_bytes())["keys"] == [
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_refused_as_a_whole(file: Path, damage: Callable[[str]
     file.write_text(damaged)
     with pytest.raises(KeysUnreadable, match=re.escape(str(file))):
         read_keys(file)
-    with pytest.raises(KeysUnreadable), changing(file):
+    with pytest.raises(KeysUnreadable), edit_keys(file):
         pass
     assert file.read_text() == damaged
 
@@ -114,7 +114,7 @@ def test_commands_add_list_and_revoke(keys: Callable[..., Result], file: Path) -
     ("arguments", "message"),
     [
         (("add", "x", "--scope", "everything"), "everything"),
-        (("add", "", "--scope", "read"), "length"),
+        (("add", "", "--scope", "read"), "at least 1 character"),
         (("revoke", "0123456789ab"), "no key 0123456789ab"),
     ],
 )
