@@ -90,8 +90,8 @@ def check_guarded(settings: Settings) -> None:
 def give_back_large_arrays() -> None:
     """Makes glibc take large arrays from the system and return them when they are freed.
 
-    By default glibc raises its mmap threshold to the largest array ever freed, up to 32 MiB, and keeps smaller arrays in
-    heaps, about one a thread. Cells that change often fragment these heaps, and the service grows by hundreds of MiB.
+    By default glibc raises its mmap threshold to the largest array ever freed, up to 32 MiB, and keeps smaller arrays
+    in heaps, about one a thread. Cells that change often fragment these heaps: the service grows by hundreds of MiB.
     """
     if sys.platform != "linux":
         return

@@ -13,7 +13,7 @@ import pytest
 from fingerpost.client import request_of
 from reference_db import DirectoryStore
 from service.settings import Settings
-from service.telemetry.logs import JsonLines
+from service.telemetry.logs import JsonFormatter
 from tests.damage import damage
 from tests.service.serving import serving
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
@@ -101,7 +101,7 @@ def test_a_line_of_json_however_odd_the_event() -> None:
         raise ValueError("two\nlines")
     except ValueError:
         record = logging.LogRecord("fingerpost", logging.ERROR, "", 0, 'a "%s"\n', ("b",), sys.exc_info())
-    line = JsonLines().format(record)
+    line = JsonFormatter().format(record)
     assert "\n" not in line
     fields = json.loads(line)
     assert (fields["level"], fields["logger"], fields["message"]) == ("ERROR", "fingerpost", 'a "b"\n')
