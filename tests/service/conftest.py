@@ -84,7 +84,7 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def learned_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running service with a network for trajectories too; see `learned_cells` for its cells."""
+    """A running service with a model for trajectories too; see `learned_cells` for its cells."""
     settings = write_artifacts(tmp_path_factory.mktemp("learned"))
     fill(DirectoryStore(settings.database_directory))
     with serving(settings) as address:
@@ -116,7 +116,7 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def free(session: MateformerSession) -> Iterator[threading.Event]:
-    """The network does nothing until this is set."""
+    """The owner thread is blocked until this event is set."""
     event = threading.Event()
     session.submit(event.wait)
     yield event

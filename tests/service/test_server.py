@@ -12,7 +12,7 @@ from tests.service.running import tiny_request
 from tests.service.serving import serving
 from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
-# Large arrays come and go between small ones that stay, as a cell's do. Prints the MiB that stay with them.
+# Allocates large arrays between small ones and frees the large ones. Prints the MiB that the process still holds.
 _PROGRAM = """
 import numpy as np, psutil
 from service.server import give_back_large_arrays
@@ -20,7 +20,7 @@ from service.server import give_back_large_arrays
 if {given_back}:
     give_back_large_arrays()
 resident = lambda: psutil.Process().memory_info().rss / 2**20
-np.ones(2**24, np.uint8)  # freed at once, a hint to keep such
+np.ones(2**24, np.uint8)  # freed at once: raises the threshold of glibc
 before = resident()
 large, small = zip(*((np.ones(2**23, np.uint8), np.ones(2**16, np.uint8)) for _ in range(16)))
 del large
@@ -43,7 +43,7 @@ def test_with_keys_any_address_is_served(tmp_path: Path) -> None:
     check_guarded(Settings(host="0.0.0.0", keys_file=tmp_path / "keys.json"))
 
 
-def test_a_real_server_on_all_interfaces_asks_for_keys(tmp_path: Path) -> None:
+def test_a_server_on_all_interfaces_requires_keys(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key = added_key(file, ["locate"])
     settings = make_tiny_settings(tmp_path, host="0.0.0.0", keys_file=file)
@@ -58,7 +58,7 @@ def _left(given_back: bool) -> float:
     return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps them")
-def test_large_arrays_go_back_to_the_system() -> None:
-    assert _left(given_back=False) > 64  # of 128: else this would tell nothing
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps large arrays")
+def test_freed_large_arrays_return_to_the_system() -> None:
+    assert _left(given_back=False) > 64  # of 128: without the setting the memory stays
     assert _left(given_back=True) < 16

@@ -44,7 +44,7 @@ async def becomes(store: KeyStore, key: str, expected: type[ServiceError] | None
             await asyncio.sleep(0.001)
 
 
-def test_a_key_is_good_for_its_scopes_alone(file: Path) -> None:
+def test_a_key_opens_its_own_scopes_only(file: Path) -> None:
     key = added_key(file, ["locate", "read"])
     store = KeyStore(file)
     assert refusal(store, f"Bearer {key}") is None
@@ -52,7 +52,7 @@ def test_a_key_is_good_for_its_scopes_alone(file: Path) -> None:
     assert refusal(store, f"Bearer {key}", "operate") is ScopeMissing
 
 
-def test_what_is_no_key_of_the_file(file: Path) -> None:
+def test_wrong_and_malformed_keys_are_refused(file: Path) -> None:
     key, other = added_key(file, ["locate"]), added_key(file, ["locate"])
     store = KeyStore(file)
     wrong = [
@@ -71,7 +71,7 @@ def test_what_is_no_key_of_the_file(file: Path) -> None:
     assert refusal(store, None) is KeyMissing
 
 
-def test_each_key_has_tokens_of_its_own(file: Path) -> None:
+def test_each_key_has_its_own_rate_limit(file: Path) -> None:
     slow, fast = added_key(file, ["locate"], rate=0.001), added_key(file, ["locate"])
     store = KeyStore(file)
     assert [refusal(store, f"Bearer {slow}") for _ in range(2)] == [None, RateExceeded]
@@ -89,7 +89,7 @@ def test_a_key_without_the_scope_costs_no_token(file: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_keys_come_and_go_while_it_runs_and_the_others_keep_their_tokens(
+async def test_added_and_revoked_keys_take_effect_and_others_keep_their_tokens(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, slow = added_key(file, ["locate"]), added_key(file, ["locate"], rate=0.001)
@@ -107,7 +107,7 @@ async def test_keys_come_and_go_while_it_runs_and_the_others_keep_their_tokens(
 
 
 @pytest.mark.anyio
-async def test_while_the_file_is_damaged_or_gone_the_keys_before_stay_in_force(
+async def test_the_last_keys_stay_in_force_while_the_file_is_damaged_or_missing(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = added_key(file, ["locate"])
@@ -135,14 +135,14 @@ async def test_while_the_file_is_damaged_or_gone_the_keys_before_stay_in_force(
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
-def test_without_keys_to_begin_with_nothing_starts(file: Path, content: bytes | None) -> None:
+def test_a_missing_or_damaged_file_at_the_start_raises(file: Path, content: bytes | None) -> None:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(KeysUnreadable):
         KeyStore(file)
 
 
-def test_a_seconds_worth_at_once_then_the_rate() -> None:
+def test_a_bucket_allows_one_seconds_worth_at_once_then_the_rate() -> None:
     bucket = TokenBucket(4.0, now=100.0)
     assert [bucket.take(100.0) for _ in range(4)] == [0.0] * 4
     assert bucket.take(100.0) == pytest.approx(0.25)
@@ -151,19 +151,19 @@ def test_a_seconds_worth_at_once_then_the_rate() -> None:
     assert bucket.take(100.25) == pytest.approx(0.25)
 
 
-def test_rest_saves_no_more_than_a_seconds_worth() -> None:
+def test_a_bucket_saves_at_most_one_seconds_worth() -> None:
     bucket = TokenBucket(2.0, now=0.0)
     assert [bucket.take(1e6) > 0 for _ in range(3)] == [False, False, True]
 
 
-def test_one_now_and_then_where_the_rate_is_below_one_a_second() -> None:
+def test_a_bucket_below_one_a_second_still_allows_single_requests() -> None:
     bucket = TokenBucket(0.1, now=0.0)
     assert bucket.take(0.0) == 0.0
     assert bucket.take(1.0) == pytest.approx(9.0)
     assert bucket.take(10.5) == 0.0
 
 
-def test_what_a_request_holds_is_paid_by_whoever_comes_next() -> None:
+def test_an_overdrawn_bucket_delays_the_next_request() -> None:
     bucket = TokenBucket(10.0, now=0.0)
     assert bucket.take(0.0) == 0.0
     bucket.charge(29)

@@ -39,17 +39,17 @@ def located(
 @pytest.mark.parametrize(
     ("n", "rank"), [(19, 19), (20, 20), (38, 38), (39, 38), (99, 95), (100, 96), (300, 286), (399, 380)]
 )
-def test_quantile_is_the_conformal_one(n: int, rank: int) -> None:
+def test_quantile_is_the_conformal_quantile(n: int, rank: int) -> None:
     errors_in_order = np.arange(1, n + 1, dtype=float)
     shuffled = np.random.default_rng(0).permutation(errors_in_order)
     assert conformal_quantile(shuffled, 0.95) == rank
 
 
-def test_too_small_a_sample_bounds_nothing() -> None:
+def test_a_sample_that_is_too_small_gives_an_infinite_bound() -> None:
     assert conformal_quantile(np.ones(18), 0.95) == np.inf
 
 
-def test_radius_holds_95_per_cent_of_users_it_has_never_seen(artifact: Artifact, estimator: Estimator) -> None:
+def test_radius_covers_95_per_cent_of_unseen_users(artifact: Artifact, estimator: Estimator) -> None:
     version = cell_of(uneven_street(500, seed=1))
     calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
     users = uneven_street(2000, seed=2)
@@ -70,7 +70,7 @@ def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimat
     calibration = calibrate(artifact, estimator, cell_of(uneven_street(300, seed=1)), settings)
     near, far, none = calibration.levels
     assert [level.sigma for level in calibration.levels] == [1.0, 10.0, None]
-    # This CSI is noise, so that none is the worst of all.
+    # This CSI is noise: without a coarse position the errors are largest.
     assert near.radius < far.radius < none.radius
     assert calibration.level(0.0) == calibration.level(0.5) == near
     assert calibration.level(1.5) == far
@@ -79,7 +79,7 @@ def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimat
 
 @pytest.fixture
 def nearest(tmp_path: Path) -> Iterator[Estimator]:
-    """Answers with the one fingerprint that it fetched."""
+    """Answers with the position of the one fingerprint retrieved."""
     session = MateformerSession(write_tiny_artifact(tmp_path, neighbours=1, minimum=1), 1, ["CPUExecutionProvider"])
     yield Estimator(session, 16, 2**20, Metrics())
     session.close()
@@ -101,7 +101,7 @@ def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> 
     recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
     np.testing.assert_array_equal(recognised, version.positions)
     found = nearest.positions(version, csi, nowhere, nowhere[:, 0], left_out=rows)
-    # With nothing to go by but noise, most land somewhere else in the cell.
+    # The CSI is noise: most estimates lie elsewhere in the cell.
     assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
 
 
@@ -124,7 +124,7 @@ def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Est
     assert calibrate(artifact, estimator, version, other) != first
 
 
-def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_manifest_keeps_a_calibration(artifact: Artifact, estimator: Estimator) -> None:
     calibration = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings())
     quality = calibration.as_quality(artifact.digest)
     assert Calibration.of_quality(quality, artifact.digest) == calibration
@@ -133,7 +133,7 @@ def test_survives_the_way_through_a_manifest(artifact: Artifact, estimator: Esti
     assert Calibration.of_quality({}, artifact.digest) is None
 
 
-def test_a_calibration_made_before_there_was_signal_retrieval_is_void(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_calibration_for_another_retrieval_is_ignored(artifact: Artifact, estimator: Estimator) -> None:
     quality = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings()).as_quality(
         artifact.digest
     )
@@ -148,13 +148,13 @@ def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, esti
     assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
 
 
-def test_cell_of_another_array_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+def test_cell_of_another_csi_shape_is_refused(artifact: Artifact, estimator: Estimator) -> None:
     csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
     with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact expects 4 x 3"):
         calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
 
 
-def test_network_that_fails_on_a_fingerprint_calibrates_nothing(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_fingerprint_without_an_answer_fails_the_calibration(artifact: Artifact, estimator: Estimator) -> None:
     with pytest.raises(errors.EstimateNotFinite):
         calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), -positive_csi(30)), Settings())
 
@@ -163,7 +163,7 @@ def estimator_of(session: MateformerSession) -> Estimator:
     return Estimator(session, 8, 2**20, Metrics())
 
 
-def test_who_is_left_out_is_located_by_the_others_alone(session: MateformerSession) -> None:
+def test_label_errors_leave_each_fingerprint_out_of_its_own_neighbourhood(session: MateformerSession) -> None:
     positions = np.array([[0, 0], [1, 0], [2, 0], [3, 0], [14, 0]], np.float32)  # fewer than a neighbourhood
     version, rows = cell_of(positions), np.array([4, 0])
     alone = label_errors(estimator_of(session), version, version, rows, left_out=True)
@@ -172,7 +172,7 @@ def test_who_is_left_out_is_located_by_the_others_alone(session: MateformerSessi
     np.testing.assert_allclose(beside_itself, [10, 4], rtol=1e-6)
 
 
-def test_one_that_the_network_has_no_answer_to_is_nan_and_spoils_no_other(session: MateformerSession) -> None:
+def test_label_errors_are_nan_only_where_the_model_has_no_answer(session: MateformerSession) -> None:
     n = AT_ONCE + 3
     csi = positive_csi(n)
     csi[1] *= -1

@@ -1,4 +1,4 @@
-"""Cells in service, and versions of them that are published meanwhile; the shipped network in made-up cells."""
+"""Cells in service and new versions of them; the shipped model in synthetic cells."""
 
 import asyncio
 import gc
@@ -61,7 +61,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 async def served(
     store: DirectoryStore, engine: MateformerEngine, artifact_directory: Path, metrics: Metrics
 ) -> AsyncIterator[ServedCells]:
-    """Looks for new versions a hundred times a second."""
+    """Asks the store for new versions a hundred times a second."""
     settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
     cells = ServedCells(store, engine, settings, metrics)
     following = asyncio.create_task(cells.follow(0.01))
@@ -118,7 +118,7 @@ async def test_a_new_version_takes_over_with_the_tiles_in_use_encoded(
     publish(store, np.concatenate([STREET, CORNER[np.newaxis] + 0.1]))
     after = await successor(served, before)
     locate(session, estimator, after, places)
-    assert encoded(metrics) == tiles  # the corner's was encoded aside; at the other one nothing has changed
+    assert encoded(metrics) == tiles  # the corner's tile was encoded in the background; the other one has not changed
 
 
 @pytest.mark.anyio
@@ -127,7 +127,7 @@ async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
 ) -> None:
     publish(store, STREET)
     before = await version_served(served)
-    publish(store, STREET[:5])  # fewer than the network wants
+    publish(store, STREET[:5])  # fewer than the model needs
     await asyncio.sleep(0.1)
     assert await version_served(served) is before
     publish(store, STREET[:200])
@@ -150,7 +150,7 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
 
 
 @pytest.mark.anyio
-async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
+async def test_requests_for_a_cell_that_is_loading_share_one_load(
     served: ServedCells, store: DirectoryStore, metrics: Metrics
 ) -> None:
     publish(store, STREET)
@@ -160,7 +160,7 @@ async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
 
 
 @pytest.mark.anyio
-async def test_cells_used_least_recently_make_room(
+async def test_the_least_recently_used_cells_are_evicted(
     store: DirectoryStore, engine: MateformerEngine, metrics: Metrics
 ) -> None:
     for name in "abc":
@@ -170,7 +170,7 @@ async def test_cells_used_least_recently_make_room(
     (one,) = (await whole.serve(["a"])).values()
     assert not isinstance(one, Exception)
 
-    budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two of them
+    budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two cells
     cells = ServedCells(store, engine, Settings(cell_memory_bytes=budget, **knobs), metrics)
     await cells.serve(["a", "b"])
     await cells.serve(["a"])
@@ -188,7 +188,7 @@ async def test_cells_used_least_recently_make_room(
 
 
 @pytest.mark.anyio
-async def test_a_version_leaves_memory_with_its_last_reader(served: ServedCells, store: DirectoryStore) -> None:
+async def test_a_version_is_freed_with_its_last_reader(served: ServedCells, store: DirectoryStore) -> None:
     publish(store, STREET)
     reader = await version_served(served)
     publish(store, STREET[:200])
@@ -199,7 +199,7 @@ async def test_a_version_leaves_memory_with_its_last_reader(served: ServedCells,
     assert gone() is None
 
 
-def test_nothing_is_warmed_that_nobody_used(
+def test_only_used_tiles_are_encoded_again(
     session: MateformerSession, estimator: Estimator, store: DirectoryStore
 ) -> None:
     publish(store, STREET)

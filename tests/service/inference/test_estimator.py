@@ -33,7 +33,7 @@ def test_few_shapes_are_powers_of_two(slots: list[int]) -> None:
 
 
 @pytest.mark.parametrize("few_shapes", [False, True])
-def test_users_of_one_tile_are_one_frame(few_shapes: bool) -> None:
+def test_users_of_one_tile_share_one_frame(few_shapes: bool) -> None:
     ((rows, slots),) = group_by_slot([(row, 7) for row in range(64)], few_shapes)
     np.testing.assert_array_equal(rows, [np.arange(64)])
     assert slots.tolist() == [7]

@@ -1,4 +1,4 @@
-"""Frames of the shipped network in a made-up cell."""
+"""Frames of the shipped model in a synthetic cell."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,31 +71,31 @@ def test_frames_give_the_full_graphs_answer(session: MateformerSession, version:
     assert lookups(metrics, "hit") == lookups(metrics, "miss")
 
 
-def test_a_batch_gives_each_what_it_gets_alone(
+def test_a_batch_gives_each_user_the_same_answer_as_alone(
     session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
     users = users_of(version, USERS)
-    users += users[:5]  # who stand in tiles that others stand in too
+    users += users[:5]  # users who share tiles with others
     estimator = Estimator(session, 64, 2**20, metrics)
     together = session.submit(estimator.locate, users, Stopwatch()).result()
     alone = [session.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
     np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
-def test_what_is_set_aside_for_frames_is_told(session: MateformerSession, metrics: Metrics) -> None:
+def test_pool_bytes_is_the_memory_allocated_for_frames(session: MateformerSession, metrics: Metrics) -> None:
     assert FrameCache(session, 20 * session.frame_bytes, 4, metrics).pool_bytes == 20 * session.frame_bytes
 
 
-def test_the_least_recently_used_frame_makes_room(
+def test_the_least_recently_used_frame_is_evicted(
     session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
     n = session.manifest.neighbourhood_size
-    frames = FrameCache(session, 0, 2, metrics)  # no budget: only what one dispatch needs, and one for the warming
+    frames = FrameCache(session, 0, 2, metrics)  # no budget: room for one dispatch and one background frame
     a, b, c, d = neighbourhoods(version, range(4), n)
     session.submit(frames.slots, [a, b]).result()
     session.submit(frames.slots, [c]).result()
     session.submit(frames.slots, [a]).result()
-    slots = session.submit(frames.slots, [d, a]).result()  # b has not been used for longest
+    slots = session.submit(frames.slots, [d, a]).result()  # b is the least recently used
     assert slots[a.key] != slots[d.key]
     assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (2, 4)
     session.submit(frames.slots, [a, c]).result()
@@ -116,12 +116,14 @@ def test_bytes_held_are_those_of_the_frames(session: MateformerSession, version:
     assert frames.held_bytes == 4 * one
 
 
-def test_a_frame_encoded_aside_is_found(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+def test_a_frame_encoded_in_the_background_is_found(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
     frames = FrameCache(session, 0, 2, metrics)
     a, b = neighbourhoods(version, range(2), session.manifest.neighbourhood_size)
     slot = session.submit(frames.reserve).result()
     session.run_in_background("frame", as_known([a], [slot]))
-    session.submit(frames.slots, [b]).result()  # while the slot is nobody's
+    session.submit(frames.slots, [b]).result()  # while the slot is reserved
     session.submit(frames.admit, a.key, slot).result()
     assert session.submit(frames.slots, [a]).result() == {a.key: slot}
     assert lookups(metrics, "hit") == 1

@@ -26,7 +26,7 @@ def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
 
 
 @pytest.mark.anyio
-async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
+async def test_users_of_a_disconnected_client_never_reach_the_model(
     session: MateformerSession, free: threading.Event
 ) -> None:
     metrics, gone = Metrics(), asyncio.Event()
@@ -44,9 +44,7 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
 
 
 @pytest.mark.anyio
-async def test_a_patient_client_gets_answers_and_errors_in_their_order(
-    session: MateformerSession, free: threading.Event
-) -> None:
+async def test_results_and_errors_come_in_order(session: MateformerSession, free: threading.Event) -> None:
     metrics = Metrics()
     dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
     futures = [
@@ -61,7 +59,7 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(
 
 
 @pytest.mark.anyio
-async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
+async def test_a_cancelled_wait_cancels_its_futures() -> None:
     futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
     waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(asyncio.Event())))
     await asyncio.sleep(0)
@@ -72,5 +70,5 @@ async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_nobody_to_wait_for_is_no_wait() -> None:
+async def test_no_futures_return_at_once() -> None:
     assert await await_or_disconnect([], request_of_a_client_that_leaves(asyncio.Event())) == []

@@ -10,7 +10,7 @@ def histograms(metrics: Metrics) -> list[dict[str, Any]]:
     return found
 
 
-def test_stages_come_in_the_order_of_a_journey_and_empty_ones_not_at_all() -> None:
+def test_stages_come_in_order_and_empty_ones_are_left_out() -> None:
     metrics = Metrics()
     assert histograms(metrics) == []
     stopwatch = Stopwatch()
