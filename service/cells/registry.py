@@ -169,9 +169,8 @@ class ServedCells:
     async def _ask_store(self) -> None:
         """Asks the store which cells in memory have new versions."""
         held = {cell_id: served.version.manifest.number for cell_id, served in self._memory.all().items()}
-        loop = asyncio.get_running_loop()
         try:
-            newer = await loop.run_in_executor(self._replacers, self._find_newer, held)
+            newer = await asyncio.get_running_loop().run_in_executor(self._replacers, self._find_newer, held)
         except StoreUnavailable as error:
             _log.warning("cannot ask the reference database for new versions: %s", error)
             return
@@ -212,9 +211,9 @@ class ServedCells:
         task.add_done_callback(lambda _: self._replacing.pop(cell_id))
 
     async def _replace_cell(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> None:
-        loop = asyncio.get_running_loop()
+        load = partial(self._load_successor, cell_id, held, like)
         try:
-            found = await loop.run_in_executor(self._replacers, self._load_successor, cell_id, held, like)
+            found = await asyncio.get_running_loop().run_in_executor(self._replacers, load)
         except errors.ModelNotAllowed:
             if self._memory.drop(cell_id):
                 _log.info("cell %s: dropped from memory, its model policy now excludes this model", cell_id)

@@ -133,6 +133,26 @@ def test_a_manifest_keeps_a_calibration(artifact: Artifact, estimator: Estimator
     assert Calibration.of_quality({}, artifact.digest) is None
 
 
+def test_stored_calibrations_keep_their_format() -> None:
+    level = {"sigma": None, "radius": 2, "mean": 0.5, "median": 0.25, "p95": 1.5}
+    stored = {
+        "artifact": "mateformer 1",
+        "retrieval": "fused",
+        "confidence": 0.95,
+        "samples": 300,
+        "seed": 0,
+        "fingerprints": 1200,
+        "rungs": [level | {"sigma": 1.0}, level],
+    }
+    quality = {"calibration": {"digest": stored}}
+    calibration = Calibration.of_quality(quality, "digest")
+    assert calibration is not None
+    assert calibration.level(None).radius == 2.0
+    assert calibration.as_quality("digest") == quality
+    assert Calibration.of_quality({"calibration": {"digest": stored | {"samples": "300"}}}, "digest") is None
+    assert Calibration.of_quality({"calibration": {"digest": stored | {"rungs": []}}}, "digest") is None
+
+
 def test_a_calibration_for_another_retrieval_is_ignored(artifact: Artifact, estimator: Estimator) -> None:
     quality = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings()).as_quality(
         artifact.digest
