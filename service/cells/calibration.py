@@ -189,7 +189,7 @@ def label_errors(
     for first in range(0, len(rows), AT_ONCE):
         some = slice(first, first + AT_ONCE)
         users = (version.csi_of(rows[some]), coarse[some], accuracy[some])
-        found[some] = estimator.positions(references, *users, rows[some] if left_out else None)
+        found[some] = estimator.locate_in_background(references, *users, rows[some] if left_out else None)
     errors_m: NDArray[np.float64] = np.linalg.norm(found.astype(np.float64) - version.positions[rows], axis=1)
     return errors_m
 

@@ -252,7 +252,7 @@ class ServedCells:
         version = self._load_version(manifest, engine, held.version, like or held.version)
         found = prepare_cell(version, engine, self._settings)
         started = time.monotonic()
-        encoded = engine.estimator.warm(found.version, engine.estimator.in_use(held.version))
+        encoded = engine.estimator.warm_tiles(found.version, engine.estimator.tiles_in_use(held.version))
         _log.info("cell %s: %d tiles encoded in %.1f s", cell_id, encoded, time.monotonic() - started)
         return found
 

@@ -47,7 +47,7 @@ def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings, *,
         moved = prepare_cell(cell.version, engine, settings)
         if not force:
             check_no_worse(cell.calibration, moved.calibration)
-        engine.estimator.warm(cell.version, cell.engine.estimator.in_use(cell.version))
+        engine.estimator.warm_tiles(cell.version, cell.engine.estimator.tiles_in_use(cell.version))
     except OutOfMemory:
         raise
     except ServiceError as error:

@@ -86,7 +86,7 @@ class Estimator:
             places[lost] = np.nan
         return places
 
-    def positions(
+    def locate_in_background(
         self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
     ) -> _Floats:
         """As `locate`, for users of one cell; leaves one fingerprint a user out of the neighbourhood.
@@ -101,7 +101,9 @@ class Estimator:
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(places).all(axis=1)
             near = next_neighbourhood(version.references, np.nan_to_num(places), n, left_out, self.manifest.tile_pitch)
-            places = self._session.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+            places = self._session.locate_in_background(
+                version.csi_of(near), version.positions[near], csi, coarse, accuracy
+            )
             places[lost] = np.nan
         return places
 
@@ -115,11 +117,11 @@ class Estimator:
         self._session.prove_frame(slot)
         self._session.submit(frames.release, slot).result()
 
-    def in_use(self, version: CellVersion) -> list[_Floats]:
+    def tiles_in_use(self, version: CellVersion) -> list[_Floats]:
         """Centres `[2]` (metres) of a cell's most recently used tiles. Blocking. Not for the owner thread."""
-        return self._session.submit(self._in_use, version).result()
+        return self._session.submit(self._tiles_in_use, version).result()
 
-    def warm(self, version: CellVersion, places: Sequence[_Floats]) -> int:
+    def warm_tiles(self, version: CellVersion, places: Sequence[_Floats]) -> int:
         """Encodes the missing frames of the tiles around `places`; returns how many it encoded.
 
         Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
@@ -136,7 +138,7 @@ class Estimator:
         """Memory allocated for frames."""
         return 0 if self._frames is None else self._frames.pool_bytes
 
-    def _in_use(self, version: CellVersion) -> list[_Floats]:
+    def _tiles_in_use(self, version: CellVersion) -> list[_Floats]:
         centres = self._tiles.centres(version)
         used = self._frames.keys if self._frames else []
         return [centres[key] for key in used if key in centres][:_MOST_WARMED]

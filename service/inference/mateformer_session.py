@@ -51,7 +51,7 @@ class MateformerSession(ModelSession[Artifact]):
         self._graphs = {name: graph.rebound(self._pools) for name, graph in self._graphs.items()}
         self._background_graphs = {}
 
-    def positions(
+    def locate_in_background(
         self, csi_known: _Array, positions_known: _Array, csi: _Array, coarse: _Array, accuracy: _Array
     ) -> _Array:
         """Locates each CSI, float32 `[b, 2]` metres; not finite where the model has no answer.

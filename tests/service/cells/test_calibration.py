@@ -89,7 +89,7 @@ def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
     version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
     exactly = np.zeros(50, np.float32)
     csi, coarse = version.csi_of(rows), version.positions
-    found = nearest.positions(version, csi, coarse, exactly, left_out=rows)
+    found = nearest.locate_in_background(version, csi, coarse, exactly, left_out=rows)
     first, second = version.index.nearest(version.positions, 2)[0].T
     np.testing.assert_array_equal(first, rows)
     np.testing.assert_array_equal(found, version.positions[second])
@@ -100,7 +100,7 @@ def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> 
     csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
     recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
     np.testing.assert_array_equal(recognised, version.positions)
-    found = nearest.positions(version, csi, nowhere, nowhere[:, 0], left_out=rows)
+    found = nearest.locate_in_background(version, csi, nowhere, nowhere[:, 0], left_out=rows)
     # The CSI is noise: most estimates lie elsewhere in the cell.
     assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
 

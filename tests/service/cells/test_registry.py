@@ -206,6 +206,6 @@ def test_only_used_tiles_are_encoded_again(
     manifest = store.current("plane")
     assert manifest is not None
     before = CellVersion.assemble(read_contents(store, manifest))
-    assert estimator.warm(before, estimator.in_use(before)) == 0
+    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0
     locate(session, estimator, before, STREET[:4])
-    assert estimator.warm(before, estimator.in_use(before)) == 0
+    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0

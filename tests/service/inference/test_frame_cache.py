@@ -64,7 +64,7 @@ def test_frames_give_the_full_graphs_answer(session: MateformerSession, version:
     places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
     manifest = session.manifest
     near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
-    full = session.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+    full = session.locate_in_background(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
     np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
