@@ -7,7 +7,7 @@ without a coarse position is more than 1 m from the guess of a comparison with a
 10 % of noise, and for fingerprints left out of the index, which only their neighbours can find.
 
 The second table indexes the same town without its last fingerprints and then appends these, 1,000 at a time (or all, if
-there are fewer): as many as `needs_reindexing` allows before it asks for a new index. The time of an append includes the
+there are fewer): as many as `needs_reindexing` allows before it asks for a new index. An append's time includes the
 signal features; the table has the median and the maximum, beside the time of a new index. Look-ups are timed again with
 all of them appended. Bytes per fingerprint are those of the indices at the end. The CSI, 4 bytes per antenna and
 subcarrier, stays in its file.

@@ -31,10 +31,10 @@ from service.locating.router import router as locating_router
 from service.locating.tracker import Tracker
 from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
-from service.telemetry.correlation import Correlate
+from service.telemetry.correlation import CorrelationMiddleware
 from service.telemetry.metrics import Metrics, RequestMetrics
 from service.telemetry.router import router as telemetry_router
-from service.telemetry.tracing import Trace, Traces
+from service.telemetry.tracing import Traces, TracingMiddleware
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.updates.error_map import ErrorMaps
 from service.updates.publisher import Publisher
@@ -101,7 +101,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
-    tracing = [] if traces is None else [Middleware(Trace, traces=traces)]
+    tracing = [] if traces is None else [Middleware(TracingMiddleware, traces=traces)]
     auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
     app = FastAPI(
         title="Fingerpost",
@@ -116,7 +116,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[
-            Middleware(Correlate),
+            Middleware(CorrelationMiddleware),
             *tracing,
             Middleware(RequestMetrics, metrics=metrics),
             *auth,
@@ -130,7 +130,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
-    app.state.health = Health(settings, lambda: served.engine.network, draining or Draining())
+    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining())
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.examples = Examples(served, trajectories, store).by_operation
     app.include_router(locating_router)

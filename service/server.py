@@ -1,6 +1,7 @@
 """Runs the app under uvicorn."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -24,27 +25,31 @@ from service.web.tls import Certificate, follow_certificate, server_context
 _log = logging.getLogger("fingerpost.server")
 
 _SWITCH_S = 0.0005
-# Longer than load balancers keep their connections: who closes one first must not be the one who is asked.
+# Longer than load balancers keep connections: a balancer must not send a request while the server closes.
 _KEEP_ALIVE_S = 75
 _CLOSE = (b"connection", b"close")
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE = 2**20  # bytes: a cell's arrays, uploads, exports; a single user's request takes less
+_SPARE = 8 * 2**20  # bytes that a heap may keep for the next request
+
 
 class Unguarded(Exception):
-    """Nothing would keep strangers out; the text is fit for a person."""
+    """The service would listen on a public address without API keys. The text is fit to show to a person."""
 
 
 def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
-    """Serves until SIGINT, or for `drain_s` after SIGTERM, or until a second one; then finishes what is in progress.
+    """Serves until SIGINT or a second SIGTERM, or for `drain_s` after the first SIGTERM; then finishes open requests.
 
-    From the first SIGTERM on `draining` has begun, and every answer closes its connection, so that no balancer sends a
-    request on one that is about to go. Once it listens it prints ``fingerpost: serving at URL``. Raises `Unguarded`,
-    `TlsUnusable`, or `OSError` when the port is taken.
+    The first SIGTERM begins `draining`: each answer then closes its connection, so that load balancers send no more
+    requests on it. Prints ``fingerpost: serving at URL`` once it listens. Raises `Unguarded`, `TlsUnusable`, or
+    `OSError` when the port is taken.
     """
     check_guarded(settings)
-    tls = _tls(settings)
-    # Python's own 5 ms would let the event loop wait for the network's thread longer than the network takes.
+    tls = _load_tls(settings)
+    # With Python's default of 5 ms the event loop waits for the model's thread longer than the model takes.
     sys.setswitchinterval(_SWITCH_S)
-    # What is there now stays: the collector need not look it through again and again, with the event loop waiting.
+    # Objects that exist now live as long as the process: exclude them from garbage collection, which blocks the loop.
     gc.collect()
     gc.freeze()
     config = uvicorn.Config(
@@ -52,7 +57,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
         log_config=log_config(settings),
         access_log=settings.access_log,
         server_header=False,
-        proxy_headers=settings.access_log,  # nothing but its lines says where a request came from
+        proxy_headers=settings.access_log,  # only access logs use the client's address
         http=HttpProtocol,
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
@@ -60,7 +65,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
         ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal once more when all is done; to be told to stop is no failure.
+        # uvicorn raises the signal again after the shutdown; the exit status must not report a failure.
         signal.signal(number, lambda *_: None)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
@@ -68,7 +73,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
 
 
 def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` where others than this machine's own users could come in, and no key were asked of them."""
+    """Raises `Unguarded` unless API keys are required or the service listens on loopback addresses only."""
     if settings.keys_file is not None:
         return
     try:
@@ -77,9 +82,23 @@ def check_guarded(settings: Settings) -> None:
         found = []
     if not found or not all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found):
         raise Unguarded(
-            f"without keys only loopback addresses are served, not {settings.host!r}: make a key by `fingerpost keys "
-            "add`, and name its file in FINGERPOST_KEYS_FILE"
+            f"{settings.host!r} is not a loopback address, and a public address needs API keys: make a key with "
+            "`fingerpost keys add` and set FINGERPOST_KEYS_FILE"
         )
+
+
+def give_back_large_arrays() -> None:
+    """Makes glibc take large arrays from the system and return them when they are freed.
+
+    By default glibc raises its mmap threshold to the largest array ever freed, up to 32 MiB, and keeps smaller arrays
+    in heaps, about one a thread. Cells that change often fragment these heaps: the service grows by hundreds of MiB.
+    """
+    if sys.platform != "linux":
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack mallopt and this behaviour
+    if set_option is not None:
+        set_option(_MMAP_THRESHOLD, _LARGE)
+        set_option(_TRIM_THRESHOLD, _SPARE)
 
 
 class _Tls(NamedTuple):
@@ -87,7 +106,7 @@ class _Tls(NamedTuple):
     context: ssl.SSLContext
 
 
-def _tls(settings: Settings) -> _Tls | None:
+def _load_tls(settings: Settings) -> _Tls | None:
     if settings.tls_certificate_file is None:
         return None
     certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file)
@@ -122,7 +141,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._draining.began and _CLOSE not in self.config.encoded_headers:
             _log.info("draining for %g s", self._drain_s)
-            self.config.encoded_headers.append(_CLOSE)  # of which uvicorn makes default headers each second
+            self.config.encoded_headers.append(_CLOSE)  # uvicorn builds its default headers from these once a second
             self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         self.should_exit |= time.monotonic() >= self._drained
         return await super().on_tick(counter)

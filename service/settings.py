@@ -1,4 +1,4 @@
-"""Every knob of the service, its unit and its default. Set by environment: ``FINGERPOST_PORT=9000``."""
+"""All settings of the service. Each is an environment variable: ``FINGERPOST_PORT=9000``."""
 
 import os
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ def _shipped_trajectory_artifact() -> Path | None:
 
 
 class Settings(BaseSettings):
-    """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes; the rest count or name."""
+    """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes. Others are counts or names."""
 
     model_config = SettingsConfigDict(env_prefix="FINGERPOST_", frozen=True)
 
@@ -31,137 +31,160 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "info",
         pattern="(?i)^(debug|info|warning|error|critical)$",
-        description="Level of the service's and uvicorn's logs.",
+        description="Log level of the service and of uvicorn.",
     )
     traces_endpoint: str | None = Field(
         None,
-        description="Where an OpenTelemetry collector takes traces by OTLP over HTTP, as in "
-        "http://127.0.0.1:4318/v1/traces; needs the extra `otel`.",
+        description="OTLP/HTTP endpoint of an OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces. "
+        "None: no traces. Needs the extra `otel`.",
     )
-    log_format: Literal["line", "json"] = Field("line", description="Lines for people, or a JSON object a line.")
-    access_log: bool = Field(False, description="Whether every request writes a line (path and status only).")
+    log_format: Literal["line", "json"] = Field(
+        "line", description="line: text for people. json: one JSON object a line."
+    )
+    access_log: bool = Field(False, description="Log each request, with its path and status only.")
     keys_file: Path | None = Field(
         None,
-        description="The API keys, as `fingerpost keys` writes them; read again when it changes. None: no key is asked "
-        "for, and only loopback addresses are listened on.",
+        description="File of API keys, written by `fingerpost keys`; read again when it changes. None: requests need "
+        "no key, and the service listens on loopback addresses only.",
     )
     metrics_without_key: bool = Field(
-        False, description="Whether /metrics asks for no key: where a network lets nobody but Prometheus come to it."
+        False,
+        description="Serve /metrics without a key, for a network where only Prometheus can reach it.",
     )
     cell_series: int = Field(
         0,
         ge=0,
         le=10_000,
-        description="How many cells have series of their own in /metrics, the first that users are located in; all "
-        "others are counted together. 0: no cell is named there.",
+        description="How many cells get their own series in /metrics: the first in which a user is located. All other "
+        "cells share one series. 0: no series by cell.",
     )
     tls_certificate_file: Path | None = Field(
         None,
-        description="Certificate and chain (PEM) to serve under TLS; read again when it changes. None: plain HTTP.",
+        description="TLS certificate and chain (PEM); read again when the file changes. None: plain HTTP.",
     )
-    tls_key_file: Path | None = Field(None, description="Its private key (PEM), where it lies in a file of its own.")
+    tls_key_file: Path | None = Field(None, description="Private key (PEM), when it is not in the certificate file.")
     tls_client_ca_file: Path | None = Field(
-        None, description="CA (PEM) of which whoever connects must have a certificate: mutual TLS."
+        None,
+        description="CA (PEM) that must have signed each client's certificate (mutual TLS). None: clients need none.",
     )
     drain_s: float = Field(
         5.0,
         ge=0,
         le=3600,
-        description="How long to serve on after SIGTERM while /health/ready says 503, so that balancers find others: "
-        "longer than their checks take to notice.",
+        description="How long to keep serving after SIGTERM, while /health/ready answers 503. Set it longer than your "
+        "load balancer takes to notice.",
     )
-    shutdown_s: float = Field(10.0, gt=0, description="How long requests in progress may take after that.")
+    shutdown_s: float = Field(10.0, gt=0, description="How long open requests may take to finish after the drain.")
 
-    database_directory: Path = Field(Path("var/database"), description="Where the reference database lies.")
+    database_directory: Path = Field(Path("var/database"), description="Directory of the reference database.")
     artifact_directory: Path = Field(
-        default_factory=_shipped_artifact, description="The network to serve with; default the shipped one."
+        default_factory=_shipped_artifact,
+        description="Artifact directory of the Mateformer model. Default: the shipped one.",
     )
     artifacts_directory: Path | None = Field(
         None,
-        description="Whose folders are artifacts that operators may activate; default where artifact_directory lies.",
+        description="Directory whose folders are artifacts that operators may activate. Default: the parent of "
+        "artifact_directory.",
     )
     trajectory_artifact_directory: Path | None = Field(
         default_factory=_shipped_trajectory_artifact,
-        description="The network for trajectories and tracks; default the shipped one, if one is.",
+        description="Artifact directory of the model for trajectories and tracks. Default: the shipped one. None: no "
+        "trajectories.",
     )
 
     redis_url: str | None = Field(
-        None, description="Where the reference database lies in Redis, redis:// or redis+cluster://; then no directory."
+        None,
+        description="Redis that holds the reference database instead of database_directory: redis:// or "
+        "redis+cluster://.",
     )
     follow_period_s: float = Field(
-        2.0, gt=0, description="How often to look for new versions of the cells in service, whatever is told of them."
+        2.0, gt=0, description="How often to ask the reference database for new versions of the cells in memory."
     )
-    retention_period_s: float = Field(600.0, gt=0, description="How often to look for fingerprints that are too old.")
+    retention_period_s: float = Field(
+        600.0, gt=0, description="How often to remove fingerprints older than their cell's retention."
+    )
     cell_memory_bytes: int = Field(
-        4 * 2**30, gt=0, description="Memory for cells, mapped files apart; those not used for longest make room."
+        4 * 2**30,
+        gt=0,
+        description="Memory for cells, without mapped files. The least recently used cells are evicted.",
     )
 
-    body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body, counted while it streams.")
-    body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send its body.")
+    body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body.")
+    body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send a request body.")
     upload_limit_bytes: int = Field(
         2 * 2**30,
         gt=0,
-        description="Largest body, and largest size unpacked, of fingerprints sent to a cell.",
+        description="Largest upload of fingerprints, both as sent and unpacked.",
     )
-    batch_limit: int = Field(256, gt=0, description="Most items in one batch.")
-    request_threads: int = Field(2, gt=0, description="Threads that decode and encode batches.")
-    waiting_limit: int = Field(128, gt=0, description="Most batches in work or waiting; the next gets a 503.")
+    batch_limit: int = Field(256, gt=0, description="Most users in one batch.")
+    request_threads: int = Field(2, gt=0, description="Threads that decode and encode large batches.")
+    waiting_limit: int = Field(128, gt=0, description="Most batches in progress or waiting. The next one gets 503.")
     queue_limit_s: float = Field(
-        0.25, gt=0, description="How long the first in a queue may have waited in a burst; the next user gets a 503."
+        0.25,
+        gt=0,
+        description="In a burst, new requests get 503 once the oldest queued request has waited this long.",
     )
     standing_queue_s: float = Field(
-        0.01, gt=0, description="How long under lasting load, likewise; five times as long for batches."
+        0.01,
+        gt=0,
+        description="Under lasting load, new requests get 503 once the oldest queued request has waited this long; "
+        "batches twice as long.",
     )
 
     inference_threads: int = Field(
         default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) - 1)),
         gt=0,
-        description="Threads inside one inference; the event loop wants a core too.",
+        description="Threads of one model run. Leave one core for the event loop.",
     )
-    inference_batch: int = Field(64, gt=0, description="Most users in one inference; bounds its memory.")
+    inference_batch: int = Field(64, gt=0, description="Most users in one dispatch; bounds its memory.")
     frame_cache_bytes: int = Field(
-        512 * 2**20, gt=0, description="Memory for encoded neighbourhoods; never fewer of them than inference_batch."
+        512 * 2**20,
+        gt=0,
+        description="Memory for frames (encoded neighbourhoods); at least inference_batch frames are held.",
     )
     execution_providers: list[str] = Field(
-        ["CPUExecutionProvider"], description="ONNX Runtime's execution providers, preferred first."
+        ["CPUExecutionProvider"], description="Execution providers of ONNX Runtime, preferred first."
     )
 
     track_ttl_s: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="How long the last snapshots of a user with a trackId are kept, and may lie apart.",
+        description="How long to keep the last snapshots of a user with a trackId, and the longest time between them.",
     )
     track_limit: int = Field(
-        2000, gt=0, description="Users whose last snapshots are kept; in Redis, of each cell. The oldest make room."
+        2000,
+        gt=0,
+        description="Most users whose last snapshots are kept; in Redis, most users a cell. The oldest are dropped.",
     )
 
     position_margin_m: float = Field(
         50.0,
         ge=0,
-        description="How far outside a cell's fingerprints a coarse position may lie, beside its hAccuracy.",
+        description="How far outside the area of a cell's fingerprints a coarse position may lie, in addition to its "
+        "hAccuracy.",
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that the stated circle must hold.")
-    calibration_samples: int = Field(300, gt=0, description="Fingerprints that a cell is calibrated on.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that must lie within the stated accuracy.")
+    calibration_samples: int = Field(300, gt=0, description="Fingerprints to calibrate a cell on.")
     calibration_sigmas_m: tuple[float, ...] = Field(
         (1.0, 3.0, 10.0),
         min_length=1,
-        description="Coarse position errors (1-sigma an axis) to calibrate for, beside having none.",
+        description="Errors of coarse positions (1 sigma on each axis) to calibrate for, besides no coarse position.",
     )
-    calibration_seed: int = Field(0, ge=0, description="Seed of the calibration's sample and of its errors.")
+    calibration_seed: int = Field(0, ge=0, description="Random seed of a calibration.")
 
     console_live: bool = Field(
         False,
-        description="Whether operators may watch where users of a cell are located; they are people. Nothing is kept "
-        "while nobody watches, and then only the last estimates, in memory.",
+        description="Let operators watch where the users of a cell are located: personal data. While an operator "
+        "watches, the last estimates are kept in memory; otherwise nothing is kept.",
     )
 
     readiness_period_s: float = Field(
         10.0,
         ge=0,
-        description="How old the last successful inference may be before readiness asks for another.",
+        description="Age of the last successful model run after which readiness runs the model again.",
     )
-    readiness_timeout_s: float = Field(5.0, gt=0, description="How long that inference may take.")
+    readiness_timeout_s: float = Field(5.0, gt=0, description="How long the model run of a readiness check may take.")
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -18,9 +18,8 @@ from service.cells.store_errors import translate_store_errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import check_learned
 from service.errors import ActivationInProgress, ArtifactRefused, NoTrajectoryArtifact, ServiceError
-from service.inference.engine import start_engine
+from service.inference.engine import start_engine, start_trajectory_engine
 from service.inference.session import ModelUnusable
-from service.inference.trajectory_engine import start_trajectory_engine
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics

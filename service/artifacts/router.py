@@ -14,8 +14,7 @@ from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders, Found, Unreadable
 from service.cells.registry import ServedCells
 from service.cells.trajectories import Trajectories
-from service.inference.engine import Engine
-from service.inference.trajectory_engine import TrajectoryEngine
+from service.inference.engine import MateformerEngine, TrajectoryEngine
 from service.settings import Settings
 from service.updates.legacy_wire import WireStruct
 from service.updates.query import Query
@@ -133,13 +132,13 @@ class Models:
 
     async def _listed(self) -> ModelList:
         found = await asyncio.to_thread(self._folders.all)
-        engines: list[Engine | TrajectoryEngine] = [
+        engines: list[MateformerEngine | TrajectoryEngine] = [
             self._served.engine,
             *([] if self._trajectories is None else [self._trajectories.engine]),
         ]
         active = {engine.artifact.digest for engine in engines}
         models = [
-            self._model(one.directory.absolute(), one.manifest, one.digest, engine.network.providers)
+            self._model(one.directory.absolute(), one.manifest, one.digest, engine.session.providers)
             for engine in engines
             for one in [engine.artifact]
         ]

@@ -1,4 +1,4 @@
-"""The keys in force: those of a file, as it was when it was last whole."""
+"""The API keys in force: scopes, rate limits, and the file that they are read from."""
 
 import asyncio
 import hmac
@@ -10,18 +10,43 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.auth.keys import KeyRecord, KeysUnreadable, Scope, digest_of, id_of, read_keys
-from service.auth.rate_limit import TokenBucket
 from service.errors import KeyMissing, KeyUnknown, RateExceeded, ScopeMissing
 
 _log = logging.getLogger("fingerpost.keys")
 
-_PERIOD_S = 1.0  # how long a revoked key may go on
+_PERIOD_S = 1.0  # a revoked key works for at most this long
 _BEARER = b"bearer "
-_NOBODY = bytes(32)  # compared with where an id is unknown, so that this takes as long
+_NO_DIGEST = bytes(32)  # compared for an unknown id too, so that the time taken tells nothing about ids
 
 
-class Holder(NamedTuple):
-    """Who has a key, as requests are judged by it."""
+class TokenBucket:
+    """Rate limit of a key: `rate` tokens a second, at most one second's worth but at least one. A user costs a token.
+
+    A batch may overdraw the bucket; the next request then waits longer. Times are those of `time.monotonic`.
+    """
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._most = max(rate, 1.0)
+        self._tokens = self._most
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Takes a token and returns 0; when there is none, returns the seconds until there is one."""
+        self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / self._rate
+        self._tokens -= 1.0
+        return 0.0
+
+    def charge(self, tokens: int) -> None:
+        """Takes more tokens, even when the bucket holds fewer."""
+        self._tokens -= tokens
+
+
+class KeyHolder(NamedTuple):
+    """A key in force, as requests are checked against it."""
 
     record: KeyRecord
     digest: bytes
@@ -30,7 +55,7 @@ class Holder(NamedTuple):
 
 
 class _Stamp(NamedTuple):
-    """What changes when a file does."""
+    """Changes whenever the file is replaced or written."""
 
     modified: int
     inode: int
@@ -38,64 +63,64 @@ class _Stamp(NamedTuple):
 
 
 class KeyStore:
-    """Raises `KeysUnreadable` when there are no keys to begin with. For the event loop's thread."""
+    """Raises `KeysUnreadable` when the file is missing or damaged at the start. For the event loop's thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._holders: dict[bytes, Holder] = {}
-        self._stamp = _stamp(path)
-        self._put(read_keys(path))
+        self._holders: dict[bytes, KeyHolder] = {}
+        self._stamp = _read_stamp(path)
+        self._replace(read_keys(path))
 
-    def holder(self, authorization: bytes | None, needed: Scope) -> Holder:
-        """Whose key the header `Authorization` brings, one of its tokens taken.
+    def authorize(self, authorization: bytes | None, needed: Scope) -> KeyHolder:
+        """Checks the value of an Authorization header and takes one token; returns the holder of its key.
 
         Raises `KeyMissing`, `KeyUnknown`, `ScopeMissing` or `RateExceeded`.
         """
         if authorization is None:
-            raise KeyMissing("a key is needed, as Authorization: Bearer KEY")
+            raise KeyMissing("an API key is required: send Authorization: Bearer KEY")
         if authorization[: len(_BEARER)].lower() != _BEARER:
-            raise KeyUnknown("the key must come as Authorization: Bearer KEY")
+            raise KeyUnknown("the Authorization header must be: Bearer KEY")
         key = authorization[len(_BEARER) :].strip()
         holder = self._holders.get(id_of(key))
-        same = hmac.compare_digest(digest_of(key), _NOBODY if holder is None else holder.digest)
+        same = hmac.compare_digest(digest_of(key), _NO_DIGEST if holder is None else holder.digest)
         if holder is None or not same:
-            raise KeyUnknown("the key is not, or no longer, known")
+            raise KeyUnknown("this API key is unknown or has been revoked")
         if needed not in holder.scopes:
-            raise ScopeMissing(f"the key has not the scope {needed!r}")
+            raise ScopeMissing(f'this key lacks the scope "{needed}"')
         if holder.bucket is not None and (wait := holder.bucket.take(time.monotonic())):
-            raise RateExceeded(f"more than {holder.record.rate:g} users a second", math.ceil(wait))
+            raise RateExceeded(f"this key allows {holder.record.rate:g} users a second", math.ceil(wait))
         return holder
 
     async def follow(self) -> None:
-        """Reads the file again whenever it has changed, for ever. While it is damaged the keys before stay in force."""
+        """Reads the file again when it changes; keeps the last keys while it is damaged. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(_PERIOD_S)
             try:
-                stamp = await asyncio.to_thread(_stamp, self._path)
+                stamp = await asyncio.to_thread(_read_stamp, self._path)
                 if stamp == self._stamp:
                     continue
                 self._stamp = stamp
-                self._put(await asyncio.to_thread(read_keys, self._path))
+                self._replace(await asyncio.to_thread(read_keys, self._path))
             except KeysUnreadable as error:
-                _log.error("the keys in force stay: %s", error)
+                _log.error("cannot read the keys file, the last keys stay in force: %s", error)
             else:
                 _log.info("%d keys in force", len(self._holders))
 
-    def _put(self, records: list[KeyRecord]) -> None:
-        """A key that stays as it was keeps its tokens."""
+    def _replace(self, records: list[KeyRecord]) -> None:
+        """Puts records into force; an unchanged key keeps its tokens."""
         before, now = self._holders, time.monotonic()
         holders = {}
         for record in records:
-            held = before.get(record.id.encode())
-            if held is None or held.record != record:
+            holder = before.get(record.id.encode())
+            if holder is None or holder.record != record:
                 bucket = None if record.rate is None else TokenBucket(record.rate, now)
-                held = Holder(record, bytes.fromhex(record.sha256), frozenset(record.scopes), bucket)
-            holders[record.id.encode()] = held
+                holder = KeyHolder(record, bytes.fromhex(record.sha256), frozenset(record.scopes), bucket)
+            holders[record.id.encode()] = holder
         self._holders = holders
 
 
-def _stamp(path: Path) -> _Stamp | None:
-    """None where there is no such file."""
+def _read_stamp(path: Path) -> _Stamp | None:
+    """None when the file does not exist."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""API keys: who may ask for what, and how often. A file keeps their hashes; the keys themselves nobody keeps."""
+"""API keys and the file that holds their hashes. The keys themselves are stored nowhere."""
 
 import fcntl
 import os
@@ -10,80 +10,98 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from reference_db.durable_file import make_directory, write_durably
 
 Scope = Literal["locate", "operate", "read"]
 
-# A key is fp_ID_SECRET. The secret has 256 random bits: nobody guesses it, so that to hash it slowly would win nothing.
+# A key is fp_ID_SECRET. The secret has 256 random bits: it cannot be guessed, so a slow hash would add no safety.
 _PREFIX = "fp_"
 _ID_BYTES, _SECRET_BYTES = 6, 32
 _ID = slice(len(_PREFIX), len(_PREFIX) + 2 * _ID_BYTES)
 
 
 class KeysUnreadable(Exception):
-    """A file of keys is not there or damaged; the text is fit for a person."""
+    """The keys file is missing or damaged. The text is fit to show to a person."""
 
 
-class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is kept of a key: its public id, and the sha256 of all of it. `rate`: users a second, None: any number."""
-
-    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}$")]
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-    scopes: Annotated[list[Scope], Meta(min_length=1)]
-    rate: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    created_at: Annotated[datetime, Meta(tz=True)]
+class InvalidKey(ValueError):
+    """The name, scopes or rate of a new key are invalid. The text is fit to show to a person."""
 
 
-class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class KeyRecord(_Stored):
+    """What the file holds of a key: its public id and the sha256 of the whole key.
+
+    `rate`: requests a second, each user of a batch counted as one; None: no limit.
+    """
+
+    id: str = Field(pattern=r"^[0-9a-f]{12}$")
+    name: str = Field(min_length=1, max_length=64)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    scopes: list[Scope] = Field(min_length=1)
+    rate: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    created_at: AwareDatetime
+
+
+class KeyFile(_Stored):
     keys: list[KeyRecord]
 
 
-def make_key(name: str, scopes: Sequence[Scope], rate: float | None, now: datetime) -> tuple[str, KeyRecord]:
-    """A new key, to be told once, and what is kept of it."""
+def make_key(name: str, scopes: Sequence[str], rate: float | None, now: datetime) -> tuple[str, KeyRecord]:
+    """Returns a new key, which cannot be shown again, and its record. Raises `InvalidKey`."""
     key_id = secrets.token_hex(_ID_BYTES)
     key = f"{_PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    digest = digest_of(key.encode()).hex()
-    return key, KeyRecord(id=key_id, name=name, sha256=digest, scopes=list(scopes), rate=rate, created_at=now)
+    record = {"id": key_id, "name": name, "sha256": digest_of(key.encode()).hex(), "scopes": list(scopes), "rate": rate}
+    try:
+        return key, KeyRecord.model_validate(record | {"created_at": now})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InvalidKey(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
 def id_of(key: bytes) -> bytes:
-    """The part of a key by which its record is found; anything, of what is no key."""
+    """Returns the id in a key; of a malformed key some other bytes, or none."""
     return key[_ID]
 
 
 def digest_of(key: bytes) -> bytes:
+    """Returns the sha256 of a key."""
     return sha256(key).digest()
 
 
 def read_keys(path: Path) -> list[KeyRecord]:
-    """Raises `KeysUnreadable`."""
+    """Reads all records of a keys file. Raises `KeysUnreadable`."""
     try:
-        keys = msgspec.json.decode(path.read_bytes(), type=KeyFile).keys
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise KeysUnreadable(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        keys = KeyFile.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        raise KeysUnreadable(f"{path}: {error.strerror or error}") from error
+    except ValidationError as error:
+        # The message goes to logs: without the input, which holds hashes.
+        fault = error.errors(include_input=False)[0]
+        raise KeysUnreadable(f"{path}: {'.'.join(map(str, fault['loc']))} {fault['msg']}") from error
     if len({key.id for key in keys}) < len(keys):
-        raise KeysUnreadable(f"{path}: an id comes twice")
+        raise KeysUnreadable(f"{path}: two keys have the same id")
     return keys
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[list[KeyRecord]]:
-    """The keys of a file, none where it is not there yet; what is done to the list is written at the end, whole.
+def edit_keys(path: Path) -> Iterator[list[KeyRecord]]:
+    """Yields the records of a keys file, none when the file does not exist, and writes the edited list at the end.
 
-    Whoever else changes them waits. Raises `KeysUnreadable`, and `OSError` where they cannot be written.
+    Other editors of the file wait meanwhile. Raises `KeysUnreadable`, and `OSError` when the file cannot be written.
     """
-    path = path.resolve()  # what a link leads to is replaced, not the link
+    path = path.resolve()  # replaces the target of a symbolic link, not the link
     make_directory(path.parent)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         keys = read_keys(path) if path.exists() else []
         yield keys
-        content = msgspec.json.format(msgspec.json.encode(KeyFile(keys=keys)), indent=2)
-        write_durably(path, content + b"\n")
+        write_durably(path, KeyFile(keys=keys).model_dump_json(indent=2).encode() + b"\n")
     finally:
         os.close(folder)

@@ -1,18 +1,18 @@
-"""Nobody comes in without a key that is good for what is asked."""
+"""Checks the API key of each request before its body is read."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.auth.key_store import Holder, KeyStore
+from service.auth.key_store import KeyHolder, KeyStore
 from service.auth.route_scopes import scope_needed
 from service.errors import ServiceError
 from service.web.problems import on_service_error
 
-_HOLDER = "fingerpost.holder"
+_HOLDER = "fingerpost.key_holder"
 
 
 class AuthMiddleware:
-    """ASGI middleware before every route there is, or is not: it refuses before anything of the body is read."""
+    """ASGI middleware in front of the router: unknown paths need a key too. Puts the key's holder into the scope."""
 
     def __init__(self, app: ASGIApp, keys: KeyStore, *, metrics_open: bool) -> None:
         self._app = app
@@ -24,7 +24,7 @@ class AuthMiddleware:
             needed = scope_needed(scope["method"], scope["path"])
             if needed is not None and not (self._metrics_open and scope["path"] == "/metrics"):
                 try:
-                    scope[_HOLDER] = self._keys.holder(_authorization(scope), needed)
+                    scope[_HOLDER] = self._keys.authorize(_read_authorization(scope), needed)
                 except ServiceError as error:
                     response = await on_service_error(Request(scope), error)
                     await response(scope, receive, send)
@@ -33,13 +33,13 @@ class AuthMiddleware:
 
 
 def charge(request: Request, users: int) -> None:
-    """A request asks for so many users more than the one that it was let in for."""
-    holder: Holder | None = request.scope.get(_HOLDER)
+    """Charges the key of a request for `users` more than the one that was charged with the request itself."""
+    holder: KeyHolder | None = request.scope.get(_HOLDER)
     if holder is not None and holder.bucket is not None:
         holder.bucket.charge(users)
 
 
-def _authorization(scope: Scope) -> bytes | None:
+def _read_authorization(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == b"authorization":
             found: bytes = value

@@ -1,4 +1,4 @@
-"""Which scope a key needs for which route: this table, and nothing else."""
+"""The table of the scope that each route needs."""
 
 import re
 from typing import NamedTuple
@@ -7,9 +7,9 @@ from service.auth.keys import Scope
 
 
 class Row(NamedTuple):
-    """Who may read (GET, HEAD, OPTIONS) and who may change; None: anybody.
+    """The scopes for reading (GET, HEAD, OPTIONS) and for changing a path; None: no key is needed.
 
-    In a path ``*`` is any one segment, ``/**`` at its end everything below, and the path itself.
+    In a path ``*`` matches one segment; ``/**`` at the end matches the path itself and everything below.
     """
 
     path: str
@@ -17,14 +17,14 @@ class Row(NamedTuple):
     changing: Scope | None
 
 
-# The first row that fits counts. Whatever is forgotten here, and whatever is not there at all, is operators'.
+# An exact path comes before patterns; of the patterns the first that matches. Paths without a row need "operate".
 ACCESS = (
     Row("/health/live", None, "operate"),
     Row("/health/ready", None, "operate"),
     Row("/locate", "locate", "locate"),
     Row("/locate/batch", "locate", "locate"),
     Row("/locate/**", "locate", "locate"),
-    Row("/cells/*/export", "operate", "operate"),  # these tell where somebody is, or may have been
+    Row("/cells/*/export", "operate", "operate"),  # these four show positions of people
     Row("/cells/*/fingerprints/**", "operate", "operate"),
     Row("/cells/*/errors", "operate", "operate"),
     Row("/cells/*/live", "operate", "operate"),
@@ -53,6 +53,6 @@ _PATTERNS = [(_pattern(row.path), row) for row in ACCESS if "*" in row.path]
 
 
 def scope_needed(method: str, path: str) -> Scope | None:
-    """The scope that a request needs; None: no key at all."""
+    """Returns the scope that a request needs; None: no key is needed."""
     row = _EXACT.get(path) or next(row for pattern, row in _PATTERNS if pattern.fullmatch(path))
     return row.reading if method in _READING else row.changing

@@ -1,17 +1,18 @@
-"""How far an estimate may be off: split-conformal radii, measured on a cell's own fingerprints.
+"""Calibration: split-conformal error radii, measured on a cell's own fingerprints.
 
-Each fingerprint of a sample is located as a user would be, itself left out, with its position blurred to the
-accuracy of a coarse position, and once with none. A user drawn like the fingerprints then lies inside the conformal
-quantile of those errors with at least the stated confidence, whatever the network and the errors' distribution.
+A sample of fingerprints is located as users are, each left out of its own neighbourhood: once for each accuracy of a
+coarse position, with noise of that accuracy added to the known position, and once without a coarse position. A user
+drawn from the same distribution as the fingerprints then lies within the conformal quantile of these errors with at
+least the stated confidence, for any model and any distribution of errors.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.artifact import Artifact
 from reference_db.cell_version import CellVersion
@@ -22,11 +23,18 @@ from service.settings import Settings
 
 QUALITY_KEY = "calibration"
 
-_AT_ONCE = 8  # fingerprints: users must not wait long for the network while a cell is calibrated
+AT_ONCE = 8  # fingerprints a run of the model: longer runs would delay users
 
 
-class CalibrationLevel(msgspec.Struct, frozen=True):
-    """Errors in metres at one accuracy of the coarse position (`sigma`, metres on each axis; None: without one)."""
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
+
+
+class CalibrationLevel(_Stored):
+    """Errors in metres at one accuracy of the coarse position.
+
+    `sigma` is its 1-sigma error on each axis in metres; None: no coarse position. `radius` is the conformal quantile.
+    """
 
     sigma: float | None
     radius: float
@@ -35,10 +43,11 @@ class CalibrationLevel(msgspec.Struct, frozen=True):
     p95: float
 
 
-class Calibration(msgspec.Struct, frozen=True):
-    """One cell's errors with one artifact; `rungs` in rising order of sigma, the one without a coarse position last.
+class Calibration(_Stored):
+    """Errors of one cell with one artifact.
 
-    `fingerprints` is how many the cell had when it was measured.
+    `levels` are in rising order of sigma; the level without a coarse position is last. Stored manifests and HTTP
+    answers call them "rungs". `fingerprints` is the size of the cell when it was calibrated.
     """
 
     artifact: str
@@ -47,80 +56,80 @@ class Calibration(msgspec.Struct, frozen=True):
     samples: int
     seed: int
     fingerprints: int
-    rungs: Annotated[list[CalibrationLevel], msgspec.Meta(min_length=1)]
+    levels: list[CalibrationLevel] = Field(validation_alias="rungs", serialization_alias="rungs", min_length=1)
 
     def level(self, accuracy: float | None) -> CalibrationLevel:
-        """The first level that covers a coarse position of this 1-sigma error, or none; else the last one."""
-        for level in self.rungs:
+        """Returns the first level whose sigma is at least `accuracy` (1-sigma error in metres), else the last level."""
+        for level in self.levels:
             if level.sigma is not None and accuracy is not None and level.sigma >= accuracy:
                 return level
-        return self.rungs[-1]
+        return self.levels[-1]
 
     def as_quality(self, artifact_digest: str) -> dict[str, Any]:
-        """As it stands in a manifest's quality, under the artifact's digest."""
-        return {QUALITY_KEY: {artifact_digest: msgspec.to_builtins(self)}}
+        """Returns the entry of a manifest's quality report, under the artifact's digest."""
+        return {QUALITY_KEY: {artifact_digest: self.model_dump(by_alias=True)}}
 
     @classmethod
     def all_of_quality(cls, quality: Mapping[str, Any]) -> list[Self]:
-        """What a manifest says of any artifact."""
+        """Returns the calibrations that a quality report holds for any artifact; skips unreadable ones."""
         named = quality.get(QUALITY_KEY)
         digests = named if isinstance(named, dict) else {}
         return [found for digest in digests if (found := cls.of_quality(quality, digest))]
 
     @classmethod
     def of_quality(cls, quality: Mapping[str, Any], artifact_digest: str) -> Self | None:
-        """What a manifest says of this artifact; None where it says nothing that can be read."""
+        """Returns the calibration for this artifact; None where it is missing or unreadable."""
         try:
-            return msgspec.convert(quality[QUALITY_KEY][artifact_digest], cls)
-        except (KeyError, TypeError, msgspec.ValidationError):
+            return cls.model_validate(quality[QUALITY_KEY][artifact_digest])
+        except (KeyError, TypeError, ValidationError):
             return None
 
 
 def conformal_quantile(sample: NDArray[np.floating], confidence: float) -> float:
-    """The ceil((n + 1) · confidence)-th smallest of n values; infinite where n is too small for any bound."""
+    """Returns the ceil((n + 1) · confidence)-th smallest of n values; infinite when n is too small for a bound."""
     rank = conformal_rank(len(sample), confidence)
     return math.inf if rank > len(sample) else float(np.sort(sample)[rank - 1])
 
 
 def conformal_rank(n: int, confidence: float) -> int:
-    # The tolerance keeps 0.95 · 20 at 19 where binary fractions make it a hair more.
+    """Returns ceil((n + 1) · confidence)."""
+    # The tolerance keeps 0.95 · 20 at 19: in binary the product is slightly larger.
     return math.ceil((n + 1) * confidence - 1e-9)
 
 
 def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> None:
-    """Raises `CellNotServed` or `CellTooSmall` unless the artifact can locate users and say how well.
+    """Checks that the artifact can locate users in a cell and that the cell can be calibrated.
 
-    Raises `ModelNotAllowed` where the cell's policy is that it must not.
+    Raises `ModelNotAllowed` when the cell's model policy excludes Mateformer, `CellNotServed` when the CSI shapes
+    differ, or `CellTooSmall`.
     """
     cell, csi = version.cell, artifact.manifest.csi
     if version.model == "scadf-moe":
         raise errors.ModelNotAllowed(
-            "/cellId", "the cell's policy is scadf-moe: it takes a trajectory, or a trackId and some snapshots"
+            "/cellId", "the cell's model policy is scadf-moe: send a trajectory, or snapshots with a trackId"
         )
     if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
         raise errors.CellNotServed(
             "/cellId",
             f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, "
-            f"the artifact's {csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
+            f"the artifact expects {csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
         )
-    needed = artifact.manifest.minimum_neighbours
-    while conformal_rank(needed, confidence) > needed:
-        needed += 1
+    needed = max(artifact.manifest.minimum_neighbours, _fewest(confidence))
     if version.fingerprints < needed:
-        raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, {needed} are needed")
+        raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, it needs {needed}")
 
 
 def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, settings: Settings) -> Calibration:
-    """Locates a sample of the cell's own fingerprints. Takes seconds.
+    """Calibrates a cell on a sample of its own fingerprints. Takes seconds. Runs on the background session.
 
-    Raises what `check_serves` raises, `InferenceFailed` or `EstimateNotFinite`.
+    Raises what `check_serves` raises, `InferenceFailed`, `OutOfMemory` or `EstimateNotFinite`.
     """
     check_serves(artifact, version.manifest, settings.confidence)
     rng = np.random.default_rng(settings.calibration_seed)
     samples = min(max(settings.calibration_samples, _fewest(settings.confidence)), len(version))
     rows = np.sort(rng.choice(len(version), samples, replace=False))
     blur = rng.standard_normal((samples, 2)).astype(np.float32)
-    rungs = [
+    levels = [
         _calibrate_level(estimator, version, rows, blur, sigma, settings.confidence)
         for sigma in (*sorted(settings.calibration_sigmas_m), None)
     ]
@@ -132,7 +141,7 @@ def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, se
         samples=samples,
         seed=settings.calibration_seed,
         fingerprints=len(version),
-        rungs=rungs,
+        levels=levels,
     )
 
 
@@ -144,17 +153,9 @@ def _calibrate_level(
     sigma: float | None,
     confidence: float,
 ) -> CalibrationLevel:
-    truth = version.positions[rows]
-    error = np.float32(np.nan if sigma is None else sigma)
-    coarse, accuracy = truth + error * blur, np.full(len(rows), error)
-    found = np.empty_like(truth)
-    for first in range(0, len(rows), _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        csi = version.csi_of(rows[some])
-        found[some] = estimator.positions(version, csi, coarse[some], accuracy[some], left_out=rows[some])
-    distances = np.linalg.norm(found.astype(np.float64) - truth, axis=1)
-    if not np.isfinite(distances).all():
-        raise errors.EstimateNotFinite("the network cannot locate the cell's own fingerprints")
+    coarse = None if sigma is None else version.positions[rows] + np.float32(sigma) * blur
+    distances = label_errors(estimator, version, version, rows, left_out=True, coarse=coarse, sigma=sigma)
+    check_finite(distances)
     return CalibrationLevel(
         sigma=sigma,
         radius=conformal_quantile(distances, confidence),
@@ -164,7 +165,43 @@ def _calibrate_level(
     )
 
 
+def label_errors(
+    estimator: Estimator,
+    references: CellVersion,
+    version: CellVersion,
+    rows: NDArray[np.int64],
+    *,
+    left_out: bool,
+    coarse: NDArray[np.float32] | None = None,
+    sigma: float | None = None,
+) -> NDArray[np.float64]:
+    """Distances in metres, float64 `[n]`, between labels and estimates of fingerprints; NaN where there is no estimate.
+
+    Locates the fingerprints `rows` int64 `[n]` of `version` as users among the fingerprints of `references`. `left_out`
+    leaves each out of its own neighbourhood; both versions must then be the same. `coarse` float32 `[n, 2]` metres are
+    coarse positions with a 1-sigma error of `sigma` metres on each axis. Blocking. Runs on the background session.
+    Raises `InferenceFailed` or `OutOfMemory`.
+    """
+    if coarse is None:
+        coarse = np.full((len(rows), 2), np.nan, np.float32)
+    accuracy = np.full(len(rows), np.nan if sigma is None else sigma, np.float32)
+    found = np.empty((len(rows), 2), np.float32)
+    for first in range(0, len(rows), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        users = (version.csi_of(rows[some]), coarse[some], accuracy[some])
+        found[some] = estimator.locate_in_background(references, *users, rows[some] if left_out else None)
+    errors_m: NDArray[np.float64] = np.linalg.norm(found.astype(np.float64) - version.positions[rows], axis=1)
+    return errors_m
+
+
+def check_finite(errors_m: NDArray[np.float64]) -> None:
+    """Raises `EstimateNotFinite` unless every error is finite."""
+    if not np.isfinite(errors_m).all():
+        raise errors.EstimateNotFinite("the model has no answer for some of the cell's own fingerprints")
+
+
 def _fewest(confidence: float) -> int:
+    """The smallest sample that gives a finite conformal quantile."""
     n = 1
     while conformal_rank(n, confidence) > n:
         n += 1

@@ -1,8 +1,9 @@
-"""Whether a new version of a cell is fit to serve, asked of its own fingerprints before it is published.
+"""The canary: tests a new version of a cell on its own fingerprints before the version is published.
 
-Some of them are located as users without a coarse position would be, each left out in its turn: a version is refused
-whose errors are far larger than those of the one it replaces. And of what was added, those that lie among fingerprints
-of the version before are located by that one: a survey that is shifted as a whole agrees with itself, but not with it.
+A sample of the fingerprints is located without a coarse position, each left out of its own neighbourhood. A version
+is refused when its median error is far larger than that of the version before. Added fingerprints that lie among
+fingerprints of the version before are also located by that version: this finds a survey that is shifted as a whole,
+which agrees with itself.
 """
 
 from typing import NamedTuple
@@ -11,28 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
-from service.cells.calibration import Calibration
-from service.cells.label_errors import label_errors
-from service.errors import ArtifactRefused, EstimateNotFinite, VersionRefused
+from service.cells.calibration import Calibration, check_finite, label_errors
+from service.errors import ArtifactRefused, VersionRefused
 from service.inference.estimator import Estimator
 
 QUALITY_KEY = "canary"
 
 SAMPLES = 64
-# How much larger than before a median error may be: times and, because small ones are noisy, metres.
-_TIMES, _BESIDE_M = 2.0, 0.5
-# Of two surveys of the same streets each has errors of its own, and streets change.
-_SHIFT_TIMES, _SHIFT_BESIDE_M = 3.0, 1.0
+# The largest median error accepted: a multiple of the usual one plus, because small medians are noisy, some metres.
+_FACTOR, _MARGIN_M = 2.0, 0.5
+# Wider for the shift: two surveys of one street have independent errors, and streets change.
+_SHIFT_FACTOR, _SHIFT_MARGIN_M = 3.0, 1.0
 _FEWEST_SHIFTED = 8
-# Of 64 users each inside a circle with 95 % this many are outside with less than 2 %.
+# Of 64 users who each lie inside their circle with 95 % probability, more than 8 lie outside with less than 2 %.
 _MOST_OUTSIDE = 8
-_GROWN = 1.2  # a calibration is worth measuring again when the cell has grown, or shrunk, by so much
+_GROWTH = 1.2  # a cell that grew or shrank by more than this factor is calibrated again
 
 
 class Canary(NamedTuple):
-    """Median errors in metres: of fingerprints left out, and of added ones located by the version before.
+    """The result of a canary.
 
-    `errors` `[samples]` metres are the former's; the latter are None where too few lie among old ones.
+    `errors` float64 `[samples]` metres, of fingerprints left out. `shift`: median distance in metres between the labels
+    of added fingerprints and their estimates by the version before; None when too few lie among old fingerprints.
     """
 
     errors: NDArray[np.float64]
@@ -43,42 +44,44 @@ class Canary(NamedTuple):
         return float(np.median(self.errors))
 
     def as_quality(self) -> dict[str, dict[str, float | int | None]]:
+        """Returns the entry of a manifest's quality report."""
         return {QUALITY_KEY: {"samples": len(self.errors), "median": self.median, "shift": self.shift}}
 
     def check(self, before: Calibration | None) -> None:
-        """Raises `VersionRefused` where the errors are far larger than they were before."""
+        """Raises `VersionRefused` when the errors are far larger than those of the version before."""
         if before is None:
             return
         usual = before.level(None).median
         if complaint := _complaint(self.median, usual):
             raise VersionRefused(complaint)
-        if self.shift is not None and self.shift > _SHIFT_TIMES * usual + _SHIFT_BESIDE_M:
+        if self.shift is not None and self.shift > _SHIFT_FACTOR * usual + _SHIFT_MARGIN_M:
             raise VersionRefused(
-                f"what is added lies {self.shift:.2f} m (median) from where the version before puts it, "
-                f"whose usual error is {usual:.2f} m"
+                f"the added fingerprints lie {self.shift:.2f} m (median) from where the current version locates them; "
+                f"its usual median error is {usual:.2f} m"
             )
 
     def agrees(self, calibration: Calibration, fingerprints: int) -> bool:
-        """Whether radii measured on an earlier version still hold for one of so many fingerprints."""
+        """Whether a calibration of an earlier version still holds for a version of `fingerprints` fingerprints."""
         outside = int((self.errors > calibration.level(None).radius).sum())
-        grown = max(fingerprints, 1) / max(calibration.fingerprints, 1)
-        return outside <= _MOST_OUTSIDE and 1 / _GROWN <= grown <= _GROWN
+        growth = max(fingerprints, 1) / max(calibration.fingerprints, 1)
+        return outside <= _MOST_OUTSIDE and 1 / _GROWTH <= growth <= _GROWTH
 
 
 def check_no_worse(before: Calibration, after: Calibration) -> None:
-    """Raises `ArtifactRefused` where a cell's users would be located far worse by another artifact than before."""
+    """Raises `ArtifactRefused` when another artifact locates a cell's users far worse than the one before."""
     if complaint := _complaint(after.level(None).median, before.level(None).median):
         raise ArtifactRefused(complaint)
 
 
 def run_canary(estimator: Estimator, version: CellVersion, before: CellVersion | None, seed: int) -> Canary:
-    """Locates a sample of a version's fingerprints, the same for the same `seed`. Takes a second.
+    """Locates a sample of a version's fingerprints; the same sample for the same `seed`. Takes a second.
 
-    Raises `InferenceFailed` or `EstimateNotFinite`.
+    Raises `InferenceFailed`, `OutOfMemory` or `EstimateNotFinite`.
     """
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(version), min(SAMPLES, len(version)), replace=False))
-    errors = _errors(estimator, version, version, rows, left_out=True)
+    errors = label_errors(estimator, version, version, rows, left_out=True)
+    check_finite(errors)
     shift = None
     if before is not None:
         added = np.flatnonzero(~np.isin(version.ids, before.ids))
@@ -87,21 +90,13 @@ def run_canary(estimator: Estimator, version: CellVersion, before: CellVersion |
             away = before.index.nearest(version.positions[added], 1)[1][:, 0]
             among = np.sort(added[away <= before.references.knn_bandwidth][:SAMPLES])
             if len(among) >= _FEWEST_SHIFTED:
-                shift = float(np.median(_errors(estimator, before, version, among, left_out=False)))
+                shifts = label_errors(estimator, before, version, among, left_out=False)
+                check_finite(shifts)
+                shift = float(np.median(shifts))
     return Canary(errors, shift)
 
 
 def _complaint(median: float, usual: float) -> str | None:
-    """Of a median error (metres) far larger than the usual one."""
-    if median <= _TIMES * usual + _BESIDE_M:
+    if median <= _FACTOR * usual + _MARGIN_M:
         return None
-    return f"its own fingerprints are located with a median error of {median:.2f} m, before {usual:.2f} m"
-
-
-def _errors(
-    estimator: Estimator, references: CellVersion, version: CellVersion, rows: NDArray[np.int64], *, left_out: bool
-) -> NDArray[np.float64]:
-    errors = label_errors(estimator, references, version, rows, left_out=left_out)
-    if not np.isfinite(errors).all():
-        raise EstimateNotFinite("the network cannot locate the cell's own fingerprints")
-    return errors
+    return f"the median error on the cell's own fingerprints rises from {usual:.2f} m to {median:.2f} m"

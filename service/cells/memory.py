@@ -10,7 +10,7 @@ _log = logging.getLogger("fingerpost.cells")
 
 
 class CellMemory:
-    """Those not used for longest leave when the others need their memory; requests keep what they hold until they end.
+    """Evicts the least recently used cells when others need their memory. Requests keep the cells that they hold.
 
     For one thread at a time.
     """
@@ -24,38 +24,38 @@ class CellMemory:
     def get(self, cell_id: str) -> ServedCell | None:
         return self._held.get(cell_id)
 
-    def used(self, cell_id: str) -> ServedCell | None:
-        """As `get`; from now on it is the most recently used."""
+    def use(self, cell_id: str) -> ServedCell | None:
+        """As `get`, and makes the cell the most recently used."""
         held = self._held.get(cell_id)
         if held is not None:
             self._held.move_to_end(cell_id)
         return held
 
     def all(self) -> dict[str, ServedCell]:
-        """The least recently used first."""
+        """All cells, the least recently used first."""
         return dict(self._held)
 
     def put(self, cell_id: str, served: ServedCell) -> None:
-        """Holds a cell, as the most recently used; for its memory others leave, but never the last one."""
+        """Holds a cell as the most recently used one; evicts others for its memory, but never the last cell."""
         before = self._held.pop(cell_id, None)
         self._bytes += served.version.resident_bytes - (before.version.resident_bytes if before else 0)
         self._held[cell_id] = served
         while self._bytes > self._budget and len(self._held) > 1:
-            left, gone = self._held.popitem(last=False)
-            self._bytes -= gone.version.resident_bytes
+            evicted_id, evicted = self._held.popitem(last=False)
+            self._bytes -= evicted.version.resident_bytes
             self._metrics.cells_evicted.inc()
-            _log.info("cell %s leaves memory", left)
-        self._count()
+            _log.info("cell %s: evicted from memory to make room", evicted_id)
+        self._update_gauges()
 
     def drop(self, cell_id: str) -> bool:
-        """Whether the cell was there."""
-        gone = self._held.pop(cell_id, None)
-        if gone is None:
+        """Drops a cell; returns whether it was held."""
+        dropped = self._held.pop(cell_id, None)
+        if dropped is None:
             return False
-        self._bytes -= gone.version.resident_bytes
-        self._count()
+        self._bytes -= dropped.version.resident_bytes
+        self._update_gauges()
         return True
 
-    def _count(self) -> None:
+    def _update_gauges(self) -> None:
         self._metrics.cells_held.set(len(self._held))
         self._metrics.cell_bytes.set(self._bytes)

@@ -1,4 +1,4 @@
-"""A cell ready to serve."""
+"""A cell ready to serve: its version, its engine and its calibration."""
 
 import logging
 from typing import NamedTuple
@@ -7,45 +7,49 @@ from reference_db.cell_version import CellVersion
 from service.cells.calibration import Calibration, calibrate, check_serves
 from service.cells.canary import check_no_worse
 from service.errors import ArtifactRefused, OutOfMemory, ServiceError
-from service.inference.engine import Engine
+from service.inference.engine import MateformerEngine
 from service.settings import Settings
 
 _log = logging.getLogger("fingerpost.cells")
 
 
 class ServedCell(NamedTuple):
-    """A version of a cell, the engine that locates users in it, and its errors there.
+    """A version of a cell, the engine that locates users in it, and the errors that it makes there.
 
-    A request holds one from end to end.
+    A request holds one from start to end.
     """
 
     version: CellVersion
-    engine: Engine
+    engine: MateformerEngine
     calibration: Calibration
 
 
-def prepared(version: CellVersion, engine: Engine, settings: Settings) -> ServedCell:
-    """Calibrated, now if it has not been. Raises what `calibrate` raises."""
+def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Settings) -> ServedCell:
+    """Returns the cell ready to serve; calibrates it unless its manifest holds a calibration for this artifact.
+
+    Raises what `calibrate` raises.
+    """
     calibration = Calibration.of_quality(version.manifest.quality, engine.artifact.digest)
     if calibration is None or calibration.confidence != settings.confidence:
-        _log.warning("cell %s is not calibrated for this artifact: doing it now", version.cell.cell_id)
+        _log.warning("cell %s: no calibration for this artifact and confidence; calibrating now", version.cell.cell_id)
         calibration = calibrate(engine.artifact, engine.estimator, version, settings)
     return ServedCell(version, engine, calibration)
 
 
-def moved(cell: ServedCell, engine: Engine, settings: Settings, *, force: bool) -> ServedCell:
-    """The same version with another engine, its tiles in use encoded.
+def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings, *, force: bool) -> ServedCell:
+    """Returns the same version served by another engine, with the tiles in use already encoded.
 
-    Raises `ArtifactRefused` where users cannot be, or, unless forced, would be located far worse; or `OutOfMemory`.
+    Raises `ArtifactRefused` when the engine cannot locate users in the cell or, unless forced, locates them far worse
+    than before. Raises `OutOfMemory`.
     """
     try:
         check_serves(engine.artifact, cell.version.manifest, settings.confidence)
-        found = prepared(cell.version, engine, settings)
+        moved = prepare_cell(cell.version, engine, settings)
         if not force:
-            check_no_worse(cell.calibration, found.calibration)
-        engine.estimator.warm(cell.version, cell.engine.estimator.in_use(cell.version))
+            check_no_worse(cell.calibration, moved.calibration)
+        engine.estimator.warm_tiles(cell.version, cell.engine.estimator.tiles_in_use(cell.version))
     except OutOfMemory:
         raise
     except ServiceError as error:
         raise ArtifactRefused(f"cell {cell.version.cell.cell_id}: {error.reason}") from error
-    return found
+    return moved

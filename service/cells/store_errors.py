@@ -1,4 +1,4 @@
-"""What the reference database refuses, in the service's words."""
+"""Translates errors of the reference database into errors of the service."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _log = logging.getLogger("fingerpost.cells")
 
 @contextmanager
 def translate_store_errors() -> Iterator[None]:
-    """Raises a `ServiceError` for whatever the reference database raises on purpose, and where memory is short."""
+    """Raises a `ServiceError` in place of every `ReferenceDatabaseError` and `MemoryError`."""
     try:
         yield
     except BadFingerprint as error:
@@ -34,10 +34,10 @@ def translate_store_errors() -> Iterator[None]:
     except UnknownVersion as error:
         raise errors.VersionNotFound("/version", f"no version {error.number}") from error
     except VersionConflict as error:
-        raise errors.PreconditionFailed("somebody else has changed the cell") from error
+        raise errors.PreconditionFailed("another request has changed the cell meanwhile") from error
     except MemoryError as error:
         _log.warning("out of memory: %s", error)
-        raise errors.OutOfMemory("there is no memory for it") from error
+        raise errors.OutOfMemory("not enough memory for this request") from error
     except StoreFull as error:
         _log.warning("%s", error)
         raise errors.StorageFull("the reference database is full") from error

@@ -1,31 +1,35 @@
-"""Everything that locates trajectories, where an artifact for them is configured."""
+"""Trajectories in service: the engine for them and the cells that it can locate in, where one is configured."""
+
+from functools import partial
 
 from models.artifact import load_trajectory_artifact
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.cells.trajectory_cells import DescribedCell, TrajectoryCells, check_learned
-from service.inference.trajectory_engine import TrajectoryEngine, start_trajectory_engine
+from service.inference.admission import LANES, Lane
+from service.inference.engine import TrajectoryEngine, start_trajectory_engine
 from service.settings import Settings
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
 
 class Trajectories:
-    """The cells, and the engine that serves them: a request takes it once, and holds it to its end."""
+    """The cells and the engine that serves them. A request takes the engine once and holds it to its end."""
 
     def __init__(self, engine: TrajectoryEngine, store: Store, metrics: TrajectoryMetrics, waiting_limit: int) -> None:
         self._metrics = metrics
         self.cells = TrajectoryCells(store, waiting_limit)
         self.use(engine)
-        metrics.queues(lambda lane: self.engine.dispatcher.waiting(lane))
+        for lane in LANES:
+            metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))
 
     def use(self, engine: TrajectoryEngine) -> None:
-        """From now on; requests that have begun end with the one before."""
+        """Puts an engine into service; requests in progress keep the one before."""
         self.engine = engine  # for any thread
         self._metrics.artifact.info(engine.labels)
 
     async def serve(self, cell_id: str, engine: TrajectoryEngine) -> DescribedCell:
-        """A cell as it is now. Raises what `TrajectoryCells.described` and `check_learned` raise."""
-        cell = await self.cells.described(cell_id)
+        """Returns a cell as it is now. Raises what `TrajectoryCells.describe` and `check_learned` raise."""
+        cell = await self.cells.describe(cell_id)
         check_learned(engine.artifact.manifest, cell.version)
         return cell
 
@@ -33,13 +37,20 @@ class Trajectories:
         """Raises what `check_learned` raises."""
         check_learned(self.engine.artifact.manifest, version)
 
+    def _count_waiting(self, lane: Lane) -> int:
+        return self.engine.dispatcher.waiting(lane)
+
     def close(self) -> None:
+        """Stops the threads and the engine."""
         self.cells.close()
         self.engine.close()
 
 
 def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetrics) -> Trajectories | None:
-    """Raises `models.artifact.ArtifactError` or `service.inference.session.ModelUnusable`."""
+    """Loads the configured artifact; None where none is configured.
+
+    Raises `models.artifact.ArtifactError` or `service.inference.session.ModelUnusable`.
+    """
     if settings.trajectory_artifact_directory is None:
         return None
     artifact = load_trajectory_artifact(settings.trajectory_artifact_directory)

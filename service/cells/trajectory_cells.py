@@ -1,4 +1,4 @@
-"""The cells whose places an artifact for trajectories has learned, as they are now described."""
+"""Descriptions of the cells that an artifact for trajectories has learned, kept up to date with the store."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from service.inference.workers import Workers
 
 _log = logging.getLogger("fingerpost.cells")
 
-_MOST_HELD = 1024  # descriptions; no fingerprints go with them
+_MOST_HELD = 1024  # descriptions, without fingerprints
 
 
 class DescribedCell(NamedTuple):
@@ -26,85 +26,92 @@ class DescribedCell(NamedTuple):
 
 
 def check_learned(artifact: TrajectoryManifest, version: Manifest) -> None:
-    """Raises `ModelNotAllowed`, `CellNotServed` or `BandNotServed` unless the artifact may and can locate there."""
+    """Checks that the artifact can locate trajectories in a cell.
+
+    Raises `ModelNotAllowed` when the cell's model policy excludes the artifact, `CellNotServed` when the artifact has
+    not learned the cell or its CSI shape, or `BandNotServed`.
+    """
     cell, csi = version.cell, artifact.csi
     if version.model == "mateformer":
-        raise errors.ModelNotAllowed("/cellId", "the cell's policy is mateformer: no trajectories are located there")
+        raise errors.ModelNotAllowed("/cellId", "the cell's model policy is mateformer: it accepts no trajectories")
     if cell.cell_id not in artifact.cells:
-        raise errors.CellNotServed("/cellId", "none of the cells that the artifact for trajectories has learned")
+        raise errors.CellNotServed("/cellId", "the artifact for trajectories was not trained on this cell")
     if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
         raise errors.CellNotServed(
             "/cellId",
-            f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, that of the artifact for trajectories "
+            f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, the artifact for trajectories expects "
             f"{csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
         )
     if not any(math.isclose(cell.carrier_frequency, band, rel_tol=1e-6) for band in artifact.carrier_frequencies):
         bands = ", ".join(f"{band / 1e9:g}" for band in artifact.carrier_frequencies)
         raise errors.BandNotServed(
             "/cellId",
-            f"the cell's carrier is {cell.carrier_frequency / 1e9:g} GHz, the artifact for trajectories knows {bands}",
+            f"the cell's carrier is {cell.carrier_frequency / 1e9:g} GHz, the artifact for trajectories was trained on "
+            f"{bands} GHz",
         )
     if not math.isclose(cell.bandwidth, csi.bandwidth, rel_tol=1e-6):
         raise errors.BandNotServed(
-            "/cellId", f"the cell has {cell.bandwidth / 1e6:g} MHz, the artifact wants {csi.bandwidth / 1e6:g} MHz"
+            "/cellId",
+            f"the cell's bandwidth is {cell.bandwidth / 1e6:g} MHz, the artifact for trajectories expects "
+            f"{csi.bandwidth / 1e6:g} MHz",
         )
 
 
 class TrajectoryCells:
-    """For the event loop's thread; the store is waited for in threads of its own."""
+    """For the event loop's thread; reads the store in threads of its own."""
 
     def __init__(self, store: Store, waiting_limit: int) -> None:
         self._store = store
         self._held: OrderedDict[str, DescribedCell] = OrderedDict()  # least recently used first
         self._threads = Workers("descriptions", 2, waiting_limit)
 
-    async def described(self, cell_id: str) -> DescribedCell:
-        """A cell as it is now, whether it was learned or not.
+    async def describe(self, cell_id: str) -> DescribedCell:
+        """Returns a cell as it is now, whether the artifact has learned it or not.
 
-        Raises `CellNotFound`, what `translate_store_errors` makes of the store's errors, and `Congested` where too
-        many wait for the store.
+        Raises `CellNotFound`, what `translate_store_errors` raises for the store's errors, or `Congested` when too many
+        requests wait for the store.
         """
         found = self._held.get(cell_id)
         if found is None:
-            found = self._held[cell_id] = await self._threads.run(self._described, cell_id)
+            found = self._held[cell_id] = await self._threads.run(self._load_description, cell_id)
             if len(self._held) > _MOST_HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(cell_id)
         return found
 
-    def tell(self, cell_id: str) -> None:
-        """There is a new version of a cell."""
+    def notify(self, cell_id: str) -> None:
+        """Call when a cell has a new version."""
         self._held.pop(cell_id, None)
 
     async def follow(self, period_s: float) -> None:
-        """Forgets cells that have changed, for ever, whether it is told of them or not."""
+        """Drops descriptions of cells that have changed in the store. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(period_s)
             held = {cell_id: cell.version.number for cell_id, cell in self._held.items()}
             try:
-                changed = await self._threads.run(self._changed, held)
+                changed = await self._threads.run(self._find_changed, held)
             except (ReferenceDatabaseError, errors.Congested) as error:
-                _log.debug("cells' descriptions stay as they are: %s", error)  # others complain of an absent store
+                _log.debug("cannot check cells' descriptions: %s", error)  # `ServedCells.follow` warns of outages
                 continue
             for cell_id in changed:
-                self.tell(cell_id)
+                self.notify(cell_id)
 
     def close(self) -> None:
         self._threads.close()
 
-    def _described(self, cell_id: str) -> DescribedCell:
+    def _load_description(self, cell_id: str) -> DescribedCell:
         with translate_store_errors():
             manifest = self._store.current(cell_id)
         if manifest is None:
             raise errors.CellNotFound("/cellId", "no such cell")
         return DescribedCell(manifest, LocalFrame(manifest.cell.latitude_deg, manifest.cell.longitude_deg))
 
-    def _changed(self, held: dict[str, int]) -> list[str]:
+    def _find_changed(self, held: dict[str, int]) -> list[str]:
         changed = []
         for cell_id, number in held.items():
             try:
                 if self._store.newest(cell_id) != number:
                     changed.append(cell_id)
-            except CorruptManifest as error:  # one damaged cell must not keep the others from being followed
+            except CorruptManifest as error:  # a damaged cell must not stop the others from being followed
                 _log.warning("%s", error)
         return changed

@@ -59,9 +59,8 @@ def serve(
     from models.artifact import ArtifactError
     from service.app import create_app
     from service.auth.keys import KeysUnreadable
-    from service.inference.allocator import give_back_large_arrays
     from service.inference.session import ModelUnusable
-    from service.server import Unguarded
+    from service.server import Unguarded, give_back_large_arrays
     from service.server import serve as run
     from service.telemetry.tracing import TracingMissing
     from service.web.health import Draining

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.auth.keys import KeysUnreadable, Scope
+from service.auth.keys import KeysUnreadable
 from service.commands.options import console, fail
 
 KeysFile = Annotated[
@@ -26,19 +26,13 @@ def add(
     """Make a key and print it: this once, for only its hash is kept. Services that run take it within seconds."""
     from datetime import UTC, datetime
 
-    import msgspec
-
-    from service.auth.keys import KeyRecord, changing, make_key
+    from service.auth.keys import InvalidKey, edit_keys, make_key
 
     try:
-        wanted = msgspec.convert(scopes, list[Scope])
-        key, record = make_key(name, wanted, rate, datetime.now(UTC))
-        msgspec.convert(msgspec.to_builtins(record), KeyRecord, strict=False)
-        with changing(file) as keys:
+        key, record = make_key(name, scopes, rate, datetime.now(UTC))
+        with edit_keys(file) as keys:
             keys.append(record)
-    except msgspec.ValidationError as error:
-        fail(f"no such key: {error}")
-    except (KeysUnreadable, OSError) as error:
+    except (InvalidKey, KeysUnreadable, OSError) as error:
         fail(f"no key made: {error}")
     typer.echo(f"fingerpost: key {record.id} of {name}, for {', '.join(scopes)}; it is not kept anywhere:", err=True)
     typer.echo(key)
@@ -66,10 +60,10 @@ def revoke(
     file: KeysFile,
 ) -> None:
     """Take keys back. Services that run refuse them within seconds."""
-    from service.auth.keys import changing
+    from service.auth.keys import edit_keys
 
     try:
-        with changing(file) as keys:
+        with edit_keys(file) as keys:
             if unknown := set(ids) - {key.id for key in keys}:
                 fail(f"no key {', '.join(sorted(unknown))}")
             keys[:] = [key for key in keys if key.id not in ids]

@@ -1,4 +1,4 @@
-"""How long a queue may get before whoever comes is asked to come again."""
+"""Decides when a queue is too long to accept another user."""
 
 import time
 from typing import Literal
@@ -8,49 +8,50 @@ from service.errors import Congested
 Lane = Literal["single", "batch"]
 LANES: tuple[Lane, ...] = ("single", "batch")
 
-_BURST_S = 0.05  # what is worked off sooner is a burst, and no harm
-_PATIENCE: dict[Lane, float] = {"single": 1.0, "batch": 2.0}  # how much longer a batch may wait
-_MEMORY = 0.1  # share of the newest dispatch in what a user is thought to take
-_DISPATCH_S = 0.016  # one should take no longer while others wait
-_FEWEST = 16  # users of a dispatch: fewer at once cost more each
+_BURST_S = 0.05  # a busy period up to this long is a burst, not lasting load
+_LIMIT_FACTOR: dict[Lane, float] = {"single": 1.0, "batch": 2.0}  # batches may wait longer
+_SMOOTHING = 0.1  # weight of the newest dispatch in the average time a user
+_DISPATCH_S = 0.016  # longest dispatch wanted while other users wait
+_FEWEST = 16  # users a dispatch: smaller dispatches cost more a user
 
 
 class Admission:
-    """Judges queues by how long their first has been waiting, and by how long their last will have to.
+    """Refuses new users by how long the oldest user has waited and how long the new user would wait.
 
-    In a burst that may be `longest_s` seconds. Once the network has had no rest for a while, a queue only adds to
-    everybody's latency: it may take `standing_s`, a few times that in the queue of batches. Encoding frames does not
-    count, neither as having no rest nor as what a user takes: it comes in bursts, where users enter new tiles.
+    During a burst the limit is `longest_s` seconds. When the model has been busy without a pause for longer than a
+    burst, a long queue only adds latency for everybody: the limit is then `standing_s`, and twice that for batches.
+    Encoding frames counts neither as busy time nor as time a user: it comes in bursts, when users enter new tiles.
 
-    The owner thread tells, the event loop asks; each number is written whole.
+    The owner thread writes the measurements and the event loop reads them; each is a single number, so no lock is
+    needed.
     """
 
     def __init__(self, longest_s: float, standing_s: float) -> None:
         self._longest = longest_s
         self._standing = standing_s
-        self._begun = 0.0  # time.monotonic when the network last had been idle, put off by encoding
-        self._user_s = 0.0  # what a user takes
+        self._busy_since = 0.0  # time.monotonic; moved forward by time spent encoding
+        self._user_s = 0.0  # average time a user
 
     def check(self, lane: Lane, waited: float, ahead: int) -> None:
-        """Raises `Congested` where nobody should join a lane any more.
+        """Raises `Congested` when a lane accepts no more users.
 
-        Its first has waited so many seconds; `ahead` users come before whoever would join.
+        `waited`: seconds that the lane's oldest user has waited. `ahead`: users that come before the new one.
         """
-        lasting = time.monotonic() - self._begun > _BURST_S
-        limit = _PATIENCE[lane] * self._standing if lasting else self._longest
+        lasting = time.monotonic() - self._busy_since > _BURST_S
+        limit = _LIMIT_FACTOR[lane] * self._standing if lasting else self._longest
         if max(waited, ahead * self._user_s) > limit:
-            raise Congested("too many users are waiting already")
+            raise Congested("too many users are waiting; try again later")
 
-    def begins(self) -> None:
-        """The network was idle, and somebody came."""
-        self._begun = time.monotonic()
+    def start_busy_period(self) -> None:
+        """Call when a user arrives while the model is idle."""
+        self._busy_since = time.monotonic()
 
-    def located(self, users: int, seconds: float, encoding: float) -> None:
-        """A dispatch took so long, of which `encoding` went to frames."""
-        self._begun += encoding
-        each = max(seconds - encoding, 0.0) / users
-        self._user_s += (_MEMORY if self._user_s else 1.0) * (each - self._user_s)
+    def record_dispatch(self, users: int, seconds: float, encoding: float) -> None:
+        """Records the duration of a dispatch, of which `encoding` seconds were spent encoding frames."""
+        self._busy_since += encoding
+        user_s = max(seconds - encoding, 0.0) / users
+        self._user_s += (_SMOOTHING if self._user_s else 1.0) * (user_s - self._user_s)
 
-    def share(self, most: int) -> int:
-        """How many of `most` users a dispatch should take, so that whoever comes meanwhile does not wait long."""
+    def dispatch_size(self, most: int) -> int:
+        """How many users a dispatch should take, at most `most`, so that users who arrive during it wait briefly."""
         return most if self._user_s == 0.0 else min(most, max(_FEWEST, int(_DISPATCH_S / self._user_s)))

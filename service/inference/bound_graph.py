@@ -1,4 +1,4 @@
-"""A graph of the network, and the memory that stays where it is from run to run."""
+"""A graph of a model in an ONNX Runtime session, with buffers that stay bound from run to run."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,10 @@ _NO_MEMORY = re.compile("Failed to allocate memory|bad_alloc|out of memory")
 
 
 class BoundGraph:
-    """Pools of frames are bound once, on the device where the graph runs; the rest comes and goes with each run.
+    """Binds pools of frames once, on the device where the graph runs; binds all other tensors at each run.
 
-    Where the graph writes a pool, the output is the input's own memory: only the slots asked for are touched.
+    Where the graph writes a pool, its output is bound to the memory of its input: the graph changes only the slots
+    that it is asked to write.
     """
 
     def __init__(self, session: ort.InferenceSession, graph: Graph, pools: Mapping[str, ort.OrtValue]) -> None:
@@ -26,41 +27,41 @@ class BoundGraph:
             self._binding.bind_ortvalue_input(name, pool)
         self._fed = [spec.name for spec in graph.inputs if spec.name not in taken]
         into = {written(name): pool for name, pool in taken.items()}
-        self._given = [spec.name not in into for spec in graph.outputs]
         self._names = [spec.name for spec in graph.outputs]
+        self._returned = [name not in into for name in self._names]
         for name in into.keys() & set(self._names):
             self._binding.bind_ortvalue_output(name, into[name])
 
     def rebound(self, pools: Mapping[str, ort.OrtValue]) -> "BoundGraph":
-        """The same session with other pools."""
+        """Returns the same session bound to other pools."""
         return BoundGraph(self._session, self._graph, pools)
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        """The outputs that are no pools; `feeds` may hold more than the graph takes.
+        """Returns the outputs that are not pools. `feeds` may hold extra names.
 
-        Raises `MemoryError`, and whatever else ONNX Runtime raises.
+        Raises `MemoryError`, and any error of ONNX Runtime.
         """
         for name in self._fed:
             self._binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
-        for name, given in zip(self._names, self._given, strict=True):
-            if given:
-                self._binding.bind_output(name)  # anew: the last run's memory is of the last run's shape
+        for name, returned in zip(self._names, self._returned, strict=True):
+            if returned:
+                self._binding.bind_output(name)  # at each run: the shape may differ from the last run's
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            if _NO_MEMORY.search(str(error)):  # that is all that tells it from other failures
+            if _NO_MEMORY.search(str(error)):  # ONNX Runtime has no error type for missing memory
                 raise MemoryError(str(error)) from error
             raise
-        outputs = zip(self._binding.get_outputs(), self._given, strict=True)
-        return [np.array(output.numpy()) for output, given in outputs if given]
+        outputs = zip(self._binding.get_outputs(), self._returned, strict=True)
+        return [np.array(output.numpy()) for output, returned in outputs if returned]
 
 
 def load_graphs(
     artifact: Artifact | TrajectoryArtifact, threads: int, providers: Sequence[str], pools: Mapping[str, ort.OrtValue]
 ) -> dict[str, BoundGraph]:
-    """Every graph of an artifact in a session of its own. ONNX Runtime raises many kinds of errors."""
+    """Loads every graph of an artifact into a session of its own. Raises any error of ONNX Runtime."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads  # ONNX Runtime would count the host's cores, not the container's
+    options.intra_op_num_threads = threads  # by default ONNX Runtime counts the host's cores, not the container's
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     described = {str(name): graph for name, graph in artifact.manifest.graphs.items()}

@@ -1,34 +1,85 @@
-"""An artifact that locates by fingerprints, at work: all that goes when another one takes its place."""
+"""An artifact in service: its session, estimator and dispatcher, which another artifact replaces as one."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from models.artifact import Artifact
+from fingerpost.wire import ArtifactReference
+from models.artifact import Artifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator, User
-from service.inference.loaded_model import LoadedModel
-from service.inference.session import MateformerSession, ModelUnusable
+from service.inference.mateformer_session import MateformerSession
+from service.inference.session import ModelUnusable
+from service.inference.trajectory_estimator import Trajectory, TrajectoryEstimator
+from service.inference.trajectory_session import TrajectorySession
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from service.telemetry.trajectory_metrics import TrajectoryMetrics
+
+A = TypeVar("A", Artifact, TrajectoryArtifact)
+S = TypeVar("S", MateformerSession, TrajectorySession)
+E = TypeVar("E", Estimator, TrajectoryEstimator)
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, eq=False)
-class Engine(LoadedModel[Artifact, MateformerSession, User]):
-    estimator: Estimator
+class Engine(Generic[A, S, E, U]):
+    """A request takes one and holds it to its end. Its sessions and frames are freed with the last request."""
+
+    artifact: A
+    session: S
+    estimator: E
+    dispatcher: Dispatcher[U]
+
+    @property
+    def reference(self) -> ArtifactReference:
+        manifest = self.artifact.manifest
+        return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the metric that names the artifact in service."""
+        reference, provider = self.reference, self.session.providers[0]
+        return {
+            "name": reference.name,
+            "version": reference.version,
+            "digest": reference.digest,
+            "provider": provider,
+        }
+
+    def close(self) -> None:
+        """Stops the session at once; requests that wait for it fail."""
+        self.session.close()
 
 
-def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> Engine:
-    """Loads a network and has it answer by every graph.
+MateformerEngine = Engine[Artifact, MateformerSession, Estimator, User]
+TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory]
 
-    Its threads have the priority of the one that calls this. Raises `ModelUnusable`.
+
+def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> MateformerEngine:
+    """Loads a Mateformer artifact and runs each of its graphs once.
+
+    The engine's threads inherit the priority of the calling thread. Raises `ModelUnusable`.
     """
-    network = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
+    session = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
     try:
-        estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, metrics)
+        estimator = Estimator(session, settings.inference_batch, settings.frame_cache_bytes, metrics)
         estimator.prove()
-    except Exception as error:  # ONNX Runtime raises many kinds, none of them documented
-        network.close()
+    except Exception as error:  # ONNX Runtime raises many undocumented types
+        session.close()
         raise ModelUnusable.of(artifact.directory, error) from error
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
-    dispatcher = Dispatcher(estimator, network, settings.inference_batch, admission, metrics)
-    return Engine(artifact, network, dispatcher, estimator)
+    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics)
+    return MateformerEngine(artifact, session, estimator, dispatcher)
+
+
+def start_trajectory_engine(
+    artifact: TrajectoryArtifact, settings: Settings, metrics: TrajectoryMetrics
+) -> TrajectoryEngine:
+    """Loads an artifact for trajectories and runs its graph once. Raises `ModelUnusable`."""
+    session = TrajectorySession(artifact, settings.inference_threads, settings.execution_providers)
+    estimator = TrajectoryEstimator(session)
+    # One dispatch of trajectories may take longer than `standing_queue_s`, so only `queue_limit_s` applies.
+    admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
+    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics.dispatches)
+    return TrajectoryEngine(artifact, session, estimator, dispatcher)

@@ -1,4 +1,4 @@
-"""From CSI and, where there is one, a coarse position to a position: the one way of requests and calibration."""
+"""Locates users by the fingerprints near them. Requests and calibration use the same code."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,27 +12,29 @@ from reference_db.half_csi import as_complex
 from reference_db.index.signal_features import signal_feature
 from reference_db.retrieval import first_guess, next_neighbourhood
 from service.inference.frame_cache import FrameCache, as_known
-from service.inference.session import MateformerSession, as_users
+from service.inference.mateformer_session import MateformerSession, as_users
 from service.inference.tiles import Neighbourhood, Tiles
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 
-# How every first neighbourhood is found; a calibration holds only for the way it was made.
+# How the first neighbourhood is found; a calibration is valid only for the retrieval that it was measured with.
 Retrieval = Literal["fused"]
 RETRIEVAL: Retrieval = "fused"
 
-# More at once are slower: what they gather no longer fits into the processor's cache.
+# More frames at once are slower: the gathered keys and values no longer fit into the processor's cache.
 _FRAMES_A_RUN = 16
 
-_MOST_WARMED = 256  # tiles of a new version; colder ones are encoded when somebody asks
+_MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
 
 class User(NamedTuple):
-    """Somebody to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
+    """A user to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
 
-    `coarse` float32 `[2]` metres and `accuracy`, its 1-sigma error on each axis in metres; both NaN without one.
+    `coarse` float32 `[2]` metres; `accuracy` is its 1-sigma error on each axis in metres. Both are NaN for a user
+    without a coarse position.
     """
 
     version: CellVersion
@@ -42,22 +44,23 @@ class User(NamedTuple):
 
 
 class Estimator:
-    """Compares users with the fingerprints that are probably near them: those around the tile of a first guess."""
+    """Compares each user with the fingerprints nearest the tile of a first guess."""
 
-    def __init__(self, network: MateformerSession, most_users: int, frame_bytes: int, metrics: Metrics) -> None:
-        self._network = network
-        self.manifest = network.manifest
+    def __init__(self, session: MateformerSession, most_users: int, frame_bytes: int, metrics: Metrics) -> None:
+        self._session = session
+        self.manifest = session.manifest
         self._tiles = Tiles(self.manifest.tile_pitch)
-        self._frames = FrameCache(network, frame_bytes, most_users, metrics) if network.has_frames else None
+        self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
 
     def neighbours(self, fingerprints: int) -> int:
-        """How many fingerprints a user is compared with in a cell of so many."""
+        """How many fingerprints a user is compared with in a cell of `fingerprints`."""
         return min(self.manifest.neighbourhood_size, fingerprints)
 
     def locate(self, users: Sequence[User], stopwatch: Stopwatch) -> _Floats:
-        """Local positions float32 `[b, 2]` of users of any cells, in metres; NaN where the network knows no answer.
+        """Returns local positions, float32 `[b, 2]` metres, of users of any cells; NaN where the model has no answer.
 
-        For the network's owner thread only, and no more than `most_users` at once. Raises `InferenceFailed`.
+        Takes at most `most_users` users. For the session's owner thread only. Raises `InferenceFailed` or
+        `OutOfMemory`.
         """
         csi = np.stack([user.csi for user in users])
         coarse = np.stack([user.coarse for user in users])
@@ -83,85 +86,89 @@ class Estimator:
             places[lost] = np.nan
         return places
 
-    def positions(
+    def locate_in_background(
         self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
     ) -> _Floats:
-        """As `locate`, for users of one cell who are not compared with a fingerprint each, `left_out` int64 `[b]`.
+        """As `locate`, for users of one cell; leaves one fingerprint a user out of the neighbourhood.
 
-        `csi` `[b, ...]`, `coarse` `[b, 2]`, `accuracy` `[b]`. Nobody shares a frame: this is the `full` graph's work,
-        aside. Raises `InferenceFailed`.
+        `csi` float32 `[b, antennas, subcarriers, 2]`, `coarse` float32 `[b, 2]` and `accuracy` float32 `[b]` as in
+        `User`; `left_out` int64 `[b]` rows of `version`, or None. Runs the `full` graph on the background session,
+        because users with different neighbourhoods cannot share frames. Blocking. Raises `InferenceFailed` or
+        `OutOfMemory`.
         """
         n = self.neighbours(len(version) - (left_out is not None))
         places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(places).all(axis=1)
             near = next_neighbourhood(version.references, np.nan_to_num(places), n, left_out, self.manifest.tile_pitch)
-            places = self._network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+            places = self._session.locate_in_background(
+                version.csi_of(near), version.positions[near], csi, coarse, accuracy
+            )
             places[lost] = np.nan
         return places
 
     def prove(self) -> None:
-        """Runs every graph. Blocks; not for the owner thread. Raises `InferenceFailed` unless the answers are sound."""
+        """Runs every graph. Blocking. Not for the owner thread. Raises `InferenceFailed` unless the answers agree."""
         frames = self._frames
         if frames is None:
-            self._network.prove()
+            self._session.prove()
             return
-        slot = self._network.submit(frames.reserve).result()
-        self._network.prove_frame(slot)
-        self._network.submit(frames.release, slot).result()
+        slot = self._session.submit(frames.reserve).result()
+        self._session.prove_frame(slot)
+        self._session.submit(frames.release, slot).result()
 
-    def in_use(self, version: CellVersion) -> list[_Floats]:
-        """The centres `[2]` of the tiles most in use of a cell, metres. Blocks; not for the owner thread."""
-        return self._network.submit(self._in_use, version).result()
+    def tiles_in_use(self, version: CellVersion) -> list[_Floats]:
+        """Centres `[2]` (metres) of a cell's most recently used tiles. Blocking. Not for the owner thread."""
+        return self._session.submit(self._tiles_in_use, version).result()
 
-    def warm(self, version: CellVersion, places: Sequence[_Floats]) -> int:
-        """Encodes the frames of the tiles around `places` that are not there, and says how many it did.
+    def warm_tiles(self, version: CellVersion, places: Sequence[_Floats]) -> int:
+        """Encodes the missing frames of the tiles around `places`; returns how many it encoded.
 
-        Aside: users are located meanwhile. Blocks; not for the owner thread. Raises `InferenceFailed`.
+        Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
         """
         return sum(self._encode(version, place) for place in places)
 
     @property
     def frame_bytes(self) -> int:
-        """What the frames that are there take."""
+        """Memory that the frames held take."""
         return 0 if self._frames is None else self._frames.held_bytes
 
     @property
     def frame_pool_bytes(self) -> int:
-        """What is set aside for frames."""
+        """Memory allocated for frames."""
         return 0 if self._frames is None else self._frames.pool_bytes
 
-    def _in_use(self, version: CellVersion) -> list[_Floats]:
-        centres = self._tiles.known(version)
+    def _tiles_in_use(self, version: CellVersion) -> list[_Floats]:
+        centres = self._tiles.centres(version)
         used = self._frames.keys if self._frames else []
         return [centres[key] for key in used if key in centres][:_MOST_WARMED]
 
     def _encode(self, version: CellVersion, centre: _Floats) -> bool:
-        """Whether the frame around a tile's centre had to be encoded."""
+        """Encodes the frame around a tile's centre unless it is held; returns whether it did."""
         frames = self._frames
-        reserved = self._network.submit(self._reserve, version, centre).result()
+        reserved = self._session.submit(self._reserve, version, centre).result()
         if frames is None or reserved is None:
             return False
         near, slot = reserved
         try:
-            self._network.run_in_background("frame", as_known([near], [slot]))
-        except Exception:  # whatever it is, it is nobody's
-            self._network.submit(frames.release, slot).result()
+            self._session.run_in_background("frame", as_known([near], [slot]))
+        except Exception:  # on any error the slot is free again
+            self._session.submit(frames.release, slot).result()
             raise
-        self._network.submit(frames.admit, near.key, slot).result()
+        self._session.submit(frames.admit, near.key, slot).result()
         return True
 
     def _reserve(self, version: CellVersion, centre: _Floats) -> tuple[Neighbourhood, int] | None:
-        """The neighbourhood of a tile and a slot for its frame; None where none is wanted."""
+        """The neighbourhood of a tile and a reserved slot for its frame; None when no frame is to be encoded."""
         (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
         if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames:
             return None
         return near, self._frames.reserve()
 
     def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
-        """Each user, by row, against a neighbourhood: float32 `[b, 2]`.
+        """Compares each user, by row, with a neighbourhood; returns positions float32 `[b, 2]`.
 
-        Cells too small for a frame of the common size, and networks without frames, are the `full` graph's work.
+        Uses the `full` graph for cells that are too small for a frame and for artifacts without frames.
         """
         places = np.empty((len(near), 2), np.float32)
         whole = self.manifest.neighbourhood_size
@@ -178,22 +185,23 @@ class Estimator:
             csi_known = np.stack([near[row].csi for row in rows])
             known = {"csi_known": csi_known, "positions_known": np.stack([near[row].positions for row in rows])}
             with stopwatch.stage("infer"):
-                (answer,) = self._network.run("full", known | {name: part[rows] for name, part in users.items()})
+                (answer,) = self._session.run("full", known | {name: part[rows] for name, part in users.items()})
             places[rows] = answer[:, 0]
         return places
 
     def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], places: _Floats) -> None:
-        for rows, slots in grouped(users_in_slots, self._network.wants_few_shapes):
+        for rows, slots in group_by_slot(users_in_slots, self._session.wants_few_shapes):
             asked = {name: part[rows, 0] for name, part in users.items()}
-            (answer,) = self._network.run("query", asked | {"slots": slots})
+            (answer,) = self._session.run("query", asked | {"slots": slots})
             places[rows] = answer
 
 
-def grouped(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:
-    """Users `(row, slot)` as runs of the `query` graph: rows `[frames, users]` and slots `[frames]` each.
+def group_by_slot(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:
+    """Groups users `(row, slot)` into runs of the `query` graph: rows `[frames, users]` and slots `[frames]`.
 
-    A run is a rectangle: frames with about as many users go together, the last user repeated to fill up, never more
-    than half of them. With `few_shapes` both sides are powers of two, the last frame repeated too.
+    A run is a rectangle. It holds frames with about equally many users; the last user of a frame is repeated to fill
+    its row, never more than half of the row. With `few_shapes` both sides are powers of two, and the last frame is
+    repeated too.
     """
     by_slot: dict[int, list[int]] = defaultdict(list)
     for row, slot in users_in_slots:

@@ -1,4 +1,4 @@
-"""Frames: neighbourhoods already encoded by the network, ready for any user that is to be located in them."""
+"""The frame cache: neighbourhoods already encoded by the model, shared by all users located in them."""
 
 import time
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood
 from service.telemetry.metrics import Metrics
 
@@ -15,27 +15,27 @@ _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memor
 
 
 class FrameCache:
-    """Which frame lies in which slot of the network's pools. For the owner thread only.
+    """Maps frames to slots of the session's pools. For the owner thread only.
 
-    Frames of one size, at most `budget` bytes of them, and never fewer than `least`; those not used for longest make
-    room. A frame is named by the content of its neighbourhood, so that a new version of a cell drops only those that
-    it touches.
+    Holds at most `budget` bytes of frames of one size, but always room for `least` frames; evicts the least recently
+    used. A frame's key is the content of its neighbourhood, so a new version of a cell drops only the frames whose
+    fingerprints changed.
     """
 
-    def __init__(self, network: MateformerSession, budget: int, least: int, metrics: Metrics) -> None:
-        self._network = network
+    def __init__(self, session: MateformerSession, budget: int, least: int, metrics: Metrics) -> None:
+        self._session = session
         self._metrics = metrics
         self._slots: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
-        self._frame_bytes = network.frame_bytes
-        capacity = max(least + 1, budget // self._frame_bytes)  # one may be reserved
+        self._frame_bytes = session.frame_bytes
+        capacity = max(least + 1, budget // self._frame_bytes)  # one slot may be reserved
         self._free = list(range(capacity))
-        network.make_room(capacity)
+        session.make_room(capacity)
         self.pool_bytes = capacity * self._frame_bytes
 
     def slots(self, neighbourhoods: Iterable[Neighbourhood]) -> dict[bytes, int]:
-        """In which slot the frame of each neighbourhood lies, by its key; those that are not there are encoded.
+        """Returns the slot of each neighbourhood's frame, by key; encodes missing frames first.
 
-        No more than `least` different ones may be asked for at once. Raises `InferenceFailed`.
+        Takes at most `least` different neighbourhoods. Raises `InferenceFailed` or `OutOfMemory`.
         """
         wanted = {one.key: one for one in neighbourhoods}
         for key in wanted.keys() & self._slots.keys():
@@ -47,18 +47,18 @@ class FrameCache:
         return {key: self._slots[key] for key in wanted}
 
     def reserve(self) -> int:
-        """A slot that is nobody's until `admit` or `release`, so that a frame can be encoded into it aside."""
+        """Takes a slot out of use, so that a frame can be encoded into it in the background."""
         return self._free.pop() if self._free else self._slots.popitem(last=False)[1]
 
     def admit(self, key: bytes, slot: int) -> None:
-        """A reserved slot now holds the frame of this key."""
-        if key in self._slots:  # somebody was quicker
+        """Puts a reserved slot into use: it now holds the frame of this key."""
+        if key in self._slots:  # encoded for a user meanwhile
             self.release(slot)
         else:
             self._slots[key] = slot
 
     def release(self, slot: int) -> None:
-        """A reserved slot holds nothing after all."""
+        """Frees a reserved slot."""
         self._free.append(slot)
 
     def __contains__(self, key: bytes) -> bool:
@@ -66,20 +66,20 @@ class FrameCache:
 
     @property
     def held_bytes(self) -> int:
-        """For any thread."""
+        """Size of all frames held. For any thread."""
         return self._frame_bytes * len(self._slots)
 
     @property
     def keys(self) -> list[bytes]:
-        """Of the frames that are there, the most recently used first."""
+        """Keys of all frames held, the most recently used first."""
         return list(reversed(self._slots))
 
     def _encode(self, neighbourhoods: list[Neighbourhood]) -> None:
         started = time.perf_counter()
         slots = [self.reserve() for _ in neighbourhoods]
         try:
-            self._network.run("frame", as_known(neighbourhoods, slots))
-        except Exception:  # whatever it is, they are nobody's
+            self._session.run("frame", as_known(neighbourhoods, slots))
+        except Exception:  # on any error the slots are free again
             self._free += slots
             raise
         self._slots |= zip((one.key for one in neighbourhoods), slots, strict=True)
@@ -87,7 +87,7 @@ class FrameCache:
 
 
 def as_known(neighbourhoods: Sequence[Neighbourhood], slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-    """What the `frame` graph takes to encode neighbourhoods of one size into slots of the pools."""
+    """Returns the inputs of the `frame` graph that encode neighbourhoods of one size into slots of the pools."""
     return {
         "csi_known": np.stack([one.csi for one in neighbourhoods]),
         "positions_known": np.stack([one.positions for one in neighbourhoods]),

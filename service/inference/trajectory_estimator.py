@@ -1,4 +1,4 @@
-"""From the snapshots of a trajectory to the positions of its points, cues that were not measured estimated."""
+"""Locates trajectories, and estimates the path features that the base station did not measure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,55 +11,52 @@ from reference_db.cell import Cell
 from reference_db.half_csi import as_complex
 from reference_db.path_features import estimate_path_features
 from service.inference.trajectory_session import TrajectorySession
-from service.telemetry.metrics import Stopwatch
-
-CUES = 4
+from service.telemetry.stopwatch import Stopwatch
 
 
 class Trajectory(NamedTuple):
     """Snapshots of one user: CSI float32 `[vertices, antennas, subcarriers, 2]`, each finite and not all zero.
 
-    `cues` float64 `[vertices, 4]` as `TrajectoryManifest` has them, NaN where they were not measured.
+    `path_features` float64 `[vertices, 4]` as `TrajectoryManifest` describes them, NaN where not measured.
     """
 
     cell: Cell
     csi: NDArray[np.float32]
-    cues: NDArray[np.float64]
+    path_features: NDArray[np.float64]
 
 
 class TrajectoryEstimator:
-    def __init__(self, network: TrajectorySession) -> None:
-        self._network = network
+    def __init__(self, session: TrajectorySession) -> None:
+        self._session = session
 
     def locate(self, users: Sequence[Trajectory], stopwatch: Stopwatch) -> NDArray[np.float32]:
-        """Local positions float32 `[b, vertices + 1, 2]` of trajectories of any cells, metres, the centroid last.
+        """Returns local positions, float32 `[b, vertices + 1, 2]` metres: each vertex, then the centroid.
 
-        For the network's owner thread only. Raises `InferenceFailed`.
+        Takes trajectories of any cells. For the owner thread only. Raises `InferenceFailed` or `OutOfMemory`.
         """
-        csi = np.stack([one.csi for one in users])
-        with stopwatch.stage("cues"):
-            cues = _completed(users)
+        csi = np.stack([user.csi for user in users])
+        with stopwatch.stage("cues"):  # the stage's name in metrics, which dashboards query
+            path_features = _complete_path_features(users)
         with stopwatch.stage("joint"):
-            return self._network.run(csi, cues.astype(np.float32))
+            return self._session.locate(csi, path_features.astype(np.float32))
 
 
 def points_within(points: NDArray[np.floating], radius: float) -> bool:
-    """Whether all of the points `[n, 2]` lie within `radius` of one of them."""
+    """Whether all `points` `[n, 2]` lie within `radius` of one of them."""
     apart = np.linalg.norm(points[:, np.newaxis] - points, axis=-1)
     return bool(apart.max(axis=1).min() <= radius)
 
 
-def _completed(users: Sequence[Trajectory]) -> NDArray[np.float64]:
-    """Cues `[b, vertices, 4]`, those that are missing estimated from the CSI: a cell's all at once."""
-    cues = np.stack([one.cues for one in users])
-    missing = np.isnan(cues)
+def _complete_path_features(users: Sequence[Trajectory]) -> NDArray[np.float64]:
+    """Path features `[b, vertices, 4]`; missing ones are estimated from the CSI, all of one cell at once."""
+    path_features = np.stack([user.path_features for user in users])
+    missing = np.isnan(path_features)
     cells: dict[Cell, list[tuple[int, int]]] = defaultdict(list)
     for row, vertex in np.argwhere(missing.any(axis=2)).tolist():
         cells[users[row].cell].append((row, vertex))
-    for cell, places in cells.items():
-        estimated = estimate_path_features(
-            as_complex(np.stack([users[row].csi[vertex] for row, vertex in places])), cell
-        )
-        rows, vertices = np.array(places).T
-        cues[rows, vertices] = np.where(missing[rows, vertices], estimated, cues[rows, vertices])
-    return cues
+    for cell, incomplete in cells.items():
+        csi = as_complex(np.stack([users[row].csi[vertex] for row, vertex in incomplete]))
+        rows, vertices = np.array(incomplete).T
+        measured = path_features[rows, vertices]
+        path_features[rows, vertices] = np.where(missing[rows, vertices], estimate_path_features(csi, cell), measured)
+    return path_features

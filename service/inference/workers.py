@@ -1,4 +1,4 @@
-"""Threads, so that the event loop never works."""
+"""Threads for work that would block the event loop."""
 
 import asyncio
 import os
@@ -9,15 +9,15 @@ from typing import ParamSpec, TypeVar
 
 from service.errors import Congested
 
-# Of Linux's nice values not the last: a thread that never runs would keep the interpreter's lock when it has it.
-_LAST = 10
+# Not the lowest priority (19): a thread that is never scheduled may hold the interpreter's lock meanwhile.
+_NICE = 10
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Workers:
-    """`threads` threads with a bounded queue: beyond `limit` calls in work or waiting the next is refused."""
+    """`threads` threads with a bounded queue: at most `limit` calls run or wait."""
 
     def __init__(self, name: str, threads: int, limit: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -27,13 +27,14 @@ class Workers:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `function` in one of the threads. Raises `Congested`, and what `function` raises."""
         if self._taken >= self._limit:
-            raise Congested(f"{self._limit} requests are waiting already")
+            raise Congested(f"{self._limit} requests are already waiting; try again later")
         self._taken += 1
         future = asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
         future.add_done_callback(self._release)
         return await future
 
     def close(self) -> None:
+        """Cancels calls that have not started, and waits for those that run."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _release(self, future: "asyncio.Future[T]") -> None:
@@ -41,6 +42,6 @@ class Workers:
 
 
 def lower_thread_priority() -> None:
-    """Lets every other thread go before the one that calls this, where threads have a priority of their own."""
+    """Lowers the priority of the calling thread. Linux only: elsewhere threads have no priority of their own."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, _LAST)
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)

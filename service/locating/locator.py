@@ -17,9 +17,9 @@ from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Position
 from service.inference.workers import Workers
+from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES, batch_response, map_results, parse_items
 from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
@@ -27,7 +27,8 @@ from service.locating.live import Live
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
 from service.locating.users import LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
 from service.settings import Settings
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.tracing import span
 from service.web.csi import check_shape, decode_csi
 from service.web.media import Format, formats, read_body, validated

@@ -15,10 +15,11 @@ from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Position
-from service.inference.trajectory_engine import TrajectoryEngine
-from service.inference.trajectory_estimator import CUES, Trajectory, points_within
+from service.inference.engine import TrajectoryEngine
+from service.inference.trajectory_estimator import Trajectory, points_within
+from service.inference.trajectory_session import PATH_FEATURES
+from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Estimates, estimates_of
 from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
 from service.settings import Settings
@@ -110,7 +111,7 @@ class Tracker:
                     "/trackId", f"{len(csi)} snapshots within {self._window:g} s, {self._length} are located together"
                 )
             engine.dispatcher.check_room(lane)
-            trajectory = Trajectory(described, np.stack(csi), np.full((self._length, CUES), np.nan))
+            trajectory = Trajectory(described, np.stack(csi), np.full((self._length, len(PATH_FEATURES)), np.nan))
             return _Asked(cell, engine, engine.dispatcher.locate(trajectory, user.deadline, lane))
         except ServiceError as error:
             return error

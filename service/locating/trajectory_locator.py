@@ -17,13 +17,14 @@ from service import errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
-from service.inference.await_or_disconnect import await_or_disconnect
-from service.inference.trajectory_engine import TrajectoryEngine
-from service.inference.trajectory_estimator import CUES, Trajectory, points_within
+from service.inference.engine import TrajectoryEngine
+from service.inference.trajectory_estimator import Trajectory, points_within
+from service.inference.trajectory_session import PATH_FEATURES
+from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES
 from service.locating.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
 from service.settings import Settings
-from service.telemetry.metrics import Stopwatch
+from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.web.csi import check_shape, decode_csi
 from service.web.media import formats, read_body
@@ -105,7 +106,7 @@ def _read(request: TrajectoryRequest, vertices: int) -> _ReadTrajectory:
 def _path_features(sent: wire.PathFeatures | None) -> list[float]:
     """As the model takes them: radians, metres, linear power; NaN where absent."""
     if sent is None:
-        return [math.nan] * CUES
+        return [math.nan] * len(PATH_FEATURES)
     aod, aoa, distance, gain = (
         math.nan if feature is None else feature
         for feature in (sent.aod_deg, sent.aoa_deg, sent.distance, sent.gain_db)

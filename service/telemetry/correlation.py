@@ -1,4 +1,4 @@
-"""What a request is followed by through several systems: W3C's ``traceparent``, and CAMARA's ``X-Correlator``."""
+"""Correlation of requests across systems: W3C ``traceparent`` and CAMARA ``X-Correlator`` headers."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TRACE_HEADER, CORRELATOR_HEADER = b"traceparent", b"x-correlator"
 
-# What is not of these forms is not carried on: neither logs nor traces are for whatever anybody sends.
+# Other values are ignored: clients must not write arbitrary text into logs and traces.
 _FORMS = {
     TRACE_HEADER: re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"),
     CORRELATOR_HEADER: re.compile(rb"[A-Za-z0-9_:;./<>{}-]{1,256}"),
@@ -20,8 +20,8 @@ _NOTHING: Mapping[bytes, str] = MappingProxyType({})
 _current: ContextVar[Mapping[bytes, str]] = ContextVar("correlation", default=_NOTHING)
 
 
-class Correlate:
-    """ASGI middleware: remembers what a request is to be followed by, and says it in the answer."""
+class CorrelationMiddleware:
+    """ASGI middleware that keeps the correlation headers of a request and repeats them in its answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -40,21 +40,21 @@ class Correlate:
             await self._app(scope, receive, send)
             return
 
-        async def say(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(correlation_headers())
             await send(message)
 
-        await self._app(scope, receive, say)
+        await self._app(scope, receive, send_with_headers)
 
 
 def correlation_headers() -> dict[str, str]:
-    """Of the request that is answered now."""
+    """Returns the correlation headers of the current request."""
     return {name.decode(): value for name, value in _current.get().items()}
 
 
 def correlation_fields() -> dict[str, str]:
-    """The same as fields of a line in a log: of the trace its id, and the id of the span that asks."""
+    """Returns the log fields of the current request: trace id, id of the client's span, correlator."""
     fields, current = {}, _current.get()
     if trace := current.get(TRACE_HEADER):
         _, fields["traceId"], fields["spanId"], _ = trace.split("-")
@@ -63,6 +63,6 @@ def correlation_fields() -> dict[str, str]:
     return fields
 
 
-def carry_on(traceparent: str) -> None:
-    """From now on the request is followed by this span of the service's own."""
+def set_traceparent(traceparent: str) -> None:
+    """Replaces the ``traceparent`` of the current request by that of the service's own span."""
     _current.set({**_current.get(), TRACE_HEADER: traceparent})

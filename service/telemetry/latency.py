@@ -1,4 +1,4 @@
-"""How long each stage of locating takes, by the histograms that Prometheus scrapes."""
+"""Durations of the stages of a location, from the histograms that Prometheus scrapes."""
 
 from collections import defaultdict
 from typing import Annotated, get_args
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from fingerpost.wire_model import WireModel
-from service.telemetry.metrics import Stage
+from service.telemetry.stopwatch import Stage
 
 _STAGES = "fingerpost_stage_duration_seconds"
 _QUEUE = "fingerpost_queue_duration_seconds"
@@ -16,7 +16,7 @@ _ROUTES = ("/locate", "/locate/batch", "/locate/trajectory")
 
 
 class LatencyHistogram(WireModel):
-    """`counts[i]` took at most `upTo[i]` seconds, since the process started. The last bound, null, is infinite.
+    """`counts[i]` durations since the start were at most `upTo[i]` seconds; the last bound, null, is infinite.
 
     `stage` is the name of a stage, `queue`, or the route of whole requests.
     """
@@ -27,12 +27,13 @@ class LatencyHistogram(WireModel):
 
 
 class Latency(WireModel):
-    """In the order of a request's path. Subtract two answers to see the time between them."""
+    """Histograms in the order of a request's stages. Subtract two answers for the durations between them."""
 
-    histograms: Annotated[list[LatencyHistogram], Field(description="Histograms that are not empty.")]
+    histograms: Annotated[list[LatencyHistogram], Field(description="Empty histograms are left out.")]
 
 
 def measure_latency(registry: CollectorRegistry) -> Latency:
+    """Returns the histograms of the registry that are not empty."""
     found: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for family in registry.collect():
         if family.name in (_STAGES, _QUEUE, _REQUESTS):

@@ -1,4 +1,4 @@
-"""What Prometheus sees of users: what became of each, who located it, and, where it is wanted, in which cell."""
+"""Metrics of users: outcome, source and stated accuracy, and by cell where configured."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -9,55 +9,55 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from fingerpost.wire import LocateResponse, Provenance
 from service.errors import ServiceError
 
-OTHER_CELLS = "other cells"  # no cell can be called so
+OTHER_CELLS = "other cells"  # cell ids hold no spaces
 
 _NONE = "none"
 Result = LocateResponse | ServiceError
 
 
 class LocationMetrics:
-    """`cell_series`: how many cells may have series of their own; 0: none has."""
+    """`cell_series`: how many cells get their own series; 0: none."""
 
     def __init__(self, registry: CollectorRegistry, cell_series: int) -> None:
         self._locations = Counter(
             "fingerpost_locations_total",
-            "Users, by outcome: located, or the cause of the problem; by the network that located them; and by the "
-            "cause that those with a track were located by one snapshot alone.",
+            "Users. outcome: located, or the cause of the problem. source: the model family that located them. "
+            "fallback: the cause why a user with a trackId was located by one snapshot alone.",
             ["outcome", "source", "fallback"],
             registry=registry,
         )
         self._retrievals = Counter(
             "fingerpost_retrievals_total",
-            "Users located, by whether a coarse position was used to find their fingerprints.",
+            "Users located, by whether a coarse position was used to retrieve their neighbourhood.",
             ["coarse_position"],
             registry=registry,
         )
         self._stated = Histogram(
             "fingerpost_stated_accuracy_meters",
-            "Radius of the circle that a user was answered with.",
+            "Accuracy stated to users: the radius of the circle in the answer.",
             registry=registry,
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100),
         )
         self._fulfilments = Counter(
             "fingerpost_accuracy_requests_total",
-            "Users located who had asked for an accuracy, by whether the one stated fulfils it.",
+            "Users located who requested an accuracy, by whether the stated accuracy fulfils it.",
             ["indicator"],
             registry=registry,
         )
         self._cells = _CellMetrics(registry, cell_series) if cell_series else None
-        # To look a child up takes longer than to count.
+        # A look-up of labels costs more than the count.
         self._location = cache(self._locations.labels)
         self._retrieval = cache(self._retrievals.labels)
         self._fulfilment = cache(self._fulfilments.labels)
-        # What has not happened yet is zero, not unknown.
+        # Series exist from the start: a missing series looks like a missing service.
         self._location("located", Provenance.model_fields["source"].default, _NONE)
         for indicator in ("REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"):
             self._fulfilment(indicator)
 
     def note(self, cell_ids: Iterable[str | None], results: Sequence[Result]) -> None:
-        """Counts the users of a request; `cell_ids`: the cells they asked for, None where that could not be read."""
+        """Counts the users of a request. `cell_ids`: the cells requested, None where unreadable."""
         kinds = [_labels(result) for result in results]
-        for kind in set(kinds):  # to make a `collections.Counter` takes longer than to count one user
+        for kind in set(kinds):  # for one user this is faster than a `collections.Counter`
             self._location(*kind).inc(kinds.count(kind))
         answers = [result for result in results if isinstance(result, LocateResponse)]
         made = [answer.provenance for answer in answers]
@@ -74,7 +74,7 @@ class LocationMetrics:
 
 
 def _labels(result: Result) -> tuple[str, str, str]:
-    """Outcome, source, fallback."""
+    """Returns outcome, source and fallback."""
     if isinstance(result, ServiceError):
         return result.cause, _NONE, _NONE
     made = result.provenance
@@ -83,15 +83,15 @@ def _labels(result: Result) -> tuple[str, str, str]:
 
 
 class _CellMetrics:
-    """The first `most` cells that somebody was located in have series of their own, the others one together.
+    """Series of the first `most` cells in which a user was located, and one series for all other cells.
 
-    Whoever asks for cells that are not there must not take their places.
+    A cell gets a series only once a user was located in it: requests for unknown cells must not use up the series.
     """
 
     def __init__(self, registry: CollectorRegistry, most: int) -> None:
         self._most = most
         self._named: set[str] = set()
-        self._naming = Lock()  # batches are noted by threads of their own
+        self._naming = Lock()  # worker threads record batches
         users = Counter(
             "fingerpost_cell_locations_total",
             "Users, by cell and whether they were located.",
@@ -100,7 +100,7 @@ class _CellMetrics:
         )
         stated = Summary(
             "fingerpost_cell_stated_accuracy_meters",
-            "Radius of the circle that users of a cell were answered with.",
+            "Accuracy stated to users of a cell: the radius of the circle in the answer.",
             ["cell"],
             registry=registry,
         )

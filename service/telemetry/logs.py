@@ -1,26 +1,25 @@
-"""What the service writes to standard error: a line an event, for people or as JSON. Never coordinates or CSI."""
+"""Logs on standard error: one line an event, as text or JSON. Logs never hold coordinates or CSI."""
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 from service.settings import Settings
 from service.telemetry.correlation import correlation_fields
 
 
 def log_config(settings: Settings) -> dict[str, Any]:
-    """For `logging.config.dictConfig`."""
+    """Returns the configuration for `logging.config.dictConfig`."""
     level = settings.log_level.upper()
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
             "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
-            "json": {"()": JsonLines},
+            "json": {"()": JsonFormatter},
         },
-        "filters": {"path": {"()": PathAlone}},
+        "filters": {"path": {"()": PathFilter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": settings.log_format}},
         "loggers": {
             "fingerpost": {"handlers": ["stderr"], "level": level, "propagate": False},
@@ -35,8 +34,8 @@ def log_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-class JsonLines(logging.Formatter):
-    """A JSON object a line, with what the request at work is followed by."""
+class JsonFormatter(logging.Formatter):
+    """Writes one JSON object a line, with the correlation fields of the current request."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -48,11 +47,11 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(fields).decode()
+        return json.dumps(fields)
 
 
-class PathAlone(logging.Filter):
-    """Takes from uvicorn's line about a request what follows the path: anybody may ask for anything there."""
+class PathFilter(logging.Filter):
+    """Removes the query from uvicorn's access log: a query may hold coordinates."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):

@@ -1,4 +1,4 @@
-"""The routes for Prometheus and for the console's time by stage."""
+"""The routes `GET /metrics` and `GET /latency`."""
 
 from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span a request, and one for each thing that it waits for. Needs the extra `otel`."""
+"""OpenTelemetry traces: a span for each request and for each of its parts. Needs the extra `otel`."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry.correlation import TRACE_HEADER, carry_on, correlation_headers
+from service.telemetry.correlation import TRACE_HEADER, correlation_headers, set_traceparent
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -19,11 +19,11 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class TracingMissing(Exception):
-    """Traces are wanted, but OpenTelemetry is not installed."""
+    """Traces are configured, but OpenTelemetry is not installed."""
 
 
 class _Traced(NamedTuple):
-    """The request at work: who makes its spans, and which one they belong to."""
+    """The tracer of the current request, and the context of its span."""
 
     tracer: "Tracer"
     parent: "Context"
@@ -33,7 +33,7 @@ _current: ContextVar[_Traced | None] = ContextVar("traced", default=None)
 
 
 def span(name: str) -> AbstractContextManager[None]:
-    """A span around a part of the request at work; nothing where none is traced, in threads of other requests too."""
+    """Records a part of the current request as a span, as a context manager; does nothing without a trace."""
     traced = _current.get()
     return _NOTHING if traced is None else _span(traced, name)
 
@@ -48,9 +48,9 @@ def _span(traced: _Traced, name: str) -> Iterator[None]:
 
 
 class Traces:
-    """Sends spans to a collector by OTLP over HTTP, in a thread of its own. Raises `TracingMissing`.
+    """Sends spans to a collector by OTLP over HTTP, in a background thread. Raises `TracingMissing`.
 
-    How many requests are traced, OpenTelemetry's own variables say: OTEL_TRACES_SAMPLER.
+    Set OpenTelemetry's variable OTEL_TRACES_SAMPLER to trace only a share of the requests.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -66,12 +66,12 @@ class Traces:
         self.tracer = self._provider.get_tracer("fingerpost")
 
     def close(self) -> None:
-        """What is not sent yet is sent, if the collector takes it."""
+        """Sends the remaining spans, if the collector accepts them, and stops the thread."""
         self._provider.shutdown()
 
 
-class Trace:
-    """ASGI middleware: a span a request, of the trace that it comes with. Answers and logs name it."""
+class TracingMiddleware:
+    """ASGI middleware that records a span for each request in the client's trace. Answers and logs name the span."""
 
     def __init__(self, app: ASGIApp, traces: Traces) -> None:
         from opentelemetry import trace
@@ -86,17 +86,17 @@ class Trace:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        came_with = self._propagator.extract(correlation_headers())
-        whole = self._tracer.start_span(scope["method"], context=came_with, kind=self._otel.SpanKind.SERVER)
+        parent_context = self._propagator.extract(correlation_headers())
+        whole = self._tracer.start_span(scope["method"], context=parent_context, kind=self._otel.SpanKind.SERVER)
         parent = self._otel.set_span_in_context(whole)
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, context=parent)
         name = TRACE_HEADER.decode()
-        carry_on(carrier[name])
+        set_traceparent(carrier[name])
         token = _current.set(_Traced(self._tracer, parent))
         status = _SERVER_ERROR
 
-        async def say(message: Message) -> None:
+        async def send_with_traceparent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -104,7 +104,7 @@ class Trace:
             await send(message)
 
         try:
-            await self._app(scope, receive, say)
+            await self._app(scope, receive, send_with_traceparent)
         finally:
             _current.reset(token)
             route = getattr(scope.get("route"), "path", None)

@@ -18,12 +18,11 @@ from starlette.responses import Response
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
-from service.cells.calibration import check_serves
-from service.cells.label_errors import AT_ONCE, label_errors
+from service.cells.calibration import AT_ONCE, check_serves, label_errors
 from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
 from service.errors import Congested, NotReady
-from service.inference.engine import Engine
+from service.inference.engine import MateformerEngine
 from service.inference.estimator import Estimator
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
@@ -116,7 +115,7 @@ class ErrorMaps:
         self._stopped.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _sample(self, engine: Engine, manifest: Manifest, limit: int) -> _Sample:
+    async def _sample(self, engine: MateformerEngine, manifest: Manifest, limit: int) -> _Sample:
         """At least `limit` errors of a version."""
         key = _held(engine, manifest)
         if sample := self._remembered(key, limit):
@@ -174,6 +173,6 @@ class ErrorMaps:
         return CellVersion.assemble(contents, held)
 
 
-def _held(engine: Engine, manifest: Manifest) -> _Held:
+def _held(engine: MateformerEngine, manifest: Manifest) -> _Held:
     digests = tuple(reference.digest for reference in manifest.segments)
     return _Held(engine.artifact.digest, digests, tuple(manifest.tombstones), manifest.indexed)

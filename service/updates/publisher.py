@@ -22,7 +22,7 @@ from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
 from service.cells.trajectories import Trajectories
 from service.errors import ServiceError
-from service.inference.engine import Engine
+from service.inference.engine import MateformerEngine
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -127,9 +127,9 @@ class Publisher:
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
-            self._served.tell(cell_id, like)
+            self._served.notify(cell_id, like)
             if self._trajectories is not None:
-                self._trajectories.cells.tell(cell_id)
+                self._trajectories.cells.notify(cell_id)
         return published
 
     def _publish(
@@ -178,7 +178,7 @@ class Publisher:
         return None
 
     def _tried(
-        self, engine: Engine, update: Update, before: Manifest | None, held: CellVersion | None, force: bool
+        self, engine: MateformerEngine, update: Update, before: Manifest | None, held: CellVersion | None, force: bool
     ) -> _Tried:
         """The update with what the artifact makes of it; raises where it is not fit to serve, unless forced."""
         if update.manifest.model == "scadf-moe":
@@ -226,7 +226,7 @@ class Publisher:
             return False
         return True
 
-    def _serves(self, engine: Engine, manifest: Manifest) -> bool:
+    def _serves(self, engine: MateformerEngine, manifest: Manifest) -> bool:
         try:
             check_serves(engine.artifact, manifest, self._settings.confidence)
         except ServiceError:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fingerpost.wire_model import WireModel
 from service import errors
 from service.errors import InferenceFailed, NotReady, OutOfMemory, Stopping
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
 from service.web.problems import problem_responses
 

@@ -19,8 +19,9 @@ from fingerpost.client import request_of
 from models.artifact import Artifact
 from reference_db import CellVersion, Fingerprints, Store, read_contents
 from service.inference.estimator import Estimator, User
-from service.inference.session import MateformerSession
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.inference.mateformer_session import MateformerSession
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from service.updates.cell_wire import description_of
 from tests.service.plane_cell import make_cell, users_at
 
@@ -113,11 +114,11 @@ def change_to(number: int) -> Change:
 
 def answers_of(store: Store, artifact: Artifact, numbers: Sequence[int]) -> Mapping[str, np.ndarray]:
     """Where each version of the cell puts the users, `[users, 2]` metres, by the version's name: each by itself."""
-    network = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
+    session = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
     try:
-        return {name: places for number in numbers for name, places in [_answer_of(store, network, number)]}
+        return {name: places for number in numbers for name, places in [_answer_of(store, session, number)]}
     finally:
-        network.close()
+        session.close()
 
 
 def check_unlike(answers: Mapping[str, np.ndarray]) -> None:
@@ -127,13 +128,13 @@ def check_unlike(answers: Mapping[str, np.ndarray]) -> None:
         assert (np.linalg.norm(after - before, axis=1) > _DIFFERENT_M).any()
 
 
-def _answer_of(store: Store, network: MateformerSession, number: int) -> tuple[str, np.ndarray]:
+def _answer_of(store: Store, session: MateformerSession, number: int) -> tuple[str, np.ndarray]:
     version = CellVersion.assemble(read_contents(store, store.manifest(CELL.cell_id, number)))
-    estimator = Estimator(network, USERS, USERS * network.frame_bytes, Metrics())  # which remembers nothing
+    estimator = Estimator(session, USERS, USERS * session.frame_bytes, Metrics())  # which remembers nothing
     nowhere = np.full(2, np.nan, np.float32)
     pairs = signals_at(STANDING).view(np.float32).reshape(USERS, CELL.antennas, CELL.subcarriers, 2)
     users = [User(version, csi, nowhere, np.nan) for csi in pairs]
-    return version.version, network.submit(estimator.locate, users, Stopwatch()).result()
+    return version.version, session.submit(estimator.locate, users, Stopwatch()).result()
 
 
 def _fingerprints(places: np.ndarray, by: np.ndarray, time: float = 0.0) -> Fingerprints:

@@ -13,7 +13,7 @@ from models.artifact import load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
 from service.cells.calibration import calibrate
 from service.inference.estimator import Estimator
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.learned_cells import fill, write_artifacts
@@ -67,12 +67,12 @@ def store(settings: Settings) -> DirectoryStore:
 
 def _calibrated(settings: Settings, version: CellVersion) -> Json:
     artifact = load_artifact(settings.artifact_directory)
-    network = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
-    estimator = Estimator(network, settings.inference_batch, settings.frame_cache_bytes, Metrics())
+    session = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
+    estimator = Estimator(session, settings.inference_batch, settings.frame_cache_bytes, Metrics())
     try:
         return calibrate(artifact, estimator, version, settings).as_quality(artifact.digest)
     finally:
-        network.close()
+        session.close()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def url(settings: Settings, store: DirectoryStore) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def learned_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running service with a network for trajectories too; see `learned_cells` for its cells."""
+    """A running service with a model for trajectories too; see `learned_cells` for its cells."""
     settings = write_artifacts(tmp_path_factory.mktemp("learned"))
     fill(DirectoryStore(settings.database_directory))
     with serving(settings) as address:
@@ -98,16 +98,16 @@ def learned(learned_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Iterator[MateformerSession]:
-    """The network that answers the middle of the neighbourhood."""
-    network = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
+def session(tmp_path: Path) -> Iterator[MateformerSession]:
+    """A session of the model that answers the middle of the neighbourhood."""
+    session = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    yield session
+    session.close()
 
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For cells of the shipped one's channel: the same network, with frames."""
+    """For cells of the shipped one's channel: the same session, with frames."""
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
     folder.mkdir()
     write_tiny_artifact(folder, antennas=32, subcarriers=32, tile_pitch=2.0)
@@ -115,10 +115,10 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def free(network: MateformerSession) -> Iterator[threading.Event]:
-    """The network does nothing until this is set."""
+def free(session: MateformerSession) -> Iterator[threading.Event]:
+    """The owner thread is blocked until this event is set."""
     event = threading.Event()
-    network.submit(event.wait)
+    session.submit(event.wait)
     yield event
     event.set()
 

@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from models.artifact import ArtifactError, load_artifact
-from service.inference.session import MateformerSession, ModelUnusable
+from service.inference.mateformer_session import MateformerSession
+from service.inference.session import ModelUnusable
 from tests.service.bad_artifacts import replace_graph
 from tests.service.tiny_artifact import write_tiny_artifact
 
@@ -40,12 +41,12 @@ def main(count: int) -> None:
 
 def outcome(directory: Path) -> str:
     try:
-        network = MateformerSession(load_artifact(directory), 1, ["CPUExecutionProvider"])
+        session = MateformerSession(load_artifact(directory), 1, ["CPUExecutionProvider"])
     except (ArtifactError, ModelUnusable):
         return "refused"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    network.close()
+    session.close()
     return "loaded"
 
 

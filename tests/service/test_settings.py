@@ -6,11 +6,11 @@ from pydantic import ValidationError
 from service.settings import Settings
 
 
-def test_every_knob_is_explained() -> None:
+def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_environment_sets_a_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_set_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINGERPOST_DATABASE_DIRECTORY", "/somewhere")
     monkeypatch.setenv("FINGERPOST_CALIBRATION_SIGMAS_M", "[2, 4]")
     settings = Settings()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.auth.keys import Scope, changing, make_key
+from service.auth.keys import Scope, edit_keys, make_key
 from service.settings import Settings
 from tests.service.running import tiny_service
 
@@ -19,7 +19,7 @@ def make_tiny_settings(directory: Path, **knobs: Any) -> Settings:
 def added_key(file: Path, scopes: Sequence[Scope], rate: float | None = None) -> str:
     """A key that from now on lies in the file."""
     key, record = make_key("test", scopes, rate, datetime.now(UTC))
-    with changing(file) as keys:
+    with edit_keys(file) as keys:
         keys.append(record)
     return key
 

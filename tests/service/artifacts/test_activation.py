@@ -147,7 +147,7 @@ def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None
         (bad_artifacts.without_a_graph, "frame.onnx is not there"),
         (bad_artifacts.is_no_onnx, "full.onnx: no ONNX"),
         (bad_artifacts.reads_other_files, "tensors outside the file are refused"),
-        (bad_artifacts.names_another_input, "could not be run: .*csi_known"),
+        (bad_artifacts.names_another_input, "failed to run: .*csi_known"),
         (bad_artifacts.answers_nan, "not finite"),
         (bad_artifacts.answers_otherwise_by_frames, "another one than at once"),
     ],
@@ -170,9 +170,9 @@ def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(
 @pytest.mark.parametrize(
     ("knobs", "reason"),
     [
-        ({"antennas": 16}, "cell changing: the cell's CSI is 32 x 32, the artifact's 16 x 32"),
-        ({"minimum": 200, "neighbours": 300}, "cell changing: the cell has 100 fingerprints, 200 are needed"),
-        ({"beside": 40.0}, "cell changing: its own fingerprints are located with a median error of"),
+        ({"antennas": 16}, "cell changing: the cell's CSI is 32 x 32, the artifact expects 16 x 32"),
+        ({"minimum": 200, "neighbours": 300}, "cell changing: the cell has 100 fingerprints, it needs 200"),
+        ({"beside": 40.0}, "cell changing: the median error on the cell's own fingerprints rises from"),
     ],
 )
 def test_an_artifact_that_cannot_serve_the_cells_there_are_is_refused(
@@ -282,7 +282,7 @@ def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -
         after = client.post("/locate/trajectory", json=trajectory()).json()
         models = client.get("/models").json()["models"]
         info = client.get("/metrics").text
-    check_refused(forgetful, "cell both: none of the cells that the artifact for trajectories has learned", tmp_path)
+    check_refused(forgetful, "cell both: the artifact for trajectories was not trained on this cell", tmp_path)
     check_refused(longer, "it takes 4 snapshots, clients send 3", tmp_path)
     assert [one["provenance"]["artifact"]["version"] for one in (before, after)] == ["1", "2"]
     np.testing.assert_allclose(local_points(after), local_points(before))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.auth.keys import KeysUnreadable, changing, digest_of, make_key, read_keys
+from service.auth.keys import KeysUnreadable, digest_of, edit_keys, make_key, read_keys
 from service.commands.cli import app
 from tests.service.tiny_service import added_key
 
@@ -27,7 +27,7 @@ def keys(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return lambda *arguments: CliRunner().invoke(app, ["keys", *arguments], catch_exceptions=False)
 
 
-def test_no_two_keys_are_alike_and_the_file_holds_neither(file: Path) -> None:
+def test_keys_are_unique_and_the_file_holds_only_hashes(file: Path) -> None:
     made = [added_key(file, ["locate"]) for _ in range(20)]
     assert all(re.fullmatch(r"fp_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key) for key in made)
     assert len({key[16:] for key in made}) == 20
@@ -36,9 +36,9 @@ def test_no_two_keys_are_alike_and_the_file_holds_neither(file: Path) -> None:
     assert [record.sha256 for record in read_keys(file)] == [digest_of(key.encode()).hex() for key in made]
 
 
-def test_what_is_kept_of_a_key(file: Path) -> None:
+def test_the_record_of_a_key_in_the_file(file: Path) -> None:
     key, record = make_key("van 3", ["locate", "read"], 20.0, NOW)
-    with changing(file) as keys:
+    with edit_keys(file) as keys:
         keys.append(record)
     assert read_keys(file) == [record]
     assert json.loads(file.read_bytes())["keys"] == [
@@ -74,12 +74,12 @@ def test_a_damaged_file_is_refused_as_a_whole(file: Path, damage: Callable[[str]
     file.write_text(damaged)
     with pytest.raises(KeysUnreadable, match=re.escape(str(file))):
         read_keys(file)
-    with pytest.raises(KeysUnreadable), changing(file):
+    with pytest.raises(KeysUnreadable), edit_keys(file):
         pass
     assert file.read_text() == damaged
 
 
-def test_whoever_changes_the_file_at_once_loses_nobodys_key(file: Path) -> None:
+def test_concurrent_edits_lose_no_key(file: Path) -> None:
     threads = [threading.Thread(target=added_key, args=(file, ["read"])) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -89,7 +89,7 @@ def test_whoever_changes_the_file_at_once_loses_nobodys_key(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_where_the_file_is_a_link_what_it_leads_to_is_changed(file: Path, tmp_path: Path) -> None:
+def test_editing_a_symbolic_link_changes_its_target(file: Path, tmp_path: Path) -> None:
     file.parent.mkdir()
     file.symlink_to(tmp_path / "elsewhere.json")
     added_key(file, ["read"])
@@ -114,7 +114,7 @@ def test_commands_add_list_and_revoke(keys: Callable[..., Result], file: Path) -
     ("arguments", "message"),
     [
         (("add", "x", "--scope", "everything"), "everything"),
-        (("add", "", "--scope", "read"), "length"),
+        (("add", "", "--scope", "read"), "at least 1 character"),
         (("revoke", "0123456789ab"), "no key 0123456789ab"),
     ],
 )
@@ -129,7 +129,7 @@ def test_mistakes_change_nothing(
     assert file.read_bytes() == before
 
 
-def test_keys_of_no_file_are_not_listed(keys: Callable[..., Result]) -> None:
+def test_listing_a_missing_file_fails(keys: Callable[..., Result]) -> None:
     result = keys("list")
     assert result.exit_code == 1
     assert "No such file" in result.output

@@ -87,7 +87,7 @@ async def test_each_scope_opens_its_routes_alone(guarded: Settings) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_user_is_located_by_key(guarded: Settings) -> None:
+async def test_a_user_is_located_with_a_key(guarded: Settings) -> None:
     key = key_of(guarded, "locate")
     async with running(guarded) as client:
         response = await client.post("/locate", json=tiny_request(1), headers=key)
@@ -96,7 +96,7 @@ async def test_a_user_is_located_by_key(guarded: Settings) -> None:
 
 
 @pytest.mark.anyio
-async def test_too_many_requests_of_a_key_are_told_when_to_come_again(guarded: Settings) -> None:
+async def test_requests_above_the_rate_get_429_with_retry_after(guarded: Settings) -> None:
     slow, other = key_of(guarded, "locate", rate=0.01), key_of(guarded, "locate")
     async with running(guarded) as client:
         statuses = [(await client.post("/locate", json=tiny_request(1), headers=slow)).status_code for _ in range(3)]
@@ -128,7 +128,7 @@ async def test_refusals_are_counted_like_other_answers(guarded: Settings) -> Non
 
 
 @pytest.mark.anyio
-async def test_metrics_may_be_left_to_the_network(guarded: Settings) -> None:
+async def test_metrics_without_key_opens_metrics_only(guarded: Settings) -> None:
     async with running(guarded.model_copy(update={"metrics_without_key": True})) as client:
         assert (await client.get("/metrics")).status_code == 200
         for path in ("/metrics/", "//metrics", "/models", "/cells"):
@@ -136,7 +136,7 @@ async def test_metrics_may_be_left_to_the_network(guarded: Settings) -> None:
 
 
 @pytest.mark.anyio
-async def test_openapi_says_which_scope_each_operation_needs(guarded: Settings, tmp_path: Path) -> None:
+async def test_openapi_names_the_scope_of_each_operation(guarded: Settings, tmp_path: Path) -> None:
     key = key_of(guarded, "read")
     async with running(guarded) as client:
         document = (await client.get("/openapi.json", headers=key)).json()
@@ -148,7 +148,7 @@ async def test_openapi_says_which_scope_each_operation_needs(guarded: Settings, 
 
 
 @pytest.mark.anyio
-async def test_without_keys_there_is_no_gate(guarded: Settings) -> None:
+async def test_without_a_keys_file_no_key_is_needed(guarded: Settings) -> None:
     async with running(guarded.model_copy(update={"keys_file": None})) as client:
         assert (await client.post("/locate", json=tiny_request(1))).status_code == 200
         assert "security" not in (await client.get("/openapi.json")).json()["paths"]["/locate"]["post"]

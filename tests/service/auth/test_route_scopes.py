@@ -57,7 +57,7 @@ def test_scope_that_a_request_needs(method: str, path: str, needed: Scope | None
     assert scope_needed(method, path) == needed
 
 
-def test_every_route_has_a_row_of_its_own_and_only_health_and_pages_are_open(tmp_path: Path) -> None:
+def test_every_route_has_a_row_and_only_health_and_pages_need_no_key(tmp_path: Path) -> None:
     contexts = list(iter_route_contexts(create_app(make_tiny_settings(tmp_path)).routes))
     assert len(contexts) > 20
     for context in contexts:

@@ -1,4 +1,4 @@
-"""Cells in service, and versions of them that are published meanwhile; the shipped network in made-up cells."""
+"""Cells in service and new versions of them; the shipped model in synthetic cells."""
 
 import asyncio
 import gc
@@ -13,11 +13,12 @@ import pytest
 from models.artifact import load_mateformer
 from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
 from service.cells.registry import ServedCells
-from service.inference.engine import Engine, start_engine
+from service.inference.engine import MateformerEngine, start_engine
 from service.inference.estimator import Estimator, User
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from tests.damage import damage
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
@@ -34,7 +35,7 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[Engine]:
+def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[MateformerEngine]:
     settings = Settings(inference_threads=1, inference_batch=16, frame_cache_bytes=2**20)
     engine = start_engine(load_mateformer(artifact_directory), settings, metrics)
     yield engine
@@ -42,12 +43,12 @@ def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def network(engine: Engine) -> MateformerSession:
-    return engine.network
+def session(engine: MateformerEngine) -> MateformerSession:
+    return engine.session
 
 
 @pytest.fixture
-def estimator(engine: Engine) -> Estimator:
+def estimator(engine: MateformerEngine) -> Estimator:
     return engine.estimator
 
 
@@ -58,9 +59,9 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 @pytest.fixture
 async def served(
-    store: DirectoryStore, engine: Engine, artifact_directory: Path, metrics: Metrics
+    store: DirectoryStore, engine: MateformerEngine, artifact_directory: Path, metrics: Metrics
 ) -> AsyncIterator[ServedCells]:
-    """Looks for new versions a hundred times a second."""
+    """Asks the store for new versions a hundred times a second."""
     settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
     cells = ServedCells(store, engine, settings, metrics)
     following = asyncio.create_task(cells.follow(0.01))
@@ -97,27 +98,27 @@ async def successor(cells: ServedCells, before: CellVersion) -> CellVersion:
     return version
 
 
-def locate(network: MateformerSession, estimator: Estimator, version: CellVersion, places: np.ndarray) -> None:
+def locate(session: MateformerSession, estimator: Estimator, version: CellVersion, places: np.ndarray) -> None:
     pairs = users_at(places).view(np.float32).reshape(len(places), 32, 32, 2)
     users = [User(version, csi, place, 1.0) for csi, place in zip(pairs, places, strict=True)]
-    network.submit(estimator.locate, users, Stopwatch()).result()
+    session.submit(estimator.locate, users, Stopwatch()).result()
 
 
 @pytest.mark.anyio
 async def test_a_new_version_takes_over_with_the_tiles_in_use_encoded(
-    served: ServedCells, store: DirectoryStore, network: MateformerSession, estimator: Estimator, metrics: Metrics
+    served: ServedCells, store: DirectoryStore, session: MateformerSession, estimator: Estimator, metrics: Metrics
 ) -> None:
     publish(store, STREET)
     before = await version_served(served)
     places = np.stack([CORNER, -CORNER + STREET.min(axis=0) + STREET.max(axis=0)])  # and the opposite one
-    locate(network, estimator, before, places)
+    locate(session, estimator, before, places)
     tiles = encoded(metrics)
     assert tiles == 2
 
     publish(store, np.concatenate([STREET, CORNER[np.newaxis] + 0.1]))
     after = await successor(served, before)
-    locate(network, estimator, after, places)
-    assert encoded(metrics) == tiles  # the corner's was encoded aside; at the other one nothing has changed
+    locate(session, estimator, after, places)
+    assert encoded(metrics) == tiles  # the corner's tile was encoded in the background; the other one has not changed
 
 
 @pytest.mark.anyio
@@ -126,7 +127,7 @@ async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
 ) -> None:
     publish(store, STREET)
     before = await version_served(served)
-    publish(store, STREET[:5])  # fewer than the network wants
+    publish(store, STREET[:5])  # fewer than the model needs
     await asyncio.sleep(0.1)
     assert await version_served(served) is before
     publish(store, STREET[:200])
@@ -141,7 +142,7 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
     before = await version_served(served)
     publish(store, STREET[:200])
     flip_a_byte(tmp_path, "0000000002")
-    served.tell("plane")
+    served.notify("plane")
     await asyncio.sleep(0.1)
     assert await version_served(served) is before
     publish(store, STREET[:210])
@@ -149,7 +150,7 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
 
 
 @pytest.mark.anyio
-async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
+async def test_requests_for_a_cell_that_is_loading_share_one_load(
     served: ServedCells, store: DirectoryStore, metrics: Metrics
 ) -> None:
     publish(store, STREET)
@@ -159,7 +160,9 @@ async def test_whoever_asks_while_a_cell_is_loaded_waits_for_that_one_load(
 
 
 @pytest.mark.anyio
-async def test_cells_used_least_recently_make_room(store: DirectoryStore, engine: Engine, metrics: Metrics) -> None:
+async def test_the_least_recently_used_cells_are_evicted(
+    store: DirectoryStore, engine: MateformerEngine, metrics: Metrics
+) -> None:
     for name in "abc":
         import_fingerprints(store, make_cell(name), fingerprints_at(STREET[:150]), {}, ORIGIN)
     knobs = {"calibration_samples": 20, "calibration_sigmas_m": (1.0,)}
@@ -167,7 +170,7 @@ async def test_cells_used_least_recently_make_room(store: DirectoryStore, engine
     (one,) = (await whole.serve(["a"])).values()
     assert not isinstance(one, Exception)
 
-    budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two of them
+    budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two cells
     cells = ServedCells(store, engine, Settings(cell_memory_bytes=budget, **knobs), metrics)
     await cells.serve(["a", "b"])
     await cells.serve(["a"])
@@ -185,7 +188,7 @@ async def test_cells_used_least_recently_make_room(store: DirectoryStore, engine
 
 
 @pytest.mark.anyio
-async def test_a_version_leaves_memory_with_its_last_reader(served: ServedCells, store: DirectoryStore) -> None:
+async def test_a_version_is_freed_with_its_last_reader(served: ServedCells, store: DirectoryStore) -> None:
     publish(store, STREET)
     reader = await version_served(served)
     publish(store, STREET[:200])
@@ -196,13 +199,13 @@ async def test_a_version_leaves_memory_with_its_last_reader(served: ServedCells,
     assert gone() is None
 
 
-def test_nothing_is_warmed_that_nobody_used(
-    network: MateformerSession, estimator: Estimator, store: DirectoryStore
+def test_only_used_tiles_are_encoded_again(
+    session: MateformerSession, estimator: Estimator, store: DirectoryStore
 ) -> None:
     publish(store, STREET)
     manifest = store.current("plane")
     assert manifest is not None
     before = CellVersion.assemble(read_contents(store, manifest))
-    assert estimator.warm(before, estimator.in_use(before)) == 0
-    locate(network, estimator, before, STREET[:4])
-    assert estimator.warm(before, estimator.in_use(before)) == 0
+    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0
+    locate(session, estimator, before, STREET[:4])
+    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0

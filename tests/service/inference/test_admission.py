@@ -1,4 +1,4 @@
-"""Queues by how long their first has waited, and their last will have to."""
+"""Admission by the time that users have waited and will have to wait."""
 
 import time
 
@@ -13,20 +13,20 @@ MS = 1e-3
 
 @pytest.fixture
 def burst() -> Admission:
-    """The network was idle a moment ago."""
+    """The model was idle a moment ago."""
     admission = Admission(LONGEST, STANDING)
-    admission.begins()
+    admission.start_busy_period()
     return admission
 
 
 @pytest.fixture
 def lasting(burst: Admission) -> Admission:
-    """The network has had no rest for a while."""
+    """The model has been busy for longer than a burst."""
     time.sleep(60 * MS)
     return burst
 
 
-def test_under_lasting_load_nobody_joins_those_who_wait_long(lasting: Admission) -> None:
+def test_under_lasting_load_a_long_wait_refuses_new_users(lasting: Admission) -> None:
     lasting.check("single", 4 * MS, 0)
     with pytest.raises(Congested):
         lasting.check("single", 6 * MS, 0)
@@ -44,28 +44,28 @@ def test_a_burst_may_wait_longer(burst: Admission) -> None:
         burst.check("single", 260 * MS, 0)
 
 
-def test_load_that_pauses_is_a_burst_again(lasting: Admission) -> None:
-    lasting.begins()
+def test_load_after_a_pause_is_a_burst_again(lasting: Admission) -> None:
+    lasting.start_busy_period()
     lasting.check("single", 240 * MS, 0)
 
 
-def test_time_spent_encoding_is_no_lasting_load(burst: Admission) -> None:
-    burst.located(1, 101 * MS, 100 * MS)
+def test_time_spent_encoding_does_not_count_as_lasting_load(burst: Admission) -> None:
+    burst.record_dispatch(1, 101 * MS, 100 * MS)
     time.sleep(60 * MS)
     burst.check("single", 240 * MS, 0)
 
 
-def test_a_long_queue_is_refused_before_anybody_has_waited(lasting: Admission) -> None:
-    lasting.located(10, 10 * MS, 0.0)  # a millisecond each
+def test_a_long_queue_refuses_new_users_before_anyone_has_waited(lasting: Admission) -> None:
+    lasting.record_dispatch(10, 10 * MS, 0.0)  # a millisecond each
     lasting.check("single", 0.0, 4)
     with pytest.raises(Congested):
         lasting.check("single", 0.0, 6)
 
 
-def test_a_dispatch_takes_as_many_as_are_located_quickly(burst: Admission) -> None:
-    assert burst.share(64) == 64  # nothing is known yet
-    burst.located(64, 32 * MS, 0.0)
-    assert burst.share(64) == 32
+def test_dispatch_size_follows_the_time_a_user_takes(burst: Admission) -> None:
+    assert burst.dispatch_size(64) == 64  # no measurement yet
+    burst.record_dispatch(64, 32 * MS, 0.0)
+    assert burst.dispatch_size(64) == 32
     for _ in range(100):
-        burst.located(1, 20 * MS, 0.0)
-    assert burst.share(64) == 16
+        burst.record_dispatch(1, 20 * MS, 0.0)
+    assert burst.dispatch_size(64) == 16

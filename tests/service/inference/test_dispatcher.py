@@ -1,4 +1,4 @@
-"""The queue before the network, with a real network that is held up where a test needs a full queue."""
+"""The queue in front of a real session, blocked where a test needs a full queue."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from service.errors import InferenceFailed, TooLate
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator, User
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.telemetry.metrics import Metrics
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
@@ -27,8 +27,8 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def dispatcher(network: MateformerSession, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(Estimator(network, MOST, 2**20, metrics), network, MOST, Admission(0.25, 0.005), metrics)
+def dispatcher(session: MateformerSession, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(Estimator(session, MOST, 2**20, metrics), session, MOST, Admission(0.25, 0.005), metrics)
 
 
 def user(row: int, sign: float = 1.0) -> User:
@@ -37,13 +37,13 @@ def user(row: int, sign: float = 1.0) -> User:
 
 
 def dispatches(metrics: Metrics) -> list[float]:
-    """How many there were, and of how many users in all."""
+    """Returns the number of dispatches and of users in them."""
     names = ("fingerpost_dispatch_users_count", "fingerpost_dispatch_users_sum")
     return [metrics.registry.get_sample_value(name) or 0.0 for name in names]
 
 
 @pytest.mark.anyio
-async def test_whoever_waits_while_the_network_works_is_taken_together(
+async def test_users_who_arrive_during_a_dispatch_are_located_together(
     dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
 ) -> None:
     answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(10)]
@@ -56,7 +56,7 @@ async def test_whoever_waits_while_the_network_works_is_taken_together(
 
 
 @pytest.mark.anyio
-async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
+async def test_late_and_cancelled_users_never_reach_the_model(
     dispatcher: Dispatcher, free: threading.Event, metrics: Metrics
 ) -> None:
     late = dispatcher.locate(user(0), time.monotonic() + 0.01, "single")
@@ -72,7 +72,7 @@ async def test_nobody_past_the_deadline_or_given_up_reaches_the_network(
 
 
 @pytest.mark.anyio
-async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatcher, free: threading.Event) -> None:
+async def test_a_user_without_an_answer_does_not_affect_others(dispatcher: Dispatcher, free: threading.Event) -> None:
     answers = [dispatcher.locate(user(row, sign), math.inf, "single") for row, sign in enumerate((1.0, -1.0, 1.0))]
     free.set()
     found = await asyncio.gather(*answers)
@@ -80,7 +80,7 @@ async def test_a_user_without_an_answer_spoils_nobody_else(dispatcher: Dispatche
 
 
 @pytest.mark.anyio
-async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
+async def test_a_failed_run_fails_all_its_users_and_the_next_run_succeeds(
     dispatcher: Dispatcher, free: threading.Event
 ) -> None:
     wrong = user(0)._replace(csi=np.ones((ANTENNAS + 1, SUBCARRIERS, 2), np.float32))
@@ -92,15 +92,15 @@ async def test_a_failed_run_is_told_to_all_in_it_and_the_next_succeeds(
 
 
 @pytest.mark.anyio
-async def test_a_stopped_network_is_an_error_not_a_hang(dispatcher: Dispatcher, network: MateformerSession) -> None:
-    network.close()
+async def test_a_closed_session_raises_instead_of_hanging(dispatcher: Dispatcher, session: MateformerSession) -> None:
+    session.close()
     for _ in range(2):
         with pytest.raises(InferenceFailed):
             dispatcher.locate(user(0), math.inf, "single")
 
 
 @pytest.mark.anyio
-async def test_single_requests_overtake_batches_which_still_get_their_share(
+async def test_single_requests_overtake_batches_and_batches_keep_their_share(
     dispatcher: Dispatcher, free: threading.Event
 ) -> None:
     order = list[str]()
@@ -111,7 +111,7 @@ async def test_single_requests_overtake_batches_which_still_get_their_share(
         answers.append(answer)
     free.set()
     await asyncio.gather(*answers)
-    # Four at once: three of the singles and one of the batch, twice over; then whoever is left.
+    # Four a dispatch: three single users and one of the batch, twice; then the rest.
     assert order[:8] == [
         *("single 0", "single 1", "single 2", "batch 0"),
         *("single 3", "single 4", "single 5", "batch 1"),

@@ -1,4 +1,4 @@
-"""Frames of the shipped network in a made-up cell."""
+"""Frames of the shipped model in a synthetic cell."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,10 @@ from reference_db import CellVersion, first_guess, next_neighbourhood, signal_fe
 from reference_db.half_csi import as_complex
 from service.inference.estimator import Estimator, User
 from service.inference.frame_cache import FrameCache, as_known
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood, Tiles
-from service.telemetry.metrics import Metrics, Stopwatch
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import version_of
 
@@ -22,10 +23,10 @@ USERS = 12
 
 
 @pytest.fixture(scope="module")
-def network(artifact_directory: Path) -> Iterator[MateformerSession]:
-    network = MateformerSession(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
-    yield network
-    network.close()
+def session(artifact_directory: Path) -> Iterator[MateformerSession]:
+    session = MateformerSession(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
+    yield session
+    session.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,85 +56,87 @@ def users_of(version: CellVersion, count: int) -> list[User]:
     return [User(version, *user) for user in zip(csi, coarse, accuracy.tolist(), strict=True)]
 
 
-def test_frames_give_the_full_graphs_answer(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+def test_frames_give_the_full_graphs_answer(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
     users = users_of(version, USERS)
-    estimator = Estimator(network, 64, 2**20, metrics)
-    fresh, cached = (network.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
+    estimator = Estimator(session, 64, 2**20, metrics)
+    fresh, cached = (session.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
     csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
     places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
-    manifest = network.manifest
+    manifest = session.manifest
     near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
-    full = network.positions(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+    full = session.locate_in_background(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
     np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
     assert lookups(metrics, "hit") == lookups(metrics, "miss")
 
 
-def test_a_batch_gives_each_what_it_gets_alone(
-    network: MateformerSession, version: CellVersion, metrics: Metrics
+def test_a_batch_gives_each_user_the_same_answer_as_alone(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
     users = users_of(version, USERS)
-    users += users[:5]  # who stand in tiles that others stand in too
-    estimator = Estimator(network, 64, 2**20, metrics)
-    together = network.submit(estimator.locate, users, Stopwatch()).result()
-    alone = [network.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
+    users += users[:5]  # users who share tiles with others
+    estimator = Estimator(session, 64, 2**20, metrics)
+    together = session.submit(estimator.locate, users, Stopwatch()).result()
+    alone = [session.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
     np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
-def test_what_is_set_aside_for_frames_is_told(network: MateformerSession, metrics: Metrics) -> None:
-    assert FrameCache(network, 20 * network.frame_bytes, 4, metrics).pool_bytes == 20 * network.frame_bytes
+def test_pool_bytes_is_the_memory_allocated_for_frames(session: MateformerSession, metrics: Metrics) -> None:
+    assert FrameCache(session, 20 * session.frame_bytes, 4, metrics).pool_bytes == 20 * session.frame_bytes
 
 
-def test_the_least_recently_used_frame_makes_room(
-    network: MateformerSession, version: CellVersion, metrics: Metrics
+def test_the_least_recently_used_frame_is_evicted(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
-    n = network.manifest.neighbourhood_size
-    frames = FrameCache(network, 0, 2, metrics)  # no budget: only what one dispatch needs, and one for the warming
+    n = session.manifest.neighbourhood_size
+    frames = FrameCache(session, 0, 2, metrics)  # no budget: room for one dispatch and one background frame
     a, b, c, d = neighbourhoods(version, range(4), n)
-    network.submit(frames.slots, [a, b]).result()
-    network.submit(frames.slots, [c]).result()
-    network.submit(frames.slots, [a]).result()
-    slots = network.submit(frames.slots, [d, a]).result()  # b has not been used for longest
+    session.submit(frames.slots, [a, b]).result()
+    session.submit(frames.slots, [c]).result()
+    session.submit(frames.slots, [a]).result()
+    slots = session.submit(frames.slots, [d, a]).result()  # b is the least recently used
     assert slots[a.key] != slots[d.key]
     assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (2, 4)
-    network.submit(frames.slots, [a, c]).result()
-    network.submit(frames.slots, [d]).result()
+    session.submit(frames.slots, [a, c]).result()
+    session.submit(frames.slots, [d]).result()
     assert (lookups(metrics, "hit"), lookups(metrics, "miss")) == (5, 4)
-    network.submit(frames.slots, [b]).result()
+    session.submit(frames.slots, [b]).result()
     assert lookups(metrics, "miss") == 5
 
 
-def test_bytes_held_are_those_of_the_frames(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
-    n = network.manifest.neighbourhood_size
-    frames = FrameCache(network, 0, 3, metrics)
-    network.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
-    one = network.frame_bytes
+def test_bytes_held_are_those_of_the_frames(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+    n = session.manifest.neighbourhood_size
+    frames = FrameCache(session, 0, 3, metrics)
+    session.submit(frames.slots, neighbourhoods(version, range(2), n)).result()
+    one = session.frame_bytes
     assert one > 0
     assert frames.held_bytes == 2 * one
-    network.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
+    session.submit(frames.slots, neighbourhoods(version, range(10, 14), n)).result()
     assert frames.held_bytes == 4 * one
 
 
-def test_a_frame_encoded_aside_is_found(network: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
-    frames = FrameCache(network, 0, 2, metrics)
-    a, b = neighbourhoods(version, range(2), network.manifest.neighbourhood_size)
-    slot = network.submit(frames.reserve).result()
-    network.run_in_background("frame", as_known([a], [slot]))
-    network.submit(frames.slots, [b]).result()  # while the slot is nobody's
-    network.submit(frames.admit, a.key, slot).result()
-    assert network.submit(frames.slots, [a]).result() == {a.key: slot}
+def test_a_frame_encoded_in_the_background_is_found(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    frames = FrameCache(session, 0, 2, metrics)
+    a, b = neighbourhoods(version, range(2), session.manifest.neighbourhood_size)
+    slot = session.submit(frames.reserve).result()
+    session.run_in_background("frame", as_known([a], [slot]))
+    session.submit(frames.slots, [b]).result()  # while the slot is reserved
+    session.submit(frames.admit, a.key, slot).result()
+    assert session.submit(frames.slots, [a]).result() == {a.key: slot}
     assert lookups(metrics, "hit") == 1
 
 
 def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
-    network: MateformerSession, version: CellVersion, metrics: Metrics
+    session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
-    n = network.manifest.neighbourhood_size
+    n = session.manifest.neighbourhood_size
     far_away = fingerprints_at(np.array([[300.0, 200.0]], np.float32))
     grown = version_of(CELL, fingerprints_at(street(300, 1)), far_away)
-    frames = FrameCache(network, 0, 4, metrics)
+    frames = FrameCache(session, 0, 4, metrics)
     (before,), (after,) = (neighbourhoods(some, range(1), n) for some in (version, grown))
-    slots = network.submit(frames.slots, [before]).result()
-    assert network.submit(frames.slots, [after]).result() == slots
+    slots = session.submit(frames.slots, [before]).result()
+    assert session.submit(frames.slots, [after]).result() == slots
     assert lookups(metrics, "miss") == 1

@@ -17,13 +17,13 @@ def version() -> CellVersion:
     return version_of(CELL, fingerprints_at(street(200, 1), 4))
 
 
-def test_pitch_nought_is_the_exact_neighbourhood(version: CellVersion) -> None:
+def test_pitch_zero_gives_the_exact_neighbourhood(version: CellVersion) -> None:
     places = version.positions[:7] + np.float32(0.3)
     near = Tiles(0.0).neighbourhoods(version, places, 9)
     np.testing.assert_array_equal([one.rows for one in near], version.index.nearest(places, 9)[0])
 
 
-def test_users_of_one_tile_share_what_lies_nearest_its_centre(version: CellVersion) -> None:
+def test_users_of_one_tile_share_the_neighbourhood_of_its_centre(version: CellVersion) -> None:
     tiles, middle = Tiles(2.0), np.array([51.0, 5.0], np.float32)
     places = middle + np.float32([[0.9, -0.9], [-0.9, 0.9], [1.1, 0.0]])
     one, other, next_tile = tiles.neighbourhoods(version, places, 9)
@@ -33,7 +33,7 @@ def test_users_of_one_tile_share_what_lies_nearest_its_centre(version: CellVersi
     assert tiles.neighbourhoods(version, places[:1], 9)[0].rows is one.rows
 
 
-def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersion) -> None:
+def test_an_append_changes_the_keys_of_touched_neighbourhoods_only(version: CellVersion) -> None:
     more = fingerprints_at(version.positions[:1] + np.float32(0.01), 4)
     grown = version_of(CELL, fingerprints_at(street(200, 1), 4), replace(more))
     tiles, places = Tiles(1.0), version.positions
@@ -44,7 +44,7 @@ def test_an_append_renames_only_the_neighbourhoods_it_touches(version: CellVersi
     assert 0 < sum(touched) < 100
 
 
-def test_the_same_ids_in_another_cell_are_another_neighbourhood(version: CellVersion) -> None:
+def test_equal_ids_in_another_cell_give_another_key(version: CellVersion) -> None:
     manifest = version.manifest.model_copy(update={"cell": make_cell("other", 4)})
     elsewhere = replace(version, contents=replace(version.contents, manifest=manifest))
     place = version.positions[:1]
@@ -52,7 +52,7 @@ def test_the_same_ids_in_another_cell_are_another_neighbourhood(version: CellVer
     assert here.key != there.key
 
 
-def test_what_is_remembered_dies_with_its_version(version: CellVersion) -> None:
+def test_remembered_neighbourhoods_are_freed_with_their_version(version: CellVersion) -> None:
     tiles = Tiles(1.0)
     passing = version_of(CELL, fingerprints_at(street(50, 2), 4))
     tiles.neighbourhoods(version, version.positions[:3], 8)

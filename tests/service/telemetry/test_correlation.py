@@ -16,7 +16,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.anyio
-async def test_what_a_request_is_followed_by_comes_back(settings: Settings, tmp_path: Path) -> None:
+async def test_correlation_headers_come_back_in_every_answer(settings: Settings, tmp_path: Path) -> None:
     followed = {"traceparent": TRACE, "X-Correlator": "b4333c46-49c0-4f62-80d7-f0ef930f1c46"}
     file = tmp_path / "keys.json"
     added_key(file, ["read"])
@@ -51,10 +51,10 @@ async def test_what_a_request_is_followed_by_comes_back(settings: Settings, tmp_
         ("x-correlator", ""),
     ],
 )
-async def test_what_is_of_another_form_is_not_carried_on(settings: Settings, name: str, value: str) -> None:
+async def test_malformed_correlation_headers_are_ignored(settings: Settings, name: str, value: str) -> None:
     async with running(settings) as client:
         assert name not in (await client.get("/health/live", headers={name: value})).headers
 
 
-def test_outside_a_request_nothing_is_followed() -> None:
+def test_outside_a_request_there_are_no_correlation_fields() -> None:
     assert correlation_fields() == {}

@@ -1,4 +1,4 @@
-"""Nothing that is written down, by the service or in its metrics, says where anybody is or what his channel is."""
+"""Logs and metrics hold no positions and no CSI."""
 
 import base64
 import json
@@ -13,14 +13,14 @@ import pytest
 from fingerpost.client import request_of
 from reference_db import DirectoryStore
 from service.settings import Settings
-from service.telemetry.logs import JsonLines
+from service.telemetry.logs import JsonFormatter
 from tests.damage import damage
 from tests.service.serving import serving
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-# Numbers that nothing else would come to.
+# Numbers that nothing else produces.
 EAST, NORTH, LAT, LON = 20.4123987, 0.1238754, 43.7004321, 11.2001987
 SECRETS = ("20.4123", "0.12387", "43.7004", "11.2001", "31.4159", "2.71828")
 
@@ -36,7 +36,7 @@ def _csi(value: complex) -> np.ndarray:
 
 
 def _journey(client: httpx.Client, database: Path) -> list[int]:
-    """Everything that users and operators do, and do wrong; the answers' statuses."""
+    """Makes good and bad requests of users and operators; returns the statuses."""
     good = request_of("c", _csi(0.314159 + 1j), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})
     somewhere = {"lat": LAT, "lon": LON, "hAccuracy": 31.4159}
     row = {"csi": good["csi"], "x": EAST, "y": NORTH}
@@ -72,7 +72,7 @@ def _journey(client: httpx.Client, database: Path) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
-def test_a_journey_leaves_neither_coordinates_nor_csi_nor_keys(
+def test_logs_and_metrics_hold_no_coordinates_csi_or_keys(
     settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert settings.keys_file is not None
@@ -96,12 +96,12 @@ def test_a_journey_leaves_neither_coordinates_nor_csi_nor_keys(
         assert (line["traceId"], line["spanId"], line["correlator"]) == (TRACE[3:35], TRACE[36:52], "here-i-am")
 
 
-def test_a_line_of_json_however_odd_the_event() -> None:
+def test_any_event_becomes_one_line_of_json() -> None:
     try:
         raise ValueError("two\nlines")
     except ValueError:
         record = logging.LogRecord("fingerpost", logging.ERROR, "", 0, 'a "%s"\n', ("b",), sys.exc_info())
-    line = JsonLines().format(record)
+    line = JsonFormatter().format(record)
     assert "\n" not in line
     fields = json.loads(line)
     assert (fields["level"], fields["logger"], fields["message"]) == ("ERROR", "fingerpost", 'a "b"\n')

@@ -58,7 +58,7 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
     assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 3
 
 
-def test_counts_the_accuracy_stated_and_whether_it_is_what_was_asked_for(
+def test_counts_stated_accuracies_and_fulfilled_requests(
     client: httpx.Client, request_body: Callable[..., Json]
 ) -> None:
     before = samples(client)
@@ -76,7 +76,7 @@ def test_counts_the_accuracy_stated_and_whether_it_is_what_was_asked_for(
     assert after[count] - before[count] == 3
 
 
-def test_counts_which_network_located_users_and_why_it_was_not_the_other(learned: httpx.Client) -> None:
+def test_counts_users_by_model_and_by_cause_of_fallback(learned: httpx.Client) -> None:
     before = samples(learned)
     track_id = uuid4().hex
     for position in TRAJECTORY:
@@ -91,14 +91,14 @@ def test_counts_which_network_located_users_and_why_it_was_not_the_other(learned
     assert rises == {("mateformer", "TRACK_TOO_SHORT"): len(TRAJECTORY) - 1, ("scadf-moe", "none"): 1}
 
 
-def test_names_no_cell_unless_it_is_told_to(client: httpx.Client, request_body: Callable[..., Json]) -> None:
+def test_names_no_cell_by_default(client: httpx.Client, request_body: Callable[..., Json]) -> None:
     client.post("/locate", json=request_body())
     assert not any("cell" in dict(labels) for _, labels in samples(client))
     assert "plane" not in client.get("/metrics").text
 
 
 @pytest.mark.anyio
-async def test_no_more_cells_than_wanted_have_series_of_their_own(tmp_path: Path) -> None:
+async def test_at_most_cell_series_cells_get_their_own_series(tmp_path: Path) -> None:
     settings = tiny_service(tmp_path).model_copy(update={"cell_series": 2})
     store = DirectoryStore(settings.database_directory)
     first = store.current("c")
@@ -129,7 +129,7 @@ async def test_no_more_cells_than_wanted_have_series_of_their_own(tmp_path: Path
     assert re.search(r'^fingerpost_cell_stated_accuracy_meters_count\{cell="c"\} 3', text, re.MULTILINE)
 
 
-def test_says_who_waits_what_ended_dispatches_and_which_version_runs(
+def test_reports_queue_length_end_of_dispatches_and_version(
     client: httpx.Client, request_body: Callable[..., Json]
 ) -> None:
     before = samples(client)

@@ -1,4 +1,4 @@
-"""Traces as a real collector gets them."""
+"""Traces as a real collector receives them."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ class _Collector(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collected() -> Iterator[tuple[str, list[Span]]]:
-    """Where the collector listens, and what it has got."""
+    """The URL of a collector, and the spans that it has received."""
     spans: list[Span] = []
     handler = type("Collector", (_Collector,), {"spans": spans})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -47,7 +47,7 @@ def collected() -> Iterator[tuple[str, list[Span]]]:
 
 
 @pytest.mark.anyio
-async def test_a_request_and_what_it_waits_for(tmp_path: Path, collected: tuple[str, list[Span]]) -> None:
+async def test_a_request_and_its_parts_become_spans(tmp_path: Path, collected: tuple[str, list[Span]]) -> None:
     endpoint, spans = collected
     followed = {"traceparent": f"00-{TRACE_ID}-{ASKING_SPAN}-01"}
     async with running(make_tiny_settings(tmp_path, traces_endpoint=endpoint)) as client:
@@ -72,7 +72,7 @@ async def test_a_request_and_what_it_waits_for(tmp_path: Path, collected: tuple[
     assert not any("20.4" in str(span) or "20.5" in str(span) for span in spans)
 
 
-def test_without_traces_opentelemetry_is_not_even_imported() -> None:
+def test_without_traces_opentelemetry_is_not_imported() -> None:
     script = "import sys, service.app, service.telemetry.tracing; print('opentelemetry' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

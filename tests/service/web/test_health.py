@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from service.errors import InferenceFailed, NotReady, Stopping
-from service.inference.session import MateformerSession, ModelUnusable, plane_waves
+from service.inference.mateformer_session import MateformerSession
+from service.inference.session import ModelUnusable, plane_waves
 from service.settings import Settings
 from service.web.health import Draining, Health
 from tests.service.running import running, tiny_service
@@ -19,34 +20,34 @@ def test_is_live_and_ready(client: httpx.Client) -> None:
 
 
 @pytest.mark.anyio
-async def test_readiness_infers_again_when_the_last_answer_is_old(network: MateformerSession) -> None:
-    answered = network.answers
-    await Health(Settings(readiness_period_s=3600), lambda: network, Draining()).check_ready()
-    assert network.answers == answered
-    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
-    assert network.answers == answered + 1
+async def test_readiness_infers_again_when_the_last_answer_is_old(session: MateformerSession) -> None:
+    answered = session.answers
+    await Health(Settings(readiness_period_s=3600), lambda: session, Draining()).check_ready()
+    assert session.answers == answered
+    await Health(Settings(readiness_period_s=0), lambda: session, Draining()).check_ready()
+    assert session.answers == answered + 1
 
 
 @pytest.mark.anyio
 async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None:
-    network = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
-    network.close()
+    session = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    session.close()
     with pytest.raises(NotReady):
-        await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
+        await Health(Settings(readiness_period_s=0), lambda: session, Draining()).check_ready()
 
 
 @pytest.mark.anyio
-async def test_is_not_ready_while_the_network_hangs(network: MateformerSession) -> None:
+async def test_is_not_ready_while_the_network_hangs(session: MateformerSession) -> None:
     release = threading.Event()
-    network.submit(release.wait)
-    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), lambda: network, Draining())
+    session.submit(release.wait)
+    health = Health(Settings(readiness_period_s=0, readiness_timeout_s=0.05), lambda: session, Draining())
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
             await health.check_ready()
-    answered = network.answers
+    answered = session.answers
     release.set()
-    await Health(Settings(readiness_period_s=0), lambda: network, Draining()).check_ready()
-    assert network.answers == answered + 2  # one proof for the three probes, one for this
+    await Health(Settings(readiness_period_s=0), lambda: session, Draining()).check_ready()
+    assert session.answers == answered + 2  # one proof for the three probes, one for this
 
 
 @pytest.mark.anyio
@@ -60,18 +61,18 @@ async def test_is_live_and_not_ready_once_it_is_told_to_stop(tmp_path: Path) -> 
         assert (await client.get("/health/live")).status_code == 200
 
 
-def test_network_refuses_what_does_not_fit_its_graph(network: MateformerSession) -> None:
+def test_network_refuses_what_does_not_fit_its_graph(session: MateformerSession) -> None:
     wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
     feeds = {"csi_known": wrong[:, :4], "positions_known": np.zeros((1, 4, 2), np.float32), "csi": wrong[:, 4:]}
     with pytest.raises(InferenceFailed):
-        network.run_in_background("full", feeds)
-    assert network.seconds_since_answer < 60  # users' sessions are others
+        session.run_in_background("full", feeds)
+    assert session.seconds_since_answer < 60  # users' sessions are others
     with pytest.raises(InferenceFailed):
-        network.submit(network.run, "full", feeds).result()
+        session.submit(session.run, "full", feeds).result()
     # What was wrong is forgotten with the sessions that it happened in; until it answers again it is not ready.
-    assert network.seconds_since_answer == np.inf
-    network.prove()
-    assert network.seconds_since_answer < 60
+    assert session.seconds_since_answer == np.inf
+    session.prove()
+    assert session.seconds_since_answer < 60
 
 
 def test_a_provider_that_is_not_there_stops_the_start(tmp_path: Path) -> None:

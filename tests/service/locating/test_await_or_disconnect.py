@@ -9,10 +9,10 @@ from starlette.types import Message
 
 from service.errors import ClientGone, TooLate
 from service.inference.admission import Admission
-from service.inference.await_or_disconnect import await_or_disconnect
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator
-from service.inference.session import MateformerSession
+from service.inference.mateformer_session import MateformerSession
+from service.locating.await_or_disconnect import await_or_disconnect
 from service.telemetry.metrics import Metrics
 from tests.service.inference.test_dispatcher import dispatches, user
 
@@ -26,11 +26,11 @@ def request_of_a_client_that_leaves(gone: asyncio.Event) -> Request:
 
 
 @pytest.mark.anyio
-async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
-    network: MateformerSession, free: threading.Event
+async def test_users_of_a_disconnected_client_never_reach_the_model(
+    session: MateformerSession, free: threading.Event
 ) -> None:
     metrics, gone = Metrics(), asyncio.Event()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
@@ -44,11 +44,9 @@ async def test_whoever_hangs_up_while_waiting_never_reaches_the_network(
 
 
 @pytest.mark.anyio
-async def test_a_patient_client_gets_answers_and_errors_in_their_order(
-    network: MateformerSession, free: threading.Event
-) -> None:
+async def test_results_and_errors_come_in_order(session: MateformerSession, free: threading.Event) -> None:
     metrics = Metrics()
-    dispatcher = Dispatcher(Estimator(network, 4, 2**20, metrics), network, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
@@ -61,7 +59,7 @@ async def test_a_patient_client_gets_answers_and_errors_in_their_order(
 
 
 @pytest.mark.anyio
-async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
+async def test_a_cancelled_wait_cancels_its_futures() -> None:
     futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
     waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(asyncio.Event())))
     await asyncio.sleep(0)
@@ -72,5 +70,5 @@ async def test_a_wait_that_is_broken_off_gives_its_users_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_nobody_to_wait_for_is_no_wait() -> None:
+async def test_no_futures_return_at_once() -> None:
     assert await await_or_disconnect([], request_of_a_client_that_leaves(asyncio.Event())) == []
