@@ -15,8 +15,9 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[cpu,demo]'
 	touch $@
 
-$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[docs]'
+# The site's reference pages are made from the code of the service.
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.service
+	$(PIP) --editable '.[cpu,demo,docs]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service

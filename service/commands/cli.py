@@ -115,7 +115,9 @@ def locate(
     rows: Annotated[int, typer.Option(min=1, max=256, help="Number of fingerprints to locate, at most.")] = 10,
     sigma: Annotated[
         float,
-        typer.Option(min=0, help="1-sigma error, in metres, added to fingerprint positions for coarse positions."),
+        typer.Option(
+            min=0, max=1e6, help="1-sigma error, in metres, added to fingerprint positions for coarse positions."
+        ),
     ] = 1.0,
     coarse: Annotated[bool, typer.Option(help="Send coarse positions with fingerprints.")] = True,
 ) -> None:
