@@ -6,15 +6,16 @@ ARG VARIANT=cpu
 FROM scratch AS source
 COPY pyproject.toml README.md LICENSE constraints.txt /
 COPY deploy/docker /deploy/docker
+COPY fingerpost /fingerpost
 COPY service /service
 COPY reference_db /reference_db
 COPY models /models
 
-# What both variants of the service stand on: Python 3.12 and nothing that installs or builds.
+# The base image of the service: Python 3.12 without pip or compilers.
 FROM python:3.12-slim-trixie AS python-cpu
 RUN python3 -m pip uninstall --yes pip
 
-# ONNX Runtime takes CUDA 13 and cuDNN 9 from here; FAISS brings its own.
+# ONNX Runtime uses the CUDA 13 and cuDNN 9 of this image. FAISS brings its own CUDA libraries.
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS python-gpu
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
@@ -40,9 +41,10 @@ FROM python-${VARIANT} AS service
 LABEL org.opencontainers.image.title="Fingerpost" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=installed /opt/fingerpost /opt/fingerpost
 COPY --from=source /deploy/docker/healthy.py /opt/fingerpost/healthy.py
-# The root file system may be read-only. Uploads are kept in /tmp until they are read: it wants a disk, not memory.
-# The reference database lies in /var/lib/fingerpost, where FINGERPOST_REDIS_URL does not name another place. It starts
-# only where somebody has mounted keys at /etc/fingerpost: the folder, for a file that is mounted never changes.
+# The root file system may be read-only. The service buffers uploads in /tmp: mount a disk there, not a tmpfs.
+# The reference database is in /var/lib/fingerpost, unless FINGERPOST_REDIS_URL names a Redis.
+# The service starts only with API keys in /etc/fingerpost. Mount the folder: a container never sees a new version of
+# a file that is mounted by itself.
 RUN install --directory --owner=10001 --group=10001 /var/lib/fingerpost
 ENV PATH=/opt/fingerpost/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -57,7 +59,7 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["python3", "/opt/fingerpost/healthy.py"]
 ENTRYPOINT ["fingerpost", "serve"]
 
-# Ray tracing on the CPU compiles with LLVM; torch brings its own CUDA.
+# Ray tracing on the CPU needs LLVM. torch brings its own CUDA libraries.
 FROM python:3.12-slim-trixie AS trainer
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libllvm19 \

@@ -1,10 +1,10 @@
-# Everything a newcomer types. PYTHON chooses the interpreter that makes the virtual environment.
+# The commands of a developer. PYTHON is the interpreter that makes the virtual environment.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test soak fuzz check bench bench-profile bench-updates clean
+.PHONY: demo serve test check docs soak fuzz bench bench-profile bench-updates clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -15,45 +15,53 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[cpu,demo]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service
-	$(PIP) --editable '.[cpu,demo,train,dev,otel]'
+# The site's reference pages are made from the code of the service.
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.service
+	$(PIP) --editable '.[cpu,demo,docs]'
 	touch $@
 
-demo: $(VENV)/.service  ## locate 400 users of a city that the model never saw, over real HTTP
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service
+	$(PIP) --editable '.[cpu,demo,dev,docs,otel,train]'
+	touch $@ $(VENV)/.docs
+
+demo: $(VENV)/.service  ## locate 400 users in a city that the model was not trained on, over HTTP
 	$(BIN)/python -m benchmarks.demo
 
-serve: $(VENV)/.service  ## the demo's cells, served until Ctrl-C
+serve: $(VENV)/.service  ## serve the demo's cells until Ctrl-C
 	$(BIN)/python -m benchmarks.demo --serve
 
-test: $(VENV)/.dev  ## every test
+test: $(VENV)/.dev  ## run all tests
 	$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## what takes long to see: killed writers, a Redis that fails, rolling restarts; an hour of flat memory
-	$(BIN)/python -m tests.soak
-	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
-
-fuzz: $(VENV)/.dev  ## requests that nobody in his senses would send, for ten minutes
-	$(BIN)/python -m tests.service.fuzzing
-
-check: $(VENV)/.dev  ## style, types and import directions
+check: $(VENV)/.dev  ## check style, types and import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs  ## build the documentation site into site/; a broken link is an error
+	$(BIN)/mkdocs build --strict
+
+soak: $(VENV)/.dev  ## run the long tests: killed writers, failing Redis, rolling restarts, an hour of load
+	$(BIN)/python -m tests.soak
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
+fuzz: $(VENV)/.dev  ## send random and malformed requests for ten minutes
+	$(BIN)/python -m tests.service.fuzzing
 
 .venv-bench/.rivals: benchmarks/serving/rivals.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip --disable-pip-version-check install --quiet --quiet --requirement $<
 	touch $@
 
-bench: $(VENV)/.dev .venv-bench/.rivals  ## how fast it answers, beside LitServe, BentoML, ONNX Runtime and PyTorch
+bench: $(VENV)/.dev .venv-bench/.rivals  ## measure request rates and latencies, beside LitServe, BentoML, ONNX Runtime and PyTorch
 	$(BIN)/python -m benchmarks.serving
 
-bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## where the CPU of a location goes: top ten functions and a flame graph
+bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## profile one location: the ten functions with the most CPU time, and a flame graph
 	$(BIN)/python -m benchmarks.serving.profile
 
-bench-updates: $(VENV)/.dev  ## what updates cost users, and when they see them
+bench-updates: $(VENV)/.dev  ## measure how updates of a cell affect its users, and when users see the new version
 	$(BIN)/python -m benchmarks.updates
 
 clean:
-	rm -rf $(VENV) .venv-bench var build *.egg-info
+	rm -rf $(VENV) .venv-bench var build dist site *.egg-info

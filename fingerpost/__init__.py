@@ -1,1 +1,50 @@
-"""What a back end installs and imports: clients, wire types, errors."""
+"""The Python client of Fingerpost, a service that locates radio users from channel state information (CSI).
+
+from fingerpost import Client, CoarsePosition
+"""
+
+from fingerpost.client import AsyncClient, Client
+from fingerpost.errors import ClientError, NoAnswer, Refused
+from fingerpost.requests import build_locate_body, build_locate_request, build_trajectory_request
+from fingerpost.wire import (
+    BatchRequest,
+    BatchResponse,
+    BatchResult,
+    CoarsePosition,
+    Csi,
+    InvalidParameter,
+    LocateRequest,
+    LocateResponse,
+    Problem,
+    Provenance,
+    TrackProvenance,
+)
+from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "BatchRequest",
+    "BatchResponse",
+    "BatchResult",
+    "Client",
+    "ClientError",
+    "CoarsePosition",
+    "Csi",
+    "InvalidParameter",
+    "LocateRequest",
+    "LocateResponse",
+    "NoAnswer",
+    "PathFeatures",
+    "Problem",
+    "Provenance",
+    "Refused",
+    "Snapshot",
+    "TrackProvenance",
+    "TrajectoryRequest",
+    "TrajectoryResponse",
+    "build_locate_body",
+    "build_locate_request",
+    "build_trajectory_request",
+]

@@ -1,4 +1,4 @@
-"""When to ask again, and when to give up."""
+"""When to repeat a request, and when to give up."""
 
 import random
 from collections.abc import Callable
@@ -7,42 +7,51 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-# Whoever answers so says that nothing was done, and will be able to later.
+# The service did nothing and can serve the request later.
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
-# A connection that could not be made, or broke. Not a timeout: a service that is slow would be asked the more.
+# No connection, or a broken one. A read timeout is no reason to repeat: that would load a slow service even more.
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-_FIRST_S = 0.1  # doubled with each try, where the service does not say
-_SPREAD = 0.25  # of the wait, so that not all who were refused together come again together
+_FIRST_WAIT_S = 0.1  # doubled after each try, where the service names no time
+_JITTER = 0.25  # share of the wait; clients that were refused together then return at different times
 
 
-class Attempts:
-    """The tries at one request that does no harm when it is made twice, to locate somebody. Times in seconds."""
+class Retries:
+    """Counts the tries of one request and says how long to wait between them.
 
-    def __init__(self, tries: int, longest_wait: float, chance: Callable[[], float] = random.random) -> None:
+    For requests that may be sent twice without harm, as all requests to locate a user may. `random_share` returns a
+    number in [0, 1).
+    """
+
+    def __init__(self, tries: int, longest_wait_s: float, random_share: Callable[[], float] = random.random) -> None:
         self._left = tries
-        self._longest = longest_wait
-        self._chance = chance
-        self._backoff = _FIRST_S
+        self._longest_wait_s = longest_wait_s
+        self._random_share = random_share
+        self._backoff_s = _FIRST_WAIT_S
 
     def wait_after(self, outcome: httpx.Response | httpx.TransportError, now: datetime | None = None) -> float | None:
-        """How long to wait before the next try; None: the outcome is final."""
+        """Seconds to wait before the next try; None if the outcome is final."""
         self._left -= 1
-        again = outcome.status_code in _BUSY if isinstance(outcome, httpx.Response) else isinstance(outcome, _BROKEN)
-        if not again or self._left <= 0:
+        if self._left <= 0 or not _is_temporary(outcome):
             return None
-        backoff, self._backoff = self._backoff, 2 * self._backoff
-        told = None
+        backoff_s, self._backoff_s = self._backoff_s, 2 * self._backoff_s
+        asked_s = None
         if isinstance(outcome, httpx.Response):
-            told = _seconds(outcome.headers.get("retry-after", ""), now or datetime.now(UTC))
-        wait = backoff if told is None else told
-        return None if wait > self._longest else wait * (1 + _SPREAD * self._chance())
+            asked_s = _parse_retry_after(outcome.headers.get("retry-after", ""), now or datetime.now(UTC))
+        wait_s = backoff_s if asked_s is None else asked_s
+        return None if wait_s > self._longest_wait_s else wait_s * (1 + _JITTER * self._random_share())
 
 
-def _seconds(retry_after: str, now: datetime) -> float | None:
-    """What a header `Retry-After` says, seconds or a date (RFC 9110); None where it says nothing."""
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after)
+def _is_temporary(outcome: httpx.Response | httpx.TransportError) -> bool:
+    if isinstance(outcome, httpx.Response):
+        return outcome.status_code in _BUSY
+    return isinstance(outcome, _BROKEN)
+
+
+def _parse_retry_after(value: str, now: datetime) -> float | None:
+    """Seconds from a header `Retry-After`, which holds seconds or a date (RFC 9110); None if it is neither."""
+    if value.isascii() and value.isdigit():
+        return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (ValueError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""Exits with 0 where the service in this container is ready: a real inference answered lately."""
+"""Docker's health check: exits with 0 if the service in this container is ready, with 1 otherwise."""
 
 import os
 import sys

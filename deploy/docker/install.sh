@@ -1,6 +1,6 @@
 #!/bin/sh
-# install.sh FOLDER EXTRAS: puts Fingerpost from the current directory, with those extras of pyproject.toml, into a new
-# virtual environment, and nothing that could install more. The images are made by it, and a test installs by it.
+# install.sh FOLDER EXTRAS: installs Fingerpost from the current directory, with extras of pyproject.toml such as `cpu`,
+# into the new virtual environment FOLDER. FOLDER gets no pip. The Dockerfile and tests/deploy/test_docker.py use this.
 set -eu
 folder=$1 extras=$2
 

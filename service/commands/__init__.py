@@ -1,1 +1,1 @@
-"""The commands of ``fingerpost``, a group a module. Heavy parts are imported by the commands that need them."""
+"""The commands of ``fingerpost``. Each command imports what only the server needs when it runs, not before."""

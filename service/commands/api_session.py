@@ -1,4 +1,4 @@
-"""Talking to the operators' API, of a service that runs somewhere or of one in this process."""
+"""HTTP sessions with the operators' API: of a running service, or of an app in this process."""
 
 import asyncio
 import re
@@ -7,80 +7,92 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service.commands.identity import identity_of_environment
-from service.commands.options import fail, settings_of
+from service.commands.credentials import read_credentials
+from service.commands.options import fail, load_settings
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
 
-_TIMEOUT_S, _SILENCE_S = 60, 3600  # to publish may take minutes, and the service is silent meanwhile
+_TIMEOUT_S = 60
+_READ_TIMEOUT_S = 3600  # a service may publish for minutes before it answers
 _ROW = re.compile(r"^/fingerprints/(\d+)")
 
 
-class Where(NamedTuple):
-    """A service at `url`; without one this process serves `database` by `artifact`, without a port."""
+class Target(NamedTuple):
+    """The service at `url`. Without a URL this process opens `database` itself, with the model `artifact`."""
 
     url: str | None
     database: str | None
     artifact: Path | None
 
 
-class Refused(Exception):
-    """The service answered with a problem; the text is fit for a person."""
+class ProblemReceived(Exception):
+    """The service answered with an error. The text can be shown to a person."""
 
 
-def talk(where: Where, conversation: "Callable[[httpx.AsyncClient], Awaitable[T]]") -> T:
-    """What the conversation comes to; exits with a line about it where it fails."""
+def run_session(target: Target, session: "Callable[[httpx.AsyncClient], Awaitable[T]]") -> T:
+    """Runs `session` with a client of the target and returns its result. Exits with a message if it fails."""
     import httpx
 
-    async def whole() -> T:
-        async with _client(where) as client:
-            return await conversation(client)
+    async def run() -> T:
+        async with _open_client(target) as client:
+            return await session(client)
 
     try:
-        return asyncio.run(whole())
-    except Refused as error:
+        return asyncio.run(run())
+    except ProblemReceived as error:
         fail(str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"no answer from {where.url}: {error or type(error).__name__}")
+        fail(f"no answer from {target.url}: {error or type(error).__name__}")
 
 
-def good(response: "httpx.Response") -> "httpx.Response":
-    """The response, its body read. Raises `Refused` where it is a problem."""
+def send_request(target: Target, method: str, path: str, **options: Any) -> "httpx.Response":
+    """Sends one request; `options` as httpx has them. Exits with a message if it fails."""
+
+    async def send(client: "httpx.AsyncClient") -> "httpx.Response":
+        return raise_for_problem(await client.request(method, path, **options))
+
+    return run_session(target, send)
+
+
+def raise_for_problem(response: "httpx.Response") -> "httpx.Response":
+    """Returns a successful response. Raises `ProblemReceived` for any other; its body must have been read."""
     if response.is_success:
         return response
     try:
         problem: Any = response.json()
-        lines = [f"{problem['cause']}: {_said(problem['detail'])}"]
-        params = [f"{one['param']}: {one['reason']}" for one in problem.get("invalidParams", [])]
+        lines = [f"{problem['cause']}: {_name_row(problem['detail'])}"]
+        reasons = [f"{one['param']}: {one['reason']}" for one in problem.get("invalidParams") or []]
+        lines += [_name_row(reason) for reason in reasons if reason not in problem["detail"]]
     except (ValueError, KeyError, TypeError):
-        raise Refused(f"answered {response.status_code} {response.reason_phrase}") from None
-    raise Refused("\n  ".join(lines + [_said(param) for param in params if param not in problem["detail"]]))
+        raise ProblemReceived(f"the service answered {response.status_code} {response.reason_phrase}") from None
+    raise ProblemReceived("\n  ".join(lines))
 
 
-def _said(text: str) -> str:
+def _name_row(text: str) -> str:
+    """Writes the JSON pointer of a fingerprint as the row of a file."""
     return _ROW.sub(r"row \1", text)
 
 
 @asynccontextmanager
-async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
+async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
     import httpx
 
-    from fingerpost.client import headers_of
+    from fingerpost.client import authorization_headers
 
-    if where.url is not None:
-        identity = identity_of_environment()
+    if target.url is not None:
+        credentials = read_credentials()
         async with httpx.AsyncClient(
-            base_url=where.url.rstrip("/"),
-            headers=headers_of(identity.key),
-            verify=identity.verify,
-            timeout=httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S),
+            base_url=target.url.rstrip("/"),
+            headers=authorization_headers(credentials.key),
+            verify=credentials.verify,
+            timeout=httpx.Timeout(_TIMEOUT_S, read=_READ_TIMEOUT_S),
         ) as client:
             yield client
         return
-    app = _app(where)
+    app = _create_app(target)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -89,10 +101,10 @@ async def _client(where: Where) -> AsyncIterator["httpx.AsyncClient"]:
         yield client
 
 
-def _app(where: Where) -> Any:
-    # Whoever can open the database needs no key for it.
-    unlike_serving = {"keys_file": None, "traces_endpoint": None}
-    settings = settings_of(where.database, artifact_directory=where.artifact).model_copy(update=unlike_serving)
+def _create_app(target: Target) -> Any:
+    settings = load_settings(target.database, artifact_directory=target.artifact)
+    # Whoever can write the database's files needs no API key.
+    settings = settings.model_copy(update={"keys_file": None, "traces_endpoint": None})
     from models.artifact import ArtifactError
     from reference_db.errors import StoreUnavailable
     from service.app import create_app

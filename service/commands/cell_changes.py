@@ -1,4 +1,4 @@
-"""``fingerpost cells``: what operators change."""
+"""``fingerpost cells``: the commands that change cells."""
 
 import json as json_format
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands import cell_tables
-from service.commands.api_session import Where, good, talk
+from service.commands.api_session import Target, raise_for_problem, run_session, send_request
 from service.commands.cell_options import (
     Author,
     CellName,
@@ -22,15 +22,15 @@ from service.commands.cell_options import (
     Note,
     Url,
     VersionName,
-    change_of,
-    numbers_in,
-    path_of,
-    seconds_in,
-    timestamp_in,
+    cell_path,
+    make_change,
+    parse_duration,
+    parse_numbers,
+    parse_timestamp,
 )
-from service.commands.cell_tables import show
+from service.commands.cell_tables import print_response
 from service.commands.options import ArtifactOption, Database, fail
-from service.commands.transfer import send_file
+from service.commands.transfer import upload_file
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +40,7 @@ def import_cell(
     cell: CellName,
     file: FingerprintFile,
     cell_file: Annotated[
-        Path | None, typer.Option(help="The cell's description as JSON, where the file has none.")
+        Path | None, typer.Option(help="Description of the cell as JSON, if the file has none.")
     ] = None,
     url: Url = None,
     database: Database = None,
@@ -53,16 +53,16 @@ def import_cell(
     json: Json = False,
 ) -> None:
     """Create a cell, or replace its description and all its fingerprints. A bad file changes nothing."""
-    path, change = path_of(cell), change_of(note, author, if_match, key, force)
+    path, change = cell_path(cell), make_change(note, author, if_match, key, force)
     with TemporaryDirectory() as folder:
-        sent = file if cell_file is None else _described(file, cell_file, Path(folder))
-        answer = _send(Where(url, database, artifact), "PUT", path, sent, change)
-    show(answer, cell_tables.print_cell, json)
+        described = file if cell_file is None else _add_description(file, cell_file, Path(folder))
+        response = _upload(Target(url, database, artifact), "PUT", path, described, change)
+    print_response(response, cell_tables.print_cell, json)
 
 
 def create(
     cell: CellName,
-    cell_file: Annotated[Path, typer.Option(help="Its description as JSON.")],
+    cell_file: Annotated[Path, typer.Option(help="Description of the cell as JSON.")],
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -72,11 +72,11 @@ def create(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Create a cell still without fingerprints."""
-    path, change = path_of(cell), change_of(note, author, None, key, force)
+    """Create a cell without fingerprints."""
+    path, change = cell_path(cell), make_change(note, author, None, key, force)
     change.headers["If-None-Match"] = "*"
-    body = {"cell": _wire_description(cell_file)}
-    show(_post(Where(url, database, artifact), "PUT", path, body, change), cell_tables.print_cell, json)
+    body = {"cell": _read_description(cell_file)}
+    print_response(_send(Target(url, database, artifact), "PUT", path, body, change), cell_tables.print_cell, json)
 
 
 def append(
@@ -92,27 +92,35 @@ def append(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Add a file's fingerprints to a cell. A bad file changes nothing."""
-    path, change = path_of(cell, "fingerprints"), change_of(note, author, if_match, key, force)
-    answer = _send(Where(url, database, artifact), "POST", path, file, change)
-    show(answer, cell_tables.print_cell, json)
+    """Add the fingerprints of a file to a cell. A bad file changes nothing."""
+    path, change = cell_path(cell, "fingerprints"), make_change(note, author, if_match, key, force)
+    response = _upload(Target(url, database, artifact), "POST", path, file, change)
+    print_response(response, cell_tables.print_cell, json)
 
 
 def delete(
     cell: CellName,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="This fingerprint; may be given often.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Id of a fingerprint. Repeat the option for more.")
+    ] = None,
     area: Annotated[
         str | None,
-        typer.Option(metavar="W,S,E,N", help="Those in this rectangle, metres east and north of the base station."),
+        typer.Option(
+            metavar="W,S,E,N", help="Fingerprints in this rectangle; metres east and north of the base station."
+        ),
     ] = None,
     circle: Annotated[
-        str | None, typer.Option(metavar="LAT,LON,RADIUS", help="Those within so many metres of a place.")
+        str | None, typer.Option(metavar="LAT,LON,RADIUS", help="Fingerprints within RADIUS metres of a place.")
     ] = None,
-    before: Annotated[str | None, typer.Option(metavar="TIME", help="Those measured before this (ISO 8601).")] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Fingerprints measured before this time (ISO 8601).")
+    ] = None,
     unknown_time: Annotated[
-        bool, typer.Option("--unknown-time", help="Those of unknown time; with --before, these too.")
+        bool, typer.Option("--unknown-time", help="Fingerprints of unknown time; with --before, these as well.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many these are.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing; print the number of fingerprints.")
+    ] = False,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -123,20 +131,20 @@ def delete(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Take from a cell the fingerprints that meet all criteria given."""
-    path, change = path_of(cell, "fingerprints", "delete"), change_of(note, author, if_match, key, force)
+    """Delete the fingerprints of a cell that meet all the given criteria."""
+    path, change = cell_path(cell, "fingerprints", "delete"), make_change(note, author, if_match, key, force)
     selection = {
         "ids": ids or None,
-        "area": area and numbers_in(area, ("west", "south", "east", "north")),
-        "circle": circle and numbers_in(circle, ("lat", "lon", "radius")),
-        "measuredBefore": before and timestamp_in(before),
+        "area": area and parse_numbers(area, ("west", "south", "east", "north")),
+        "circle": circle and parse_numbers(circle, ("lat", "lon", "radius")),
+        "measuredBefore": before and parse_timestamp(before),
         "unknownTime": unknown_time or None,
     }
     body = {name: value for name, value in selection.items() if value is not None}
     if dry_run:
         change.params["dryRun"] = "true"
-    answer = _post(Where(url, database, artifact), "POST", path, body, change)
-    show(answer, cell_tables.print_preview if dry_run else cell_tables.print_cell, json)
+    response = _send(Target(url, database, artifact), "POST", path, body, change)
+    print_response(response, cell_tables.print_preview if dry_run else cell_tables.print_cell, json)
 
 
 def roll_back(
@@ -152,22 +160,28 @@ def roll_back(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Publish an older version of a cell once more."""
-    path, change = path_of(cell, "rollback"), change_of(note, author, if_match, key, force)
-    answer = _post(Where(url, database, artifact), "POST", path, {"version": version}, change)
-    show(answer, cell_tables.print_cell, json)
+    """Publish an older version of a cell again, as its newest version."""
+    path, change = cell_path(cell, "rollback"), make_change(note, author, if_match, key, force)
+    response = _send(Target(url, database, artifact), "POST", path, {"version": version}, change)
+    print_response(response, cell_tables.print_cell, json)
 
 
 def retention(
     cell: CellName,
     max_age: Annotated[
-        str | None, typer.Option(metavar="AGE", help="How long after they were measured: 90d, 12h, 30m, 45s.")
+        str | None,
+        typer.Option(
+            metavar="AGE", help="Remove fingerprints this long after they were measured: 90d, 12h, 30m or 45s."
+        ),
     ] = None,
-    max_fingerprints: Annotated[int | None, typer.Option(min=1, help="How many; the newest stay.")] = None,
+    max_fingerprints: Annotated[
+        int | None, typer.Option(min=1, help="Keep only this many fingerprints, the newest.")
+    ] = None,
     min_spacing: Annotated[
-        float | None, typer.Option(metavar="METRES", help="Of two nearer to each other the newer stays.")
+        float | None,
+        typer.Option(metavar="METRES", help="Of two fingerprints nearer to each other than this, keep only the newer."),
     ] = None,
-    keep_all: Annotated[bool, typer.Option("--keep-all", help="Without any limit.")] = False,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Remove all limits.")] = False,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -178,21 +192,21 @@ def retention(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Say how long a cell keeps its fingerprints; what is not given limits nothing. At once, and from now on."""
-    path, change = path_of(cell, "retention"), change_of(note, author, if_match, key, force)
+    """Limit the fingerprints that a cell keeps. The limits replace the old ones and apply at once and from then on."""
+    path, change = cell_path(cell, "retention"), make_change(note, author, if_match, key, force)
     limits = {
-        "maxAgeS": None if max_age is None else seconds_in(max_age),
+        "maxAgeS": None if max_age is None else parse_duration(max_age),
         "maxFingerprints": max_fingerprints,
         "minSpacingM": min_spacing,
     }
     if keep_all == any(limit is not None for limit in limits.values()):
-        fail("either limits or --keep-all must be given")
-    show(_post(Where(url, database, artifact), "PUT", path, limits, change), cell_tables.print_cell, json)
+        fail("give either limits or --keep-all")
+    print_response(_send(Target(url, database, artifact), "PUT", path, limits, change), cell_tables.print_cell, json)
 
 
 def model(
     cell: CellName,
-    policy: Annotated[ModelPolicy, typer.Argument(help="Which networks may locate users in the cell.")],
+    policy: Annotated[ModelPolicy, typer.Argument(help="The model family; auto: any that can serve the cell.")],
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -203,34 +217,31 @@ def model(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Say which networks may locate users in a cell: each on its own, or whichever can (auto)."""
-    path, change = path_of(cell, "model"), change_of(note, author, if_match, key, force)
-    answer = _post(Where(url, database, artifact), "PUT", path, {"policy": policy.value}, change)
-    show(answer, cell_tables.print_cell, json)
+    """Set which model family locates users in a cell."""
+    path, change = cell_path(cell, "model"), make_change(note, author, if_match, key, force)
+    response = _send(Target(url, database, artifact), "PUT", path, {"policy": policy.value}, change)
+    print_response(response, cell_tables.print_cell, json)
 
 
-def _send(where: Where, method: str, path: str, file: Path, change: Change) -> "httpx.Response":
+def _upload(target: Target, method: str, path: str, file: Path, change: Change) -> "httpx.Response":
     if file.suffix not in {".safetensors", ".npz"}:
-        fail(f"{file.name}: neither .safetensors nor .npz")
+        fail(f"{file.name} is neither .safetensors nor .npz")
 
-    async def send(client: "httpx.AsyncClient") -> "httpx.Response":
-        return good(await send_file(client, method, path, file, *change))
+    async def upload(client: "httpx.AsyncClient") -> "httpx.Response":
+        return raise_for_problem(await upload_file(client, method, path, file, *change))
 
     try:
-        return talk(where, send)
+        return run_session(target, upload)
     except OSError as error:
         fail(f"{file.name} cannot be read: {error.strerror or error}")
 
 
-def _post(where: Where, method: str, path: str, body: dict[str, Any], change: Change) -> "httpx.Response":
-    async def post(client: "httpx.AsyncClient") -> "httpx.Response":
-        return good(await client.request(method, path, params=change.params, headers=change.headers, json=body))
-
-    return talk(where, post)
+def _send(target: Target, method: str, path: str, body: dict[str, Any], change: Change) -> "httpx.Response":
+    return send_request(target, method, path, params=change.params, headers=change.headers, json=body)
 
 
-def _described(file: Path, cell_file: Path, folder: Path) -> Path:
-    """The same fingerprints in a file that also holds their cell's description."""
+def _add_description(file: Path, cell_file: Path, folder: Path) -> Path:
+    """Writes a file in `folder` with the fingerprints of `file` and the cell description of `cell_file`."""
     from reference_db.errors import ReferenceDatabaseError
     from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
 
@@ -238,12 +249,12 @@ def _described(file: Path, cell_file: Path, folder: Path) -> Path:
     try:
         write_fingerprint_file(described, *read_fingerprint_file(file, read_cell_file(cell_file)))
     except (ReferenceDatabaseError, OSError) as error:
-        fail(f"{file.name} not imported: {error}")
+        fail(f"{file.name} was not imported: {error}")
     return described
 
 
-def _wire_description(cell_file: Path) -> Any:
-    """A description as the API has it, out of a file that may have it so already."""
+def _read_description(cell_file: Path) -> Any:
+    """A cell's description in the API's form. The file has it in that form or in that of fingerprint files."""
     import msgspec
 
     from reference_db.errors import BadFingerprintFile
@@ -251,9 +262,9 @@ def _wire_description(cell_file: Path) -> Any:
     from service.updates.cell_wire import description_of
 
     try:
-        described = json_format.loads(cell_file.read_bytes())
-        if isinstance(described, dict) and "point" in described:
-            return described
+        description = json_format.loads(cell_file.read_bytes())
+        if isinstance(description, dict) and "point" in description:
+            return description
         cell = read_cell_file(cell_file)
     except (OSError, ValueError, BadFingerprintFile) as error:
         fail(f"{cell_file.name}: {error}")

@@ -1,4 +1,4 @@
-"""Options of the commands about cells."""
+"""Options and arguments of the commands about cells, and how their values are read."""
 
 import getpass
 import re
@@ -12,33 +12,39 @@ import typer
 
 from service.commands.options import fail
 
-CellName = Annotated[str, typer.Argument(help="The cell's name, as requests say it.")]
-FingerprintFile = Annotated[Path, typer.Argument(help="Fingerprints: .safetensors or .npz.")]
-VersionName = Annotated[str, typer.Argument(help="A version, as in 3-ab12cd34ef56, or its number.")]
+CellName = Annotated[str, typer.Argument(help="Name of the cell: the cellId of requests.")]
+FingerprintFile = Annotated[Path, typer.Argument(help="File of fingerprints: .safetensors or .npz.")]
+VersionName = Annotated[str, typer.Argument(help="A version such as 3-ab12cd34ef56, or only its number.")]
 
 Url = Annotated[
     str | None,
     typer.Option(
-        help="Where a service answers, asked with the API key FINGERPOST_KEY if there is one; without it this command "
-        "itself opens the database."
+        help="URL of a running service. Without it, this command opens the database itself. An API key is read from "
+        "FINGERPOST_KEY."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="As the API answers it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON instead of a table.")]
 
-Note = Annotated[str, typer.Option(help="Why; kept with the version.")]
-Author = Annotated[str | None, typer.Option(help="Who; kept with the version. Default: USER@HOST.")]
-IfMatch = Annotated[str | None, typer.Option(metavar="VERSION", help="Only if this is the cell's current version.")]
+Note = Annotated[str, typer.Option(help="Reason for the change, kept with the version.")]
+Author = Annotated[
+    str | None, typer.Option(help="Author of the change, kept with the version.", show_default="USER@HOST")
+]
+IfMatch = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Make the change only if this is the cell's current version.")
+]
 Key = Annotated[
     str | None,
-    typer.Option("--idempotency-key", metavar="KEY", help="A change that was made with this key is not made again."),
+    typer.Option("--idempotency-key", metavar="KEY", help="Do nothing if a change with this key was made before."),
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Even if users would be located far worse, or the artifact cannot serve the cell."),
+    typer.Option("--force", help="Publish even if the model locates users much worse, or cannot serve the cell."),
 ]
 
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_VERSION = re.compile(r"[a-z0-9-]+")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ModelPolicy(StrEnum):
@@ -48,54 +54,56 @@ class ModelPolicy(StrEnum):
 
 
 class Change(NamedTuple):
-    """What every change says beside itself, as the API wants it."""
+    """Query parameters and headers of a request that changes a cell."""
 
     params: dict[str, str]
     headers: dict[str, str]
 
 
-def change_of(note: str, author: str | None, if_match: str | None, key: str | None, force: bool) -> Change:
-    params = {"note": note, "author": _somebody() if author is None else author, "force": str(force).lower()}
+def make_change(note: str, author: str | None, if_match: str | None, key: str | None, force: bool) -> Change:
+    """The options that all changes have, as the API takes them."""
+    params = {"note": note, "author": _user_at_host() if author is None else author, "force": str(force).lower()}
     headers = {"If-Match": if_match, "Idempotency-Key": key}
     return Change(params, {name: value for name, value in headers.items() if value is not None})
 
 
-def path_of(cell: str, *rest: str) -> str:
-    """Exits for what can be no cell's name: it must not become another path."""
+def cell_path(cell: str, *rest: str) -> str:
+    """The URL path of a cell. Exits if the cell's name or another part would lead to a different path."""
     if not _CELL.fullmatch(cell):
-        fail(f"{cell!r} can be no cell's name")
-    if wrong := [part for part in rest if not re.fullmatch(r"[a-z0-9-]+", part)]:
-        fail(f"{wrong[0]!r} can be no version")
+        fail(f"{cell!r} is not a cell name")
+    for part in rest:
+        if not _VERSION.fullmatch(part):
+            fail(f"{part!r} is not a version")
     return "/".join(["/cells", cell, *rest])
 
 
-def numbers_in(text: str, names: tuple[str, ...]) -> dict[str, float]:
-    """``1,2,3`` as a number a name."""
+def parse_numbers(text: str, names: tuple[str, ...]) -> dict[str, float]:
+    """Numbers by name, from a text such as ``1,2,3``. Exits if there are more or fewer numbers than names."""
     try:
         return dict(zip(names, map(float, text.split(",")), strict=True))
     except ValueError:
         fail(f"{text!r} is not {','.join(names)}")
 
 
-def seconds_in(text: str) -> float:
-    """``90d`` as seconds; likewise h, m and s."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+def parse_duration(text: str) -> float:
+    """Seconds, from a text such as ``90d``, ``12h``, ``30m`` or ``45s``. Exits for any other."""
+    found = _DURATION.fullmatch(text)
     if found is None:
-        fail(f"{text!r} is no time like 90d, 12h, 30m or 45s")
-    return float(found[1]) * _UNITS[found[2]]
+        fail(f"{text!r} is not a duration such as 90d, 12h, 30m or 45s")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
-def timestamp_in(text: str) -> str:
-    """ISO 8601; of this machine's time zone where it names none."""
+def parse_timestamp(text: str) -> str:
+    """An ISO 8601 time with its time zone. A time without a zone is local time. Exits for any other text."""
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError:
-        fail(f"{text!r} is no time like 2026-01-31 or 2026-01-31T12:00:00+01:00")
+        fail(f"{text!r} is not a time such as 2026-01-31 or 2026-01-31T12:00:00+01:00")
 
 
-def _somebody() -> str:
+def _user_at_host() -> str:
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # an account without a name, as in many containers
+    except (OSError, KeyError):  # many containers have a user id without a name
         user = "unknown"
     return f"{user}@{socket.gethostname()}"

@@ -1,5 +1,6 @@
-"""Answers about cells, printed for people."""
+"""Prints the API's answers about cells as tables."""
 
+import json as json_format
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,29 +10,28 @@ from service.commands.options import console
 
 if TYPE_CHECKING:
     import httpx
+    from rich.table import Column, Table
 
 Json = dict[str, Any]
 
 _IDS_SHOWN = 10
 
 
-def show(answer: "httpx.Response", printed: Callable[[Json], None], json: bool) -> None:
-    """Prints an answer, as a table or as it came."""
+def print_response(response: "httpx.Response", print_table: Callable[[Json], None], json: bool) -> None:
+    """Prints a response as a table, or as indented JSON."""
     if json:
-        import msgspec
-
-        typer.echo(msgspec.json.format(answer.content, indent=2))
+        typer.echo(json_format.dumps(response.json(), indent=2, ensure_ascii=False))
     else:
-        printed(answer.json())
+        print_table(response.json())
 
 
 def print_cells(listed: Json) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("cell", whole("version"), "fingerprints", "created", "author", "note")
+    table = Table(unwrapped_column("cell"), unwrapped_column("version"), "fingerprints", "created", "author", "note")
     for cell in listed["cells"]:
-        facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _minute(cell["createdAt"]))
+        facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _format_minute(cell["createdAt"]))
         table.add_row(*facts, escape(cell["author"]), escape(cell["note"]))
     for cell_id in listed.get("unreadable", []):
         table.add_row(cell_id, "[red]damaged[/red]", "", "", "", "")
@@ -47,11 +47,11 @@ def print_cell(cell: Json) -> None:
     for name, value in (
         ("cell", cell["cellId"]),
         ("version", cell["version"]),
-        ("created", f"{_minute(cell['createdAt'])} by {change['author'] or 'nobody named'}"),
+        ("created", f"{_format_minute(cell['createdAt'])} by {change['author'] or 'unknown'}"),
         ("change", f"{change['action']}, {change['added']} added, {change['removed']} removed"),
         ("note", change["note"]),
         ("fingerprints", str(cell["fingerprints"])),
-        ("kept", _kept(retention)),
+        ("limits", _describe_limits(retention)),
         ("located by", cell["model"]["policy"]),
         ("base station", f"{point['lat']:.6f}, {point['lon']:.6f}, {cell['height']:g} m high"),
         ("array", f"{array['rows']} x {array['columns']}, broadside {cell['yawDeg']:.1f}° from east"),
@@ -60,13 +60,13 @@ def print_cell(cell: Json) -> None:
             f"{cell['carrierFrequency'] / 1e9:g} GHz, {cell['bandwidth'] / 1e6:g} MHz, "
             f"{cell['subcarriers']} subcarriers",
         ),
-        ("area", _area(cell["area"])),
+        ("area", _describe_area(cell.get("area"))),
     ):
         if value:
             facts.add_row(name, escape(value))
     console().print(facts)
     for calibration in cell["quality"].get("calibration", {}).values():
-        console().print(_calibration(calibration))
+        console().print(_calibration_table(calibration))
 
 
 def print_versions(listed: Json) -> None:
@@ -74,7 +74,7 @@ def print_versions(listed: Json) -> None:
     from rich.table import Table
 
     columns = (
-        whole("version"),
+        unwrapped_column("version"),
         "created",
         "author",
         "change",
@@ -89,24 +89,24 @@ def print_versions(listed: Json) -> None:
         counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
         who, why = escape(one["author"]), escape(one["note"])
         table.add_row(
-            one["version"], _minute(one["createdAt"]), who, one["action"], *counts, one["model"]["policy"], why
+            one["version"], _format_minute(one["createdAt"]), who, one["action"], *counts, one["model"]["policy"], why
         )
     console().print(table)
     for number in listed.get("unreadable", []):
         console().print(f"version {number} is damaged")
     if "next" in listed:
-        console().print(f"older ones: --before {listed['next']}")
+        console().print(f"older versions: --before {listed['next']}")
 
 
 def print_diff(diff: Json) -> None:
     from rich.table import Table
 
-    table = Table("", *(whole(diff[side]["version"]) for side in ("before", "after")))
+    table = Table("", *(unwrapped_column(diff[side]["version"]) for side in ("before", "after")))
     sides = (diff["before"], diff["after"])
     table.add_row("fingerprints", *(str(side["fingerprints"]) for side in sides))
-    table.add_row("extent (m)", *(_extent(side["extent"]) for side in sides))
+    table.add_row("extent (m)", *(_describe_extent(side.get("extent")) for side in sides))
     for one in diff["description"] + diff["retention"] + diff["model"]:
-        table.add_row(one["field"], str(one["before"]), str(one["after"]))
+        table.add_row(one["field"], str(one.get("before")), str(one.get("after")))
     console().print(table)
     for name in ("added", "removed"):
         ids = diff[name]["ids"][:_IDS_SHOWN]
@@ -124,7 +124,7 @@ def print_fingerprints(listed: Json) -> None:
     console().print(table)
     console().print(f"{len(listed['fingerprints'])} of {listed['count']} in version {listed['version']}")
     if "next" in listed:
-        console().print(f"more: --after {listed['next']}")
+        console().print(f"more fingerprints: --after {listed['next']}")
 
 
 def print_preview(preview: Json) -> None:
@@ -132,42 +132,41 @@ def print_preview(preview: Json) -> None:
     console().print(f"{preview['selected']} of {version} would be deleted")
 
 
-def whole(name: str) -> Any:
-    """A column whose words other commands take, however narrow the terminal is."""
+def unwrapped_column(name: str) -> "Column":
+    """A column that keeps its values in one piece in a narrow terminal, because other commands take them."""
     from rich.table import Column
 
     return Column(name, no_wrap=True)
 
 
-def _calibration(calibration: Json) -> Any:
+def _calibration_table(calibration: Json) -> "Table":
     from rich.table import Table
 
-    title = f"{calibration['artifact']}: errors in metres, {calibration['samples']} fingerprints left out in turn"
+    title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
     radius = f"stated radius ({calibration['confidence']:.0%})"
     errors = Table("coarse position", "mean", "median", "95 %", radius, title=title)
-    for rung in calibration["rungs"]:
-        position = "none" if rung["sigma"] is None else f"± {rung['sigma']:g} m"
-        errors.add_row(position, *(f"{rung[figure]:.2f}" for figure in ("mean", "median", "p95", "radius")))
+    for level in calibration["rungs"]:
+        position = "none" if level.get("sigma") is None else f"± {level['sigma']:g} m"
+        errors.add_row(position, *(f"{level[figure]:.2f}" for figure in ("mean", "median", "p95", "radius")))
     return errors
 
 
-def _area(area: dict[str, float] | None) -> str:
+def _describe_area(area: dict[str, float] | None) -> str:
     return "" if area is None else "west {west:g}, south {south:g}, east {east:g}, north {north:g} m".format(**area)
 
 
-def _kept(retention: Json) -> str:
+def _describe_limits(retention: Json) -> str:
     limits = (
-        ("maxAgeS", "{:g} s", "for "),
-        ("maxFingerprints", "{}", "at most "),
-        ("minSpacingM", "{:g} m", "no nearer than "),
+        ("maxAgeS", "age {:g} s"),
+        ("maxFingerprints", "{} fingerprints"),
+        ("minSpacingM", "spacing {:g} m"),
     )
-    said = [word + form.format(retention[name]) for name, form, word in limits if retention[name] is not None]
-    return ", ".join(said)
+    return ", ".join(text.format(retention[name]) for name, text in limits if retention.get(name) is not None)
 
 
-def _extent(extent: list[float] | None) -> str:
+def _describe_extent(extent: list[float] | None) -> str:
     return "" if extent is None else "{:.1f}, {:.1f} to {:.1f}, {:.1f}".format(*extent)
 
 
-def _minute(timestamp: str) -> str:
+def _format_minute(timestamp: str) -> str:
     return f"{timestamp[:16].replace('T', ' ')}Z"

@@ -1,125 +1,121 @@
-"""``fingerpost cells``: what there is."""
+"""``fingerpost cells``: the commands that read cells."""
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.commands import cell_tables
-from service.commands.api_session import Where, good, talk
-from service.commands.cell_options import CellName, Json, Url, VersionName, path_of
-from service.commands.cell_tables import show
+from service.commands.api_session import Target, raise_for_problem, run_session, send_request
+from service.commands.cell_options import CellName, Json, Url, VersionName, cell_path
+from service.commands.cell_tables import print_response
 from service.commands.options import ArtifactOption, Database, fail
-from service.commands.transfer import save_file
+from service.commands.transfer import download_file
 
 if TYPE_CHECKING:
     import httpx
 
-SomeVersion = Annotated[str | None, typer.Option(help="A version or its number; else the current one.")]
+OptionalVersion = Annotated[str | None, typer.Option(help="A version or its number.", show_default="current version")]
 
 
 def list_cells(url: Url = None, database: Database = None, artifact: ArtifactOption = None, json: Json = False) -> None:
-    """List the cells."""
-    show(_ask(Where(url, database, artifact), "/cells"), cell_tables.print_cells, json)
+    """List all cells."""
+    print_response(send_request(Target(url, database, artifact), "GET", "/cells"), cell_tables.print_cells, json)
 
 
 def show_cell(
     cell: CellName,
-    version: SomeVersion = None,
+    version: OptionalVersion = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
     json: Json = False,
 ) -> None:
-    """Show a cell: what it is, and how well users are located in it."""
-    path = path_of(cell) if version is None else path_of(cell, "versions", version)
-    show(_ask(Where(url, database, artifact), path), cell_tables.print_cell, json)
+    """Show a cell: its description, and the location error measured on its own fingerprints."""
+    path = cell_path(cell) if version is None else cell_path(cell, "versions", version)
+    print_response(send_request(Target(url, database, artifact), "GET", path), cell_tables.print_cell, json)
 
 
 def list_versions(
     cell: CellName,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, at most.")] = 50,
-    before: Annotated[int | None, typer.Option(help="Only those of lower number.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of versions, at most.")] = 50,
+    before: Annotated[int | None, typer.Option(help="List only versions with a lower number than this.")] = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
     json: Json = False,
 ) -> None:
-    """List a cell's versions, newest first: who made them, when and why."""
+    """List the versions of a cell, newest first, with author, time and reason."""
     params = {"limit": limit} | ({} if before is None else {"before": before})
-    answer = _ask(Where(url, database, artifact), path_of(cell, "versions"), params)
-    show(answer, cell_tables.print_versions, json)
+    path = cell_path(cell, "versions")
+    response = send_request(Target(url, database, artifact), "GET", path, params=params)
+    print_response(response, cell_tables.print_versions, json)
 
 
 def diff(
     cell: CellName,
     before: VersionName,
-    after: Annotated[str | None, typer.Argument(help="Another version; else the current one.")] = None,
+    after: Annotated[str | None, typer.Argument(help="Another version.", show_default="current version")] = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
     json: Json = False,
 ) -> None:
-    """Show what lies between two versions of a cell."""
+    """Show the differences between two versions of a cell."""
 
-    async def ask(client: "httpx.AsyncClient") -> "httpx.Response":
-        other = after or good(await client.get(path_of(cell))).json()["version"]
-        return good(await client.get(path_of(cell, "versions", before, "diff", other)))
+    async def compare(client: "httpx.AsyncClient") -> "httpx.Response":
+        other = after or raise_for_problem(await client.get(cell_path(cell))).json()["version"]
+        return raise_for_problem(await client.get(cell_path(cell, "versions", before, "diff", other)))
 
-    show(talk(Where(url, database, artifact), ask), cell_tables.print_diff, json)
+    print_response(run_session(Target(url, database, artifact), compare), cell_tables.print_diff, json)
 
 
 def list_fingerprints(
     cell: CellName,
-    version: SomeVersion = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, at most.")] = 1000,
-    after: Annotated[str | None, typer.Option(metavar="ID", help="Only those after this one.")] = None,
+    version: OptionalVersion = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of fingerprints, at most.")] = 1000,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="List only fingerprints after this one.")] = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
     json: Json = False,
 ) -> None:
-    """List a cell's fingerprints: ids, and where and when they were measured."""
+    """List the fingerprints of a cell: id, position, time of measurement."""
     given = {"limit": str(limit), "version": version, "after": after}
     params = {name: value for name, value in given.items() if value is not None}
-    answer = _ask(Where(url, database, artifact), path_of(cell, "fingerprints"), params)
-    show(answer, cell_tables.print_fingerprints, json)
+    path = cell_path(cell, "fingerprints")
+    response = send_request(Target(url, database, artifact), "GET", path, params=params)
+    print_response(response, cell_tables.print_fingerprints, json)
 
 
 def export(
     cell: CellName,
     file: Annotated[
-        Path | None, typer.Argument(help="Where to: .safetensors or .npz; else CELL-VERSION.safetensors, here.")
+        Path | None,
+        typer.Argument(help="File to write: .safetensors or .npz.", show_default="CELL-VERSION.safetensors"),
     ] = None,
-    version: SomeVersion = None,
+    version: OptionalVersion = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
 ) -> None:
-    """Write a cell's fingerprints to a file that can be imported again."""
+    """Write the fingerprints of a cell to a file that `import` can read."""
     suffix = ".safetensors" if file is None else file.suffix
     if suffix not in {".safetensors", ".npz"}:
-        fail(f"{file}: neither .safetensors nor .npz")
+        fail(f"{file} is neither .safetensors nor .npz")
     params = {"format": suffix[1:]} | ({} if version is None else {"version": version})
 
-    async def fetch(client: "httpx.AsyncClient") -> Path:
-        async with client.stream("GET", path_of(cell, "export"), params=params) as response:
+    async def download(client: "httpx.AsyncClient") -> Path:
+        async with client.stream("GET", cell_path(cell, "export"), params=params) as response:
             if not response.is_success:
                 await response.aread()
-            name = re.sub(r"[^a-z0-9-]", "", good(response).headers.get("etag", ""))
-            chosen = file or Path(f"{cell}-{name}{suffix}")
-            await save_file(response, chosen)
+            exported = re.sub(r"[^a-z0-9-]", "", raise_for_problem(response).headers.get("etag", ""))
+            chosen = file or Path(f"{cell}-{exported}{suffix}")
+            await download_file(response, chosen)
             return chosen
 
     try:
-        typer.echo(talk(Where(url, database, artifact), fetch))
+        typer.echo(run_session(Target(url, database, artifact), download))
     except OSError as error:
-        fail(f"not exported: {error}")
-
-
-def _ask(where: Where, path: str, params: dict[str, Any] | None = None) -> "httpx.Response":
-    async def ask(client: "httpx.AsyncClient") -> "httpx.Response":
-        return good(await client.get(path, params=params))
-
-    return talk(where, ask)
+        fail(f"the file cannot be written: {error}")

@@ -1,67 +1,94 @@
-"""``fingerpost``: serve, ask, look after cells. Heavy parts are imported by the commands that need them."""
+"""The command line ``fingerpost``."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands import cell_changes as changes
-from service.commands import cells as shown
-from service.commands import keys, models
-from service.commands.identity import identity_of_environment
-from service.commands.options import ArtifactOption, Database, console, fail, settings_of
+from fingerpost import __version__
+from service.commands import cell_changes, cells, keys, models
+from service.commands.credentials import read_credentials
+from service.commands.options import ArtifactOption, Database, console, fail, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Locates radio users from their channel.")
-cells = typer.Typer(no_args_is_help=True, help="The cells of the reference database.")
-app.add_typer(cells, name="cells")
-key_commands = typer.Typer(no_args_is_help=True, help="The API keys that let users, operators and monitors in.")
-app.add_typer(key_commands, name="keys")
-key_commands.command("add")(keys.add)
-key_commands.command("list")(keys.list_keys)
-key_commands.command("revoke")(keys.revoke)
-model_commands = typer.Typer(no_args_is_help=True, help="The artifacts that locate users.")
-app.add_typer(model_commands, name="models")
-model_commands.command("list")(models.list_models)
-model_commands.command("activate")(models.activate)
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "list": shown.list_cells,
-    "show": shown.show_cell,
-    "versions": shown.list_versions,
-    "diff": shown.diff,
-    "fingerprints": shown.list_fingerprints,
-    "import": changes.import_cell,
-    "create": changes.create,
-    "append": changes.append,
-    "delete": changes.delete,
-    "rollback": changes.roll_back,
-    "retention": changes.retention,
-    "model": changes.model,
-    "export": shown.export,
-}
-for _name, _command in _COMMANDS.items():
-    cells.command(_name)(_command)
+if TYPE_CHECKING:
+    from fingerpost import LocateResponse, Problem
+    from service.commands.user_file import FileUser
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fingerpost locates radio users from the channel state information (CSI) that a base station measures.",
+)
+
+_cells = typer.Typer(no_args_is_help=True, help="Read and change the cells of the reference database.")
+_cells.command("list")(cells.list_cells)
+_cells.command("show")(cells.show_cell)
+_cells.command("versions")(cells.list_versions)
+_cells.command("diff")(cells.diff)
+_cells.command("fingerprints")(cells.list_fingerprints)
+_cells.command("export")(cells.export)
+_cells.command("import")(cell_changes.import_cell)
+_cells.command("create")(cell_changes.create)
+_cells.command("append")(cell_changes.append)
+_cells.command("delete")(cell_changes.delete)
+_cells.command("rollback")(cell_changes.roll_back)
+_cells.command("retention")(cell_changes.retention)
+_cells.command("model")(cell_changes.model)
+app.add_typer(_cells, name="cells")
+
+_keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of a service.")
+_keys.command("add")(keys.add)
+_keys.command("list")(keys.list_keys)
+_keys.command("revoke")(keys.revoke)
+app.add_typer(_keys, name="keys")
+
+_models = typer.Typer(no_args_is_help=True, help="List the models of a running service and activate one.")
+_models.command("list")(models.list_models)
+_models.command("activate")(models.activate)
+app.add_typer(_models, name="models")
 
 
 def main() -> None:
+    """Runs the command of `sys.argv`."""
     app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fingerpost {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [FINGERPOST_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose. [FINGERPOST_PORT]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Overrides FINGERPOST_HOST.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port; 0 lets the system choose one. Overrides FINGERPOST_PORT.", show_default="8080"),
+    ] = None,
     database: Database = None,
     artifact: ArtifactOption = None,
 ) -> None:
-    """Serve over HTTP until interrupted. All other settings are environment variables, FINGERPOST_*."""
-    settings = settings_of(database, host=host, port=port, artifact_directory=artifact)
+    """Run the service until it is stopped. All other settings are environment variables FINGERPOST_*."""
+    settings = load_settings(database, host=host, port=port, artifact_directory=artifact)
     from models.artifact import ArtifactError
     from service.app import create_app
     from service.auth.keys import KeysUnreadable
     from service.inference.session import ModelUnusable
     from service.server import Unguarded, give_back_large_arrays
-    from service.server import serve as run
+    from service.server import serve as run_server
     from service.telemetry.tracing import TracingMissing
     from service.web.health import Draining
     from service.web.tls import TlsUnusable
@@ -69,7 +96,7 @@ def serve(
     give_back_large_arrays()
     draining = Draining()
     try:
-        run(create_app(settings, draining), settings, draining)
+        run_server(create_app(settings, draining), settings, draining)
     except (KeysUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, ModelUnusable) as error:
@@ -80,21 +107,27 @@ def serve(
 
 @app.command()
 def locate(
-    file: Annotated[Path, typer.Argument(help="A request or batch (.json), or fingerprints (.safetensors, .npz).")],
-    url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8080",
-    rows: Annotated[int, typer.Option(min=1, max=256, help="How many fingerprints of the file, at most.")] = 10,
-    sigma: Annotated[float, typer.Option(min=0, help="Blur of their positions, which serve as coarse ones, m.")] = 1.0,
-    coarse: Annotated[bool, typer.Option(help="Whether to send coarse positions of fingerprints at all.")] = True,
+    file: Annotated[
+        Path, typer.Argument(help="A request or batch (.json), or a file of fingerprints (.safetensors, .npz).")
+    ],
+    url: Annotated[str, typer.Option(help="URL of the service.")] = "http://127.0.0.1:8080",
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Number of fingerprints to locate, at most.")] = 10,
+    sigma: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1e6, help="1-sigma error, in metres, added to fingerprint positions for coarse positions."
+        ),
+    ] = 1.0,
+    coarse: Annotated[bool, typer.Option(help="Send coarse positions with fingerprints.")] = True,
 ) -> None:
-    """Locate the users of a file and print where they are. An API key is taken from FINGERPOST_KEY."""
-    from fingerpost.client import Client, ClientError
-    from fingerpost.user_file import read_users
-    from fingerpost.wire import Problem
+    """Locate the users in a file and print their positions. An API key is read from FINGERPOST_KEY."""
+    from fingerpost import Client, ClientError, Problem
+    from service.commands.user_file import read_users
 
+    credentials = read_credentials()
     try:
         users = read_users(file, rows, sigma if coarse else None)
-        identity = identity_of_environment()
-        with Client(url, identity.key, verify=identity.verify) as client:
+        with Client(url, credentials.key, verify=credentials.verify) as client:
             results = client.locate_batch([user.request for user in users])
     except ClientError as error:
         fail(str(error))
@@ -103,26 +136,21 @@ def locate(
         raise typer.Exit(1)
 
 
-def _print_locations(users: list[Any], results: list[Any]) -> None:
+def _print_locations(users: "list[FileUser]", results: "list[LocateResponse | Problem]") -> None:
     import math
 
     from rich.table import Table
 
-    from fingerpost.wire import Problem
+    from fingerpost import Problem
 
     table = Table("user", "lat", "lon", "x (m)", "y (m)", "95 % radius (m)", "error (m)")
-    for i, (user, result) in enumerate(zip(users, results, strict=True)):
+    for number, (user, result) in enumerate(zip(users, results, strict=True)):
         if isinstance(result, Problem):
-            table.add_row(str(i), f"[red]{result.cause}[/red]", "", "", "", "", "")
+            table.add_row(str(number), f"[red]{result.cause}[/red]", "", "", "", "", "")
             continue
         point, local = result.location_estimate.point, result.local_location_estimate.point
         error = "" if user.truth is None else f"{math.dist(user.truth, (local.x, local.y)):.2f}"
-        metres = (local.x, local.y, result.h_accuracy)
-        table.add_row(
-            str(i),
-            f"{point.lat:.7f}",
-            f"{point.lon:.7f}",
-            *(f"{figure:.2f}" for figure in metres),
-            error,
-        )
+        degrees = (f"{point.lat:.7f}", f"{point.lon:.7f}")
+        metres = (f"{length:.2f}" for length in (local.x, local.y, result.h_accuracy))
+        table.add_row(str(number), *degrees, *metres, error)
     console().print(table)

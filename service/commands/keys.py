@@ -1,48 +1,56 @@
-"""``fingerpost keys``: who may ask for what."""
+"""``fingerpost keys``: API keys and what each one allows."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.auth.keys import KeysUnreadable
 from service.commands.options import console, fail
 
 KeysFile = Annotated[
-    Path, typer.Option("--file", envvar="FINGERPOST_KEYS_FILE", help="Where the keys lie, as the service reads them.")
+    Path, typer.Option("--file", envvar="FINGERPOST_KEYS_FILE", help="File of the keys, which the service reads.")
 ]
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is, or what for.")],
+    name: Annotated[str, typer.Argument(help="Owner or purpose of the key.")],
     file: KeysFile,
     scopes: Annotated[
-        list[str], typer.Option("--scope", help="locate, operate or read; may be given often.", metavar="SCOPE")
+        list[str],
+        typer.Option("--scope", metavar="SCOPE", help="locate, operate or read. Repeat the option for more."),
     ],
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Users, and other requests, a second, at most; else any number.")
+        float | None,
+        typer.Option(min=0.001, help="Users and other requests a second, at most.", show_default="no limit"),
     ] = None,
 ) -> None:
-    """Make a key and print it: this once, for only its hash is kept. Services that run take it within seconds."""
+    """Make an API key and print it. Save it now; it cannot be shown again.
+
+    The file keeps only a hash of the key. Running services accept the key within seconds.
+    """
     from datetime import UTC, datetime
 
-    from service.auth.keys import InvalidKey, edit_keys, make_key
+    from service.auth.keys import InvalidKey, KeysUnreadable, edit_keys, make_key
 
     try:
         key, record = make_key(name, scopes, rate, datetime.now(UTC))
         with edit_keys(file) as keys:
             keys.append(record)
     except (InvalidKey, KeysUnreadable, OSError) as error:
-        fail(f"no key made: {error}")
-    typer.echo(f"fingerpost: key {record.id} of {name}, for {', '.join(scopes)}; it is not kept anywhere:", err=True)
+        fail(f"the key was not made: {error}")
+    typer.echo(
+        f"fingerpost: key {record.id} for {name}, scope {', '.join(scopes)}. Save it now; it cannot be shown again:",
+        err=True,
+    )
     typer.echo(key)
 
 
 def list_keys(file: KeysFile) -> None:
-    """List the keys: whose they are and what for, not the keys themselves."""
+    """List the API keys: id, owner, scopes and rate limit. The keys themselves cannot be shown."""
+    from rich.markup import escape
     from rich.table import Table
 
-    from service.auth.keys import read_keys
+    from service.auth.keys import KeysUnreadable, read_keys
 
     try:
         keys = read_keys(file)
@@ -50,17 +58,17 @@ def list_keys(file: KeysFile) -> None:
         fail(str(error))
     table = Table("id", "name", "scopes", "users a second", "created")
     for key in keys:
-        rate = "any number" if key.rate is None else f"{key.rate:g}"
-        table.add_row(key.id, key.name, " ".join(key.scopes), rate, f"{key.created_at:%Y-%m-%d %H:%M}Z")
+        rate = "no limit" if key.rate is None else f"{key.rate:g}"
+        table.add_row(key.id, escape(key.name), " ".join(key.scopes), rate, f"{key.created_at:%Y-%m-%d %H:%M}Z")
     console().print(table)
 
 
 def revoke(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `fingerpost keys list` shows them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys, from `fingerpost keys list`.")],
     file: KeysFile,
 ) -> None:
-    """Take keys back. Services that run refuse them within seconds."""
-    from service.auth.keys import edit_keys
+    """Delete API keys. Running services refuse them within seconds."""
+    from service.auth.keys import KeysUnreadable, edit_keys
 
     try:
         with edit_keys(file) as keys:
@@ -68,4 +76,4 @@ def revoke(
                 fail(f"no key {', '.join(sorted(unknown))}")
             keys[:] = [key for key in keys if key.id not in ids]
     except (KeysUnreadable, OSError) as error:
-        fail(f"nothing revoked: {error}")
+        fail(f"no key was revoked: {error}")

@@ -1,51 +1,41 @@
-"""``fingerpost models``: which artifacts there are, and which locates users."""
+"""``fingerpost models``: the models of a service and which of them locate users."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from service.commands.api_session import Where, good, talk
+from service.commands.api_session import Target, send_request
 from service.commands.cell_options import Json
-from service.commands.cell_tables import show, whole
+from service.commands.cell_tables import print_response, unwrapped_column
 from service.commands.options import console
 
-if TYPE_CHECKING:
-    import httpx
-
-Url = Annotated[str, typer.Option(help="Where the service answers: one replica, not what stands before several.")]
-_HERE = "http://127.0.0.1:8080"
+Url = Annotated[str, typer.Option(help="URL of one replica of the service. Do not give the URL of a load balancer.")]
+_DEFAULT_URL = "http://127.0.0.1:8080"
 
 
-def list_models(url: Url = _HERE, json: Json = False) -> None:
-    """List the artifacts that locate users, and those that could."""
-
-    async def listed(client: "httpx.AsyncClient") -> "httpx.Response":
-        return good(await client.get("/models"))
-
-    show(talk(Where(url, None, None), listed), _print_models, json)
+def list_models(url: Url = _DEFAULT_URL, json: Json = False) -> None:
+    """List the models that the service can load, and which are active."""
+    print_response(send_request(Target(url, None, None), "GET", "/models"), _print_models, json)
 
 
 def activate(
-    folder: Annotated[str, typer.Argument(help="The artifact's folder, as `list` has it.")],
-    force: Annotated[bool, typer.Option(help="Even if users would be located far worse.")] = False,
-    url: Url = _HERE,
+    folder: Annotated[str, typer.Argument(help="Folder of the model's artifact, from `fingerpost models list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Activate even if it locates users much worse.")] = False,
+    url: Url = _DEFAULT_URL,
     json: Json = False,
 ) -> None:
-    """Have another artifact locate users, without a restart."""
-    path, params = f"/models/{quote(folder, safe='')}:activate", {"force": force}
-
-    async def activated(client: "httpx.AsyncClient") -> "httpx.Response":
-        return good(await client.post(path, params=params))
-
-    show(talk(Where(url, None, None), activated), _print_models, json)
+    """Locate users with another model from now on, without a restart."""
+    path = f"/models/{quote(folder, safe='')}:activate"
+    response = send_request(Target(url, None, None), "POST", path, params={"force": force})
+    print_response(response, _print_models, json)
 
 
 def _print_models(listed: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(whole("folder"), "family", "name", "version", "state", "after a restart", "digest")
+    table = Table(unwrapped_column("folder"), "family", "name", "version", "state", "after restart", "digest")
     for model in listed["models"]:
         facts = (model[fact] for fact in ("folder", "family", "name", "version", "state"))
         table.add_row(*map(escape, facts), "yes" if model["configured"] else "", model["digest"][:12])

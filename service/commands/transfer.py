@@ -1,55 +1,56 @@
-"""Files on their way to and from the service, with a bar for whoever watches."""
+"""Uploads and downloads of files, with a progress bar."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import httpx
+    from rich.progress import Progress, TaskID
 
-_CHUNK = 2**18
+_CHUNK_BYTES = 2**18
 
 
-async def send_file(
+async def upload_file(
     client: "httpx.AsyncClient", method: str, path: str, file: Path, params: dict[str, str], headers: dict[str, str]
 ) -> "httpx.Response":
-    """Streams a file as the body of a request. Raises `OSError` when it cannot be read."""
+    """Streams a file as the body of a request. Raises `OSError` if the file cannot be read."""
     size = file.stat().st_size
-    described = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-    with _bar(f"sending {file.name}", size) as (bar, task):
+    body_headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    with _progress_bar(f"sending {file.name}", size) as (progress, task):
 
-        async def chunks() -> AsyncIterator[bytes]:
+        async def read_chunks() -> AsyncIterator[bytes]:
             with file.open("rb") as opened:
-                while chunk := opened.read(_CHUNK):
+                while chunk := opened.read(_CHUNK_BYTES):
                     yield chunk
-                    bar.advance(task, len(chunk))
-            bar.update(task, description="publishing")
+                    progress.advance(task, len(chunk))
+            progress.update(task, description="publishing")
 
-        return await client.request(method, path, params=params, headers=headers | described, content=chunks())
+        return await client.request(method, path, params=params, headers=headers | body_headers, content=read_chunks())
 
 
-async def save_file(response: "httpx.Response", file: Path) -> None:
-    """Writes a streamed response's body to a file, which is whole or not there. Raises `OSError`."""
+async def download_file(response: "httpx.Response", file: Path) -> None:
+    """Writes the body of a streamed response to a file. A broken download leaves no file. Raises `OSError`."""
     size = int(response.headers.get("content-length", 0)) or None
-    draft = file.with_name(f".{file.name}.part")
+    partial = file.with_name(f".{file.name}.part")
     try:
-        with _bar(f"receiving {file.name}", size) as (bar, task), draft.open("wb") as opened:
-            async for chunk in response.aiter_bytes(_CHUNK):
+        with _progress_bar(f"receiving {file.name}", size) as (progress, task), partial.open("wb") as opened:
+            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
                 opened.write(chunk)
-                bar.advance(task, len(chunk))
-        draft.replace(file)
+                progress.advance(task, len(chunk))
+        partial.replace(file)
     finally:
-        draft.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def _bar(title: str, size: int | None) -> Iterator[tuple[Any, Any]]:
-    """On standard error, and only where that is a terminal."""
+def _progress_bar(title: str, size: int | None) -> Iterator[tuple["Progress", "TaskID"]]:
+    """A bar on standard error; shown only if that is a terminal. `size` is in bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        yield bar, bar.add_task(title, total=size)
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+        yield progress, progress.add_task(title, total=size)

@@ -1,4 +1,4 @@
-"""What a Dockerfile says, a stage at a time; only as much of its grammar as ours needs."""
+"""Reads the repository's Dockerfile and .dockerignore: the part of their grammar that these files use."""
 
 import json
 import re
@@ -10,25 +10,25 @@ ROOT = Path(__file__).parents[2]
 
 
 class Stage(NamedTuple):
-    """A stage's instructions in order: keyword and the rest, on one line."""
+    """A build stage. Its instructions are in order: keyword and arguments, the arguments on one line."""
 
     base: str
     instructions: list[tuple[str, str]]
 
-    def said(self, keyword: str) -> list[str]:
+    def arguments(self, keyword: str) -> list[str]:
         return [rest for word, rest in self.instructions if word == keyword]
 
     def environment(self) -> dict[str, str]:
-        return dict(pair.split("=", 1) for rest in self.said("ENV") for pair in shlex.split(rest))
+        return dict(pair.split("=", 1) for rest in self.arguments("ENV") for pair in shlex.split(rest))
 
     def command(self, keyword: str) -> list[str]:
-        """The last ENTRYPOINT or HEALTHCHECK, which must be in the form that starts no shell."""
-        command: list[str] = json.loads(self.said(keyword)[-1].partition("[")[2].join(("[", "")))
+        """The last ENTRYPOINT or HEALTHCHECK, as a list. It must be in the form that starts no shell."""
+        command: list[str] = json.loads(self.arguments(keyword)[-1].partition("[")[2].join(("[", "")))
         return command
 
 
 def read_stages() -> dict[str, Stage]:
-    """The stages of the repository's Dockerfile by name."""
+    """The stages of the Dockerfile by name."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
     stages: dict[str, Stage] = {}
@@ -45,7 +45,7 @@ def read_stages() -> dict[str, Stage]:
 
 
 def sent_to_the_builder(path: str) -> bool:
-    """Whether `.dockerignore` lets a path through: the last pattern that fits it, or a folder above it, decides."""
+    """Whether Docker sends a path to the builder: the last pattern of `.dockerignore` that matches it decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if line and not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The images, without Docker: what the Dockerfile says, and its own steps in a folder instead of an image."""
+"""The images, without Docker: the Dockerfile's own steps run in a folder instead of an image."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ INSTALLED, DATABASE = "/opt/fingerpost", "/var/lib/fingerpost"  # in the image
 
 
 class Image(NamedTuple):
-    """What the image of the service has in those two folders."""
+    """The two folders of the service's image, INSTALLED and DATABASE, on this machine."""
 
     folder: Path
     database: Path
@@ -31,9 +31,9 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Installed as the stage `installed` does it, from nothing but what the stage `source` copies."""
+    """Installs as the stage `installed` does, from the files that the stage `source` copies."""
     context = tmp_path_factory.mktemp("context")
-    for names in STAGES["source"].said("COPY"):
+    for names in STAGES["source"].arguments("COPY"):
         *sources, target = names.split()
         for source in sources:
             path = context / target.lstrip("/")
@@ -43,11 +43,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
                 shutil.copy(ROOT / source, path / source)
     parent = tmp_path_factory.mktemp("image")
     image = Image(parent / "fingerpost", parent / "database")
-    for line in STAGES["installed"].said("RUN"):
+    for line in STAGES["installed"].arguments("RUN"):
         step = " ".join(word for word in line.split() if not word.startswith("--mount="))
         environment = os.environ | {"PATH": f"{BESIDE_PYTHON}:{os.environ['PATH']}", "VARIANT": "cpu"}
         subprocess.run(["sh", "-c", image.placed(step)], check=True, cwd=context, env=environment)
-    for line in STAGES["service"].said("COPY"):
+    for line in STAGES["service"].arguments("COPY"):
         stage, source, target = line.removeprefix("--from=").split()
         if stage == "source":
             shutil.copy(context / source.lstrip("/"), image.placed(target))
@@ -62,55 +62,56 @@ def hadolint() -> str:
     return path
 
 
-def test_hadolint_has_nothing_to_say(hadolint: str) -> None:
+def test_hadolint_finds_nothing(hadolint: str) -> None:
     command = [hadolint, "--config", ROOT / ".hadolint.yaml", "--failure-threshold", "style", ROOT / "Dockerfile"]
     linted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-def test_builder_is_sent_what_is_copied_and_nothing_else() -> None:
+def test_the_builder_gets_the_copied_files_and_no_others() -> None:
     assert sent_to_the_builder("models/artifacts/mateformer/artifact.json")
-    copied = [name for names in STAGES["source"].said("COPY") for name in names.split()[:-1]]
+    copied = [name for names in STAGES["source"].arguments("COPY") for name in names.split()[:-1]]
     assert all(map(sent_to_the_builder, copied))
     others = {path.name for path in ROOT.iterdir()} - {Path(name).parts[0] for name in copied}
     assert {"tests", "benchmarks"} <= others
     assert not [name for name in others if sent_to_the_builder(name)]
     assert not sent_to_the_builder("deploy/haproxy/haproxy.cfg")
-    assert not sent_to_the_builder("service/operators/__pycache__/routes.cpython-312.pyc")
+    assert not sent_to_the_builder("service/updates/__pycache__/router.cpython-312.pyc")
 
 
 @pytest.mark.parametrize("target", ["service", "trainer"])
-def test_images_run_as_nobody_in_particular(target: str) -> None:
-    (user,) = STAGES[target].said("USER")
+def test_images_do_not_run_as_root(target: str) -> None:
+    (user,) = STAGES[target].arguments("USER")
     assert all(int(number) > 0 for number in user.split(":"))
 
 
 @pytest.mark.parametrize("target", ["service", "trainer"])
-def test_stages_are_all_there_for_every_variant(target: str) -> None:
+def test_every_variant_ends_at_a_versioned_base_image(target: str) -> None:
     for variant in ("cpu", "gpu"):
         base = target
         while base in STAGES:
             base = STAGES[base].base.replace("${VARIANT}", variant)
-        assert ":" in base  # an image with its version
+        assert ":" in base
 
 
 def test_service_image_has_neither_torch_nor_pip_and_stays_small(image: Image) -> None:
     packages = {path.name for path in image.folder.glob("lib/python*/site-packages/*")}
     assert not {"torch", "sionna", "mitsuba", "scipy", "matplotlib", "pip", "setuptools"} & packages
-    assert {"onnxruntime", "faiss", "service", "reference_db", "models"} <= packages
+    assert {"faiss", "fastapi", "fingerpost", "onnxruntime"} <= packages
+    assert not {"service", "reference_db", "models"} & packages
     size = sum(path.stat().st_size for path in image.folder.rglob("*") if path.is_file() and not path.is_symlink())
     assert size < LIMIT_MB * 1e6
 
 
 def test_service_image_has_every_file_of_the_console(image: Image) -> None:
-    (installed,) = image.folder.glob("lib/python*/site-packages/service/console/assets")
+    (installed,) = image.folder.glob("lib/python*/site-packages/fingerpost/_server/service/console/assets")
     assets = ROOT / "service" / "console" / "assets"
     assert {path.name for path in installed.iterdir()} == {path.name for path in assets.iterdir()}
 
 
 @pytest.fixture
 def container(image: Image, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """The service image's ENTRYPOINT in its environment, but for the port, and that environment."""
+    """The running ENTRYPOINT of the image, and its environment: the image's, but for the port and the keys."""
     stage = STAGES["service"]
     home, image_environment = tmp_path / "home", stage.environment()
     home.mkdir()
@@ -128,7 +129,7 @@ def container(image: Image, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[s
     assert not list(home.iterdir())
 
 
-def test_container_is_healthy_while_it_serves_and_writes_nowhere_but_into_its_volume(
+def test_a_container_is_healthy_while_it_serves_and_writes_only_into_its_volume(
     image: Image, container: tuple[subprocess.Popen[str], dict[str, str]]
 ) -> None:
     before = sorted(image.folder.rglob("*"))

@@ -1,5 +1,6 @@
-"""The client against the real service, and against one that is busy, breaks off or talks nonsense."""
+"""The clients with the real service, and with one that is busy, breaks connections or answers nonsense."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,13 +12,24 @@ from typing import ClassVar
 from uuid import uuid4
 
 import httpx
-import msgspec
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from fingerpost.client import AsyncClient, Client, NoAnswer, Refused, request_of, user_of
-from fingerpost.wire import CoarsePosition, LocateResponse, Problem, Provenance, TrackProvenance
-from fingerpost.wire_trajectory import TrajectoryResponse
+from fingerpost import (
+    AsyncClient,
+    Client,
+    CoarsePosition,
+    LocateResponse,
+    NoAnswer,
+    Problem,
+    Provenance,
+    Refused,
+    TrackProvenance,
+    TrajectoryResponse,
+    build_locate_body,
+    build_locate_request,
+)
 from tests.service.learned_cells import TRAJECTORY, path_features_at, seen_at
 from tests.service.plane_cell import USER, users_at
 
@@ -31,7 +43,7 @@ def error_of(estimate: LocateResponse | Problem) -> float:
     return float(np.hypot(point.x - USER[0, 0], point.y - USER[0, 1]))
 
 
-def test_csi_in_and_a_typed_estimate_out(url: str) -> None:
+def test_locate_takes_csi_and_returns_a_typed_estimate(url: str) -> None:
     with Client(url) as client:
         estimate = client.locate("plane", CSI, COARSE, request_id="7", h_accuracy=1e6)
         by_signal = client.locate("plane", CSI.astype(np.complex128))
@@ -43,20 +55,24 @@ def test_csi_in_and_a_typed_estimate_out(url: str) -> None:
     assert not by_signal.provenance.coarse_position_used
 
 
-def test_the_estimate_is_what_json_says(url: str) -> None:
+def test_the_estimate_equals_the_json_answer(url: str) -> None:
     measured = datetime(2026, 1, 1, tzinfo=UTC)
     with Client(url) as client:
         estimate = client.locate("plane", CSI, COARSE, timestamp=measured)
-    body = request_of("plane", CSI, {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}) | {"timestamp": "2026-01-01T00:00:00Z"}
+    body = build_locate_body("plane", CSI, {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}) | {
+        "timestamp": "2026-01-01T00:00:00Z"
+    }
     answer = httpx.post(f"{url}/locate", json=body).content
-    assert msgspec.json.decode(answer, type=LocateResponse) == estimate
+    assert LocateResponse.model_validate_json(answer) == estimate
 
 
 @pytest.mark.anyio
-async def test_asynchronously_the_same(url: str) -> None:
+async def test_the_async_client_locates_too(url: str) -> None:
     async with AsyncClient(url) as client:
         estimate = await client.locate("plane", CSI, COARSE)
-        found, missing = await client.locate_batch([user_of("plane", CSI, COARSE), user_of("nowhere", CSI)])
+        found, missing = await client.locate_batch(
+            [build_locate_request("plane", CSI, COARSE), build_locate_request("nowhere", CSI)]
+        )
         with pytest.raises(Refused, match="CELL_NOT_FOUND"):
             await client.locate("nowhere", CSI)
     assert error_of(estimate) == error_of(found) < 5
@@ -70,10 +86,10 @@ def trajectory_errors(answer: TrajectoryResponse) -> list[float]:
     return [float(np.hypot(point.x - x, point.y - y)) for point, (x, y) in zip(points, truth, strict=True)]
 
 
-def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: str) -> None:
-    csi, cues = seen_at(TRAJECTORY), path_features_at(TRAJECTORY)
+def test_locate_trajectory_returns_a_typed_estimate_of_each_point(learned_url: str) -> None:
+    csi, features = seen_at(TRAJECTORY), path_features_at(TRAJECTORY)
     with Client(learned_url) as client:
-        measured = client.locate_trajectory("bare", csi, cues, request_id="7", h_accuracy=1e6)
+        measured = client.locate_trajectory("bare", csi, features, request_id="7", h_accuracy=1e6)
         estimated = client.locate_trajectory("bare", csi.astype(np.complex128))
         with pytest.raises(Refused, match="TRAJECTORY_LENGTH"):
             client.locate_trajectory("bare", csi[:2])
@@ -85,7 +101,7 @@ def test_a_trajectory_in_and_a_typed_estimate_of_every_point_out(learned_url: st
 
 
 @pytest.mark.anyio
-async def test_asynchronously_trajectories_and_tracks_too(learned_url: str) -> None:
+async def test_the_async_client_locates_trajectories_and_tracks_too(learned_url: str) -> None:
     async with AsyncClient(learned_url) as client:
         answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), path_features_at(TRAJECTORY))
         places = [await client.locate("both", csi, track_id=uuid4().hex) for csi in seen_at(TRAJECTORY)]
@@ -107,7 +123,7 @@ def test_snapshots_with_a_track_id_are_located_together_once_there_are_enough(le
 def test_a_batch_of_any_size_and_of_many_cells_keeps_its_order(url: str) -> None:
     cells = ["plane", "nowhere", "other"] * 100 + ["plane"] * 200
     with Client(url) as client:
-        results = client.locate_batch([user_of(cell_id, CSI, COARSE) for cell_id in cells])
+        results = client.locate_batch([build_locate_request(cell_id, CSI, COARSE) for cell_id in cells])
         assert client.locate_batch([]) == []
     named = [
         "nowhere" if isinstance(one, Problem) else one.local_location_estimate.local_origin.coordinate_id
@@ -116,14 +132,14 @@ def test_a_batch_of_any_size_and_of_many_cells_keeps_its_order(url: str) -> None
     assert named == cells
 
 
-def test_a_problem_is_raised_as_it_was_told(url: str) -> None:
+def test_an_error_of_the_service_is_raised_with_its_problem(url: str) -> None:
     with Client(url) as client, pytest.raises(Refused) as refused:
         client.locate("nowhere", CSI)
     assert (refused.value.problem.status, refused.value.problem.cause) == (404, "CELL_NOT_FOUND")
 
 
 class _Scripted(BaseHTTPRequestHandler):
-    """Does what the script says, a request a step; notes what came."""
+    """Takes one step of the script for each request, and keeps the headers of the requests."""
 
     script: ClassVar[list[int | bytes | None]] = []
     seen: ClassVar[list[dict[str, str]]] = []
@@ -133,9 +149,10 @@ class _Scripted(BaseHTTPRequestHandler):
         self.seen.append({name.lower(): value for name, value in self.headers.items()})
         step = self.script.pop(0)
         if step is None:
-            return  # hangs up
+            return  # without an answer
         problem = Problem(title="", status=step, detail="so it is", cause="BUSY") if isinstance(step, int) else None
-        content = step if isinstance(step, bytes) else msgspec.json.encode(problem)
+        content = problem.model_dump_json(by_alias=True).encode() if problem else step
+        assert isinstance(content, bytes)
         self.send_response(200 if isinstance(step, bytes) else step)
         self.send_header("Retry-After", "0")
         self.send_header("Content-Length", str(len(content)))
@@ -161,10 +178,10 @@ def scripted(*script: int | bytes | None) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def answer(url: str) -> bytes:
     with Client(url) as client:
-        return msgspec.msgpack.encode(client.locate("plane", CSI, COARSE))
+        return client.locate("plane", CSI, COARSE).model_dump_json(by_alias=True).encode()
 
 
-def test_it_comes_again_while_the_service_is_busy_or_breaks_off(answer: bytes) -> None:
+def test_the_client_tries_again_if_the_service_is_busy_or_breaks_the_connection(answer: bytes) -> None:
     with scripted(503, None, 429, answer) as url, Client(url, "fp_key") as client:
         assert error_of(client.locate("plane", CSI)) < 5
     (seen,) = {tuple(sorted(one.items())) for one in _Scripted.seen}
@@ -173,63 +190,69 @@ def test_it_comes_again_while_the_service_is_busy_or_breaks_off(answer: bytes) -
 
 
 @pytest.mark.anyio
-async def test_asynchronously_it_comes_again_too(answer: bytes) -> None:
+async def test_the_async_client_tries_again_too(answer: bytes) -> None:
     with scripted(429, None, 503, answer) as url:
         async with AsyncClient(url) as client:
             assert error_of(await client.locate("plane", CSI)) < 5
 
 
-def test_it_gives_up_after_as_many_tries_as_it_may_make() -> None:
+def test_the_client_gives_up_after_the_given_number_of_tries() -> None:
     with scripted(503, 503, 503) as url, Client(url, tries=3) as client, pytest.raises(Refused, match="503 BUSY"):
         client.locate("plane", CSI)
     with scripted(None, None) as url, Client(url, tries=2) as client, pytest.raises(NoAnswer, match=url):
         client.locate("plane", CSI)
 
 
-def test_what_failed_for_good_is_asked_once() -> None:
+def test_a_permanent_error_is_not_tried_again() -> None:
     with scripted(500) as url, Client(url) as client, pytest.raises(Refused):
         client.locate("plane", CSI)
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", b"\xff", b"[" * 100_000, msgspec.msgpack.encode({"results": []})])
-def test_an_answer_in_other_words_is_none(answer: bytes) -> None:
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"\xff", b"[" * 100_000, b'{"results": []}'])
+def test_an_answer_that_is_not_of_this_api_is_no_answer(answer: bytes) -> None:
     with scripted(answer) as url, Client(url) as client, pytest.raises(NoAnswer):
         client.locate("plane", CSI)
 
 
 def test_fewer_results_than_users_are_no_answer() -> None:
     with (
-        scripted(msgspec.msgpack.encode({"results": []})) as url,
+        scripted(b'{"results": []}') as url,
         Client(url) as client,
         pytest.raises(NoAnswer, match="0 results for 1 users"),
     ):
-        client.locate_batch([user_of("plane", CSI)])
+        client.locate_batch([build_locate_request("plane", CSI)])
 
 
-def test_answers_may_get_more_fields(answer: bytes) -> None:
-    later = msgspec.msgpack.decode(answer)
+def test_unknown_fields_of_an_answer_are_ignored(answer: bytes) -> None:
+    later = json.loads(answer)
     later["altitude"] = later["provenance"]["weather"] = "new"
-    with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
+    with scripted(json.dumps(later).encode()) as url, Client(url) as client:
         assert error_of(client.locate("plane", CSI)) < 5
 
 
-def test_answers_about_trajectories_may_get_more_fields_too(learned_url: str) -> None:
+def test_unknown_fields_of_an_answer_about_a_trajectory_are_ignored(learned_url: str) -> None:
     with Client(learned_url) as client:
-        later = msgspec.to_builtins(client.locate_trajectory("bare", seen_at(TRAJECTORY)))
+        answer = client.locate_trajectory("bare", seen_at(TRAJECTORY))
+    later = answer.model_dump(mode="json", by_alias=True)
     for part in (later, later["points"][0], later["points"][0]["pathFeatures"], later["centroid"], later["provenance"]):
         part["altitude"] = "new"
-    with scripted(msgspec.msgpack.encode(later)) as url, Client(url) as client:
+    with scripted(json.dumps(later).encode()) as url, Client(url) as client:
         assert max(trajectory_errors(client.locate_trajectory("bare", seen_at(TRAJECTORY)))) < 1
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nothing", "http://[", "ftp://127.0.0.1"])
-def test_nobody_there(url: str) -> None:
+def test_an_unreachable_service_is_no_answer(url: str) -> None:
     with pytest.raises(NoAnswer, match="no answer from"), Client(url, tries=1) as client:
         client.locate("plane", CSI)
 
 
-def test_it_needs_nothing_of_what_the_service_needs() -> None:
-    script = "import sys, fingerpost.client; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+def test_a_request_with_a_wrong_field_is_not_sent() -> None:
+    with scripted() as url, Client(url) as client, pytest.raises(ValidationError, match="cellId"):
+        client.locate("no/cell", CSI)
+
+
+def test_the_client_needs_httpx_pydantic_and_numpy_only() -> None:
+    script = "import sys, fingerpost; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    heavy = {"faiss", "onnxruntime", "onnx", "pydantic", "starlette", "uvicorn", "safetensors", "pyproj", "redis"}
-    assert not heavy & set(done.stdout.split())
+    others = "faiss fastapi models msgspec onnx onnxruntime pyproj redis reference_db rich safetensors service typer"
+    assert not set(others.split()) & set(done.stdout.split())

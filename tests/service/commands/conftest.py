@@ -1,4 +1,4 @@
-"""``fingerpost`` in this process, with the network that takes no time."""
+"""``fingerpost`` in this process, with a model that needs no time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def fingerpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fingerpost:
     for name, value in (
         ("ARTIFACT_DIRECTORY", str(tmp_path)),
         ("DATABASE_DIRECTORY", str(tmp_path / "database")),
-        ("CONFIDENCE", "0.99"),  # so that small cells are published untried, which takes no time
+        ("CONFIDENCE", "0.99"),  # small cells are then published without a calibration, which saves time
     ):
         monkeypatch.setenv(f"FINGERPOST_{name}", value)
     monkeypatch.setenv("COLUMNS", "200")
@@ -34,13 +34,13 @@ def fingerpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fingerpost:
 
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
-    """What the commands work on."""
+    """The reference database of the commands."""
     return DirectoryStore(tmp_path / "database")
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Fingerprints as a file that describes cell `c`."""
+    """Writes a file of fingerprints of the cell `c`."""
 
     def write(name: str = "c.safetensors", fingerprints: Fingerprints | None = None) -> Path:
         write_fingerprint_file(tmp_path / name, tiny_cell(), on_a_line(0, 40) if fingerprints is None else fingerprints)

@@ -1,4 +1,4 @@
-"""``fingerpost cells`` on a database that no service has open."""
+"""``fingerpost cells`` without a running service."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reference_db import DirectoryStore, Manifest, read_fingerprint_file
-from service.commands.cell_options import seconds_in, timestamp_in
+from service.commands.cell_options import parse_duration, parse_timestamp
 from tests.service.commands.conftest import Fingerpost
 from tests.service.tiny_cell import tiny_cell
 from tests.service.updates.wire import DESCRIPTION, npz, on_a_line
@@ -53,7 +53,7 @@ def test_import_list_and_show(
     assert json.loads(done(fingerpost, "list", "--json"))["cells"][0]["cellId"] == "c"
 
 
-def test_a_narrow_terminal_shows_versions_whole(
+def test_a_narrow_terminal_does_not_wrap_versions(
     fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done(fingerpost, "import", "c", write(), "--author", "somebody-with-a-long-name", "--note", "a note of some words")
@@ -67,7 +67,7 @@ def test_a_narrow_terminal_shows_versions_whole(
         assert current().version in shown
 
 
-def test_a_cells_whole_life(
+def test_create_append_delete_retain_and_roll_back(
     fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], tmp_path: Path
 ) -> None:
     (tmp_path / "cell.json").write_text(tiny_cell().model_dump_json())
@@ -106,20 +106,20 @@ def test_a_cells_whole_life(
 
 
 @pytest.mark.parametrize("name", ["out.npz", "out.safetensors", None])
-def test_an_export_imports_again(
+def test_an_export_can_be_imported(
     fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], name: str | None
 ) -> None:
     done(fingerpost, "import", "c", write())
-    said = done(fingerpost, "export", "c", *([] if name is None else [name])).strip()
-    assert said == (name or f"c-{current().version}.safetensors")
-    assert len(read_fingerprint_file(Path(said))[1]) == 40
-    done(fingerpost, "import", "c", said)
+    printed = done(fingerpost, "export", "c", *([] if name is None else [name])).strip()
+    assert printed == (name or f"c-{current().version}.safetensors")
+    assert len(read_fingerprint_file(Path(printed))[1]) == 40
+    done(fingerpost, "import", "c", printed)
     diff = json.loads(done(fingerpost, "diff", "c", "1", "--json"))
     assert (diff["added"]["count"], diff["removed"]["count"]) == (0, 0)
     assert not list(Path().glob(".*"))
 
 
-def test_a_file_may_be_described_beside_it(
+def test_the_description_may_be_in_a_file_of_its_own(
     fingerpost: Fingerpost, current: Callable[[], Manifest], tmp_path: Path
 ) -> None:
     (tmp_path / "bare.npz").write_bytes(npz(on_a_line(0, 40)))
@@ -133,7 +133,7 @@ def test_a_file_may_be_described_beside_it(
     assert current().cell == tiny_cell()
 
 
-def test_a_description_may_be_what_the_api_shows(
+def test_the_description_may_have_the_form_of_the_api(
     fingerpost: Fingerpost, current: Callable[[], Manifest], tmp_path: Path
 ) -> None:
     (tmp_path / "cell.json").write_text(json.dumps(DESCRIPTION | {"height": 9.5}))
@@ -157,7 +157,7 @@ def test_a_bad_file_changes_nothing_and_names_the_row(
     assert current() == before
 
 
-def test_only_force_brings_in_a_cell_that_the_artifact_cannot_serve(
+def test_a_cell_that_the_artifact_cannot_serve_needs_force(
     fingerpost: Fingerpost, store: DirectoryStore, tmp_path: Path
 ) -> None:
     (tmp_path / "cell.json").write_text(tiny_cell(antennas=8).model_dump_json())
@@ -176,26 +176,26 @@ def test_only_force_brings_in_a_cell_that_the_artifact_cannot_serve(
         (("import", "d", "c.safetensors"), "describes cell 'c'"),
         (("import", "c", "absent.safetensors"), "absent.safetensors"),
         (("append", "c", "c.safetensors"), "CELL_NOT_FOUND"),
-        (("import", "c", "c.txt"), "neither .safetensors nor .npz"),
+        (("import", "c", "c.txt"), "is neither .safetensors nor .npz"),
         (("import", "c", "c.safetensors", "--if-match", "1-ab"), "PRECONDITION_FAILED"),
         (("import", "c", "c.safetensors", "--cell-file", "absent.json"), "absent.json"),
         (("import", "c", "c.safetensors", "--artifact", "nowhere"), "the artifact cannot be used"),
         (("import", "c", "c.safetensors", "--database", "ftp://nowhere"), "reference database"),
         (("create", "c", "--cell-file", "c.safetensors"), "c.safetensors"),
         (("show", "nowhere"), "CELL_NOT_FOUND"),
-        (("show", "../plane"), "'../plane' can be no cell's name"),
-        (("show", "c", "--version", "../1"), "'../1' can be no version"),
+        (("show", "../plane"), "'../plane' is not a cell name"),
+        (("show", "c", "--version", "../1"), "'../1' is not a version"),
         (("list", "--url", "http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
         (("list", "--url", "nonsense"), "no answer from nonsense"),
         (("delete", "c", "--area", "1,2,3"), "west,south,east,north"),
-        (("delete", "c", "--before", "yesterday"), "'yesterday' is no time"),
-        (("retention", "c", "--max-age", "90"), "'90' is no time"),
+        (("delete", "c", "--before", "yesterday"), "'yesterday' is not a time"),
+        (("retention", "c", "--max-age", "90"), "'90' is not a duration"),
         (("retention", "c"), "--keep-all"),
-        (("export", "c", "c.csv"), "neither .safetensors nor .npz"),
+        (("export", "c", "c.csv"), "is neither .safetensors nor .npz"),
         (("export", "c"), "CELL_NOT_FOUND"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_a_mistake_ends_the_command_with_one_line(
     fingerpost: Fingerpost, write: Write, arguments: tuple[str, ...], message: str
 ) -> None:
     write()
@@ -205,8 +205,8 @@ def test_mistakes_are_told_in_a_line(
     assert "Traceback" not in result.output
 
 
-def test_times() -> None:
-    assert [seconds_in(text) for text in ("90d", "12h", "1.5m", "45s")] == [90 * 86400, 43200, 90, 45]
-    assert timestamp_in("2026-01-31T12:00:00+01:00").startswith("2026-01-31T")
-    assert "T00:00:00" in timestamp_in("2026-01-31")
-    assert timestamp_in("2026-01-31")[19:]  # with this machine's zone
+def test_durations_and_timestamps_are_parsed() -> None:
+    assert [parse_duration(text) for text in ("90d", "12h", "1.5m", "45s")] == [90 * 86400, 43200, 90, 45]
+    assert parse_timestamp("2026-01-31T12:00:00+01:00").startswith("2026-01-31T")
+    assert "T00:00:00" in parse_timestamp("2026-01-31")
+    assert parse_timestamp("2026-01-31")[19:]  # with the time zone of this machine

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from fingerpost import __version__
 from reference_db import write_fingerprint_file
 from service.commands.cli import app
 from tests.service.plane_cell import Json, fingerprints_at, make_cell, street
@@ -34,7 +35,7 @@ def file(tmp_path: Path) -> Path:
         (("serve", "--port", "70000"), "port"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_a_mistake_ends_the_command_with_one_line(
     fingerpost: Fingerpost, file: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(file.parent)
@@ -44,14 +45,14 @@ def test_mistakes_are_told_in_a_line(
     assert "Traceback" not in result.output
 
 
-def test_locates_the_fingerprints_of_a_file(fingerpost: Fingerpost, file: Path, url: str) -> None:
+def test_locate_takes_a_file_of_fingerprints(fingerpost: Fingerpost, file: Path, url: str) -> None:
     for options in ((), ("--no-coarse",)):
         result = fingerpost("locate", file, "--url", url, "--rows", 3, *options)
         assert result.exit_code == 0, result.output
         assert "error (m)" in result.output
 
 
-def test_locates_the_users_of_a_request_file(
+def test_locate_takes_a_request_or_a_batch(
     fingerpost: Fingerpost, tmp_path: Path, url: str, request_body: Callable[..., Json]
 ) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"
@@ -61,3 +62,25 @@ def test_locates_the_users_of_a_request_file(
     result = fingerpost("locate", two, "--url", url)
     assert result.exit_code == 1
     assert "CELL_NOT_FOUND" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is neither a request nor a batch"),
+        ('{"items": [{"cellId": "no/cell"}]}', "/items/0/cellId"),
+    ],
+)
+def test_a_wrong_request_file_is_refused_with_the_field_at_fault(
+    fingerpost: Fingerpost, tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "wrong.json").write_text(content)
+    result = fingerpost("locate", tmp_path / "wrong.json")
+    assert (result.exit_code, message in result.output) == (1, True), result.output
+
+
+def test_version_and_help(fingerpost: Fingerpost) -> None:
+    assert fingerpost("--version").output == f"fingerpost {__version__}\n"
+    shown = fingerpost("--help").output
+    assert all(command in shown for command in ("serve", "locate", "cells", "keys", "models"))

@@ -1,4 +1,4 @@
-"""``fingerpost models``, of a service in a process of its own."""
+"""``fingerpost models`` with a running service."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.service.replicas import running
 from tests.service.tiny_artifact import write_tiny_artifact
 
 
-def test_models_are_listed_and_activated(fingerpost: Fingerpost, tmp_path: Path) -> None:
+def test_list_and_activate_models(fingerpost: Fingerpost, tmp_path: Path) -> None:
     for name, beside in (("middle", 0.0), ("beside", 0.25)):
         (tmp_path / "artifacts" / name).mkdir(parents=True)
         write_tiny_artifact(tmp_path / "artifacts" / name, beside=beside)
@@ -27,7 +27,7 @@ def test_models_are_listed_and_activated(fingerpost: Fingerpost, tmp_path: Path)
     assert (refused.exit_code, "ARTIFACT_NOT_FOUND" in refused.output) == (1, True)
 
 
-def test_a_narrow_terminal_shows_folders_whole(
+def test_a_narrow_terminal_does_not_wrap_folders(
     fingerpost: Fingerpost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "mateformer-of-next-year"

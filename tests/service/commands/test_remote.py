@@ -1,4 +1,4 @@
-"""``fingerpost cells --url``, and the operators' API, of a service in a process of its own."""
+"""``fingerpost cells --url``, and the operators' API, with a running service."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from service.settings import Settings
 from tests.service.commands.conftest import Fingerpost
 from tests.service.serving import serving
@@ -39,7 +39,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def test_a_cell_is_made_extended_served_exported_and_taken_back(
+def test_import_append_export_and_roll_back(
     fingerpost: Fingerpost, write: Callable[..., Path], remote: str, tmp_path: Path
 ) -> None:
     def done(*arguments: object) -> str:
@@ -49,7 +49,7 @@ def test_a_cell_is_made_extended_served_exported_and_taken_back(
 
     done("import", "c", write(), "--note", "first")
     fingerprints = on_a_line(0, 40)
-    user = request_of("c", fingerprints.csi[20], {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})
+    user = build_locate_body("c", fingerprints.csi[20], {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})
     with httpx.Client(base_url=remote, timeout=PATIENCE_S) as client:
         located = client.post("/locate", json=user).json()
         assert located["provenance"]["cellVersion"].startswith("1-")
@@ -64,7 +64,7 @@ def test_a_cell_is_made_extended_served_exported_and_taken_back(
     assert (refused.exit_code, "CELL_NOT_FOUND" in refused.output) == (1, True)
 
 
-def test_a_body_of_any_size_and_pace_is_counted_while_it_comes(remote: str) -> None:
+def test_a_streamed_body_is_limited_while_it_arrives(remote: str) -> None:
     def in_pieces(body: bytes, step: int) -> Iterator[bytes]:
         yield from (body[first : first + step] for first in range(0, len(body), step))
 
@@ -73,13 +73,13 @@ def test_a_body_of_any_size_and_pace_is_counted_while_it_comes(remote: str) -> N
         assert client.put("/cells/pieces", json={"cell": DESCRIPTION}).status_code == 201
         answer = client.put("/cells/pieces", content=in_pieces(body, 100), headers=FILE)
         assert (answer.status_code, answer.json()["fingerprints"]) == (200, 40)
-        # As in a real upload nobody says how long it will be.
+        # A streamed upload has no Content-Length.
         long = client.put("/cells/pieces", content=in_pieces(bytes(2**20 + 1), 2**16), headers=FILE)
         assert_problem(long, 413, "BODY_TOO_LARGE")
         assert client.get("/cells/pieces").json()["fingerprints"] == 40
 
 
-def test_clients_that_hang_up_change_nothing(remote: str) -> None:
+def test_a_broken_upload_changes_nothing(remote: str) -> None:
     place = urlsplit(remote)
     with httpx.Client(base_url=remote, timeout=PATIENCE_S) as client:
         assert client.put("/cells/patience", json={"cell": DESCRIPTION}).status_code == 201
@@ -91,7 +91,7 @@ def test_clients_that_hang_up_change_nothing(remote: str) -> None:
         assert client.get("/cells/patience").json()["fingerprints"] == 0
 
 
-def test_of_writers_who_saw_the_same_version_one_wins(remote: str) -> None:
+def test_only_one_of_several_writers_with_the_same_version_succeeds(remote: str) -> None:
     answers: list[httpx.Response] = []
     with httpx.Client(base_url=remote, timeout=PATIENCE_S) as client:
         version = client.put("/cells/race", content=json_of(0, 40)).json()["version"]
@@ -115,8 +115,8 @@ def json_of(first: int, last: int, *, cell: bool = True) -> bytes:
     return json.dumps(described | {"fingerprints": sent(on_a_line(first, last))}).encode()
 
 
-def test_without_a_terminal_there_is_no_bar(write: Callable[..., Path], remote: str) -> None:
-    command = [sys.executable, "-m", "service", "cells", "import", "c", str(write()), "--url", remote]
+def test_there_is_no_progress_bar_without_a_terminal(write: Callable[..., Path], remote: str) -> None:
+    command = [sys.executable, "-m", "fingerpost", "cells", "import", "c", str(write()), "--url", remote]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert done.stderr == ""
     assert "fingerprints  40" in done.stdout

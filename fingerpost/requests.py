@@ -1,0 +1,53 @@
+"""Requests made from NumPy arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fingerpost.wire import CoarsePosition, Csi, LocateRequest
+from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest
+
+Array = np.ndarray[Any, Any]
+
+
+def build_locate_request(
+    cell_id: str, csi: Array, coarse_position: CoarsePosition | None = None, **fields: Any
+) -> LocateRequest:
+    """A request to locate one user.
+
+    `csi` is complex `[antennas, subcarriers]`; `fields` are further fields of `LocateRequest`, such as `timestamp`.
+    Raises `pydantic.ValidationError` if a field is wrong.
+    """
+    return LocateRequest(cell_id=cell_id, csi=_encode_csi(csi), coarse_position=coarse_position, **fields)
+
+
+def build_trajectory_request(
+    cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
+) -> TrajectoryRequest:
+    """A request to locate several snapshots of one user together.
+
+    `csi` is complex `[snapshots, antennas, subcarriers]`; `GET /models` tells how many snapshots the model takes and
+    how near to each other they must be. `path_features` has one element for each snapshot: what the base station
+    measured beside the CSI. `fields` are further fields of `TrajectoryRequest`. Raises `pydantic.ValidationError` if a
+    field is wrong.
+    """
+    measured: Sequence[PathFeatures | None] = [None] * len(csi) if path_features is None else path_features
+    snapshots = [
+        Snapshot(csi=_encode_csi(one), path_features=features) for one, features in zip(csi, measured, strict=True)
+    ]
+    return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
+
+
+def build_locate_body(cell_id: str, csi: Array, coarse_position: dict[str, float] | None = None) -> dict[str, Any]:
+    """The JSON body of `POST /locate`, for programs with an HTTP client of their own.
+
+    `csi` is complex `[antennas, subcarriers]`; `coarse_position` has the names of the JSON field: `lat`, `hAccuracy`.
+    """
+    request = build_locate_request(cell_id, csi)
+    body = request.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return body if coarse_position is None else body | {"coarsePosition": coarse_position}
+
+
+def _encode_csi(csi: Array) -> Csi:
+    return Csi(encoding="complex64", shape=list(csi.shape), data=np.ascontiguousarray(csi, "<c8").tobytes())

@@ -1,5 +1,0 @@
-"""``python -m service`` is ``fingerpost``."""
-
-from service.commands.cli import main
-
-main()

@@ -1,0 +1,63 @@
+"""The users in a file, for ``fingerpost locate``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from fingerpost import BatchRequest, ClientError, CoarsePosition, LocateRequest, build_locate_request
+from reference_db.errors import ReferenceDatabaseError
+from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
+
+
+@dataclass(frozen=True)
+class FileUser:
+    """A user to locate. `truth` is the true position, metres east and north of the base station, if the file has it."""
+
+    request: LocateRequest
+    truth: tuple[float, float] | None
+
+
+def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
+    """The users of a request or batch (JSON), or the first `rows` fingerprints of a fingerprint file.
+
+    The coarse position of a fingerprint is its position plus a normal error of `sigma` metres on each axis. If `sigma`
+    is None, there is no coarse position. Raises `ClientError` if the file cannot be read.
+    """
+    if path.suffix in SUFFIXES:
+        return _read_fingerprints(path, rows, sigma)
+    try:
+        return [FileUser(request, None) for request in _parse_requests(path.read_bytes())]
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = "".join(f"/{part}" for part in first["loc"])
+        raise ClientError(f"{path} is neither a request nor a batch: {place} {first['msg']}") from error
+    except ValueError as error:
+        raise ClientError(f"{path} is not JSON: {error}") from error
+
+
+def _parse_requests(content: bytes) -> Sequence[LocateRequest]:
+    body = from_json(content)
+    if isinstance(body, dict) and "items" in body:
+        return BatchRequest.model_validate_json(content).items
+    return [LocateRequest.model_validate_json(content)]
+
+
+def _read_fingerprints(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
+    try:
+        cell, fingerprints = read_fingerprint_file(path)
+    except (ReferenceDatabaseError, OSError) as error:
+        raise ClientError(str(error)) from error
+    errors = np.random.default_rng(0).standard_normal((rows, 2)).tolist()
+    users = []
+    for csi, (x, y), (east, north) in zip(fingerprints.csi, fingerprints.positions.tolist(), errors, strict=False):
+        coarse_position = None
+        if sigma is not None:
+            coarse_position = CoarsePosition(x=x + sigma * east, y=y + sigma * north, h_accuracy=sigma)
+        users.append(FileUser(build_locate_request(cell.cell_id, csi, coarse_position), (x, y)))
+    return users
