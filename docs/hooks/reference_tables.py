@@ -100,7 +100,9 @@ def _command(path: str, command: Any) -> str:
     options = [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
     usage = " ".join([path, *(one.name.upper() for one in arguments)])
     described = [(f"`{one.name.upper()}`", _help_of(one)) for one in arguments]
-    described += [(", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)), _help_of(one)) for one in options]
+    described += [
+        (", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)), _help_of(one)) for one in options
+    ]
     text = f"### `{usage}`\n\n{_first_paragraph(command.help)}"
     return f"{text}\n\n{_table(('Argument or option', 'Meaning'), described)}" if described else text
 

@@ -1,0 +1,89 @@
+"""The reference says what the code says."""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from types import ModuleType
+
+import httpx
+import pytest
+
+from service import errors
+from service.auth.route_scopes import scope_needed
+from service.errors import ServiceError
+from service.settings import Settings
+from tests.docs.pages import ROOT, rows
+
+_ENDPOINT = re.compile(r"^`(GET|POST|PUT|DELETE|PATCH) (/\S*)`$")
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_tables", ROOT / "docs" / "hooks" / "reference_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _endpoints() -> dict[tuple[str, str], str]:
+    """Scope by method and path, as the page has it."""
+    found = [(_ENDPOINT.match(row[0]), row[1]) for row in rows("reference/http.md")]
+    return {(match[1], match[2]): scope.strip("`") for match, scope in found if match}
+
+
+def test_the_settings_are_those_of_the_code(tables: ModuleType) -> None:
+    names = re.findall(r"^\| `FINGERPOST_(\w+)` \|", tables.settings_table(), re.MULTILINE)
+    assert names == [name.upper() for name in Settings.model_fields]
+
+
+def test_each_setting_has_a_meaning_and_a_default(tables: ModuleType) -> None:
+    for line in tables.settings_table().splitlines()[2:]:
+        assert all(cell.strip() for cell in line.strip("|").split(" | ")), line
+
+
+def test_the_causes_are_those_of_the_code(tables: ModuleType) -> None:
+    def kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+        for child in kind.__subclasses__():
+            yield child
+            yield from kinds(child)
+
+    raised = {
+        kind for kind in kinds(ServiceError) if kind.__module__ == errors.__name__ and kind is not errors.FieldError
+    }
+    assert len(list(tables.causes())) == len(raised)
+
+
+def test_each_cause_has_advice_and_no_advice_is_left_over(tables: ModuleType) -> None:
+    assert {cause for _, cause, _ in tables.causes()} == set(tables.ADVICE)
+
+
+def test_the_metrics_are_those_of_the_service(tables: ModuleType, demo_url: str) -> None:
+    exposed = set(re.findall(r"^# TYPE (fingerpost_\w+) ", httpx.get(f"{demo_url}/metrics").text, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(\w+)` \|", tables.metrics_table(), re.MULTILINE))
+    of_process = {name for name in exposed | listed if name.startswith("fingerpost_process_")}
+    created = {name for name in exposed if name.endswith("_created")}
+    of_cells = {name for name in listed if name.startswith("fingerpost_cell_")} - exposed
+    assert exposed - of_process - created == listed - of_process - of_cells
+    assert of_cells == {"fingerpost_cell_locations_total", "fingerpost_cell_stated_accuracy_meters"}
+
+
+def test_the_endpoints_are_those_of_the_service(demo_url: str) -> None:
+    paths = httpx.get(f"{demo_url}/openapi.json").json()["paths"]
+    described = {(method.upper(), path) for path, one in paths.items() for method in one if method != "parameters"}
+    listed = _endpoints()
+    assert described <= listed.keys()
+    pages = {("GET", "/"), ("GET", "/docs"), ("GET", "/console"), ("GET", "/openapi.json")}
+    assert listed.keys() - described <= pages
+
+
+def test_each_listed_page_is_there(demo_url: str) -> None:
+    for path in ("/", "/docs", "/console", "/openapi.json"):
+        assert httpx.get(demo_url + path, follow_redirects=True).status_code == 200, path
+
+
+@pytest.mark.parametrize(("endpoint", "scope"), _endpoints().items(), ids=lambda value: str(value))
+def test_each_endpoint_needs_the_scope_that_the_page_names(endpoint: tuple[str, str], scope: str) -> None:
+    method, path = endpoint
+    assert scope_needed(method, re.sub(r"\{\w+\}", "x", path)) == (None if scope == "-" else scope)
