@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
-
-from error_advice import ADVICE
-
 if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
+
+# MkDocs loads a hook by its path; the project and the hook's neighbour are imported by name.
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 
 _MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -43,6 +42,8 @@ def settings_table() -> str:
 
 def causes_table() -> str:
     """Each cause that a problem may carry, with its status, its meaning and what a client should do."""
+    from error_advice import ADVICE
+
     rows = []
     for status, cause, meaning in sorted(causes()):
         rows.append((str(status), f"`{cause}`", meaning or "", ADVICE[cause]))
@@ -81,8 +82,9 @@ def commands_table() -> str:
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command of ``fingerpost`` that does something, by its full name."""
-    from service.commands.cli import app
     from typer.main import get_command
+
+    from service.commands.cli import app
 
     yield from _commands("fingerpost", get_command(app))
 
