@@ -7,16 +7,16 @@ an unknown name, and for an error cause that has no advice in `error_advice.ADVI
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from runpy import run_path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
-# MkDocs loads a hook by its path; the project and the hook's neighbour are imported by name.
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+# What to do about each cause. MkDocs loads a hook by its path, so that its neighbour cannot be imported by name.
+ADVICE: dict[str, str] = run_path(str(Path(__file__).with_name("error_advice.py")))["ADVICE"]
 
 _MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -42,12 +42,8 @@ def settings_table() -> str:
 
 def causes_table() -> str:
     """Each cause that a problem may carry, with its status, its meaning and what a client should do."""
-    from error_advice import ADVICE
-
-    rows = []
-    for status, cause, meaning in sorted(causes()):
-        rows.append((str(status), f"`{cause}`", meaning or "", ADVICE[cause]))
-    return _table(("Status", "Cause", "Meaning", "What to do"), rows)
+    rows = [(str(status), f"`{cause}`", f"{meaning} {ADVICE[cause]}") for status, cause, meaning in sorted(causes())]
+    return _table(("Status", "Cause", "Meaning, and what to do"), rows)
 
 
 def causes() -> Iterator[tuple[int, str, str]]:
