@@ -47,11 +47,18 @@ def causes_table() -> str:
 
 
 def causes() -> Iterator[tuple[int, str, str]]:
-    """Status, cause and the first paragraph of the docstring of every error class."""
-    from service.web.problems import KINDS
+    """Status, cause and the first paragraph of the docstring of every error class that has a cause."""
+    from service.errors import ServiceError
 
-    for kind, (status, cause) in KINDS.items():
-        yield int(status), cause, _first_paragraph(kind.__doc__)
+    for kind in _descendants(ServiceError):
+        if hasattr(kind, "cause"):
+            yield int(kind.status), kind.cause, _first_paragraph(kind.__doc__)
+
+
+def _descendants(kind: type[Any]) -> Iterator[type[Any]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)
 
 
 def metrics_table() -> str:
