@@ -103,7 +103,9 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _command(path: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
-    usage = " ".join([path, *(one.name.upper() for one in arguments)])
+    usage = " ".join(
+        [path, *(name if one.required else f"[{name}]" for one in arguments for name in [one.name.upper()])]
+    )
     described = [(f"`{one.name.upper()}`", _help_of(one)) for one in arguments]
     described += [
         (", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)), _help_of(one)) for one in options

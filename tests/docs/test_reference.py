@@ -1,17 +1,21 @@
 """The reference says what the code says."""
 
 import importlib.util
+import json
 import re
+import shlex
 from types import ModuleType
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
+from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest
 from service import errors
 from service.auth.route_scopes import scope_needed
 from service.errors import ServiceError
 from service.settings import Settings
-from tests.docs.pages import ROOT, rows
+from tests.docs.pages import PAGES, ROOT, blocks, rows
 
 _ENDPOINT = re.compile(r"^`(GET|POST|PUT|DELETE|PATCH) (/\S*)`$")
 
@@ -51,6 +55,23 @@ def test_each_cause_has_advice_and_no_advice_is_left_over(tables: ModuleType) ->
     assert {cause for _, cause, _ in tables.causes()} == set(tables.ADVICE)
 
 
+def test_each_command_of_the_pages_has_the_options_that_they_give(tables: ModuleType) -> None:
+    commands = {path: {name for one in command.params for name in one.opts} for path, command in tables.commands()}
+    written = [line for page in PAGES for line in _shell_lines(page.read_text()) if "fingerpost " in line]
+    assert written
+    for line in written:
+        words = shlex.split(line[line.index("fingerpost ") :], comments=True)
+        path = next((path for path in commands if words[: len(path.split())] == path.split()), None)
+        assert path is not None, line
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= commands[path], line
+
+
+def _shell_lines(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [line.removesuffix(" &") for block in blocks for line in block.splitlines() if "kubectl" not in line]
+
+
 def test_the_metrics_are_those_of_the_service(tables: ModuleType, demo_url: str) -> None:
     exposed = set(re.findall(r"^# TYPE (fingerpost_\w+) ", httpx.get(f"{demo_url}/metrics").text, re.MULTILINE))
     listed = set(re.findall(r"^\| `(\w+)` \|", tables.metrics_table(), re.MULTILINE))
@@ -79,3 +100,15 @@ def test_each_listed_page_is_there(demo_url: str) -> None:
 def test_each_endpoint_needs_the_scope_that_the_page_names(endpoint: tuple[str, str], scope: str) -> None:
     method, path = endpoint
     assert scope_needed(method, re.sub(r"\{\w+\}", "x", path)) == (None if scope == "-" else scope)
+
+
+def test_the_documented_trajectory_has_fields_of_the_wire() -> None:
+    documented = next(json.loads(one) for one in blocks("send/batches-and-tracks.md", "json") if "snapshots" in one)
+    (snapshot,) = documented["snapshots"]
+    assert documented.keys() <= _wire_names(TrajectoryRequest)
+    assert snapshot.keys() <= _wire_names(Snapshot)
+    assert snapshot["pathFeatures"].keys() <= _wire_names(PathFeatures)
+
+
+def _wire_names(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
