@@ -19,7 +19,7 @@ def demo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where it answers."""
     database = tmp_path_factory.mktemp("demo") / "database"
     file = ROOT / "benchmarks" / "data" / f"{_CELL}-references.safetensors"
-    command = [sys.executable, "-m", "service", "cells", "import", _CELL, str(file), "--database", str(database)]
+    command = [sys.executable, "-m", "fingerpost", "cells", "import", _CELL, str(file), "--database", str(database)]
     quick = os.environ | {"FINGERPOST_CALIBRATION_SAMPLES": "40"}
     subprocess.run(command, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, check=True)
     with serving(Settings(port=0, database_directory=database, calibration_samples=40)) as url:

@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT, Example, blocks, examples_to_run
 _ADDRESS = "http://127.0.0.1:8080"
 # The command line of this checkout, not one that happens to be installed; `locate` asks the test's server.
 _PRELUDE = """set -euo pipefail
-fingerpost() { "$PYTHON" -m service "$@" --url "$URL"; }
+fingerpost() { "$PYTHON" -m fingerpost "$@" --url "$URL"; }
 """
 
 

@@ -56,7 +56,10 @@ def test_each_cause_has_advice_and_no_advice_is_left_over(tables: ModuleType) ->
 
 
 def test_each_command_of_the_pages_has_the_options_that_they_give(tables: ModuleType) -> None:
-    commands = {path: {name for one in command.params for name in one.opts} for path, command in tables.commands()}
+    commands = {
+        path: {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        for path, command in tables.commands()
+    }
     written = [line for page in PAGES for line in _shell_lines(page.read_text()) if "fingerpost " in line]
     assert written
     for line in written:
