@@ -115,3 +115,10 @@ def test_the_documented_trajectory_has_fields_of_the_wire() -> None:
 
 def _wire_names(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def test_every_file_that_the_pages_name_is_there() -> None:
+    rooms = "benchmarks|deploy|docs|fingerpost|models|reference_db|service|tests"
+    named = {path for page in PAGES for path in re.findall(rf"`((?:{rooms})/[\w./-]*\w)`", page.read_text())}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
