@@ -1,0 +1,26 @@
+"""The service as a process of its own, with the demo's first cell."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from service.settings import Settings
+from tests.docs.pages import ROOT
+from tests.service.serving import serving
+
+_CELL = "florence-0000"
+
+
+@pytest.fixture(scope="session")
+def demo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where it answers."""
+    database = tmp_path_factory.mktemp("demo") / "database"
+    file = ROOT / "benchmarks" / "data" / f"{_CELL}-references.safetensors"
+    command = [sys.executable, "-m", "fingerpost", "cells", "import", _CELL, str(file), "--database", str(database)]
+    quick = os.environ | {"FINGERPOST_CALIBRATION_SAMPLES": "40"}
+    subprocess.run(command, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, check=True)
+    with serving(Settings(port=0, database_directory=database, calibration_samples=40)) as url:
+        yield url

@@ -1,0 +1,88 @@
+"""The examples of the documentation run as they stand, against a real server with a cell of the demo."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.docs.pages import ROOT, Example, blocks, examples_to_run
+
+_ADDRESS = "http://127.0.0.1:8080"
+# The command line of this checkout, not one that happens to be installed; `locate` asks the test's server.
+_PRELUDE = """set -euo pipefail
+fingerpost() { "$PYTHON" -m fingerpost "$@" --url "$URL"; }
+"""
+
+
+def _run(example: Example, url: str) -> str:
+    code = example.code.replace(_ADDRESS, url)
+    if example.language == "python":
+        command = [sys.executable, "-c", code]
+    else:
+        if "curl" in code and shutil.which("curl") is None:
+            pytest.skip("no curl here")
+        command = ["bash", "-c", _PRELUDE + code]
+    environment = os.environ | {"PYTHON": sys.executable, "URL": url}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize("example", examples_to_run(), ids=lambda one: f"{one.page}: {one.language}")
+def test_an_example_runs_as_it_stands(example: Example, demo_url: str) -> None:
+    printed = _run(example, demo_url)
+    assert printed.strip()
+    assert '"cause"' not in printed  # curl prints problems, and is content
+
+
+def test_there_are_examples_of_the_client_and_of_curl() -> None:
+    code = "".join(example.code for example in examples_to_run())
+    for wanted in ("Client(", "AsyncClient(", "curl ", "fingerpost locate"):
+        assert wanted in code
+
+
+@pytest.fixture(scope="module")
+def answer(demo_url: str) -> dict[str, Any]:
+    user = json.loads((ROOT / "docs" / "examples" / "user.json").read_text())
+    response = httpx.post(f"{demo_url}/locate", json=user | {"hAccuracy": 2.0}, timeout=60)
+    assert response.status_code == 200, response.text
+    located: dict[str, Any] = response.json()
+    return located
+
+
+def test_the_example_user_is_located_where_it_is(answer: dict[str, Any]) -> None:
+    found = answer["localLocationEstimate"]["point"]
+    assert (found["x"], found["y"]) == pytest.approx((82.34, 13.68), abs=0.5)
+
+
+def test_the_documented_answer_has_the_fields_of_a_real_one(answer: dict[str, Any]) -> None:
+    documented = next(one for one in map(json.loads, blocks("send/index.md", "json")) if "provenance" in one)
+    assert list(documented) == list(answer)
+    assert documented["provenance"].keys() == answer["provenance"].keys()
+    assert documented["locationEstimate"].keys() == answer["locationEstimate"].keys()
+
+
+def test_the_documented_request_has_only_fields_that_the_service_takes(demo_url: str) -> None:
+    user = json.loads((ROOT / "docs" / "examples" / "user.json").read_text())
+    documented = next(json.loads(one) for one in blocks("send/index.md", "json") if "cellId" in one)
+    documented["csi"]["data"] = user["csi"]["data"]
+    response = httpx.post(f"{demo_url}/locate", json=documented, timeout=60)
+    assert response.status_code == 200, response.text
+
+
+def test_the_documented_problem_has_the_fields_of_a_real_one(demo_url: str) -> None:
+    documented = json.loads(blocks("send/errors.md", "json")[0])
+    user = json.loads((ROOT / "docs" / "examples" / "user.json").read_text())
+    numbers = np.full([*user["csi"]["shape"], 2], np.nan, "<f2")
+    user["csi"]["data"] = base64.b64encode(numbers.tobytes()).decode()
+    problem = httpx.post(f"{demo_url}/locate", json=user, timeout=60).json()
+    assert problem.keys() == documented.keys()
+    assert [problem["status"], problem["cause"]] == [documented["status"], documented["cause"]]
+    assert [one["param"] for one in problem["invalidParams"]] == [one["param"] for one in documented["invalidParams"]]
