@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import numpy as np
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from models.artifact import Artifact
 from reference_db import CellVersion, Fingerprints, Store, read_contents
 from service.inference.estimator import Estimator, User
@@ -58,11 +58,11 @@ def moved(number: int) -> np.ndarray:
 
 def request_bodies(cell_id: str = CELL.cell_id) -> list[bytes]:
     """Each user's request: he does not know where he is."""
-    return [msgspec.json.encode(request_of(cell_id, csi)) for csi in signals_at(STANDING)]
+    return [msgspec.json.encode(build_locate_body(cell_id, csi)) for csi in signals_at(STANDING)]
 
 
 def batch_body(cell_id: str = CELL.cell_id) -> bytes:
-    return msgspec.json.encode({"items": [request_of(cell_id, csi) for csi in signals_at(STANDING)]})
+    return msgspec.json.encode({"items": [build_locate_body(cell_id, csi) for csi in signals_at(STANDING)]})
 
 
 class Change(NamedTuple):

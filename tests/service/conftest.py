@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from models.artifact import load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
 from service.cells.calibration import calibrate
@@ -135,6 +135,6 @@ def request_body() -> Callable[..., Json]:
 
     def make(**fields: Any) -> Json:
         coarse = {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}
-        return request_of("plane", users_at(USER)[0], coarse) | fields
+        return build_locate_body("plane", users_at(USER)[0], coarse) | fields
 
     return make

@@ -23,7 +23,7 @@ import httpx
 import msgspec
 import psutil
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore, import_fingerprints
 from service.settings import Settings
 from tests.service.plane_cell import USER, fingerprints_at, make_cell, street, users_at
@@ -100,7 +100,7 @@ def _user(rng: random.Random, media_type: str) -> dict[str, Any]:
     coarse = rng.choice(
         [None, {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}, {"lat": 43.7731, "lon": 11.2566, "hAccuracy": 5}]
     )
-    user = request_of("plane", users_at(USER)[0], coarse)
+    user = build_locate_body("plane", users_at(USER)[0], coarse)
     optional = {"timestamp": "2026-01-01T00:00:00Z", "hAccuracy": 2.0, "maxRespTime": 60, "requestId": "7"}
     user |= {name: value for name, value in optional.items() if rng.random() < 0.3}
     user["csi"]["scale"] = rng.choice([1.0, 2.0, 1e-3])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fingerpost.client import request_of, trajectory_of
+from fingerpost import build_locate_body, build_trajectory_request
 from fingerpost.wire_trajectory import PathFeatures
 from reference_db import (
     AntennaArray,
@@ -69,14 +69,14 @@ def path_features_at(positions: np.ndarray) -> list[PathFeatures]:
 
 def trajectory(cell_id: str = "both", positions: np.ndarray = TRAJECTORY, **fields: Any) -> Json:
     """A good request's JSON, every cue measured; keywords replace or add fields."""
-    trajectory = trajectory_of(cell_id, seen_at(positions), path_features_at(positions))
+    trajectory = build_trajectory_request(cell_id, seen_at(positions), path_features_at(positions))
     request: Json = trajectory.model_dump(mode="json")
     return request | fields
 
 
 def snapshot(track_id: str, position: np.ndarray, cell_id: str = "both", **fields: Any) -> Json:
     """A good request of a user with a track."""
-    return request_of(cell_id, seen_at(position[np.newaxis])[0]) | {"trackId": track_id} | fields
+    return build_locate_body(cell_id, seen_at(position[np.newaxis])[0]) | {"trackId": track_id} | fields
 
 
 def write_artifacts(folder: Path) -> Settings:

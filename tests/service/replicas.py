@@ -65,7 +65,7 @@ def running(database: str | Path, artifact: Path, log: Path, **settings: object)
     environment = {f"FINGERPOST_{name.upper()}": str(value) for name, value in chosen.items()}
     with log.open("w") as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"],
+            [sys.executable, "-m", "fingerpost", "serve"],
             env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=told,

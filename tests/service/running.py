@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.app import create_app
 from service.settings import Settings
@@ -38,4 +38,4 @@ def tiny_service(folder: Path) -> Settings:
 
 def tiny_request(sign: float) -> dict[str, Any]:
     csi = np.full((ANTENNAS, SUBCARRIERS), sign, np.complex64)
-    return request_of("c", csi, {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})
+    return build_locate_body("c", csi, {"x": 20.4, "y": 0.0, "hAccuracy": 1.0})

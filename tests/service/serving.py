@@ -22,7 +22,7 @@ def serving(settings: Settings) -> Iterator[str]:
         if value is not None
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve"],
+        [sys.executable, "-m", "fingerpost", "serve"],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,

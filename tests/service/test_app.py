@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from models.artifact import ArtifactMissing
 from reference_db import DirectoryStore
 from service.app import create_app
@@ -105,7 +105,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "si
 
 
 def test_serving_never_imports_torch(settings: Settings, store: DirectoryStore) -> None:
-    body = request_of("plane", users_at(USER)[0], {"x": 50.0, "y": 5.0, "hAccuracy": 1.0})
+    body = build_locate_body("plane", users_at(USER)[0], {"x": 50.0, "y": 5.0, "hAccuracy": 1.0})
     directories = {
         "FINGERPOST_DATABASE_DIRECTORY": str(settings.database_directory),
         "FINGERPOST_ARTIFACT_DIRECTORY": str(settings.artifact_directory),

@@ -5,7 +5,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from service.settings import Settings
 from tests.service.plane_cell import Json, street, users_at
 
@@ -14,7 +14,7 @@ MakeRequest = Callable[..., Json]
 
 def requests_at(positions: np.ndarray, cell_id: str = "plane") -> list[Json]:
     return [
-        request_of(cell_id, csi, {"x": x, "y": y, "hAccuracy": 1.0})
+        build_locate_body(cell_id, csi, {"x": x, "y": y, "hAccuracy": 1.0})
         for csi, (x, y) in zip(users_at(positions), positions.tolist(), strict=True)
     ]
 

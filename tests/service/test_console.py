@@ -18,7 +18,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import Cell, Fingerprints, read_fingerprint_file
 from service.settings import Settings
 from tests.service.browser import PATIENCE_S, Page, chromium, screen
@@ -182,7 +182,7 @@ def watch(page: Page) -> None:
 def locate(client: httpx.Client, rows: Any) -> None:
     _, users = read_fingerprint_file(DATA / f"{CELL}-users.safetensors")
     for row in rows:
-        client.post("/locate", json=request_of(CELL, users.csi[row], None)).raise_for_status()
+        client.post("/locate", json=build_locate_body(CELL, users.csi[row], None)).raise_for_status()
 
 
 def test_a_key_is_sent_and_kept_in_the_tab_only(page: Page) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore
 from service.app import create_app
 from service.commands.cli import app as command_line
@@ -21,7 +21,7 @@ from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
 
 GUARD_S = 60.0
-PLAIN = request_of("both", seen_at(TRAJECTORY[:1])[0])
+PLAIN = build_locate_body("both", seen_at(TRAJECTORY[:1])[0])
 
 
 @pytest.fixture(scope="module")

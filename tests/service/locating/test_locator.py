@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost import wire
-from fingerpost.client import request_of
+from fingerpost import build_locate_body, wire
 from reference_db import LocalFrame
 from service.settings import Settings
 from tests.service.plane_cell import USER, Json, users_at
@@ -164,7 +163,7 @@ def test_returns_the_request_id(client: httpx.Client, request_body: MakeRequest)
 def test_serves_two_cells_at_once_as_one_after_the_other(client: httpx.Client) -> None:
     def ask(cell_id: str) -> float:
         coarse = {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}
-        response = client.post("/locate", json=request_of(cell_id, users_at(USER)[0], coarse))
+        response = client.post("/locate", json=build_locate_body(cell_id, users_at(USER)[0], coarse))
         return math.dist(local_point(response.json()), (0, 0))
 
     asked = ["plane", "other"] * 4
@@ -173,7 +172,7 @@ def test_serves_two_cells_at_once_as_one_after_the_other(client: httpx.Client) -
 
 
 def test_calibrates_a_cell_that_was_imported_without(client: httpx.Client) -> None:
-    body = request_of("fresh", users_at(USER)[0], {"x": 50.6, "y": 4.5, "hAccuracy": 1.0})
+    body = build_locate_body("fresh", users_at(USER)[0], {"x": 50.6, "y": 4.5, "hAccuracy": 1.0})
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda _: client.post("/locate", json=body).json(), range(4)))
     assert len({answer["hAccuracy"] for answer in answers}) == 1

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore, open_store
 from service.app import create_app
 from service.errors import TracksUnavailable
@@ -67,7 +67,7 @@ def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Clien
 
 
 def test_without_a_track_nothing_is_said_of_one(learned: httpx.Client) -> None:
-    answer = locate(learned, request_of("both", seen_at(TRAJECTORY[:1])[0]))
+    answer = locate(learned, build_locate_body("both", seen_at(TRAJECTORY[:1])[0]))
     assert answer["provenance"]["source"] == "mateformer"
     assert "fallback" not in answer["provenance"]
 
@@ -123,13 +123,13 @@ def test_where_only_tracks_can_be_located_the_first_snapshots_are_kept_all_the_s
 
 
 def test_where_only_tracks_may_be_located_a_track_is_asked_for(learned: httpx.Client) -> None:
-    response = learned.post("/locate", json=request_of("only-tracks", seen_at(TRAJECTORY[:1])[0]))
+    response = learned.post("/locate", json=build_locate_body("only-tracks", seen_at(TRAJECTORY[:1])[0]))
     assert (response.status_code, response.json()["cause"]) == (409, "MODEL_NOT_ALLOWED_BY_CELL")
     assert "trackId" in response.json()["detail"]
 
 
 def test_tracks_in_batches(learned: httpx.Client, track_id: str) -> None:
-    plain = request_of("both", seen_at(TRAJECTORY[:1])[0])
+    plain = build_locate_body("both", seen_at(TRAJECTORY[:1])[0])
     items = [snapshot(track_id, TRAJECTORY[1]), plain, snapshot(track_id, TRAJECTORY[2]), 1]
     results = learned.post("/locate/batch", json={"items": [*items, snapshot(track_id, TRAJECTORY[0])]}).json()
     first, alone, second, bad, third = results["results"]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 from reference_db import DirectoryStore, LocalFrame
 from service.app import create_app
@@ -174,7 +174,7 @@ def test_what_is_wrong_with_a_request_is_named(
 
 def test_a_network_that_answers_nan_gives_a_problem_and_spoils_no_other(learned: httpx.Client) -> None:
     bad = trajectory()
-    bad["snapshots"][0]["csi"] = request_of("both", -seen_at(TRAJECTORY[:1])[0])["csi"]
+    bad["snapshots"][0]["csi"] = build_locate_body("both", -seen_at(TRAJECTORY[:1])[0])["csi"]
     response = learned.post("/locate/trajectory", json=bad)
     assert (response.status_code, response.json()["cause"]) == (500, "ESTIMATE_NOT_FINITE")
     ask(learned, trajectory())

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore
 from service.settings import Settings
 from service.telemetry.logs import JsonFormatter
@@ -37,16 +37,16 @@ def _csi(value: complex) -> np.ndarray:
 
 def _journey(client: httpx.Client, database: Path) -> list[int]:
     """Makes good and bad requests of users and operators; returns the statuses."""
-    good = request_of("c", _csi(0.314159 + 1j), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})
+    good = build_locate_body("c", _csi(0.314159 + 1j), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})
     somewhere = {"lat": LAT, "lon": LON, "hAccuracy": 31.4159}
     row = {"csi": good["csi"], "x": EAST, "y": NORTH}
     far = row | {"x": 2.71828e6, "y": NORTH}
-    broken = row | {"csi": request_of("c", _csi(np.nan))["csi"]}
+    broken = row | {"csi": build_locate_body("c", _csi(np.nan))["csi"]}
     answers = [
         client.post("/locate", json=good),
         client.post("/locate", json=good | {"coarsePosition": somewhere}),
         client.post("/locate", json={name: good[name] for name in ("cellId", "csi")}),
-        client.post("/locate", json=request_of("c", _csi(-1), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})),
+        client.post("/locate", json=build_locate_body("c", _csi(-1), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})),
         client.post("/locate", json=good | {"coarsePosition": {"x": EAST, "y": 2.71828e6, "hAccuracy": 1.0}}),
         client.post("/locate", json=good | {"coarsePosition": {"x": str(EAST), "y": NORTH}}),
         client.post("/locate", json=good | {"csi": good["csi"] | {"shape": [1, 1]}}),

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from fingerpost.client import Client, NoAnswer, user_of
+from fingerpost import Client, NoAnswer, build_locate_request
 from service.commands.cli import app
 from service.settings import Settings
 from service.web.tls import Certificate, TlsUnusable, server_context
@@ -204,6 +204,6 @@ def test_a_setting_of_tls_alone_is_no_plain_http(name: str, tmp_path: Path) -> N
 
 
 def test_a_batch_under_mutual_tls(mutual_url: str, folder: Path, key: str) -> None:
-    users = [user_of("c", csi) for csi in positive_csi(3)]
+    users = [build_locate_request("c", csi) for csi in positive_csi(3)]
     with Client(mutual_url, key, verify=_trusting(folder, "client.pem")) as client:
         assert len(client.locate_batch(users)) == 3
