@@ -82,7 +82,7 @@ def users(places: list[Place], seed: int) -> Iterator[Request]:
             case "trajectory":
                 near = _nearest(place, rows[0])
                 body = trajectory_of(place.cell.cell_id, place.users.csi[near])
-                yield _located("trajectory", body, "/locate/trajectory")
+                yield _located("trajectory", body.model_dump(mode="json"), "/locate/trajectory")
             case "disconnect":
                 content = json.dumps(_text(user(place, rows[0]))).encode()
                 yield Request("disconnect", "POST", "/locate", content, _JSON, half=True)
@@ -215,9 +215,7 @@ def _located(kind: str, body: object, path: str = "/locate", *, packed: bool = F
 
 def _packed(place: Place, row: int, coarse: dict[str, float]) -> dict[str, object]:
     """A user's request for msgpack, with raw bytes."""
-    sent: dict[str, object] = msgspec.to_builtins(
-        user_of(place.cell.cell_id, place.users.csi[row]), builtin_types=(bytes,)
-    )
+    sent = user_of(place.cell.cell_id, place.users.csi[row]).model_dump()
     return sent | {"coarsePosition": coarse}
 
 
