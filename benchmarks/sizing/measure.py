@@ -27,7 +27,7 @@ from benchmarks.serving.servers import Server, fingerpost, running
 from benchmarks.serving.workload import ACCURACY_M, spread_users
 from benchmarks.sizing.cost import APPENDED, ReplicaCost, Wire
 from benchmarks.updates.operator import Operator, file_of, measured_again
-from fingerpost.client import Client, user_of
+from fingerpost import Client, build_locate_request
 from fingerpost.wire import BatchRequest, CoarsePosition, Csi, LocateRequest
 from tests.redis_servers import RedisServer
 
@@ -108,7 +108,7 @@ def _wire(url: str) -> Iterator[Wire]:
         for format, media_type in _MEDIA_TYPES.items():
             for encoding in ("complex64", "complex32"):
                 everybody = [
-                    _in(encoding, user_of(users.cell_id, csi, _coarse(place)))
+                    _in(encoding, build_locate_request(users.cell_id, csi, _coarse(place)))
                     for csi, place in zip(users.csi, users.coarse, strict=True)
                 ]
                 for count in (1, BATCH):
