@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
-from fingerpost.client import Client
+from fingerpost import Client
 from fingerpost.wire import CoarsePosition
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import csi_distances_by_feature, knn_baselines

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.client import Client, Refused
+from fingerpost import Client, Refused
 from fingerpost.wire import LocateResponse
 from fingerpost.wire_trajectory import Centroid, PathFeatures, TrajectoryResponse
 from reference_db import read_fingerprint_file

@@ -49,7 +49,7 @@ class Plan:
     app_requests: int
 
 
-FULL = Plan(Pace(2.0, 2.0, 2.0, 8, 100), LOADS, _STREETS, 4, 10, 5_000)  # 15 minutes at most
+FULL = Plan(Pace(2.0, 2.0, 2.0, 10, 100), LOADS, _STREETS, 4, 10, 5_000)  # 15 minutes at most
 SMOKE = Plan(Pace(0.5, 0.5, 0.5, 3, 20), LOADS[:1], 1, 2, 2, 200)
 
 

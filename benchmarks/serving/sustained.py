@@ -20,9 +20,9 @@ def highest_rate(
     """The highest rate that the server kept up with; 0 if it kept up with none.
 
     `strain` measures a rate; a strain of at most 1 means that the server keeps up. The search multiplies or divides
-    `start` by `step` until one rate passes and one fails, between half a request a second and `most`. Then it tries
-    their geometric mean until the two are within `precision`. It makes at most `trials` trials. Noise can fail a rate
-    that would pass, so a rate with a strain below `_NEAR` gets two more chances.
+    `start` by `step`, which grows up to 2, until one rate passes and one fails, between half a request a second and
+    `most`. Then it tries their geometric mean until the two are within `precision`. It makes at most `trials` trials.
+    Noise can fail a rate that would pass, so a rate with a strain below `_NEAR` gets two more chances.
     """
     left = trials
 
@@ -49,4 +49,5 @@ def highest_rate(
             rate = (good * bad) ** 0.5 if good else rate / step
             if rate < _FEWEST:
                 return 0.0
+        step = min(step**2, 2.0)
     return good

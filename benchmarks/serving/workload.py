@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.full_graph import MEDIA_TYPE, Users
 from benchmarks.serving.generator import Requests, write_requests
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import Cell, Fingerprints
 
 Kind = Literal["cold", "warm-unique", "shared"]
@@ -139,7 +139,7 @@ def encode_request(cell_users: CellUsers, format: Format) -> bytes:
 
 def _request(cell_id: str, csi: NDArray[np.complex64], place: NDArray[np.float32], format: Format) -> dict[str, Any]:
     coarse = {"x": float(place[0]), "y": float(place[1]), "hAccuracy": ACCURACY_M}
-    request = request_of(cell_id, csi, coarse)
+    request = build_locate_body(cell_id, csi, coarse)
     return request | {"csi": _csi(csi)} if format == "msgpack" else request
 
 

@@ -27,7 +27,7 @@ from benchmarks.serving.servers import Server, fingerpost, running
 from benchmarks.serving.workload import ACCURACY_M, spread_users
 from benchmarks.sizing.cost import APPENDED, ReplicaCost, Wire
 from benchmarks.updates.operator import Operator, file_of, measured_again
-from fingerpost.client import Client, user_of
+from fingerpost import Client, build_locate_request
 from fingerpost.wire import BatchRequest, CoarsePosition, Csi, LocateRequest
 from tests.redis_servers import RedisServer
 
@@ -108,12 +108,16 @@ def _wire(url: str) -> Iterator[Wire]:
         for format, media_type in _MEDIA_TYPES.items():
             for encoding in ("complex64", "complex32"):
                 everybody = [
-                    _in(encoding, user_of(users.cell_id, csi, _coarse(place)))
+                    _in(encoding, build_locate_request(users.cell_id, csi, _coarse(place)))
                     for csi, place in zip(users.csi, users.coarse, strict=True)
                 ]
                 for count in (1, BATCH):
                     body = everybody[0] if count == 1 else BatchRequest(items=everybody)
-                    encoded = msgspec.msgpack.encode(body) if format == "msgpack" else msgspec.json.encode(body)
+                    encoded = (
+                        msgspec.msgpack.encode(body.model_dump())
+                        if format == "msgpack"
+                        else body.model_dump_json().encode()
+                    )
                     answer = client.post(_PATH[count], content=encoded, headers={"Content-Type": media_type})
                     assert answer.is_success, answer.text
                     sent, came = _heads(answer)
@@ -141,7 +145,7 @@ def _in(encoding: str, user: LocateRequest) -> LocateRequest:
     scale = float(np.abs(csi).max())
     halves = (csi / scale).astype(np.complex64).view(np.float32).astype("<f2")
     half = Csi(encoding="complex32", shape=user.csi.shape, data=halves.tobytes(), scale=scale)
-    return msgspec.structs.replace(user, csi=half)
+    return user.model_copy(update={"csi": half})
 
 
 def _coarse(place: NDArray[np.float32]) -> CoarsePosition:

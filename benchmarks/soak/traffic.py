@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.soak.client import Request
 from benchmarks.updates.operator import file_of, measured_again
-from fingerpost.client import request_of, trajectory_of, user_of
+from fingerpost import build_locate_body, build_locate_request, build_trajectory_request
 from reference_db import Cell, Fingerprints, read_fingerprint_file
 
 CELLS = ("florence-0000", "florence-0001")
@@ -48,7 +48,7 @@ class Place:
 
 
 def user(place: Place, row: int, coarse: dict[str, float] | None = None) -> dict[str, object]:
-    return request_of(place.cell.cell_id, place.users.csi[row], coarse)
+    return build_locate_body(place.cell.cell_id, place.users.csi[row], coarse)
 
 
 def fix(place: Place, row: int, random: np.random.Generator, sigma: float = 1.0) -> dict[str, float]:
@@ -81,8 +81,8 @@ def users(places: list[Place], seed: int) -> Iterator[Request]:
                 yield _located("track", user(place, rows[0], fix(place, rows[0], random)) | tracked)
             case "trajectory":
                 near = _nearest(place, rows[0])
-                body = trajectory_of(place.cell.cell_id, place.users.csi[near])
-                yield _located("trajectory", body, "/locate/trajectory")
+                body = build_trajectory_request(place.cell.cell_id, place.users.csi[near])
+                yield _located("trajectory", body.model_dump(mode="json"), "/locate/trajectory")
             case "disconnect":
                 content = json.dumps(_text(user(place, rows[0]))).encode()
                 yield Request("disconnect", "POST", "/locate", content, _JSON, half=True)
@@ -187,8 +187,8 @@ def _invalid_requests(place: Place) -> list[Request]:
         (good | {"coarsePosition": {"lat": 1.0, "x": 2.0, "hAccuracy": 1.0}}, 400),
         (good | {"timestamp": "yesterday"}, 400),
         (good | {"requestId": "x" * 200}, 400),
-        (_text(request_of(place.cell.cell_id, nan)), 400),
-        (_text(request_of(place.cell.cell_id, np.zeros((32, 32), np.complex64))), 400),
+        (_text(build_locate_body(place.cell.cell_id, nan)), 400),
+        (_text(build_locate_body(place.cell.cell_id, np.zeros((32, 32), np.complex64))), 400),
         (good | {"maxRespTime": 1e-9}, 504),
     ]
     requests = [_invalid(json.dumps(body).encode(), _JSON, status) for body, status in cases]
@@ -215,9 +215,7 @@ def _located(kind: str, body: object, path: str = "/locate", *, packed: bool = F
 
 def _packed(place: Place, row: int, coarse: dict[str, float]) -> dict[str, object]:
     """A user's request for msgpack, with raw bytes."""
-    sent: dict[str, object] = msgspec.to_builtins(
-        user_of(place.cell.cell_id, place.users.csi[row]), builtin_types=(bytes,)
-    )
+    sent = build_locate_request(place.cell.cell_id, place.users.csi[row]).model_dump()
     return sent | {"coarsePosition": coarse}
 
 

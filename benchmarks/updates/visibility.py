@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.serving.cells import town
 from benchmarks.serving.servers import fingerpost, running
 from benchmarks.updates.operator import Operator, file_of, measured_again
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import Fingerprints
 
 _ANTENNAS = 32  # of the shipped model's channel
@@ -57,7 +57,7 @@ def measure_visibility(
     """Raises `NotStarted` or `Refused`, or `TimeoutError` if a version never appears."""
     cell, beginning = town(fingerprints, _ANTENNAS)
     portions = [file_of(cell, later) for later in _surveys(beginning, portion, appends)]
-    user = msgspec.json.encode(request_of(cell.cell_id, beginning.csi[0]))
+    user = msgspec.json.encode(build_locate_body(cell.cell_id, beginning.csi[0]))
     with ExitStack() as stack:
         here, there = (stack.enter_context(running(fingerpost(database, artifact))) for _ in range(2))
         operator = Operator(here.url, cell)

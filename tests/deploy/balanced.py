@@ -86,8 +86,8 @@ def balance(haproxy: str, database: str | Path, **settings: object) -> Iterator[
     with ExitStack() as stack:
 
         def start(port: str) -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", "service", "serve", "--port", port]
-            # Which waits for no balancer.
+            command = [sys.executable, "-m", "fingerpost", "serve", "--port", port]
+            # SIGINT stops without a drain.
             return stack.enter_context(running(command, environment, stop=signal.SIGINT))
 
         replicas = {name: start("0") for name in REPLICAS}

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost.client import Client, request_of, user_of
+from fingerpost import Client, build_locate_body, build_locate_request
 from reference_db import DirectoryStore, import_fingerprints
 from tests.deploy.balanced import (
     CONFIGURATION,
@@ -64,7 +64,7 @@ def _eventually(happened: Callable[[], bool]) -> None:
 
 
 def _user(cell_id: str) -> Json:
-    return request_of(cell_id, users_at(USER)[0])
+    return build_locate_body(cell_id, users_at(USER)[0])
 
 
 def _packed(cell_id: str) -> bytes:
@@ -126,8 +126,8 @@ def test_requests_of_a_cell_go_to_one_replica_however_it_is_named(balanced: Bala
 
 def test_the_client_sends_the_cell_header_and_splits_a_batch_by_cells(balanced: Balanced) -> None:
     route = "/locate/batch"
-    # So long that HAProxy does not come to the cell's name, nor could it read msgpack.
-    users = [user_of(cell_id, np.ones((64, 64), np.complex64)) for cell_id in ("plane", "other", "plane")]
+    # Too long for HAProxy to find the cell's name in the body, and in msgpack, which HAProxy cannot read.
+    users = [build_locate_request(cell_id, np.ones((64, 64), np.complex64)) for cell_id in ("plane", "other", "plane")]
     before, replicas = balanced.answered(route), [_route(balanced.client, cell_id) for cell_id in ("plane", "other")]
     with Client(str(balanced.client.base_url)) as client:
         for _ in range(4):

@@ -130,7 +130,7 @@ def test_no_container_runs_as_root_or_writes_outside_its_mounts() -> None:
 def test_replicas_have_the_user_port_and_probes_of_the_image() -> None:
     image, pod = read_stages()["service"], _pods()["fingerpost"]
     context = pod["spec"]["securityContext"]
-    assert image.said("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
+    assert image.arguments("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
     assert image.environment()["FINGERPOST_PORT"] == str(_ports(pod)["http"])
     paths = {
         name: _container(pod)[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")

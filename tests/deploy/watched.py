@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import yaml
 
-from fingerpost.client import request_of
+from fingerpost import build_locate_body
 from reference_db import DirectoryStore, import_fingerprints
 from tests.damage import damage
 from tests.deploy.balanced import DEADLINE_S, running, url_of
@@ -48,7 +48,7 @@ class Watched(NamedTuple):
         client, rng = self.service, np.random.default_rng(number)
         places = rng.uniform((35, -15), (65, 15), (6, 2)).astype(np.float32)
         users = [
-            request_of("plane", csi, {"x": float(east), "y": float(north), "hAccuracy": 1.0})
+            build_locate_body("plane", csi, {"x": float(east), "y": float(north), "hAccuracy": 1.0})
             for csi, (east, north) in zip(users_at(places), places, strict=True)
         ]
         without_fix = {name: value for name, value in users[0].items() if name != "coarsePosition"}
@@ -78,7 +78,7 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
         "FINGERPOST_CELL_SERIES": "1",
     } | _CALIBRATION
     log = folder / "log"
-    serve = [sys.executable, "-m", "service", "serve"]
+    serve = [sys.executable, "-m", "fingerpost", "serve"]
     with running(serve, settings, stop=signal.SIGINT) as service, log.open("w") as out:
         url = url_of(service)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(url.removeprefix("http://"))))

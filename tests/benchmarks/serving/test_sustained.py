@@ -24,6 +24,14 @@ def test_the_limit_is_found_to_five_per_cent_from_below(limit: float, start: flo
     assert limit / 1.05 <= found <= limit
 
 
+@pytest.mark.parametrize("limit", [50.0, 88.0, 101.0, 300.0])
+def test_a_search_from_near_by_takes_few_trials(limit: float) -> None:
+    machine = Machine(limit)
+    found = highest_rate(machine, start=100.0, most=10_000, trials=20, step=1.12, precision=1.03)
+    assert limit / 1.03 <= found <= limit
+    assert machine.tried <= 18
+
+
 def test_after_the_last_trial_the_highest_passing_rate_is_the_answer() -> None:
     machine = Machine(1000.0)
     assert highest_rate(machine, start=10.0, most=10_000, trials=5) == 160.0

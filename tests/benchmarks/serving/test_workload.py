@@ -26,9 +26,9 @@ def places(requests: Requests) -> list[tuple[Any, ...]]:
     found = []
     for body in bodies(requests):
         if requests.users == 1:
-            items = [msgspec.msgpack.decode(body, type=LocateRequest)]
+            items = [LocateRequest.model_validate(msgspec.msgpack.decode(body))]
         else:
-            items = msgspec.msgpack.decode(body, type=BatchRequest).items
+            items = BatchRequest.model_validate(msgspec.msgpack.decode(body)).items
         for item in items:
             place = np.array([item.coarse_position.x, item.coarse_position.y])
             found.append((item.cell_id, *np.floor(place / SPACING_M).astype(int).tolist()))
@@ -68,8 +68,8 @@ def test_sharing_users_are_in_one_square_with_different_channels(users: int, tmp
 
 def test_json_and_msgpack_have_the_same_content(tmp_path: Path) -> None:
     packed, text = (make_load("shared", 1, format, CELLS, tmp_path).requests for format in ("msgpack", "json"))
-    assert [msgspec.json.decode(body, type=LocateRequest) for body in bodies(text)] == [
-        msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(packed)
+    assert [LocateRequest.model_validate_json(body) for body in bodies(text)] == [
+        LocateRequest.model_validate(msgspec.msgpack.decode(body)) for body in bodies(packed)
     ]
 
 
@@ -84,8 +84,8 @@ def test_rivals_get_the_same_users(tmp_path: Path) -> None:
 
 def test_a_user_without_a_coarse_position_sends_none(tmp_path: Path) -> None:
     load = without_coarse(spread_users(*CELLS[0]).part(slice(3)), tmp_path)
-    items = [msgspec.msgpack.decode(body, type=LocateRequest) for body in bodies(load.requests)]
-    assert [item.coarse_position for item in items] == [msgspec.UNSET] * 3
+    items = [LocateRequest.model_validate(msgspec.msgpack.decode(body)) for body in bodies(load.requests)]
+    assert [item.coarse_position for item in items] == [None] * 3
 
 
 @pytest.mark.parametrize("n", [1_000, 2_000, 10_000])
