@@ -76,5 +76,5 @@ def test_network_refuses_what_does_not_fit_its_graph(session: MateformerSession)
 
 
 def test_a_provider_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnusable, match="no CUDAExecutionProvider here"):
+    with pytest.raises(ModelUnusable, match="lacks CUDAExecutionProvider"):
         MateformerSession(write_tiny_artifact(tmp_path), 1, ["CUDAExecutionProvider"])
