@@ -1,7 +1,8 @@
-"""The artifact: what the trainer writes and the service loads. Knows no torch.
+"""The artifact: the directory that the trainer writes and the service loads. This module never imports torch.
 
-A directory with ONNX graphs, each one file without external data, ``artifact.json`` that describes and hashes them, and
-a model card. The digest of ``artifact.json`` names the whole: it covers every graph's hash.
+An artifact holds ONNX graphs (each a single file without external data), ``artifact.json``, which describes the graphs
+and lists their hashes, and a model card. The sha256 of ``artifact.json`` identifies the artifact: it covers the hash of
+every graph.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
+
+from models.frozen import FrozenModel
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "artifact.json"
@@ -29,19 +35,19 @@ class ArtifactError(Exception):
 
 
 class ArtifactMissing(ArtifactError):
-    """A file of the artifact is not there, or cannot be read."""
+    """A file of the artifact is missing or unreadable."""
 
 
 class BadManifest(ArtifactError):
-    """``artifact.json`` is not of a schema that this version knows."""
+    """``artifact.json`` does not follow a schema that this version knows."""
 
 
 class HashMismatch(ArtifactError):
-    """A graph is not the one that the manifest describes."""
+    """The sha256 of a graph differs from the one in the manifest."""
 
 
 class BadGraph(ArtifactError):
-    """A graph is what the manifest describes, but not ONNX."""
+    """The hash of a graph is right, but the file is not ONNX."""
 
 
 class ExternalData(ArtifactError):
@@ -49,31 +55,27 @@ class ExternalData(ArtifactError):
 
 
 class WrongFamily(ArtifactError):
-    """An artifact is good, but of another family than is wanted."""
+    """The artifact is valid, but belongs to another model family than the caller needs."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TensorSpec(_Frozen):
-    """A graph's input or output; a name in ``shape`` stands for any size."""
+class TensorSpec(FrozenModel):
+    """An input or output of a graph. A name in ``shape`` is a free dimension."""
 
     name: str
     dtype: str
     shape: list[int | str]
 
     def sized(self, **sizes: int) -> tuple[int, ...]:
-        """The shape, its free dimensions given by name."""
+        """The shape with each free dimension replaced by its size."""
         return tuple(size if isinstance(size, int) else sizes[size] for size in self.shape)
 
 
-class Graph(_Frozen):
-    """A file and what it takes and gives.
+class Graph(FrozenModel):
+    """An ONNX file with its inputs and outputs.
 
-    Frames lie in pools, inputs whose first free dimension is called ``pool``. The graph that encodes them gives each
-    pool back, named by `written`, and nothing of it is changed but the slots asked for: input and output may be one
-    and the same memory.
+    Frames are stored in pools: inputs whose first free dimension is called ``pool``. The graph that encodes frames
+    returns each pool as an output (see `written`) and changes only the requested slots, so input and output may share
+    memory.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.onnx$")
@@ -82,7 +84,7 @@ class Graph(_Frozen):
     outputs: list[TensorSpec]
 
     def taken(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the inputs that the graph takes: not every network listens to a coarse position."""
+        """The inputs that this graph takes. Some models do not use a coarse position, for example."""
         return {spec.name: inputs[spec.name] for spec in self.inputs}
 
     @property
@@ -91,12 +93,12 @@ class Graph(_Frozen):
 
 
 def written(pool: str) -> str:
-    """The output's name of a graph that writes into a pool."""
+    """The name of the graph output that returns a pool."""
     return f"written_{pool}"
 
 
-class CsiContract(_Frozen):
-    """The channel that the network was trained on; frequencies in hertz."""
+class CsiContract(FrozenModel):
+    """The channel that the model was trained on. Frequencies in hertz."""
 
     antennas: int = Field(gt=0)
     subcarriers: int = Field(gt=0)
@@ -104,157 +106,166 @@ class CsiContract(_Frozen):
     bandwidth: float = Field(gt=0)
 
 
-class ArtifactManifest(_Frozen):
-    """``artifact.json`` of a network that compares a user with fingerprints.
-
-    ``neighbourhood_size`` fingerprints are fetched for a request, never fewer than ``minimum_neighbours``. A user is
-    located ``passes`` times, the neighbourhood fetched again around the last answer. ``tile_pitch`` (metres) is the
-    coarsest grid that a coarse position may be snapped to without loss. ``metrics`` are metres on held-out data.
-    """
-
-    schema_version: Literal[1]
-    family: Literal["mateformer"]
-    name: str
-    version: str
-    created_at: str
-    graphs: dict[str, Graph]
-    csi: CsiContract
-    neighbourhood_size: int = Field(gt=0)
-    minimum_neighbours: int = Field(gt=0)
-    passes: int = Field(gt=0)
-    tile_pitch: float = Field(ge=0)
-    training_data_digest: str
-    metrics: dict[str, float]
-    opset: int
-    exporter: str
-
-
-class BandContract(_Frozen):
-    """The channel of a network for several carriers; `bandwidth` in hertz."""
+class BandContract(FrozenModel):
+    """The channel of a model that serves several carriers. ``bandwidth`` in hertz."""
 
     antennas: int = Field(gt=0)
     subcarriers: int = Field(gt=0)
     bandwidth: float = Field(gt=0)
 
 
-class Radii(_Frozen):
-    """Metres: of `RADII_CONFIDENCE` of all trajectories, how far off a vertex lies at most, and the centroid."""
+class BaseManifest(FrozenModel):
+    """The fields of ``artifact.json`` that every family has.
 
-    vertex: float = Field(gt=0)
-    centroid: float = Field(gt=0)
-
-
-class CueRadii(_Frozen):
-    """How far to trust an answer, by where the cues beside the CSI came from: the base station, or the CSI itself."""
-
-    measured: Radii
-    estimated: Radii
-
-
-class TrajectoryManifest(_Frozen):
-    """``artifact.json`` of a network that locates short trajectories at the places that it has learned.
-
-    Its one graph ``full`` takes ``csi`` float32 `[batch, vertices, antennas, subcarriers, 2]` and ``cues`` float32
-    `[batch, vertices, 4]`: azimuth of departure and of arrival (radians counter-clockwise from east), length of the
-    strongest path (metres), large-scale gain (linear power). It gives ``positions`` float32 `[batch, vertices + 1, 2]`:
-    each vertex, then the centroid, in metres east and north of the base station.
-
-    It is good for the `cells` named, on `carrier_frequencies` (hertz), for points that all lie within `radius` metres
-    of one of them. ``metrics`` are metres on held-out data.
+    A family adds ``family: Literal["its name"]`` and what the service must know to run the model. ``metrics`` are
+    metres on held-out data.
     """
 
     schema_version: Literal[1]
-    family: Literal["scadf-moe"]
+    family: str
     name: str
     version: str
     created_at: str
-    graphs: dict[Literal["full"], Graph] = Field(min_length=1)
-    csi: BandContract
-    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    cells: tuple[str, ...] = Field(min_length=1)
-    vertices: int = Field(gt=1)
-    radius: float = Field(gt=0)
-    radii: CueRadii
+    graphs: dict[str, Graph] = Field(min_length=1)
     training_data_digest: str
     metrics: dict[str, float]
     opset: int
     exporter: str
 
 
+class MateformerManifest(BaseManifest):
+    """``artifact.json`` of a model that compares a user with fingerprints.
+
+    The service fetches ``neighbourhood_size`` fingerprints for a request and never uses fewer than
+    ``minimum_neighbours``. It locates a user ``passes`` times and fetches the neighbourhood again around the previous
+    estimate. ``tile_pitch`` (metres) is the coarsest grid that a coarse position may be snapped to without a loss of
+    accuracy.
+    """
+
+    family: Literal["mateformer"]
+    csi: CsiContract
+    neighbourhood_size: int = Field(gt=0)
+    minimum_neighbours: int = Field(gt=0)
+    passes: int = Field(gt=0)
+    tile_pitch: float = Field(ge=0)
+
+
+class Radii(FrozenModel):
+    """Error radii in metres that hold for `RADII_CONFIDENCE` of all trajectories: of a vertex and of the centroid."""
+
+    vertex: float = Field(gt=0)
+    centroid: float = Field(gt=0)
+
+
+class PathFeatureRadii(FrozenModel):
+    """Error radii by the source of the path features: measured by the base station, or estimated from the CSI."""
+
+    measured: Radii
+    estimated: Radii
+
+
+class TrajectoryManifest(BaseManifest):
+    """``artifact.json`` of a model that locates short trajectories in the cells that it was trained on.
+
+    The only graph is ``full``. Input ``csi`` is float32 `[batch, vertices, antennas, subcarriers, 2]`. Input ``cues``
+    is float32 `[batch, vertices, 4]` and holds the path features: AoD and AoA (azimuths in radians, counter-clockwise
+    from east), range (length of the strongest path, metres) and large-scale gain (linear power). The tensor keeps the
+    name ``cues`` because shipped graphs use it. Output ``positions`` is float32 `[batch, vertices + 1, 2]`: each
+    vertex, then the centroid, in metres east and north of the base station.
+
+    The model is valid for the named `cells` on the `carrier_frequencies` (hertz), and for points within `radius`
+    metres of one of them.
+    """
+
+    family: Literal["scadf-moe"]
+    csi: BandContract
+    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    cells: tuple[str, ...] = Field(min_length=1)
+    vertices: int = Field(gt=1)
+    radius: float = Field(gt=0)
+    radii: PathFeatureRadii
+
+    @field_validator("graphs")
+    @classmethod
+    def _has_one_graph(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
+        if graphs.keys() != {"full"}:
+            raise ValueError("the only graph must be 'full'")
+        return graphs
+
+
+Manifest: TypeAlias = MateformerManifest | TrajectoryManifest  # the families that the service can run
+M_co = TypeVar("M_co", bound=BaseManifest, covariant=True)
+
+
 @dataclass(frozen=True)
-class Artifact:
-    """A checked artifact: every graph is present, whole and self-contained."""
+class Artifact(Generic[M_co]):
+    """A checked artifact: every graph is present, has the right hash and needs no other file."""
 
     directory: Path
-    manifest: ArtifactManifest
+    manifest: M_co
     digest: str  # sha256 of artifact.json, hex
     graphs: dict[str, bytes]
 
 
-@dataclass(frozen=True)
-class TrajectoryArtifact:
-    """As `Artifact`, of a network for trajectories."""
+MateformerArtifact: TypeAlias = Artifact[MateformerManifest]
+TrajectoryArtifact: TypeAlias = Artifact[TrajectoryManifest]
 
-    directory: Path
-    manifest: TrajectoryManifest
-    digest: str
-    graphs: dict[str, bytes]
+_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Annotated[Manifest, Field(discriminator="family")])
 
 
-_MANIFEST: TypeAdapter[ArtifactManifest | TrajectoryManifest] = TypeAdapter(
-    Annotated[ArtifactManifest | TrajectoryManifest, Field(discriminator="family")]
-)
+def is_mateformer(artifact: MateformerArtifact | TrajectoryArtifact | None) -> TypeIs[MateformerArtifact]:
+    return artifact is not None and isinstance(artifact.manifest, MateformerManifest)
 
 
-def read_manifest(directory: Path) -> tuple[ArtifactManifest | TrajectoryManifest, str]:
-    """What an artifact says of itself, and its digest; its graphs are not looked at.
+def read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """The manifest of an artifact and its digest, without checking the graphs.
 
     Raises `ArtifactMissing` or `BadManifest`.
     """
-    manifest_bytes = _read(directory / MANIFEST_FILE)
-    try:
-        manifest = _MANIFEST.validate_json(manifest_bytes)
-    except ValidationError as error:
-        raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
-    return manifest, hashlib.sha256(manifest_bytes).hexdigest()
+    return _read_manifest(directory, _MANIFEST)
 
 
-def load_artifact(directory: Path) -> Artifact | TrajectoryArtifact:
-    """Reads and checks an artifact of whichever family.
+@overload
+def load_artifact(directory: Path) -> MateformerArtifact | TrajectoryArtifact: ...
 
-    Raises `ArtifactMissing`, `BadManifest`, `HashMismatch`, `BadGraph` or `ExternalData`, all of them `ArtifactError`.
+
+@overload
+def load_artifact(directory: Path, wanted: type[M_co]) -> Artifact[M_co]: ...
+
+
+def load_artifact(directory: Path, wanted: type[BaseManifest] | None = None) -> Artifact[Any]:
+    """Reads and checks an artifact. ``wanted`` is the manifest class of the family that the caller needs.
+
+    Without ``wanted``, any family that the service can run is accepted. Raises `ArtifactMissing`, `BadManifest`,
+    `HashMismatch`, `BadGraph`, `ExternalData` or `WrongFamily`; all of them are `ArtifactError`.
     """
-    manifest, digest = read_manifest(directory)
-    graphs = {str(name): _checked(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
-    if isinstance(manifest, TrajectoryManifest):
-        return TrajectoryArtifact(directory, manifest, digest, graphs)
+    # A family that the service cannot run yet has its manifest class in its own package.
+    adapter = _MANIFEST if wanted is None or issubclass(wanted, Manifest) else TypeAdapter(wanted)
+    manifest, digest = _read_manifest(directory, adapter)
+    if wanted is not None and not isinstance(manifest, wanted):
+        (family,) = wanted.model_fields["family"].annotation.__args__  # type: ignore[union-attr]
+        raise WrongFamily(f"{directory} is of the family {manifest.family}, not {family}")
+    graphs = {name: _read_graph(directory / graph.file, graph) for name, graph in manifest.graphs.items()}
     return Artifact(directory, manifest, digest, graphs)
 
 
-def load_mateformer(directory: Path) -> Artifact:
-    """As `load_artifact`; raises `WrongFamily` too."""
-    artifact = load_artifact(directory)
-    if not isinstance(artifact, Artifact):
-        raise WrongFamily(f"{directory} is of the family {artifact.manifest.family}, not mateformer")
-    return artifact
+def _read_manifest(directory: Path, adapter: TypeAdapter[Any]) -> tuple[Any, str]:
+    content = _read(directory / MANIFEST_FILE)
+    try:
+        manifest = adapter.validate_json(content)
+    except ValidationError as error:
+        raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
+    return manifest, hashlib.sha256(content).hexdigest()
 
 
-def load_trajectory_artifact(directory: Path) -> TrajectoryArtifact:
-    """As `load_artifact`; raises `WrongFamily` too."""
-    artifact = load_artifact(directory)
-    if not isinstance(artifact, TrajectoryArtifact):
-        raise WrongFamily(f"{directory} is of the family {artifact.manifest.family}, not scadf-moe")
-    return artifact
-
-
-def _checked(path: Path, graph: Graph) -> bytes:
+def _read_graph(path: Path, graph: Graph) -> bytes:
     content = _read(path)
     if (found := hashlib.sha256(content).hexdigest()) != graph.sha256:
         raise HashMismatch(f"{path}: sha256 is {found}, the manifest says {graph.sha256}")
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
-        raise BadGraph(f"{path}: no ONNX: {error}") from error
+        raise BadGraph(f"{path}: not an ONNX file: {error}") from error
     if any(uses_external_data(tensor) for tensor in _tensors(model)):
         raise ExternalData(f"{path}: tensors outside the file are refused")
     return content
@@ -278,6 +289,6 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ArtifactMissing(f"{path} is not there") from error
+        raise ArtifactMissing(f"{path} does not exist") from error
     except OSError as error:
         raise ArtifactMissing(f"{path} cannot be read: {error.strerror or error}") from error

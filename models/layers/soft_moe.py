@@ -1,7 +1,10 @@
-"""Soft mixture of experts (Puigcerver et al.): each expert hears weighted means of all tokens, each token all experts.
+"""Soft mixture of experts (Puigcerver et al.).
 
-Shapes: ``b`` samples, ``t`` tokens, ``d`` width, ``e`` experts, ``p`` slots an expert, ``s = e p`` slots, ``f`` width
-inside an expert; ``...`` stands for tasks, where there are any.
+Each slot of an expert is a weighted mean of all tokens (dispatch), and each token receives a weighted mean of all slots
+(combine).
+
+Shapes: ``b`` samples, ``t`` tokens, ``d`` width, ``e`` experts, ``p`` slots per expert, ``s = e p`` slots, ``f`` width
+inside an expert. ``...`` is the task dimension, if there is one.
 """
 
 from __future__ import annotations
@@ -12,21 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# What a residual branch adds at first must not drown the encoders' tokens: its last layer starts at a tenth of the
-# usual weights. With all of them, mixtures of experts are twice as far off after a short training.
-QUIET = 0.1
-
-
-def quiet(linear: nn.Linear) -> nn.Linear:
-    """The last layer of a residual branch, its first weights made small."""
-    with torch.no_grad():
-        linear.weight.mul_(QUIET)
-        linear.bias.zero_()
-    return linear
+from models.layers.attention import MSA, RESIDUAL_INIT_SCALE
 
 
 class Routing(NamedTuple):
-    """Who hears whom."""
+    """The dispatch and combine weights of a soft mixture of experts."""
 
     dispatch: Tensor  # D [b, ..., t, s] sums to one over the tokens
     combine: Tensor  # C [b, ..., t, s] sums to one over the slots
@@ -38,7 +31,7 @@ def route(logits: Tensor) -> Routing:
 
 
 class Router(nn.Module):
-    """X·Φ, one Φ a task; or, ``static``, logits that no sample changes, one a token."""
+    """The logits X·Φ with one Φ per task. A ``static`` router has learned logits, equal for all samples."""
 
     def __init__(self, tasks: int, tokens: int, width: int, slots: int, static: bool) -> None:
         super().__init__()
@@ -53,14 +46,14 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """Light MLPs side by side, each for its own slots."""
+    """Small MLPs side by side. Each expert processes its own slots."""
 
     def __init__(self, experts: int, width: int, hidden: int) -> None:
         super().__init__()
         self.experts = experts
         self.W_in = nn.Parameter(torch.randn(experts, width, hidden) / math.sqrt(width))
         self.b_in = nn.Parameter(torch.zeros(experts, 1, hidden))
-        self.W_out = nn.Parameter(QUIET * torch.randn(experts, hidden, width) / math.sqrt(hidden))
+        self.W_out = nn.Parameter(RESIDUAL_INIT_SCALE * torch.randn(experts, hidden, width) / math.sqrt(hidden))
         self.b_out = nn.Parameter(torch.zeros(experts, 1, width))
 
     def forward(self, slots: Tensor) -> Tensor:
@@ -71,30 +64,13 @@ class Experts(nn.Module):
         return x.flatten(-3, -2)
 
 
-class MSA(nn.Module):
-    """Multi-head self-attention, pre-norm and residual."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.QKV = nn.Linear(width, 3 * width)
-        self.O = quiet(nn.Linear(width, width))
-
-    def forward(self, X: Tensor) -> Tensor:
-        """[b, t, d] -> [b, t, d]"""
-        Q, K, V = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.QKV(self.norm(X)).chunk(3, -1))
-        mixed = nn.functional.scaled_dot_product_attention(Q, K, V)  # [b, heads, t, d / heads]
-        return X + self.O(mixed.transpose(1, 2).flatten(2))
-
-
 class SoftMoEBlock(nn.Module):
     """A transformer layer whose MLP is a soft mixture of experts."""
 
     def __init__(
         self, tokens: int, width: int, heads: int, experts: int, slots: int, hidden: int, static: bool
     ) -> None:
-        """``slots`` an expert."""
+        """``slots`` is the number of slots per expert."""
         super().__init__()
         self.attention = MSA(width, heads)
         self.norm = nn.LayerNorm(width)

@@ -1,11 +1,11 @@
-"""What is measured: the same held-out users located with other fixes, retrieval, radios and references."""
+"""Evaluation conditions: the same held-out users, located with other fixes, retrieval, radios and references."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from models.pipeline.recipe import Recipe
+from models.mateformer.recipe import MateformerRecipe
 from models.radio.impairments import Impairments
 from reference_db.retrieval import Mode
 
@@ -16,21 +16,21 @@ EVERYTHING = STREET.model_copy(update={"gain_db": 3.0, "dead_antennas": 1, "bits
 
 @dataclass(frozen=True)
 class Condition:
-    """Equal to another when the same is measured, whatever the two are called. None is what the recipe says."""
+    """Two conditions are equal if they measure the same, whatever their names. None stands for the recipe's value."""
 
     name: str = field(compare=False)
     label: str = field(compare=False)
-    gnss: float | None = 1.0  # 1-sigma error of the fix, metres an axis; None here means that there is no fix
+    gnss: float | None = 1.0  # 1-sigma error of the fix per axis, metres; None means that there is no fix
     mode: Mode = "fused"
     passes: int | None = None
-    pitch: float | None = None  # of the tiles that neighbourhoods are fetched around, metres
+    pitch: float | None = None  # metres between the tiles that neighbourhoods are retrieved around
     radio: Impairments = PERFECT
-    surveyed: bool = False  # the radio is the users' alone, and the references' was perfect
-    references: int | None = None  # a cell
+    surveyed: bool = False  # only the users have this radio; the references were measured with a perfect one
+    references: int | None = None  # per cell
     neighbours: int | None = None
-    rivals: bool = field(default=True, compare=False)  # whether kNN and the fix are worth comparing with
+    rivals: bool = field(default=True, compare=False)  # compare with kNN and the bare fix
 
-    def by(self, recipe: Recipe) -> Condition:
+    def complete_from(self, recipe: MateformerRecipe) -> Condition:
         """This condition with the recipe's values in place of None."""
         return replace(
             self,
@@ -41,9 +41,9 @@ class Condition:
         )
 
 
-def possible(conditions: Iterable[Condition], recipe: Recipe) -> list[Condition]:
-    """Those for which the recipe's cells have references enough, each once, with the recipe's values filled in."""
-    filled = [condition.by(recipe) for condition in conditions]
+def select_possible(conditions: Iterable[Condition], recipe: MateformerRecipe) -> list[Condition]:
+    """The conditions for which the recipe's cells have enough references, each once, with the recipe's values."""
+    filled = [condition.complete_from(recipe) for condition in conditions]
     return [one for one in dict.fromkeys(filled) if one.neighbours <= one.references <= recipe.cells.references]
 
 
@@ -84,7 +84,7 @@ AXES: dict[str, tuple[Condition, ...]] = {
         _other_mode("random", NO_GNSS, "random, once", passes=1),
         _other_mode("iterative", NO_GNSS, "iterative, 4 passes", passes=4),
     ),
-    "Radio, of references and users alike where nothing else is said, GNSS 1 m": (
+    "Radio of references and users, unless stated otherwise, GNSS 1 m": (
         replace(GNSS_1M, label="clean"),
         _radio("snr_30db", "SNR 30 dB", snr_db=30),
         _radio("snr_20db", "SNR 20 dB", snr_db=20),
@@ -98,8 +98,8 @@ AXES: dict[str, tuple[Condition, ...]] = {
         replace(STREET_1M, label="street: SNR 20 dB, phase, ± 20 ns"),
         Condition("everything", "street, gain 3 dB, dead antenna, 8 bit", radio=EVERYTHING),
         Condition("street_no_gnss", "street, no GNSS", gnss=None, radio=STREET),
-        Condition("street_users", "street, of the users alone", radio=STREET, surveyed=True),
-        Condition("street_users_no_gnss", "street, of the users alone, no GNSS", None, radio=STREET, surveyed=True),
+        Condition("street_users", "street, users only", radio=STREET, surveyed=True),
+        Condition("street_users_no_gnss", "street, users only, no GNSS", None, radio=STREET, surveyed=True),
     ),
     "References a cell of 60 m x 60 m, GNSS 1 m": tuple(
         Condition(f"references_{count}", f"{count}", references=count) for count in (2000, 1000, 500, 250)
@@ -117,5 +117,5 @@ AXES: dict[str, tuple[Condition, ...]] = {
     ),
 }
 
-# The headline first: where two are equal, its names and its rivals stay.
+# The headline comes first: of two equal conditions, its name and its rivals stay.
 ALL: tuple[Condition, ...] = (*HEADLINE, *(condition for axis in AXES.values() for condition in axis))

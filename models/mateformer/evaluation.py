@@ -1,4 +1,4 @@
-"""Locates the held-out users of a cell as the service would, beside weighted kNN and the bare GNSS fix."""
+"""Locates the held-out users of a cell as the service does, and compares with weighted kNN and the bare GNSS fix."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.mateformer.conditions import PERFECT, Condition
-from models.mateformer.data import RadioCell
 from models.mateformer.locators import Locate
+from models.radio.cells import RadioCell
 from models.radio.impairments import Impairments, impair
 from reference_db.index.signal_features import signal_feature
 from reference_db.knn import Feature, csi_distances_by_feature, knn_baselines
@@ -21,23 +21,24 @@ from reference_db.retrieval import first_neighbourhood, next_neighbourhood
 
 USERS_AT_ONCE = 64
 SEED = 2026
-MATEFORMER, GNSS, KNN = "mateformer", "gnss", "knn"  # how the names in `Errors` begin
+MATEFORMER, GNSS, KNN = "mateformer", "gnss", "knn"  # prefixes of the names in `Errors`
 
-Errors = dict[str, NDArray[np.float32]]  # metres, [users], by who located them
+# Metres, [users], by method: "mateformer", "mateformer, pass 1" ..., "gnss", "knn ..." for every kNN tried.
+Errors = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class CellErrors:
-    """One cell's held-out users, and how far off everybody was, a condition."""
+    """The held-out users of one cell and the errors of every method under each condition."""
 
     cell: str
     unreached: int
     line_of_sight: NDArray[np.bool_]  # [users]
-    errors: dict[Condition, Errors]  # "mateformer", "mateformer, pass 1" ..., "gnss", "knn ..." of every kind tried
+    errors: dict[Condition, Errors]
 
 
 def best_knn(errors: Errors) -> str | None:
-    """The kNN with the smallest mean error: chosen with hindsight, in the rival's favour."""
+    """The kNN with the smallest mean error. The choice has hindsight, in favour of kNN."""
     rivals = [name for name in errors if name.startswith(KNN)]
     return min(rivals, key=lambda name: errors[name].mean(), default=None)
 
@@ -51,35 +52,36 @@ def locate_cell(
     users: int | None = None,
     progress: Callable[[int], object] = lambda located: None,
 ) -> CellErrors:
-    """Every condition (as `possible` fills them in), on the users from row ``held`` on, or the first ``users`` of them.
+    """Locates the users from row ``held`` on, or the first ``users`` of them, under every condition.
 
-    A condition's references are the cell's first users, all of them before ``held``. ``bandwidth`` is in hertz;
-    ``progress`` is told how many users were located, a pass each, whenever some were.
+    The conditions come from `select_possible`. A condition's references are the first users of the cell, all before
+    ``held``. ``bandwidth`` is in hertz. ``progress`` is called with the number of users located since its last call;
+    each pass counts.
     """
     located = slice(held, None if users is None else held + users)
     truth = cell.positions[located]
-    # The same draw for every sigma and every radio: conditions then differ by what they are called for.
+    # All conditions share one draw of errors and noise, so they differ only in what they are about.
     rng = np.random.default_rng([SEED, *cell.name.encode()])
     noise_seed = int(rng.integers(2**62))
     gnss_error = rng.normal(0.0, 1.0, truth.shape).astype(np.float32)
     errors: dict[Condition, Errors] = {}
-    by_csi = groupby(sorted(conditions, key=_same_csi), key=lambda condition: (condition.radio, condition.surveyed))
+    by_csi = groupby(sorted(conditions, key=_csi_key), key=lambda condition: (condition.radio, condition.surveyed))
     for (radio, surveyed), group in by_csi:
-        csi = _reported(cell.csi, radio, bandwidth, noise_seed)
+        csi = _impaired_csi(cell.csi, radio, bandwidth, noise_seed)
         if surveyed:
             csi = np.concatenate([cell.csi[:held], csi[held:]])
         features, rivals = signal_feature(csi[located]), None
         for references_count, same_references in groupby(group, key=lambda condition: condition.references):
             references = References.of(cell.positions[:references_count], csi[:references_count])
             for condition in same_references:
-                rows = _Users(csi[located], features, _fix(truth, gnss_error, condition.gnss))
-                passes = _located(locate, csi, references, rows, condition, progress)
+                rows = _Users(csi[located], features, _draw_fixes(truth, gnss_error, condition.gnss))
+                passes = _locate_users(locate, csi, references, rows, condition, progress)
                 estimates = {MATEFORMER: passes[-1]}
                 estimates |= {f"{MATEFORMER}, pass {n}": points for n, points in enumerate(passes[:-1], start=1)}
                 if condition.rivals:
                     rivals = rivals or csi_distances_by_feature(csi[located], csi[:held])
-                    estimates |= _rivals(rivals, references, rows.coarse, condition)
-                errors[condition] = {who: np.linalg.norm(at - truth, axis=1) for who, at in estimates.items()}
+                    estimates |= _locate_by_rivals(rivals, references, rows.coarse, condition)
+                errors[condition] = {name: np.linalg.norm(at - truth, axis=1) for name, at in estimates.items()}
     return CellErrors(cell.name, cell.unreached, cell.line_of_sight[located], errors)
 
 
@@ -87,27 +89,26 @@ def locate_cell(
 class _Users:
     csi: NDArray[np.complex64]  # [u, a, s]
     features: NDArray[np.float32]  # [u, D]
-    coarse: NDArray[np.float32]  # [u, 2], NaN where there is no fix
+    coarse: NDArray[np.float32]  # [u, 2], NaN for a user without a fix
 
 
-def _same_csi(condition: Condition) -> tuple[str, bool, int]:
+def _csi_key(condition: Condition) -> tuple[str, bool, int]:
     return condition.radio.model_dump_json(), condition.surveyed, -(condition.references or 0)
 
 
-def _reported(csi: NDArray[np.complex64], radio: Impairments, bandwidth: float, seed: int) -> NDArray[np.complex64]:
+def _impaired_csi(csi: NDArray[np.complex64], radio: Impairments, bandwidth: float, seed: int) -> NDArray[np.complex64]:
     if radio == PERFECT:
         return csi
-    reported: NDArray[np.complex64] = impair(
-        torch.from_numpy(csi), radio, bandwidth, torch.Generator().manual_seed(seed)
-    ).numpy()
-    return reported
+    generator = torch.Generator().manual_seed(seed)
+    impaired: NDArray[np.complex64] = impair(torch.from_numpy(csi), radio, bandwidth, generator).numpy()
+    return impaired
 
 
-def _fix(truth: NDArray[np.float32], error: NDArray[np.float32], sigma: float | None) -> NDArray[np.float32]:
+def _draw_fixes(truth: NDArray[np.float32], error: NDArray[np.float32], sigma: float | None) -> NDArray[np.float32]:
     return np.full_like(truth, np.nan) if sigma is None else truth + np.float32(sigma) * error
 
 
-def _located(
+def _locate_users(
     locate: Locate,
     csi: NDArray[np.complex64],
     references: References,
@@ -115,7 +116,7 @@ def _located(
     condition: Condition,
     progress: Callable[[int], object],
 ) -> NDArray[np.float32]:
-    """What each pass answers, float32 [passes, users, 2]: the next looks around the last one's answers."""
+    """The estimates of each pass, float32 [passes, users, 2]. A pass retrieves around the previous estimate."""
     passes, n, pitch = condition.passes, condition.neighbours, condition.pitch
     coarse, error = np.nan_to_num(users.coarse)[:, None], np.float32(condition.gnss or np.inf)
     located = np.empty((passes, *users.coarse.shape), np.float32)
@@ -123,32 +124,32 @@ def _located(
     rng = np.random.default_rng(SEED)
     for first in range(0, len(users.coarse), USERS_AT_ONCE):
         some = slice(first, first + USERS_AT_ONCE)
-        asked = _pairs(users.csi[some, None])
+        asked = _real_pairs(users.csi[some, None])
         near = first_neighbourhood(
             references, condition.mode, users.features[some], users.coarse[some], accuracy[some], n, rng, pitch=pitch
         )
-        known_beforehand = coarse[some], np.full((len(asked), 1), error)
+        fixes = coarse[some], np.full((len(asked), 1), error)
         for number in range(passes):
             if number:
                 near = next_neighbourhood(references, located[number - 1, some], n, pitch=pitch)
-            neighbourhood = _pairs(csi[near]), references.positions[near]
-            located[number, some] = locate(*neighbourhood, asked, *known_beforehand)[:, 0]
+            neighbourhood = _real_pairs(csi[near]), references.positions[near]
+            located[number, some] = locate(*neighbourhood, asked, *fixes)[:, 0]
             progress(len(asked))
     return located
 
 
-def _rivals(
+def _locate_by_rivals(
     distances: Mapping[Feature, NDArray[np.float32]],
     references: References,
     coarse: NDArray[np.float32],
     condition: Condition,
 ) -> dict[str, NDArray[np.float32]]:
-    """The fix itself, and every kNN."""
+    """The estimates of the bare fix and of every kNN."""
     distances = {feature: d[:, : len(references)] for feature, d in distances.items()}
     fix = None if condition.gnss is None else coarse
     rivals = knn_baselines(distances, references.positions, fix, condition.gnss or 0.0, condition.neighbours)
     return ({} if fix is None else {GNSS: fix}) | {f"{KNN} {name}": points for name, points in rivals.items()}
 
 
-def _pairs(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
+def _real_pairs(csi: NDArray[np.complex64]) -> NDArray[np.float32]:
     return np.ascontiguousarray(csi)[..., None].view(np.float32)

@@ -1,125 +1,78 @@
-"""`fingerpost-train fit`: runs a recipe, on one CPU or many GPUs, and goes on exactly where it was stopped."""
+"""Trains a Mateformer, on one CPU or on many GPUs under ``torchrun``."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from models.mateformer.data import build_corpus
-from models.mateformer.fixes import coarse_positions
-from models.mateformer.neighbourhoods import draw
+from models.artifact import MateformerManifest, load_artifact
+from models.mateformer.data import build_corpus, draw_coarse_positions, draw_neighbourhoods
+from models.mateformer.locators import Locate, onnx_locator
 from models.mateformer.network import Mateformer
+from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.symmetry import transform
-from models.mateformer.teacher import Teacher
-from models.pipeline.learner import LOG_FILE, Learner, averaged_model, learning_rate
-from models.pipeline.recipe import Optimiser, Recipe
+from models.pipeline.learner import Learner, load_averaged
+from models.pipeline.loss import mean_distance, position_loss
 from models.radio.impairments import impair_each
 
-SMALLEST_M = 0.05  # errors that a relative loss does not care to make smaller
 
+class MateformerLearner(Learner):
+    """Raises `RecipeChanged`, `ArtifactError` for a bad teacher, and `FileNotFoundError` for a missing path table."""
 
-def loss_of(optimiser: Optimiser, estimates: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The recipe's loss and the mean error (m) of estimates against positions, both [b, q, 2].
+    recipe: MateformerRecipe
 
-    ``relative`` gives a neighbourhood that hardly tells places apart no more say than one that tells them well.
-    """
-    squared = (estimates - positions).square().sum(-1)
-    distances = (squared + 1e-6).sqrt().mean(1)  # [b]
-    match optimiser.loss:
-        case "mse":
-            loss = squared.mean() / 2
-        case "distance":
-            loss = distances.mean()
-        case "relative":
-            loss = (distances + SMALLEST_M).log().mean()
-    return loss, distances.mean().detach()
+    def __init__(self, recipe: MateformerRecipe, paths: Path, folder: Path, device: torch.device) -> None:
+        def build_model() -> Mateformer:
+            model = Mateformer(recipe.config())
+            if recipe.start is not None:
+                load_start_weights(model, load_file(recipe.start))
+            return model
 
-
-class Fit:
-    """One training run in one folder: model, optimiser and step, saved and restored together."""
-
-    def __init__(self, recipe: Recipe, paths: Path, folder: Path, device: torch.device) -> None:
-        self.recipe, self.folder, self.device = recipe, folder, device
-        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)
-        self.model = Mateformer(recipe.config()).to(device)
-        if recipe.start is not None:
-            start_from(self.model, load_file(recipe.start))
-        self.learner = Learner(self.model, recipe.optimiser)
-        self.teacher = None if recipe.teacher is None else Teacher(Path(recipe.teacher.artifact))
+        super().__init__(recipe, build_model, folder, device)
+        self.teacher: Locate | None = None
+        if recipe.teacher is not None:
+            artifact = load_artifact(Path(recipe.teacher.artifact), MateformerManifest)
+            self.teacher = onnx_locator(artifact, torch.get_num_threads())
         self.corpus = build_corpus(recipe.cells.train, paths, recipe.radio, recipe.seed)
         self.csi = torch.from_numpy(self.corpus.csi).to(device)
         self.positions = torch.from_numpy(self.corpus.positions).to(device)
-        self.learner.restore(folder, recipe.digest, device)
 
-    @property
-    def step(self) -> int:
-        return self.learner.step
-
-    def run(self, until: int | None = None) -> None:
-        """Trains to step ``until`` (the recipe's end by default), with a checkpoint every three minutes."""
-        until = self.recipe.optimiser.steps if until is None else until
-        # The last layer's channel stream moves no position any more: its parameters get no gradient.
-        shared = self.world > 1
-        forward = DistributedDataParallel(self.model, find_unused_parameters=True) if shared else self.model
-        self.learner.train(until, lambda: self._advance(forward), self._log, self.save, quiet=self.rank > 0)
-
-    def _advance(self, forward: Callable[..., Tensor] | nn.Module) -> Tensor:
-        recipe, settings = self.recipe, self.recipe.optimiser
-        # All randomness of a step follows from its number, so that a resumed run repeats the one never stopped.
-        seed = [recipe.seed, self.step, self.rank]
-        rng = np.random.default_rng(seed)
+    def compute_loss(
+        self, forward: Callable[..., Tensor], rng: np.random.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The recipe's loss, and the mean error ``error_m`` in metres."""
+        recipe, kind = self.recipe, self.recipe.optimiser.loss
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        known, to_infer = (torch.from_numpy(rows).to(self.device) for rows in draw(self.corpus, recipe.batch, rng))
-        rows = torch.cat([known, to_infer], dim=1)
+        drawn = draw_neighbourhoods(self.corpus, recipe.batch, rng)
+        known, to_infer = (torch.from_numpy(rows).to(self.device) for rows in drawn)
+        rows, p = torch.cat([known, to_infer], dim=1), known.shape[1]
         csi, positions = transform(self.csi[rows], self.positions[rows], recipe.symmetry, generator)
         csi = csi.resolve_conj()
         impaired = int(rng.binomial(len(csi), recipe.radios.impaired))
-        radios = [recipe.radios.worst.milder(rng) for _ in range(impaired)]
+        radios = [recipe.radios.worst.draw_milder(rng) for _ in range(impaired)]
         csi[:impaired] = impair_each(csi[:impaired], radios, recipe.radio.bandwidth, generator)
-        pairs, p = torch.view_as_real(csi), known.shape[1]
-        coarse, accuracy = coarse_positions(positions[:, p:], recipe.fixes, generator)
-
+        pairs, truth = torch.view_as_real(csi), positions[:, p:]
+        coarse, accuracy = draw_coarse_positions(truth, recipe.fixes, generator)
+        inputs = pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            estimates = forward(pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy)
-        loss, error = loss_of(settings, estimates.float(), positions[:, p:])
+            estimates = forward(*inputs)
+        estimates = estimates.float()
+        loss = position_loss(kind, estimates, truth)
         if self.teacher is not None and recipe.teacher is not None:
-            taught = self.teacher.positions(pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy)
-            loss = torch.lerp(loss, loss_of(settings, estimates.float(), taught)[0], recipe.teacher.weight)
-        self.learner.descend(loss)
-        return error
-
-    def save(self) -> None:
-        if self.rank == 0:
-            self.learner.save(self.folder, self.recipe.digest)
-
-    def _log(self, error: Tensor, rate: float) -> str:
-        line = {
-            "step": self.step,
-            "error_m": round(float(error), 4),
-            "learning_rate": learning_rate(self.recipe.optimiser, self.step - 1),
-            "steps_per_s": round(rate, 2),
-        }
-        if self.rank == 0:
-            with (self.folder / LOG_FILE).open("a") as log:
-                log.write(json.dumps(line) + "\n")
-        return f"error={float(error):.3f} m"
+            answers = torch.from_numpy(self.teacher(*(tensor.cpu().numpy() for tensor in inputs))).to(self.device)
+            loss = torch.lerp(loss, position_loss(kind, estimates, answers), recipe.teacher.weight)
+        return loss, {"error_m": mean_distance(estimates, truth).mean()}
 
 
-def start_from(model: Mateformer, weights: dict[str, Tensor]) -> None:
-    """Loads the weights of a network of the same size; what it was not fed begins without a say.
+def load_start_weights(model: Mateformer, weights: dict[str, Tensor]) -> None:
+    """Loads the weights of a smaller or equal Mateformer. Inputs that it did not have start without any effect.
 
-    New channel features must come after the old ones. Raises torch's `RuntimeError` for another size.
+    New channel features must come after the old ones. Raises torch's `RuntimeError` for another width or depth.
     """
     own, given = model.embed_H.weight, weights["embed_H.weight"]  # [d, features]
     if given.shape[1] < own.shape[1]:
@@ -129,15 +82,8 @@ def start_from(model: Mateformer, weights: dict[str, Tensor]) -> None:
     model.load_state_dict(weights)
 
 
-def load_model(folder: Path, recipe: Recipe) -> Mateformer:
-    """The run's averaged weights, on the CPU; raises what `load_checkpoint` raises."""
-    model = averaged_model(Mateformer(recipe.config()), folder, recipe.digest)
+def load_model(folder: Path, recipe: MateformerRecipe) -> Mateformer:
+    """The run's averaged weights, on the CPU. Raises what `models.pipeline.learner.load_checkpoint` raises."""
+    model = load_averaged(Mateformer(recipe.config()), folder, recipe)
     assert isinstance(model, Mateformer)
     return model
-
-
-def start_distributed(kind: str) -> torch.device:
-    """Joins the process group that `torchrun` announces, if any; the device of ``kind`` that this process works on."""
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)

@@ -1,8 +1,7 @@
-"""A model as a function over arrays, whoever runs it."""
+"""A Mateformer as a function over arrays, run by PyTorch or by ONNX Runtime."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from models.artifact import Artifact
+from models.artifact import MateformerArtifact
 from models.mateformer.network import Mateformer
 
 _Floats = NDArray[np.float32]
@@ -18,7 +17,7 @@ _Floats = NDArray[np.float32]
 Locate = Callable[[_Floats, _Floats, _Floats, _Floats, _Floats], _Floats]
 
 
-def torch_locate(model: Mateformer, device: torch.device) -> Locate:
+def torch_locator(model: Mateformer, device: torch.device) -> Locate:
     model.to(device).eval()
 
     def locate(*inputs: _Floats) -> _Floats:
@@ -29,17 +28,17 @@ def torch_locate(model: Mateformer, device: torch.device) -> Locate:
     return locate
 
 
-def onnx_locate(artifact: Artifact) -> Locate:
-    """The artifact's ``full`` graph: what is measured is what ships."""
+def onnx_locator(artifact: MateformerArtifact, threads: int) -> Locate:
+    """Runs the artifact's graph ``full``."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count() or 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other work may want the cores
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch or NumPy use the cores next
     session = onnxruntime.InferenceSession(artifact.graphs["full"], options, providers=["CPUExecutionProvider"])
+    graph = artifact.manifest.graphs["full"]
     names = ("csi_known", "positions_known", "csi", "coarse", "accuracy")
 
     def locate(*inputs: _Floats) -> _Floats:
-        asked = artifact.manifest.graphs["full"].taken(dict(zip(names, inputs, strict=True)))
-        located: _Floats = session.run(["positions"], asked)[0]
+        located: _Floats = session.run(["positions"], graph.taken(dict(zip(names, inputs, strict=True))))[0]
         return located
 
     return locate

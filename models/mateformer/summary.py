@@ -1,4 +1,4 @@
-"""From everybody's errors to figures: pooled, a cell, in and out of line of sight, and the bars of acceptance."""
+"""Summarises errors: per cell, pooled over cells, in and out of line of sight, and the acceptance criteria."""
 
 from __future__ import annotations
 
@@ -9,69 +9,71 @@ from numpy.typing import NDArray
 
 from models.mateformer.conditions import GNSS_1M, GNSS_10M, HEADLINE, NO_GNSS, STREET_1M, Condition
 from models.mateformer.evaluation import GNSS, KNN, MATEFORMER, CellErrors, best_knn
-from models.pipeline.recipe import Recipe
+from models.mateformer.recipe import MateformerRecipe
 
 BEST_KNN = "best knn"
-FAR_M = 3.0  # an error beyond it is no longer noise but another place
+OUTLIER_M = 3.0  # a larger error is an outlier: another place, not noise
 
 
-class Bar(NamedTuple):
-    """A ratio of two mean errors, of someone under a condition each, that must not exceed ``most``."""
+class AcceptanceCriterion(NamedTuple):
+    """The ratio of two mean errors, each of a method under a condition, must not exceed ``limit``."""
 
     label: str
     measured: tuple[str, Condition]
     against: tuple[str, Condition]
-    most: float
+    limit: float
 
 
-BARS = (
-    Bar("GNSS 1 m, against the best kNN", (MATEFORMER, GNSS_1M), (BEST_KNN, GNSS_1M), 0.5),
-    Bar("GNSS 10 m, against GNSS 1 m", (MATEFORMER, GNSS_10M), (MATEFORMER, GNSS_1M), 1.15),
-    Bar("no GNSS, against GNSS 1 m", (MATEFORMER, NO_GNSS), (MATEFORMER, GNSS_1M), 1.15),
-    Bar("street radio, against clean CSI", (MATEFORMER, STREET_1M), (MATEFORMER, GNSS_1M), 1.5),
+ACCEPTANCE_CRITERIA = (
+    AcceptanceCriterion("GNSS 1 m, against the best kNN", (MATEFORMER, GNSS_1M), (BEST_KNN, GNSS_1M), 0.5),
+    AcceptanceCriterion("GNSS 10 m, against GNSS 1 m", (MATEFORMER, GNSS_10M), (MATEFORMER, GNSS_1M), 1.15),
+    AcceptanceCriterion("no GNSS, against GNSS 1 m", (MATEFORMER, NO_GNSS), (MATEFORMER, GNSS_1M), 1.15),
+    AcceptanceCriterion("street radio, against clean CSI", (MATEFORMER, STREET_1M), (MATEFORMER, GNSS_1M), 1.5),
 )
 
 
-def pooled(cells: list[CellErrors], condition: Condition, who: str) -> NDArray[np.float32] | None:
-    """Errors in metres of the users of all cells; "best knn" is chosen a cell. None for what was not measured."""
+def pool_errors(cells: list[CellErrors], condition: Condition, method: str) -> NDArray[np.float32] | None:
+    """The errors in metres of all cells' users, or None if not measured. "best knn" is chosen per cell."""
     everyone = []
     for errors in (cell.errors.get(condition, {}) for cell in cells):
-        name = best_knn(errors) if who == BEST_KNN else who
+        name = best_knn(errors) if method == BEST_KNN else method
         if name not in errors:
             return None
         everyone.append(errors[name])
     return np.concatenate(everyone)
 
 
-def summarise(results: dict[str, list[CellErrors]], conditions: list[Condition], recipe: Recipe) -> dict[str, Any]:
-    """JSON-ready: what was measured, and a split the bars, every cell, and all its users together."""
+def summarise(
+    results: dict[str, list[CellErrors]], conditions: list[Condition], recipe: MateformerRecipe
+) -> dict[str, Any]:
+    """JSON-ready: the conditions, and per split the acceptance criteria, every cell, and all users together."""
     return {
-        "conditions": {condition.name: _described(condition) for condition in conditions},
+        "conditions": {condition.name: _describe(condition) for condition in conditions},
         "splits": {
             split: {
-                "bars": _bars(cells, recipe),
-                "cells": {cell.cell: _cell(cell, conditions) for cell in cells},
-                "all": {condition.name: _everyone(cells, condition) for condition in conditions},
+                "acceptance": _check_acceptance(cells, recipe),
+                "cells": {cell.cell: _summarise_cell(cell, conditions) for cell in cells},
+                "all": {condition.name: _summarise_users(cells, condition) for condition in conditions},
             }
             for split, cells in results.items()
         },
     }
 
 
-def metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """The headline figures for `artifact.json`, flat: ``test/mateformer/gnss_1m/mean_m`` and the like."""
+def flatten_metrics(summary: dict[str, Any]) -> dict[str, float]:
+    """The headline figures for `artifact.json`, as a flat dict: ``test/mateformer/gnss_1m/mean_m`` and so on."""
     flat: dict[str, float] = {}
     for split, content in summary["splits"].items():
         for condition in HEADLINE:
             everyone = content["all"].get(condition.name, {})
-            for who in (MATEFORMER, BEST_KNN, GNSS):
+            for method in (MATEFORMER, BEST_KNN, GNSS):
                 for key in ("mean_m", "median_m", "p90_m"):
-                    if who in everyone:
-                        flat[f"{split}/{who}/{condition.name}/{key}"] = everyone[who][key]
+                    if method in everyone:
+                        flat[f"{split}/{method}/{condition.name}/{key}"] = everyone[method][key]
     return flat
 
 
-def _described(condition: Condition) -> dict[str, Any]:
+def _describe(condition: Condition) -> dict[str, Any]:
     return {
         "label": condition.label,
         "gnss_m": condition.gnss,
@@ -85,17 +87,20 @@ def _described(condition: Condition) -> dict[str, Any]:
     }
 
 
-def _bars(cells: list[CellErrors], recipe: Recipe) -> dict[str, dict[str, float]]:
-    bars = {}
-    for bar in BARS:
-        (who, condition), (whom, reference) = bar.measured, bar.against
-        measured, against = pooled(cells, condition.by(recipe), who), pooled(cells, reference.by(recipe), whom)
+def _check_acceptance(cells: list[CellErrors], recipe: MateformerRecipe) -> dict[str, dict[str, float]]:
+    ratios = {}
+    for criterion in ACCEPTANCE_CRITERIA:
+        measured, against = (
+            pool_errors(cells, condition.complete_from(recipe), method)
+            for method, condition in (criterion.measured, criterion.against)
+        )
         if measured is not None and against is not None:
-            bars[bar.label] = {"ratio": round(float(measured.mean() / against.mean()), 3), "most": bar.most}
-    return bars
+            ratio = round(float(measured.mean() / against.mean()), 3)
+            ratios[criterion.label] = {"ratio": ratio, "limit": criterion.limit}
+    return ratios
 
 
-def _cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, Any]:
+def _summarise_cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "users": len(cell.line_of_sight),
         "unreached": cell.unreached,
@@ -104,24 +109,24 @@ def _cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, Any]:
     }
     for condition in conditions:
         errors = cell.errors[condition]
-        statistics: dict[str, Any] = {who: _statistics(e) for who, e in errors.items() if not who.startswith(KNN)}
+        statistics: dict[str, Any] = {name: _statistics(e) for name, e in errors.items() if not name.startswith(KNN)}
         if best := best_knn(errors):
             statistics[BEST_KNN] = {**_statistics(errors[best]), "which": best}
             statistics["every knn"] = {
-                who: round(float(e.mean()), 4) for who, e in errors.items() if who.startswith(KNN)
+                name: round(float(e.mean()), 4) for name, e in errors.items() if name.startswith(KNN)
             }
         described["conditions"][condition.name] = statistics
     return described
 
 
-def _everyone(cells: list[CellErrors], condition: Condition) -> dict[str, Any]:
+def _summarise_users(cells: list[CellErrors], condition: Condition) -> dict[str, Any]:
     in_sight = np.concatenate([cell.line_of_sight for cell in cells])
-    who_else = [who for who in cells[0].errors[condition] if not who.startswith(KNN)]
+    methods = [name for name in cells[0].errors[condition] if not name.startswith(KNN)]
     statistics = {}
-    for who in (*who_else, BEST_KNN):
-        errors = pooled(cells, condition, who)
+    for method in (*methods, BEST_KNN):
+        errors = pool_errors(cells, condition, method)
         if errors is not None:
-            statistics[who] = {
+            statistics[method] = {
                 **_statistics(errors),
                 "los": _statistics(errors[in_sight]),
                 "nlos": _statistics(errors[~in_sight]),
@@ -136,5 +141,5 @@ def _statistics(errors: NDArray[np.float32]) -> dict[str, float]:
         "mean_m": round(float(errors.mean()), 4),
         "median_m": round(float(np.median(errors)), 4),
         "p90_m": round(float(np.percentile(errors, 90)), 4),
-        "far": round(float((errors > FAR_M).mean()), 4),
+        "outlier_rate": round(float((errors > OUTLIER_M).mean()), 4),
     }

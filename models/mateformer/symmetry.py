@@ -1,15 +1,15 @@
-"""Symmetries of a scenario: changes of a whole neighbourhood that are again a possible neighbourhood.
+"""Augmentation by symmetries: changes of a whole neighbourhood that give another possible neighbourhood.
 
-A network that learnt where things are in one city is lost in the next; one that only ever saw randomly turned and
-re-phased versions of each neighbourhood has to learn how to reason from references instead.
+A model that learns where things are in one city fails in the next. A model that sees every neighbourhood turned and
+re-phased at random must learn to reason from the references instead.
 
 - *rotate, mirror*: positions have no preferred direction.
-- *ramps*: a phase ramp over the antennas is a turned or displaced array, one over the subcarriers a shifted clock, a
-  common phase an oscillator.
-- *reverse*: the array mounted upside down.
-- *conjugate*: delays and angles mirrored together.
+- *ramps*: a phase ramp over the antennas is a turned or displaced array, a phase ramp over the subcarriers a
+  sampling-time offset, a common phase an oscillator.
+- *reverse*: the array is mounted upside down.
+- *conjugate*: delays and angles are mirrored together.
 
-The same change is made to every sample of a neighbourhood, known or to be inferred.
+Every sample of a neighbourhood, known or to be inferred, gets the same change.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import math
 import torch
 from torch import Tensor
 
-from models.pipeline.recipe import Symmetry
+from models.mateformer.recipe import Symmetry
 
 
 def transform(csi: Tensor, positions: Tensor, symmetry: Symmetry, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One symmetry a neighbourhood: csi complex64 [b, t, a, s], positions float32 [b, t, 2] -> the same shapes."""
+    """Draws one change per neighbourhood: csi complex64 [b, t, a, s], positions float32 [b, t, 2] -> same shapes."""
     b, _, a, s = csi.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -38,15 +38,9 @@ def transform(csi: Tensor, positions: Tensor, symmetry: Symmetry, generator: tor
         flip = torch.where(uniform(b) < 0.5, -1.0, 1.0)
         positions = positions * torch.stack([flip, torch.ones_like(flip)], -1)[:, None]
     if symmetry.ramps:
-        phase = (
-            2
-            * math.pi
-            * (
-                uniform(b)[:, None, None]
-                + uniform(b)[:, None, None] * torch.arange(a, device=csi.device)[:, None]
-                + uniform(b)[:, None, None] * torch.arange(s, device=csi.device)
-            )
-        )  # [b, a, s]
+        common, per_antenna, per_subcarrier = (uniform(b)[:, None, None] for _ in range(3))
+        antennas, subcarriers = torch.arange(a, device=csi.device)[:, None], torch.arange(s, device=csi.device)
+        phase = 2 * math.pi * (common + per_antenna * antennas + per_subcarrier * subcarriers)  # [b, a, s]
         csi = csi * torch.polar(torch.ones_like(phase), phase)[:, None]
     reverse = (uniform(b) < symmetry.reverse)[:, None, None, None]
     csi = torch.where(reverse, csi.flip(2), csi)

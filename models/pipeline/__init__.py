@@ -1,1 +1,1 @@
-"""What every model family shares: learner, recipe, experiment, tables."""
+"""What every model family shares: recipe, learner, experiment, export, card, tables."""

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file: one file, weights in half precision where they fit into it."""
+"""Writes a torch module as one ONNX file and describes it for the manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_graph(
     outputs: list[str],
     path: Path,
 ) -> None:
-    """Exports ``module``; ``free`` names its arguments, in order, and the free dimensions of each."""
+    """Exports ``module`` to ``path``. ``free`` maps each argument, in order, to its free dimensions by axis."""
     sizes: dict[str, torch.export.Dim] = {}
     shapes = [
         {axis: sizes.setdefault(size, torch.export.Dim(size, min=1, max=1 << 20)) for axis, size in axes.items()}
@@ -36,7 +36,7 @@ def write_graph(
     named = sum(parameter.kind is not inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
     variadic = [tuple(shapes[named:])] if named < len(shapes) else []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        warnings.simplefilter("ignore")  # deprecation warnings of the exporter itself
         program = torch.onnx.export(
             module,
             inputs,
@@ -55,7 +55,7 @@ def write_graph(
 
 
 def _halve(graph: onnx.GraphProto) -> None:
-    """Writes matrices of `rounded` weights in half precision; ONNX Runtime casts them once, when it loads the graph."""
+    """Stores weights that `round_weights` rounded in half precision. ONNX Runtime casts them once, at load."""
     for tensor in graph.initializer:
         name, values = tensor.name, numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.ndim > 1 and np.array_equal(half := values.astype(np.float16), values):
@@ -64,7 +64,7 @@ def _halve(graph: onnx.GraphProto) -> None:
 
 
 def describe_graph(path: Path) -> Graph:
-    """What a manifest says of the graph in a file."""
+    """The manifest entry of an ONNX file."""
     graph = onnx.load(path).graph
 
     def spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -1,1 +1,1 @@
-"""Radio data: where cells stand, the paths between a base station and its users, and the CSI that they make."""
+"""Radio data: the sites of cells, the paths between a base station and its users, and the CSI from these paths."""

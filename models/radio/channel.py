@@ -1,4 +1,4 @@
-"""Channel synthesis: a path table seen through an antenna array and a grid of subcarriers."""
+"""Channel synthesis: a path table observed by an antenna array on a grid of subcarriers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ USERS_AT_ONCE = 512
 
 
 def element_positions(array: AntennaArray, yaw: float) -> NDArray[np.float64]:
-    """Elements relative to the array's centre, float64 [antennas, 3] in wavelengths.
+    """Element positions relative to the array's centre, float64 [antennas, 3] in wavelengths.
 
-    The array stands upright in the y-z plane, broadside along x, then turns by ``yaw`` (radians, counter-clockwise).
+    The array is upright in the y-z plane with broadside along x, then turned by ``yaw`` (radians, counter-clockwise).
     Antenna ``column * rows + row``; rows count downwards, as in Sionna's ``PlanarArray``.
     """
     column, row = np.divmod(np.arange(array.antennas), array.rows)
@@ -24,14 +24,14 @@ def element_positions(array: AntennaArray, yaw: float) -> NDArray[np.float64]:
 
 
 def subcarrier_offsets(subcarriers: int, bandwidth: float) -> NDArray[np.float64]:
-    """Subcarrier frequencies relative to the carrier, float64 [subcarriers] in hertz; DC is number S // 2."""
+    """Subcarrier frequencies relative to the carrier, float64 [subcarriers] in hertz; DC is subcarrier S // 2."""
     return (np.arange(subcarriers) - subcarriers // 2) * (bandwidth / subcarriers)
 
 
 def synthesise(
     table: PathTable, array: AntennaArray, yaw: float, subcarriers: int, bandwidth: float
 ) -> NDArray[np.complex64]:
-    """CSI of every user of the table, complex64 [users, antennas, subcarriers]; zero where no path arrives.
+    """CSI of every user of the table, complex64 [users, antennas, subcarriers]; zero for a user without paths.
 
     ``H[m, k] = Σ_p g_p · exp(j2π r_m·k̂_p) · exp(-j2π Δf_k τ_p)`` with element positions ``r_m`` in wavelengths and
     ``k̂_p`` the unit vector of departure. Gains are exact at the traced carrier; array, spacing and bandwidth are free.

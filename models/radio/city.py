@@ -1,4 +1,4 @@
-"""A city of Sionna RT: its streets, and the paths that a base station sends through them."""
+"""A city of Sionna RT: its streets, and the ray-traced paths between a base station and its users."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import TrainerError
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
 
@@ -17,18 +18,18 @@ CITIES = ("munich", "etoile", "florence", "san_francisco")
 GROUND_OBJECTS = {"munich": "ground", "etoile": "Plane", "florence": "ground", "san_francisco": "Terrain"}
 MAX_DEPTH = 5
 SAMPLES_PER_SOURCE = 100_000
-# Sizes a hash table that all receivers share: a small one drops paths without a word.
+# Sizes a hash table that all receivers share. A table that is too small drops paths silently.
 CANDIDATES_PER_SOURCE = 10_000_000
-# Deterministic tracing holds depth x samples x users candidates in memory: 250 users need 5 GB.
+# Deterministic tracing keeps depth x samples x users candidates in memory: 250 users need 5 GB.
 USERS_AT_ONCE = 250
 
 
-class TracingUnavailable(RuntimeError):
-    """Sionna RT or the LLVM it compiles with is missing."""
+class TracingUnavailable(TrainerError):
+    """Sionna RT, or the LLVM that it compiles with, is missing."""
 
 
 def _point_drjit_at_llvm() -> None:
-    """Debian's default LLVM (14, 15) aborts inside Dr.Jit; a newer one next to it is only found by its full name."""
+    """Debian's default LLVM (14, 15) aborts inside Dr.Jit, which finds a newer one only by its full path."""
     if "DRJIT_LIBLLVM_PATH" in os.environ:
         return
     for version in range(22, 15, -1):
@@ -49,7 +50,7 @@ def _point_drjit_at_llvm() -> None:
 class City:
     """One of Sionna RT's city scenes, in its own metres (x east, y north, z up).
 
-    Raises `TracingUnavailable` where Sionna RT or LLVM is missing and `ValueError` for an unknown name.
+    Raises `TracingUnavailable` if Sionna RT or LLVM is missing, and `ValueError` for an unknown name.
     """
 
     def __init__(self, name: str, threads: int | None = None) -> None:
@@ -74,12 +75,12 @@ class City:
         self._solver = rt.PathSolver(deterministic=True)
 
     def bounds(self) -> NDArray[np.float64]:
-        """float64 [2, 2]: lowest and highest x, y of the ground."""
+        """float64 [2, 2]: the lowest and the highest x, y of the ground."""
         box = self._ground.bbox()
         return np.array([[box.min.x, box.min.y], [box.max.x, box.max.y]], np.float64)
 
     def ground(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Height float64 [n] of what is seen from above at ``xy`` [n, 2]; bool [n]: it is the ground itself."""
+        """Height float64 [n] of the highest surface at ``xy`` [n, 2], and bool [n]: this surface is the ground."""
         mi, dr = self._mi, self._dr
         above = np.full(len(xy), self._scene.mi_scene.bbox().max.z + 10.0)
         rays = mi.Ray3f(self._points(np.column_stack([xy, above])), mi.Vector3f(0, 0, -1))
@@ -88,17 +89,17 @@ class City:
         return hit.p.z.numpy().astype(np.float64), is_ground.numpy()
 
     def visible(self, origin: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """bool [n]: nothing stands between ``origin`` [3] and each of ``points`` [n, 3]."""
+        """bool [n]: the line from ``origin`` [3] to each of ``points`` [n, 3] is free."""
         from sionna.rt.utils import spawn_ray_to
 
         rays = spawn_ray_to(self._points(np.broadcast_to(origin, points.shape)), self._points(points))
         return ~self._scene.mi_scene.ray_test(rays).numpy()
 
     def trace(self, site: Site, users: NDArray[np.float64]) -> PathTable:
-        """Traces all paths from the site's BS to ``users`` (float64 [n <= 250, 3], scene metres), repeatably.
+        """Traces all paths from the site's BS to ``users`` (float64 [n <= 250, 3], scene metres). Repeatable.
 
-        Specular reflection and refraction up to five deep; no diffraction, whose paths do not converge with the
-        number of samples. Isotropic vertical antennas, so that a path table holds for any yaw of the array.
+        Up to five specular reflections and refractions. No diffraction: its paths do not converge with the number of
+        samples. The antennas are isotropic and vertical, so a path table is valid for any yaw of the array.
         """
         padded = np.concatenate([users, np.repeat(users[-1:], USERS_AT_ONCE - len(users), axis=0)])
         paths = self._solve(site, padded)
@@ -126,7 +127,7 @@ class City:
         targets, zero = self._points(users), dr.zeros(mi.Point3f, len(users))
         still = dr.zeros(mi.Vector3f, len(users))
 
-        # The stock `targets` walks the receivers one by one and compiles a kernel for each; one array is 10x faster.
+        # The stock `targets` visits the receivers one by one and compiles a kernel for each. An array is 10x faster.
         def all_targets(synthetic_array: bool, return_velocities: bool) -> Any:
             return targets, zero, zero if synthetic_array else None, still if return_velocities else None
 
@@ -152,7 +153,7 @@ def _pack(
     angles: list[NDArray[np.float32]],  # 4 x [users, slots]
     interactions: NDArray[np.uint32],  # [users, slots, depth]
 ) -> PathTable:
-    # The solver hands slots out in the order in which threads arrive; sorting makes the table repeatable.
+    # The solver assigns slots in the order in which threads arrive. Sorting makes the table repeatable.
     order = np.lexsort([*angles, delay, ~valid], axis=-1)
     valid, gain, delay, *angles = (
         np.take_along_axis(column, order, axis=1) for column in (valid, gain, delay, *angles)

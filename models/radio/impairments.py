@@ -1,7 +1,7 @@
-"""What a radio does to a channel before anybody sees it: noise, oscillator, clock, gain, dead antennas, few bits.
+"""Radio impairments: noise, oscillator phase, sampling-time offset, gain, dead antennas, quantisation.
 
-Each snapshot is measured by itself, so each has its own noise, phase, clock and gain; the dead antennas belong to the
-array and are the same in every snapshot.
+Each snapshot has its own noise, phase, sampling-time offset and gain. The dead antennas belong to the array and are the
+same in every snapshot.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from models.frozen import FrozenModel
 from models.radio.channel import subcarrier_offsets
 
 
-class Impairments(BaseModel):
-    """How bad a radio is; without arguments, perfect."""
+class Impairments(FrozenModel):
+    """The impairments of a radio. The defaults are a perfect radio."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    snr_db: float | None = None  # white noise below each snapshot's own mean power; None: no noise
-    phase: bool = False  # a uniform common phase a snapshot
-    timing_s: float = Field(0.0, ge=0)  # sampling-time offset a snapshot, uniform within ± this many seconds
-    gain_db: float = Field(0.0, ge=0)  # automatic gain a snapshot, normal, 1 sigma
+    snr_db: float | None = None  # white noise relative to each snapshot's mean power; None: no noise
+    phase: bool = False  # a uniform common phase per snapshot
+    timing_s: float = Field(0.0, ge=0)  # sampling-time offset per snapshot, uniform within ± this many seconds
+    gain_db: float = Field(0.0, ge=0)  # gain error per snapshot, normal, 1 sigma
     dead_antennas: int = Field(0, ge=0)  # antennas that report zero
     bits: int | None = Field(None, ge=2)  # of each real and imaginary part, full scale at the snapshot's peak
 
-    def milder(self, rng: np.random.Generator) -> Impairments:
-        """A radio drawn between a perfect one and this one."""
+    def draw_milder(self, rng: np.random.Generator) -> Impairments:
+        """Draws a radio between a perfect one and this one."""
 
         def sometimes() -> bool:
             return bool(rng.random() < 0.5)
@@ -38,7 +37,7 @@ class Impairments(BaseModel):
         return Impairments(
             snr_db=None if self.snr_db is None else self.snr_db - 30 * math.log10(max(rng.random(), 1e-2)),
             phase=self.phase and sometimes(),
-            timing_s=self.timing_s * math.sqrt(rng.random()),  # the hardest to learn: seldom small
+            timing_s=self.timing_s * math.sqrt(rng.random()),  # the hardest to learn, so rarely small
             gain_db=self.gain_db * rng.random() * sometimes(),
             dead_antennas=int(rng.integers(self.dead_antennas + 1)),
             bits=self.bits if sometimes() else None,
@@ -46,14 +45,14 @@ class Impairments(BaseModel):
 
 
 def impair(csi: Tensor, impairments: Impairments, bandwidth: float, generator: torch.Generator) -> Tensor:
-    """Snapshots of one array, complex64 [t, antennas, subcarriers], as this radio reports them; bandwidth in hertz."""
+    """Snapshots of one array, complex64 [t, antennas, subcarriers], as this radio reports them. Bandwidth in hertz."""
     return impair_each(csi[None], [impairments], bandwidth, generator)[0]
 
 
 def impair_each(
     csi: Tensor, impairments: Sequence[Impairments], bandwidth: float, generator: torch.Generator
 ) -> Tensor:
-    """The same for many arrays at once, a radio each: csi complex64 [b, t, antennas, subcarriers]."""
+    """`impair` for many arrays at once, each with its own radio: csi complex64 [b, t, antennas, subcarriers]."""
     b, t, a, s = csi.shape
     device = csi.device
 

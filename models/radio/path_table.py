@@ -1,4 +1,4 @@
-"""Path tables: the ray-traced paths between one base station and its users, before any array or carrier grid."""
+"""Path tables: the ray-traced paths between one base station and its users, independent of array and subcarriers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PER_PATH = ("gain", "delay", "departure", "arrival", "interactions")
 
 @dataclass(frozen=True)
 class PathTable:
-    """Paths of every user, packed user after user; those of user ``u`` are rows ``offsets[u]:offsets[u + 1]``.
+    """The paths of all users, user after user. The paths of user ``u`` are rows ``offsets[u]:offsets[u + 1]``.
 
-    A user that no path reaches keeps its row: its slice is empty.
+    The slice of a user that no path reaches is empty.
     """
 
     site: Site
@@ -30,7 +30,7 @@ class PathTable:
     delay: NDArray[np.float32]  # [paths] seconds, absolute
     departure: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the BS, radians, scene axes
     arrival: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the user
-    interactions: NDArray[np.uint8]  # [paths, max_depth] Sionna's InteractionType, 0 where the path has ended
+    interactions: NDArray[np.uint8]  # [paths, max_depth] Sionna's InteractionType, 0 after the end of the path
 
     @property
     def paths_per_user(self) -> NDArray[np.int64]:
@@ -39,7 +39,7 @@ class PathTable:
 
     @property
     def reached(self) -> NDArray[np.bool_]:
-        """bool [users]: at least one path was found."""
+        """bool [users]: at least one path reaches the user."""
         return self.paths_per_user > 0
 
     @property
@@ -50,11 +50,13 @@ class PathTable:
         return counted[self.offsets[1:]] > counted[self.offsets[:-1]]
 
     def save(self, path: Path) -> None:
-        """Writes one safetensors file; equal tables give equal bytes."""
+        """Writes one safetensors file. Equal tables give equal bytes."""
         tensors = {"users": self.users, "offsets": self.offsets}
         tensors |= {name: getattr(self, name) for name in PER_PATH}
         tensors["gain"] = self.gain.view(np.float32).reshape(-1, 2)
-        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # safetensors saves memory
+        tensors = {
+            name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()
+        }  # safetensors writes raw memory
         partial = path.with_suffix(".partial")
         partial.write_bytes(save(tensors, metadata={"site": json.dumps(self.site.to_json(), sort_keys=True)}))
         partial.rename(path)

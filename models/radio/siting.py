@@ -1,14 +1,14 @@
-"""Where cells stand: base station, yaw, street area and users, all drawn from a seed.
+"""Sites of cells: base station, yaw, street area and users, all drawn from a seed.
 
-The rule, the same in every city and never adjusted to a result:
+The rule is the same in every city and was never adjusted to a result:
 
-1. The BS stands on open street, uniform over the city less a 120 m margin, its antenna 8-25 m above the ground.
-2. The street area is a 60 m square whose centre lies 40-100 m from the BS in a uniform direction.
-3. The pair is drawn again until 40 % of the square is open street and the BS sees half of that street (operators put
-   base stations where they see the street they serve; both shares are geometry, known before any channel is).
-4. The array's broadside looks at the area's centre, turned by up to ±45°.
-5. Users stand uniformly on the open street of the square, 1.5 m above the ground. Nobody is dropped later on: a user
-   that no path reaches is recorded as such.
+1. The BS is on an open street, uniform over the city without a 120 m margin. Its antenna is 8-25 m above the ground.
+2. The street area is a 60 m square. Its centre is 40-100 m from the BS in a uniform direction.
+3. The pair is drawn again until 40 % of the square is open street and the BS sees half of that street. Operators place
+   base stations in sight of the street that they serve. Both shares are geometry and do not depend on any channel.
+4. The array's broadside points at the area's centre, turned by up to ±45°.
+5. Users stand uniformly on the open street of the square, 1.5 m above the ground. No user is dropped later: a user that
+   no path reaches is recorded as such.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.errors import TrainerError
 
 MARGIN_M = 120.0
 AREA_M = 60.0
@@ -31,23 +33,23 @@ PROBES = 400
 ATTEMPTS = 10_000
 
 
-class NoSiteFound(RuntimeError):
-    """The rule found no place for a cell within its attempts."""
+class NoSiteFound(TrainerError):
+    """The rule found no site for a cell within its attempts."""
 
 
 class Streets(Protocol):
-    """The geometry of a city that the rule asks about; positions in scene metres."""
+    """The geometry of a city that the rule needs. Positions in scene metres."""
 
     def bounds(self) -> NDArray[np.float64]:
-        """float64 [2, 2]: lowest and highest x, y."""
+        """float64 [2, 2]: the lowest and the highest x, y."""
         ...
 
     def ground(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Height [n] of what is seen from above at each ``xy`` [n, 2], and whether that is open ground [n]."""
+        """Height [n] of the highest surface at each ``xy`` [n, 2], and whether it is open ground [n]."""
         ...
 
     def visible(self, origin: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether nothing stands between ``origin`` [3] and each of ``points`` [n, 3]."""
+        """bool [n]: the line from ``origin`` [3] to each of ``points`` [n, 3] is free."""
         ...
 
 
@@ -77,7 +79,7 @@ class Site:
 
 
 def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) -> Site:
-    """Draws steps 1-4 of the rule. Raises `NoSiteFound`."""
+    """Steps 1-4 of the rule. Raises `NoSiteFound`."""
     rng = np.random.default_rng([seed, *city.encode()])
     low, high = streets.bounds()
     for _ in range(ATTEMPTS):
@@ -113,7 +115,7 @@ def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) 
 
 
 def draw_users(streets: Streets, site: Site, users: int) -> NDArray[np.float64]:
-    """Step 5 of the rule: float64 [users, 3] in scene metres. A larger draw begins with the smaller one."""
+    """Step 5 of the rule: float64 [users, 3] in scene metres. A larger draw starts with the smaller one."""
     rng = np.random.default_rng([site.seed, *site.city.encode(), 1])
     standing: list[NDArray[np.float64]] = []
     while sum(map(len, standing)) < users:

@@ -1,4 +1,4 @@
-"""A surveyed cell: the fingerprints that an operator would import, and users to locate with them."""
+"""Survey files of a traced cell: fingerprints that an operator imports, and users to locate with them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import TrainerError
 from models.radio.channel import synthesise
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
 from reference_db import Cell, Fingerprints, write_fingerprint_file
 from reference_db.cell import AntennaArray
 
-# Where on Earth each scene's origin is put: the landmark it was drawn around, good to some hundred metres.
+# Coordinates of each scene's origin: the landmark in its centre, accurate to a few hundred metres.
 ORIGINS_DEG = {
     "munich": (48.1374, 11.5755),
     "etoile": (48.8738, 2.2950),
@@ -24,12 +25,12 @@ METRES_PER_DEGREE = 111_320.0
 LABEL_SIGMA_M = 0.02  # RTK
 
 
-class TooFewReached(ValueError):
-    """The cell has fewer users that a path reaches than were asked for."""
+class TooFewReached(TrainerError):
+    """Paths reach fewer users of the cell than requested."""
 
 
-def describe(site: Site, array: AntennaArray, subcarriers: int, bandwidth: float) -> Cell:
-    """The cell as an operator would describe it to the reference database."""
+def describe_cell(site: Site, array: AntennaArray, subcarriers: int, bandwidth: float) -> Cell:
+    """The description of the cell for the reference database."""
     latitude, longitude = ORIGINS_DEG[site.city]
     return Cell(
         cell_id=site.name,
@@ -60,9 +61,11 @@ def write_survey(
     """
     reached = np.flatnonzero(table.reached)
     if len(reached) < references + users:
-        raise TooFewReached(f"{table.site.name}: {len(reached)} users are reached, {references} + {users} asked for")
+        raise TooFewReached(
+            f"{table.site.name}: {len(reached)} users are reached, but {references} + {users} were asked for"
+        )
     csi = synthesise(table, array, table.site.yaw, subcarriers, bandwidth)
-    cell = describe(table.site, array, subcarriers, bandwidth)
+    cell = describe_cell(table.site, array, subcarriers, bandwidth)
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, rows: NDArray[np.int64]) -> Path:

@@ -1,4 +1,4 @@
-"""Traces whole cells into path tables: in chunks, resumable after a kill, spread over shards."""
+"""Traces whole cells into path tables: in chunks, resumable after a kill, split into shards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.errors import TrainerError
 from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
 from models.radio.siting import draw_site, draw_users
 
 
-class BadCellRange(ValueError):
+class BadCellRange(TrainerError):
     """A cell range is not of the form ``city:first-last``."""
 
 
@@ -31,7 +32,7 @@ def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
-    """Every n-th cell for shard ``i/n`` (``0 <= i < n``): disjoint, and together all of them."""
+    """Every n-th cell, from the i-th on, for shard ``i/n`` (``0 <= i < n``). Raises `BadCellRange`."""
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if match is None or int(match[1]) >= int(match[2]):
         raise BadCellRange(f"{shard!r} is not i/n with i < n")
@@ -43,14 +44,14 @@ def table_path(folder: Path, city: str, seed: int) -> Path:
 
 
 def band_folder(folder: Path, carrier_frequency: float) -> Path:
-    """Where the path tables of one of several carriers lie (hertz), ``2.6GHz`` and the like."""
+    """The folder of the path tables of one of several carriers (hertz): ``2.6GHz`` and so on."""
     return folder / f"{carrier_frequency / 1e9:g}GHz"
 
 
 def trace_cells(
     cells: list[tuple[str, int]], folder: Path, users: int, carrier_frequency: float, threads: int | None
 ) -> Iterator[Path]:
-    """Traces what is missing in ``folder`` and yields each cell's file; a cell half done goes on at its last chunk."""
+    """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes."""
     folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=users * len(cells), unit="user", smoothing=0.1) as progress:
         city: City | None = None
@@ -77,7 +78,7 @@ def _trace_cell(city: City, seed: int, path: Path, users: int, carrier_frequency
         part = parts_folder / f"{first:07d}.safetensors"
         chunk = positions[first : first + USERS_AT_ONCE]
         table = PathTable.load(part) if part.exists() else None
-        # A part may be left from a run of other users or another carrier.
+        # A part may come from an earlier run with other users or another carrier.
         if table is None or table.site != site or len(table.users) != len(chunk):
             table = city.trace(site, chunk)
             table.save(part)

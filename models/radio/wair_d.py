@@ -1,19 +1,19 @@
 """Reads folders of WAIR-D (Huangfu et al., arXiv 2212.02159), the data set of the SCADF-MoE paper, as path tables.
 
-The layout, as the data set's own channel generator and the positioning code that others published with it read it:
+The layout follows the data set's own channel generator and the positioning code that was published with it:
 
-- ``Info.npy``: numbers in one row. Width and height of the map, then of every link the base station's x, y and the
-  user's x, y, base station after base station (``scenario_1``: 5 of them, 30 users); or the x, y of the one base
-  station and of every user (``scenario_2``: 10,000 users). The unit is half a metre. Base stations stand at 6 m, users
-  at 1.5 m.
-- ``Path.npy``: a pickled dict, ``bs0_ue0`` (in ``scenario_2`` ``bs0_ue00000``) and so on. Of each link ``taud``
-  [paths], delays in nanoseconds, and ``dod`` and ``doa`` [paths, 2], zenith and azimuth in radians at the base station
-  and at the user, on the axes of the map. Lengths are counted with 0.3 m a nanosecond.
-- ``H_2_6_G.npy``, ``H_6_0_G.npy``, ``H_28_0_G.npy`` and so on, a carrier each: a pickled dict of the same links,
-  complex gains [paths] to which the carrier's own phase exp(-j2π f τ) is still to come.
+- ``Info.npy``: numbers in one row, in half metres. First the width and height of the map. In ``scenario_1`` (5 base
+  stations, 30 users), each link follows with the base station's x, y and the user's x, y, base station after base
+  station. In ``scenario_2`` (1 base station, 10,000 users), the x, y of the base station and of every user follow. Base
+  stations are at a height of 6 m, users at 1.5 m.
+- ``Path.npy``: a pickled dict with keys ``bs0_ue0`` (in ``scenario_2`` ``bs0_ue00000``) and so on. Each link has
+  ``taud`` [paths], delays in nanoseconds, and ``dod`` and ``doa`` [paths, 2], zenith and azimuth in radians at the base
+  station and at the user, on the axes of the map. Path lengths are 0.3 m per nanosecond.
+- ``H_2_6_G.npy``, ``H_6_0_G.npy``, ``H_28_0_G.npy`` and so on, one per carrier: a pickled dict with the same keys and
+  complex gains [paths], without the carrier's phase exp(-j2π f τ).
 
-Which of the paths is the direct one is not said: the shortest, if it is as long as the straight line and its two
-azimuths are opposite. How the others came about is not said either.
+The files do not mark the direct path. It is a path as long as the straight line, with opposite azimuths at its ends.
+The interactions of the other paths are unknown.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import TrainerError
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
 from reference_db.path_features import SPEED_OF_LIGHT
@@ -36,7 +37,7 @@ METRES_PER_NS = 0.3
 CARRIERS_HZ = {2.6e9: "2_6", 6e9: "6_0", 28e9: "28_0", 60e9: "60_0", 100e9: "100_0"}
 UNKNOWN_INTERACTION = 255
 
-# All that a pickled dict of arrays needs; whatever else a pickle asks for is refused.
+# The only names that a pickled dict of arrays needs. A pickle with any other name is refused.
 NEEDED = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
@@ -48,20 +49,19 @@ NEEDED = {
 }
 
 
-class PickleRefused(ValueError):
-    """A file is a pickle and nobody said that it may be read, or it asks for more than arrays."""
+class PickleRefused(TrainerError):
+    """A file is a pickle that the caller did not allow, or a pickle of more than arrays."""
 
 
-class NotWairD(ValueError):
-    """A folder does not hold what `models.radio.wair_d` describes."""
+class NotWairD(TrainerError):
+    """A folder does not have the layout that `models.radio.wair_d` describes."""
 
 
 def read_environment(folder: Path, carrier_frequency: float, unpickle: bool = False) -> list[PathTable]:
     """The path tables of the base stations of one environment, e.g. ``scenario_1/00743``.
 
-    ``unpickle`` must be true for what the authors published: they saved dicts with numpy, which only a pickle can
-    hold, and a pickle can run code. Only the few names that arrays need are let through, but say yes only to files
-    that you trust.
+    ``unpickle`` must be true for the published files: they are dicts saved with NumPy as pickles, and a pickle can run
+    code. Only the few names that arrays need are allowed, but pass true only for files that you trust.
 
     Raises `PickleRefused`, `NotWairD`, and `FileNotFoundError`.
     """
@@ -71,7 +71,7 @@ def read_environment(folder: Path, carrier_frequency: float, unpickle: bool = Fa
     paths = _links(folder / "Path.npy", unpickle)
     gains = _links(folder / f"H_{CARRIERS_HZ[carrier_frequency]}_G.npy", unpickle)
     if paths.keys() != gains.keys():
-        raise NotWairD(f"{folder}: paths and gains are of other links")
+        raise NotWairD(f"{folder}: paths and gains have different links")
     base_stations, users = (1 + max(link[end] for link in paths) for end in (0, 1))
     bs, ue = _places(folder, info, base_stations, users)
     tables = []
@@ -87,7 +87,7 @@ def read_environment(folder: Path, carrier_frequency: float, unpickle: bool = Fa
 def _places(
     folder: Path, info: NDArray[np.float64], base_stations: int, users: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of base stations and users, [n, 3] metres on the axes of the map."""
+    """Positions of base stations and of users, [n, 3] metres on the axes of the map."""
     if len(info) == 2 + 4 * base_stations * users:
         rows = info[2:].reshape(base_stations, users, 4)
         bs, ue = rows[:, 0, :2], rows[0, :, 2:]
@@ -136,7 +136,7 @@ def _table(site: Site, users: NDArray[np.float64], links: list[tuple[dict[str, A
         users=users.astype(np.float32),
         offsets=np.cumsum([0, *map(len, columns["ns"])]).astype(np.int64),
         gain=(np.concatenate(columns["gain"]) * phase).astype(np.complex64),
-        delay=(ns * METRES_PER_NS / SPEED_OF_LIGHT).astype(np.float32),  # so that lengths come out as they were
+        delay=(ns * METRES_PER_NS / SPEED_OF_LIGHT).astype(np.float32),  # keeps the path lengths of the data set
         departure=np.concatenate(columns["departure"]).astype(np.float32),
         arrival=np.concatenate(columns["arrival"]).astype(np.float32),
         interactions=(UNKNOWN_INTERACTION * np.concatenate(columns["unknown"])[:, None]).astype(np.uint8),
@@ -144,14 +144,14 @@ def _table(site: Site, users: NDArray[np.float64], links: list[tuple[dict[str, A
 
 
 def _links(path: Path, unpickle: bool) -> dict[tuple[int, int], Any]:
-    """By the numbers of base station and user."""
+    """The links by the numbers of base station and user."""
     content = _load(path, unpickle)
     links = content.item() if content.ndim == 0 else None
     if not isinstance(links, dict) or not links:
         raise NotWairD(f"{path} does not hold a dict of links")
     named = {re.fullmatch(r"bs(\d+)_ue(\d+)", str(name)): link for name, link in links.items()}
     if None in named:
-        raise NotWairD(f"{path} has links that are not called bs<number>_ue<number>")
+        raise NotWairD(f"{path} has links with names other than bs<number>_ue<number>")
     return {(int(match[1]), int(match[2])): link for match, link in named.items() if match is not None}
 
 
@@ -162,24 +162,24 @@ def _load(path: Path, unpickle: bool) -> NDArray[Any]:
             read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
             shape, _, dtype = read_header[version[0]](file)
         except (ValueError, KeyError) as error:
-            raise NotWairD(f"{path} is no array: {error}") from error
+            raise NotWairD(f"{path} is not an array: {error}") from error
         if not dtype.hasobject:
             file.seek(0)
             return np.load(file, allow_pickle=False)
         if not unpickle:
-            raise PickleRefused(f"{path} is a pickle, which can run code; read it only if you trust it (unpickle)")
+            raise PickleRefused(f"{path} is a pickle, which can run code; pass unpickle only if you trust it")
         try:
             return np.reshape(_ArraysOnly(file).load(), shape)
         except (pickle.UnpicklingError, EOFError) as error:
-            raise NotWairD(f"{path} is no array: {error}") from error
+            raise NotWairD(f"{path} is not an array: {error}") from error
 
 
 class _ArraysOnly(pickle.Unpickler):
     def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")  # Python 2 wrote some of them
+        super().__init__(file, encoding="latin1")  # Python 2 wrote some of the files
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core", "numpy._core")  # as it was called before numpy 2
+        module = module.replace("numpy.core", "numpy._core")  # the name before NumPy 2
         if (module, name) not in NEEDED:
-            raise PickleRefused(f"the pickle asks for {module}.{name}, which no array needs")
+            raise PickleRefused(f"the pickle uses {module}.{name}, which no array needs")
         return super().find_class(module, name)

@@ -1,1 +1,1 @@
-"""SCADF-MoE: locates the points of a trajectory together."""
+"""SCADF-MoE: locates the points of a short trajectory together."""

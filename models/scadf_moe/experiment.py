@@ -1,4 +1,4 @@
-"""`fingerpost-train experiment scadf-...`: fusions and ablations, layout by layout, cue by cue, seed by seed."""
+"""`fingerpost-train experiment` for SCADF-MoE: fusions and ablations over layouts, path features and seeds."""
 
 from __future__ import annotations
 
@@ -6,48 +6,40 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from models.pipeline.experiment import overridden
-from models.pipeline.learner import load_checkpoint
-from models.scadf_moe.data import TrajectoryCorpus, build_trajectories
+from models.errors import TrainerError
+from models.frozen import FrozenModel
+from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides
+from models.pipeline.learner import is_trained
+from models.scadf_moe.data import Corpus, build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
-from models.scadf_moe.learner import TrajectoryFit, load_trajectory_model
-from models.scadf_moe.recipe import Cues, TrajectoryRecipe
+from models.scadf_moe.learner import ScadfMoELearner, load_model
+from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
 
-RESULT_FILE, ERRORS_FILE = "result.json", "errors.npz"
-ALL_CUES: tuple[Cues, ...] = get_args(Cues)
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+ERRORS_FILE = "errors.npz"
+KINDS: tuple[PathFeatureKind, ...] = get_args(PathFeatureKind)
 
 
-class Budget(_Frozen):
+class Budget(FrozenModel):
     seeds: list[int] = Field(min_length=1)
     layouts: list[str] = Field(min_length=1)
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrajectoryExperiment(_Frozen):
-    """``base`` is a recipe beside the experiments' folder; overrides are dotted: ``optimiser.steps: 4000``.
+class ScadfMoEExperiment(BaseExperiment):
+    """Every variant is trained on each layout of a budget with each of its seeds. ``figure`` is the figure's title."""
 
-    Every variant is trained on each of a budget's layouts with each of its seeds. ``figure`` is its title.
-    """
-
-    base: str
+    family: Literal["scadf-moe"]
     figure: str
-    overrides: dict[str, Any] = {}  # of every variant
-    variants: dict[str, dict[str, Any] | None] = Field(min_length=1)
     budgets: dict[str, Budget]
 
 
-class UnknownBudget(ValueError):
+class UnknownBudget(TrainerError):
     """An experiment has no budget of this name."""
 
 
@@ -60,56 +52,59 @@ class Run(NamedTuple):
         return runs / self.layout.replace(":", "-") / self.variant / str(self.seed)
 
 
-def load_trajectory_experiment(path: Path, budget: str) -> tuple[TrajectoryExperiment, dict[Run, TrajectoryRecipe]]:
-    """The experiment and the recipe of every run, with exact cues.
+def load_experiment(path: Path, budget: str) -> tuple[ScadfMoEExperiment, dict[Run, ScadfMoERecipe]]:
+    """The experiment and the recipe of every run, with the base recipe's path features.
 
     Raises pydantic's `ValidationError`, `TypeError` for an unknown setting of the model, and `UnknownBudget`.
     """
-    experiment = TrajectoryExperiment.model_validate(yaml.safe_load(path.read_text()))
+    experiment, base = ScadfMoEExperiment.load(path)
     if budget not in experiment.budgets:
-        raise UnknownBudget(f"no budget {budget!r}: there are {', '.join(experiment.budgets)}")
+        raise UnknownBudget(f"no budget {budget!r}; known are {', '.join(experiment.budgets)}")
     chosen = experiment.budgets[budget]
-    base = yaml.safe_load((path.parent.parent / experiment.base).read_text())
-    common = overridden(overridden(base, experiment.overrides), chosen.overrides)
+    common = apply_overrides(base, chosen.overrides)
     recipes = {}
-    # Layouts outermost: what is read and synthesised of one serves all its networks.
+    # Layouts are outermost, so that all models of a layout share its synthesised CSI.
     for layout, variant, seed in product(chosen.layouts, experiment.variants, chosen.seeds):
         changes = {**(experiment.variants[variant] or {}), "layout": layout, "seed": seed}
-        recipe = TrajectoryRecipe.model_validate(overridden(common, changes))
+        recipe = ScadfMoERecipe.model_validate(apply_overrides(common, changes))
         recipe.config()
         recipes[Run(variant, layout, seed)] = recipe
     return experiment, recipes
 
 
-def run_trajectory_experiment(
-    recipes: Mapping[Run, TrajectoryRecipe], cues: Cues, paths: Path, runs: Path, device: torch.device
+def run_experiment(
+    recipes: Mapping[Run, ScadfMoERecipe], kind: PathFeatureKind, paths: Path, runs: Path, device: torch.device
 ) -> Iterator[Run]:
-    """Trains and tests what is not done yet, each in a folder of its own under ``runs``, and yields each run.
+    """Trains and tests every run with these path features, in its own folder under ``runs``, and yields the run.
 
-    A run that was stopped goes on where it stopped; one that is complete is not touched. Raises `RecipeChanged` where
-    a folder belongs to another recipe, `FileNotFoundError` where path tables are missing, and `NoTrajectories`.
+    A stopped run resumes; a complete run is not touched. Raises `RecipeChanged` if a folder belongs to another recipe,
+    `FileNotFoundError` for a missing path table, and `NoTrajectories`.
     """
-    for run, exact in recipes.items():
-        recipe, folder = exact.model_copy(update={"cues": cues}), run.folder(runs)
-        if read_result(exact, cues, folder) is None:
-            corpus = build_trajectories(recipe, paths)
-            if not _is_trained(recipe, folder):
-                TrajectoryFit(recipe, corpus, folder, device).run()
-            _test(recipe, corpus, folder, device)
+    for run, base in recipes.items():
+        recipe, folder = with_path_features(base, kind), run.folder(runs)
+        if read_result(recipe, folder) is None:
+            corpus = build_corpus(recipe, paths)
+            if not is_trained(folder, recipe):
+                ScadfMoELearner(recipe, corpus, folder, device).run()
+            _test_run(recipe, corpus, folder, device)
         yield run
 
 
-def read_result(exact: TrajectoryRecipe, cues: Cues, folder: Path) -> dict[str, Any] | None:
-    """What a run of this recipe with these cues reached, or None where it is not done."""
+def with_path_features(recipe: ScadfMoERecipe, kind: PathFeatureKind) -> ScadfMoERecipe:
+    return recipe.model_copy(update={"path_features": kind})
+
+
+def read_result(recipe: ScadfMoERecipe, folder: Path) -> dict[str, Any] | None:
+    """The result of a run of this recipe, or None if the run is not complete."""
     file = folder / RESULT_FILE
     if not file.exists():
         return None
     result: dict[str, Any] = json.loads(file.read_text())
-    return result if result["recipe"] == exact.model_copy(update={"cues": cues}).digest else None
+    return result if result["recipe"] == recipe.digest else None
 
 
-def _test(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus, folder: Path, device: torch.device) -> None:
-    model = load_trajectory_model(folder, recipe)
+def _test_run(recipe: ScadfMoERecipe, corpus: Corpus, folder: Path, device: torch.device) -> None:
+    model = load_model(folder, recipe)
     bands = evaluate_trajectories(model, recipe, corpus, device)
     result = {
         "recipe": recipe.digest,
@@ -124,11 +119,3 @@ def _test(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus, folder: Path, devi
     partial = folder / (RESULT_FILE + ".partial")
     partial.write_text(json.dumps(result, indent=2) + "\n")
     partial.rename(folder / RESULT_FILE)
-
-
-def _is_trained(recipe: TrajectoryRecipe, folder: Path) -> bool:
-    try:
-        step: int = load_checkpoint(folder, recipe.digest, torch.device("cpu"))["step"]
-    except FileNotFoundError:
-        return False
-    return step >= recipe.optimiser.steps

@@ -1,89 +1,93 @@
-"""`fingerpost-train export`, for a trained SCADF-MoE: an artifact, its circles calibrated on points held out."""
+"""`fingerpost-train export` for SCADF-MoE: writes an artifact and calibrates its error radii on held-out points."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
-import yaml
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from models.artifact import (
-    MANIFEST_FILE,
     RADII_CONFIDENCE,
     SCHEMA_VERSION,
     BandContract,
-    CueRadii,
+    PathFeatureRadii,
     Radii,
     TrajectoryManifest,
 )
-from models.mateformer.export import CARD_FILE, PARITY_M, RECIPE_FILE, WEIGHTS_FILE, ParityLost, rounded
-from models.pipeline.learner import LOG_FILE
+from models.errors import TrainerError
+from models.pipeline.export import (
+    PARITY_M,
+    current_time,
+    exporter_versions,
+    require_parity,
+    round_weights,
+    write_description,
+    write_training_record,
+)
 from models.pipeline.onnx_graph import OPSET, describe_graph, write_graph
+from models.radio.cells import digest_tables
 from models.radio.path_table import PathTable
-from models.radio.survey import LABEL_SIGMA_M, describe
-from models.scadf_moe.card import trajectory_card
-from models.scadf_moe.data import SPLIT_SEED, TrajectoryCorpus, as_seen, build_trajectories
-from models.scadf_moe.learner import in_pieces, load_trajectory_model
+from models.radio.survey import LABEL_SIGMA_M, describe_cell
+from models.scadf_moe.card import scadf_moe_card
+from models.scadf_moe.data import SPLIT_SEED, Corpus, build_corpus, observe_path_features
+from models.scadf_moe.learner import load_model, split_trajectories
 from models.scadf_moe.network import ScadfMoE
-from models.scadf_moe.recipe import Cues, TrajectoryRecipe
+from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
 from models.scadf_moe.sampling import Trajectories
 from reference_db import Fingerprints, write_fingerprint_file
 
-CALIBRATED = 1000  # trajectories a band
-SERVED: tuple[Cues, ...] = ("measured", "estimated")  # where a service has cues from
-CUES_SUFFIX, TRAJECTORIES_SUFFIX = "-cues.npy", "-trajectories.safetensors"
+CALIBRATED = 1000  # trajectories per band
+SERVED: tuple[PathFeatureKind, ...] = ("measured", "estimated")  # the sources that a service has path features from
+# The file names and the graph's tensor name "cues" predate the term path features and stay for compatibility.
+PATH_FEATURES_SUFFIX, TRAJECTORIES_SUFFIX = "-cues.npy", "-trajectories.safetensors"
+INPUTS = {"csi": {0: "batch"}, "cues": {0: "batch"}}
 _AT_ONCE = 128
-_CALIBRATION, _SHOWN = 1, 2  # streams of randomness beside those of split and tests
+_CALIBRATION, _SHOWN = 1, 2  # random streams, apart from those of the split and the tests
 
 
-class NotServable(ValueError):
-    """A run's network is none that a service locates trajectories with."""
+class NotServable(TrainerError):
+    """The service cannot locate trajectories with the model of this run."""
 
 
 class _Drawn(NamedTuple):
-    """Trajectories of one band with a point that training never saw; the first axis counts them."""
+    """Trajectories of one band, each with a point that training never saw. The first axis is the trajectory."""
 
     csi: NDArray[np.complex64]  # [b, v, antennas, subcarriers]
-    cues: NDArray[np.float32]  # [b, v, 4]
+    path_features: NDArray[np.float32]  # [b, v, 4]
     truth: NDArray[np.float32]  # [b, v + 1, 2] metres, the centroid last
     unseen: NDArray[np.bool_]  # [b, v]
 
 
-def export_trajectory_run(recipe: TrajectoryRecipe, run: Path, folder: Path, paths: Path) -> None:
-    """Exports the checkpoint of a finished run, with circles calibrated at points of its own layout held out.
+def export_run(recipe: ScadfMoERecipe, run: Path, folder: Path, paths: Path) -> None:
+    """Exports the checkpoint of a finished run, with error radii calibrated on held-out points of its own layout.
 
     Raises `NotServable` for a rival or for pieces of trajectories, `ParityLost`, `RecipeChanged` for a run of another
-    recipe, and `FileNotFoundError` where checkpoint or path tables are missing.
+    recipe, and `FileNotFoundError` for a missing checkpoint or path table.
     """
     if recipe.fusion != "scadf-moe" or recipe.config().vertices != recipe.sampling.length:
         raise NotServable(f"{recipe.name} does not locate whole trajectories with SCADF-MoE")
-    model = cast(ScadfMoE, rounded(load_trajectory_model(run, recipe)))
-    drawn = {kind: list(_draws(recipe, kind, paths, CALIBRATED, _CALIBRATION)) for kind in SERVED}
+    model = cast(ScadfMoE, load_model(run, recipe))
+    rounded = round_weights(model)
+    drawn = {kind: list(_draw_trajectories(recipe, kind, paths, CALIBRATED, _CALIBRATION)) for kind in SERVED}
     folder.mkdir(parents=True, exist_ok=True)
     graph = folder / "full.onnx"
-    some = drawn["measured"][0]
-    csi, cues = in_pieces(torch.from_numpy(some.csi[:4]), model.config.vertices), torch.from_numpy(some.cues[:4])
-    free = {"csi": {0: "batch"}, "cues": {0: "batch"}}
-    write_graph(model, (csi, cues), free, ["positions"], graph)
-    answers = {kind: [_located(graph, one) for one in bands] for kind, bands in drawn.items()}
-    check_trajectory_parity(model, some, answers["measured"][0])
-    errors = {kind: _errors(answers[kind], drawn[kind]) for kind in SERVED}
+    example = drawn["measured"][0]
+    csi = split_trajectories(torch.from_numpy(example.csi[:4]), model.config.vertices)
+    write_graph(rounded, (csi, torch.from_numpy(example.path_features[:4])), INPUTS, ["positions"], graph)
+    answers = {kind: [_locate(graph, one) for one in bands] for kind, bands in drawn.items()}
+    check_parity(rounded, example, answers["measured"][0])
+    errors = {kind: _measure_errors(answers[kind], drawn[kind]) for kind in SERVED}
     manifest = TrajectoryManifest(
         schema_version=SCHEMA_VERSION,
-        family="scadf-moe",
+        family=recipe.family,
         name=recipe.name,
         version=recipe.version,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=current_time(),
         graphs={"full": describe_graph(graph)},
         csi=BandContract(
             antennas=recipe.radio.array.antennas,
@@ -91,35 +95,34 @@ def export_trajectory_run(recipe: TrajectoryRecipe, run: Path, folder: Path, pat
             bandwidth=recipe.radio.bandwidth,
         ),
         carrier_frequencies=recipe.train_bands,
-        cells=(_table(recipe, paths).site.name,),
+        cells=(_load_table(recipe, paths, recipe.train_bands[0]).site.name,),
         vertices=model.config.vertices,
         radius=recipe.sampling.radius,
-        radii=CueRadii(**{kind: _radii(errors[kind]) for kind in SERVED}),
-        training_data_digest=_data_digest(recipe, paths),
-        metrics={f"{name}, {kind} cues": value for kind in SERVED for name, value in _metrics(errors[kind]).items()},
+        radii=PathFeatureRadii(**{kind: _calibrate_radii(errors[kind]) for kind in SERVED}),
+        training_data_digest=digest_tables(recipe.table_path(paths, band) for band in recipe.train_bands),
+        metrics={
+            f"{name}, {kind} path features": value
+            for kind in SERVED
+            for name, value in _summarise_errors(errors[kind]).items()
+        },
         opset=OPSET,
-        exporter=f"torch {torch.__version__}, onnx {onnx.__version__}",
+        exporter=exporter_versions(),
     )
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
-    (folder / CARD_FILE).write_text(trajectory_card(recipe, manifest, sum(p.numel() for p in model.parameters())))
-    (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    shutil.copy(run / LOG_FILE, folder)
-    save_file({name: weights.half() for name, weights in model.state_dict().items()}, folder / WEIGHTS_FILE)
+    write_description(folder, manifest, scadf_moe_card(recipe, manifest, sum(p.numel() for p in model.parameters())))
+    write_training_record(folder, recipe, model, run)
 
 
-def write_trajectories(
-    recipe: TrajectoryRecipe, paths: Path, band: float, count: int, folder: Path
-) -> tuple[Path, Path]:
-    """Writes trajectories with a point held out from training for a service to locate, and the cues measured beside.
+def write_trajectories(recipe: ScadfMoERecipe, paths: Path, band: float, count: int, folder: Path) -> tuple[Path, Path]:
+    """Writes trajectories with a held-out point, which a service can locate, and their measured path features.
 
-    The first file is one of fingerprints, the rows of a trajectory after each other; the second float32 `[rows, 4]` as
-    `TrajectoryManifest` has them. Raises `FileNotFoundError`, and `ValueError` for a band that is none of the recipe's.
+    The first file is a fingerprint file whose rows are the points, trajectory after trajectory. The second is float32
+    `[rows, 4]` as in `TrajectoryManifest`. Raises `FileNotFoundError`, and `ValueError` for a band that the recipe does
+    not train on.
     """
     at = recipe.train_bands.index(band)
-    drawn = list(_draws(recipe, "measured", paths, count, _SHOWN))[at]
-    cell = describe(
-        _table(recipe, paths, band).site, recipe.radio.array, recipe.radio.subcarriers, recipe.radio.bandwidth
-    )
+    drawn = list(_draw_trajectories(recipe, "measured", paths, count, _SHOWN))[at]
+    radio = recipe.radio
+    cell = describe_cell(_load_table(recipe, paths, band).site, radio.array, radio.subcarriers, radio.bandwidth)
     n = drawn.csi.shape[0] * drawn.csi.shape[1]
     fingerprints = Fingerprints(
         csi=drawn.csi.reshape(n, *drawn.csi.shape[2:]),
@@ -128,41 +131,40 @@ def write_trajectories(
         sigmas=np.full(n, LABEL_SIGMA_M, np.float32),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    trajectories, cues = (folder / f"{cell.cell_id}{end}" for end in (TRAJECTORIES_SUFFIX, CUES_SUFFIX))
+    trajectories, features = (folder / f"{cell.cell_id}{end}" for end in (TRAJECTORIES_SUFFIX, PATH_FEATURES_SUFFIX))
     write_fingerprint_file(trajectories, cell, fingerprints)
-    np.save(cues, drawn.cues.reshape(n, 4))
-    return trajectories, cues
+    np.save(features, drawn.path_features.reshape(n, 4))
+    return trajectories, features
 
 
-def check_trajectory_parity(model: ScadfMoE, drawn: _Drawn, answers: NDArray[np.float32]) -> float:
-    """Largest distance (metres) between torch's answers and ONNX Runtime's. Raises `ParityLost`."""
+def check_parity(model: ScadfMoE, drawn: _Drawn, answers: NDArray[np.float32]) -> float:
+    """The largest distance in metres between the answers of PyTorch and of ONNX Runtime. Raises `ParityLost`."""
     some = slice(0, 64)
     with torch.inference_mode():
-        csi = in_pieces(torch.from_numpy(drawn.csi[some]), model.config.vertices)
-        expected = model(csi, torch.from_numpy(drawn.cues[some])).numpy()
-    worst = float(np.linalg.norm(answers[some] - expected, axis=-1).max())
-    if not worst <= PARITY_M:
-        raise ParityLost(f"ONNX Runtime and torch differ by {1000 * worst:.3f} mm")
-    return worst
+        csi = split_trajectories(torch.from_numpy(drawn.csi[some]), model.config.vertices)
+        expected = model(csi, torch.from_numpy(drawn.path_features[some])).numpy()
+    return require_parity("full", answers[some], expected, PARITY_M)
 
 
-def _draws(recipe: TrajectoryRecipe, kind: Cues, paths: Path, count: int, stream: int) -> Iterator[_Drawn]:
-    """The same trajectories in each of the bands that the recipe trains on, oscillators locked to nothing."""
-    corpus = build_trajectories(recipe.model_copy(update={"cues": kind, "test_bands": recipe.train_bands}), paths)
+def _draw_trajectories(
+    recipe: ScadfMoERecipe, kind: PathFeatureKind, paths: Path, count: int, stream: int
+) -> Iterator[_Drawn]:
+    """The same trajectories in each training band, with a random phase per snapshot."""
+    corpus = build_corpus(recipe.model_copy(update={"path_features": kind, "test_bands": recipe.train_bands}), paths)
     rng = np.random.default_rng([SPLIT_SEED, stream, *recipe.layout.encode()])
-    users = _unseen(recipe, corpus).draw(count, rng)
+    users = _unseen_trajectories(recipe, corpus).draw(count, rng)
     layout, places = corpus.layout, corpus.layout.positions[users]
     for band in range(len(recipe.train_bands)):
         phase = np.exp(2j * np.pi * rng.random(users.shape)).astype(np.complex64)
         yield _Drawn(
             csi=layout.csi[band, users] * phase[..., None, None],
-            cues=as_seen(layout.cues[band, users], kind, rng).astype(np.float32),
+            path_features=observe_path_features(layout.path_features[band, users], kind, rng).astype(np.float32),
             truth=np.concatenate([places, places.mean(axis=1, keepdims=True)], axis=1),
             unseen=corpus.held_out[users],
         )
 
 
-def _unseen(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus) -> Trajectories:
+def _unseen_trajectories(recipe: ScadfMoERecipe, corpus: Corpus) -> Trajectories:
     sampling, everybody = recipe.sampling, np.ones_like(corpus.held_out)
     return Trajectories(
         corpus.layout.positions,
@@ -174,27 +176,31 @@ def _unseen(recipe: TrajectoryRecipe, corpus: TrajectoryCorpus) -> Trajectories:
     )
 
 
-def _located(graph: Path, drawn: _Drawn) -> NDArray[np.float32]:
-    """By ONNX Runtime: [b, v + 1, 2]."""
+def _locate(graph: Path, drawn: _Drawn) -> NDArray[np.float32]:
+    """The answers of ONNX Runtime [b, v + 1, 2]."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     csi = np.ascontiguousarray(drawn.csi).view(np.float32).reshape(*drawn.csi.shape, 2)
     batches = (slice(first, first + _AT_ONCE) for first in range(0, len(csi), _AT_ONCE))
-    return np.concatenate([session.run(None, {"csi": csi[rows], "cues": drawn.cues[rows]})[0] for rows in batches])
+    return np.concatenate(
+        [session.run(None, {"csi": csi[rows], "cues": drawn.path_features[rows]})[0] for rows in batches]
+    )
 
 
-def _errors(answers: list[NDArray[np.float32]], bands: list[_Drawn]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Metres of all bands: of the vertices that training never saw, and of the centroids."""
+def _measure_errors(
+    answers: list[NDArray[np.float32]], bands: list[_Drawn]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Errors in metres over all bands: of the vertices that training never saw, and of the centroids."""
     off = [np.linalg.norm(answer - one.truth, axis=-1) for answer, one in zip(answers, bands, strict=True)]
     vertices = np.concatenate([metres[:, :-1][one.unseen] for metres, one in zip(off, bands, strict=True)])
     return vertices, np.concatenate([metres[:, -1] for metres in off])
 
 
-def _radii(errors: tuple[NDArray[np.float64], NDArray[np.float64]]) -> Radii:
+def _calibrate_radii(errors: tuple[NDArray[np.float64], NDArray[np.float64]]) -> Radii:
     vertex, centroid = (float(np.quantile(metres, RADII_CONFIDENCE, method="higher")) for metres in errors)
     return Radii(vertex=vertex, centroid=centroid)
 
 
-def _metrics(errors: tuple[NDArray[np.float64], NDArray[np.float64]]) -> dict[str, float]:
+def _summarise_errors(errors: tuple[NDArray[np.float64], NDArray[np.float64]]) -> dict[str, float]:
     vertex, centroid = errors
     figures = {
         "mean error of unseen points": vertex.mean(),
@@ -204,12 +210,5 @@ def _metrics(errors: tuple[NDArray[np.float64], NDArray[np.float64]]) -> dict[st
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-def _table(recipe: TrajectoryRecipe, paths: Path, band: float | None = None) -> PathTable:
-    return PathTable.load(recipe.table(paths, recipe.train_bands[0] if band is None else band))
-
-
-def _data_digest(recipe: TrajectoryRecipe, paths: Path) -> str:
-    digest = hashlib.sha256()
-    for band in recipe.train_bands:
-        digest.update(hashlib.sha256(recipe.table(paths, band).read_bytes()).digest())
-    return digest.hexdigest()
+def _load_table(recipe: ScadfMoERecipe, paths: Path, band: float) -> PathTable:
+    return PathTable.load(recipe.table_path(paths, band))

@@ -1,11 +1,11 @@
-"""The fusions that SCADF-MoE is compared with: the same encoders before them and the same head after them.
+"""The fusions that SCADF-MoE is compared with. Encoders and head are the same.
 
-The paper lets each rival end in one fused vector. A single head could then only answer one place for all tasks, the
-centroid. So each task is read off its own tokens here: a vertex off those of its own snapshot, the centroid off all of
-them. That makes the rivals better than the paper's words would; what is left between them is the fusion alone.
-Trained on trajectories or not, `Concat` and `FullCon` see one vertex at a time: nothing in them crosses vertices.
+In the paper, each rival ends in one fused vector, from which a single head can only find one place for all tasks: the
+centroid. Here each task pools its own tokens: a vertex those of its snapshot, the centroid all of them. This makes the
+rivals better than in the paper, and leaves the fusion as the only difference. `concat` and `full_con` see one vertex at
+a time, even when they are trained on trajectories: nothing in them mixes vertices.
 
-Depths match: as many blocks here as SCADF-MoE has with its last. Shapes as in `models.scadf_moe.trajectory_tokens`.
+The depth is that of SCADF-MoE with its modality-task MoE. Shapes as in `models.scadf_moe.trajectory_tokens`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.layers.soft_moe import MSA, SoftMoEBlock, quiet
+from models.layers.attention import TransformerLayer
+from models.layers.soft_moe import SoftMoEBlock
 from models.scadf_moe.network import ScadfMoE
-from models.scadf_moe.trajectory_tokens import Head, Tokens, TrajectoryConfig, own_tokens
+from models.scadf_moe.trajectory_tokens import Head, ScadfMoEConfig, Tokens, own_tokens
 
 
 class Pooled(nn.Module):
-    """Each task's own tokens, the mean of each modality, one behind the other: [b, t, d] -> [b, m, 2d]"""
+    """The mean of each task's own tokens per modality, concatenated: [b, t, d] -> [b, m, 2d]"""
 
-    def __init__(self, config: TrajectoryConfig) -> None:
+    def __init__(self, config: ScadfMoEConfig) -> None:
         super().__init__()
         self.register_buffer("own", own_tokens(config, modalities=1), persistent=False)  # [m, t / 2]
 
@@ -31,9 +32,9 @@ class Pooled(nn.Module):
 
 
 class Mean(nn.Module):
-    """Each task's own tokens, the mean of both modalities: [b, t, d] -> [b, m, d]"""
+    """The mean of each task's own tokens over both modalities: [b, t, d] -> [b, m, d]"""
 
-    def __init__(self, config: TrajectoryConfig) -> None:
+    def __init__(self, config: ScadfMoEConfig) -> None:
         super().__init__()
         self.register_buffer("own", own_tokens(config, modalities=2), persistent=False)  # [m, t]
 
@@ -41,51 +42,38 @@ class Mean(nn.Module):
         return torch.einsum("mt,btd->bmd", self.own, X)
 
 
-class TransformerLayer(nn.Module):
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.attention = MSA(width, heads)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), quiet(nn.Linear(hidden, width))
-        )
-
-    def forward(self, X: Tensor) -> Tensor:
-        X = self.attention(X)
-        return X + self.mlp(X)
-
-
 class Rival(nn.Module):
-    """Encoders, ``fusion`` [b, t, d] -> [b, m, width], head."""
+    """Encoders, then ``fusion`` [b, t, d] -> [b, m, width], then the head."""
 
-    def __init__(self, config: TrajectoryConfig, fusion: nn.Module, width: int) -> None:
+    def __init__(self, config: ScadfMoEConfig, fusion: nn.Module, width: int) -> None:
         super().__init__()
         self.config = config
         self.tokens, self.fusion, self.head = Tokens(config), fusion, Head(width)
 
-    def forward(self, csi: Tensor, cues: Tensor) -> Tensor:
+    def forward(self, csi: Tensor, path_features: Tensor) -> Tensor:
         """As `ScadfMoE.forward`."""
-        return self.head(self.fusion(self.tokens(csi, cues)))
+        return self.head(self.fusion(self.tokens(csi, path_features)))
 
 
-def concat(config: TrajectoryConfig) -> Rival:
-    """No learnable fusion at all."""
+def concat(config: ScadfMoEConfig) -> Rival:
+    """Concatenation, without a learned fusion."""
     return Rival(config, Pooled(config), 2 * config.width)
 
 
-def full_con(config: TrajectoryConfig) -> Rival:
-    """One fully connected layer: learnt, and the same for every sample."""
+def full_con(config: ScadfMoEConfig) -> Rival:
+    """One fully connected layer, the same for every sample."""
     d = config.width
     return Rival(config, nn.Sequential(Pooled(config), nn.Linear(2 * d, d), nn.GELU()), d)
 
 
-def trans_fusion(config: TrajectoryConfig) -> Rival:
-    """A transformer encoder: every token hears every other, by parameters that all samples share."""
+def trans_fusion(config: ScadfMoEConfig) -> Rival:
+    """A transformer encoder: every token attends to every other."""
     d = config.width
     layers = (TransformerLayer(d, config.heads, config.hidden) for _ in range(config.blocks + 1))
     return Rival(config, nn.Sequential(*layers, Mean(config)), d)
 
 
-def soft_moe(config: TrajectoryConfig) -> Rival:
+def soft_moe(config: ScadfMoEConfig) -> Rival:
     """Soft mixtures of experts with one router for all tasks."""
     d, tokens = config.width, 2 * config.vertices * config.tokens
     sizes = (config.heads, config.experts, config.slots, config.hidden, config.static)

@@ -1,98 +1,113 @@
-"""Trains SCADF-MoE or a rival on trajectories, and goes on exactly where it was stopped."""
+"""Trains SCADF-MoE, or one of the fusions that it is compared with, on trajectories."""
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.mateformer.learner import loss_of
-from models.pipeline.learner import LOG_FILE, Learner, averaged_model, learning_rate
-from models.scadf_moe.data import TrajectoryCorpus, as_seen
+from models.errors import TrainerError
+from models.layers.soft_moe import Routing
+from models.pipeline.learner import Learner, load_averaged
+from models.pipeline.loss import position_loss
+from models.scadf_moe.data import Corpus, observe_path_features
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.network import ScadfMoE
-from models.scadf_moe.recipe import TrajectoryRecipe
-from models.scadf_moe.routing_diversity import routing_overlap
+from models.scadf_moe.recipe import ScadfMoERecipe
+
+# Squared width of the MMD kernel. The squared distance of two distributions is at most 2, and that of untrained routers
+# is about this width, so the term has a slope from the first step on.
+MMD_BANDWIDTH = 0.1
 
 
-class TrajectoryFit:
-    """One training run in one folder. Raises `RecipeChanged` where the folder belongs to another recipe."""
+class ScadfMoELearner(Learner):
+    """Raises `RecipeChanged`, and `TrainerError` under ``torchrun``: this family trains in one process."""
 
-    def __init__(self, recipe: TrajectoryRecipe, corpus: TrajectoryCorpus, folder: Path, device: torch.device) -> None:
-        self.recipe, self.corpus, self.folder, self.device = recipe, corpus, folder, device
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)
-        self.model = FUSIONS[recipe.fusion](recipe.config())
-        seen = torch.from_numpy(corpus.layout.positions[~corpus.held_out])
-        self.model.head.centre.copy_(seen.mean(0))
-        self.model.head.spread.copy_(seen.std(0).mean())
-        self.learner = Learner(self.model.to(device).train(), recipe.optimiser)
+    recipe: ScadfMoERecipe
+
+    def __init__(self, recipe: ScadfMoERecipe, corpus: Corpus, folder: Path, device: torch.device) -> None:
+        def build_model() -> nn.Module:
+            model = FUSIONS[recipe.fusion](recipe.config())
+            seen = torch.from_numpy(corpus.layout.positions[~corpus.held_out])
+            model.head.centre.copy_(seen.mean(0))
+            model.head.spread.copy_(seen.std(0).mean())
+            return model
+
+        super().__init__(recipe, build_model, folder, device)
+        if self.world > 1:
+            raise TrainerError("scadf-moe trains in one process: start it without torchrun")
+        self.corpus = corpus
         self.csi = torch.from_numpy(corpus.layout.csi[: len(recipe.train_bands)]).to(device)
-        self.learner.restore(folder, recipe.digest, device)
 
-    def run(self, until: int | None = None) -> None:
-        """Trains to step ``until``, the recipe's end by default."""
-        until = self.recipe.optimiser.steps if until is None else until
-        self.learner.train(until, self._advance, self._log, self.save)
-
-    def _advance(self) -> Tensor:
-        """The step's mean squared error of the vertices (m²) and its routers' overlap, [2]."""
+    def compute_loss(self, forward: Callable[..., Any], rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The recipe's loss, the mean squared error ``mse_m2`` of the vertices, and the routers' ``overlap``."""
         recipe = self.recipe
-        # All randomness of a step follows from its number, so that a resumed run repeats the one never stopped.
-        csi, cues, truth = self._batch(np.random.default_rng([recipe.seed, self.learner.step]))
+        csi, path_features, truth = self.draw_batch(rng)
         overlap = torch.zeros((), device=self.device)
         if isinstance(self.model, ScadfMoE):
-            positions, routing = self.model.located(csi, cues)
+            positions, routing = self.model.locate(csi, path_features)
             overlap = routing_overlap(routing)
         else:
-            positions = self.model(csi, cues)
-        self.learner.descend(loss_of(recipe.optimiser, positions, truth)[0] + recipe.diversity * overlap)
+            positions = forward(csi, path_features)
+        loss = position_loss(recipe.optimiser.loss, positions, truth) + recipe.diversity * overlap
         squared = (positions - truth)[:, :-1].square().sum(-1).mean()
-        return torch.stack([squared, overlap]).detach()
+        return loss, {"mse_m2": squared, "overlap": overlap}
 
-    def _batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """csi [b, v, a, s, 2], cues [b, v, 4], positions of all vertices and their centroid [b, v + 1, 2]."""
+    def draw_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """csi [b, v, a, s, 2], path features [b, v, 4], positions of the vertices and their centroid [b, v + 1, 2]."""
         layout, recipe, vertices = self.corpus.layout, self.recipe, self.model.config.vertices
         users = self.corpus.training.draw(recipe.batch, rng)  # [b, length]
         band = rng.integers(len(recipe.train_bands), size=(recipe.batch, 1))
-        cues = as_seen(layout.cues[band, users], recipe.cues, rng)
+        path_features = observe_path_features(layout.path_features[band, users], recipe.path_features, rng)
         csi = self.csi[torch.from_numpy(band), torch.from_numpy(users)]
         if recipe.phase:
             phase = torch.from_numpy(rng.uniform(-math.pi, math.pi, users.shape).astype(np.float32)).to(self.device)
             csi = csi * torch.polar(torch.ones_like(phase), phase)[..., None, None]
         truth = torch.from_numpy(layout.positions[users]).reshape(-1, vertices, 2)
         return (
-            in_pieces(csi, vertices),
-            torch.from_numpy(cues.astype(np.float32)).reshape(-1, vertices, 4).to(self.device),
+            split_trajectories(csi, vertices),
+            torch.from_numpy(path_features.astype(np.float32)).reshape(-1, vertices, 4).to(self.device),
             torch.cat([truth, truth.mean(1, keepdim=True)], dim=1).to(self.device),
         )
 
-    def save(self) -> None:
-        self.learner.save(self.folder, self.recipe.digest)
 
-    def _log(self, seen: Tensor, rate: float) -> str:
-        squared, overlap = seen.tolist()
-        line = {
-            "step": self.learner.step,
-            "mse_m2": round(squared, 4),
-            "overlap": round(overlap, 4),
-            "learning_rate": learning_rate(self.recipe.optimiser, self.learner.step - 1),
-            "steps_per_s": round(rate, 2),
-        }
-        with (self.folder / LOG_FILE).open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        return f"mse={squared:.3f} m²"
-
-
-def in_pieces(csi: Tensor, vertices: int) -> Tensor:
-    """Complex trajectories [b, length, a, s] as real pairs of ``vertices`` each, [pieces, vertices, a, s, 2]."""
+def split_trajectories(csi: Tensor, vertices: int) -> Tensor:
+    """Complex trajectories [b, length, a, s] as real pairs in pieces of ``vertices``, [pieces, vertices, a, s, 2]."""
     return torch.view_as_real(csi.resolve_conj()).flatten(0, 1).unflatten(0, (-1, vertices))
 
 
-def load_trajectory_model(folder: Path, recipe: TrajectoryRecipe) -> nn.Module:
-    """The run's averaged weights, on the CPU; raises what `load_checkpoint` raises."""
-    return averaged_model(FUSIONS[recipe.fusion](recipe.config()), folder, recipe.digest).eval()
+def routing_overlap(routing: Routing) -> Tensor:
+    """The MMD term of the loss: minus the mean MMD² over all pairs of tasks, of dispatch and of combine matrices.
+
+    It is zero if all routers are equal, and falls to -4 as they move apart.
+    """
+    m = routing.dispatch.shape[1]
+    pairs = torch.triu_indices(m, m, 1)
+    apart = mmd(routing.dispatch.mT) + mmd(routing.combine)  # rows are distributions: of a slot, and of a token
+    return -apart[pairs[0], pairs[1]].mean()
+
+
+def mmd(matrices: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy with a Gaussian kernel between all pairs of m tasks, [m, m].
+
+    ``matrices`` [b, m, rows, columns] holds ``b`` samples per task; ``rows`` are distributions over ``columns``. A
+    sample is a whole matrix, so two tasks that use the same slots in another order are far apart. The squared distance
+    of two matrices is the mean over their rows. The estimate is the biased one: never negative, zero for equal samples.
+    """
+    b, m, rows, _ = matrices.shape
+    flat = matrices.transpose(0, 1).flatten(0, 1).flatten(1)  # [m·b, rows·columns]
+    norm = flat.square().sum(-1)
+    squared = (norm[:, None] + norm - 2 * flat @ flat.T).clamp_min(0) / rows
+    kernel = (squared / (-2 * MMD_BANDWIDTH)).exp().view(m, b, m, b).mean((1, 3))  # [m, m]
+    own = kernel.diagonal()
+    return own[:, None] + own - 2 * kernel
+
+
+def load_model(folder: Path, recipe: ScadfMoERecipe) -> nn.Module:
+    """The run's averaged weights, on the CPU. Raises what `models.pipeline.learner.load_checkpoint` raises."""
+    return load_averaged(FUSIONS[recipe.fusion](recipe.config()), folder, recipe).eval()

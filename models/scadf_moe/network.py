@@ -1,13 +1,14 @@
-"""SCADF-MoE: locates a short trajectory at once, by CSI and geometry cues that it weighs anew for every sample.
+"""SCADF-MoE: locates a short trajectory from CSI and path features, with fusion weights that depend on the sample.
 
-Soft mixtures of experts fuse the tokens of both modalities; the last one has a router a task, so that every vertex and
-the centroid hear other tokens by other weights, while the experts are the same for all.
+Soft mixtures of experts fuse the tokens of both modalities. The last one has one router per task, so that each vertex
+and the centroid weight the tokens differently. All tasks share the experts.
 
 Shapes as in `models.scadf_moe.trajectory_tokens` and `models.layers.soft_moe`: ``b`` trajectories, ``t`` tokens,
 ``d`` width, ``m`` tasks, ``s`` slots.
 
-The paper does not say how a task's token matrix becomes the one embedding that its linear head maps. Here it is the
-mean of the task's own tokens, those of its vertex (for the centroid, all), as in the rivals: only the fusion differs.
+The paper does not say how the token matrix of a task becomes the embedding that the linear head maps. Here it is the
+mean of the task's own tokens: those of its vertex, or all tokens for the centroid. The models in
+`models.scadf_moe.fusion_rivals` do the same, so that only the fusion differs.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.layers.soft_moe import MSA, Experts, Router, Routing, SoftMoEBlock, route
-from models.scadf_moe.trajectory_tokens import Head, Tokens, TrajectoryConfig, own_tokens
+from models.layers.attention import MSA
+from models.layers.soft_moe import Experts, Router, Routing, SoftMoEBlock, route
+from models.scadf_moe.trajectory_tokens import Head, ScadfMoEConfig, Tokens, own_tokens
 
 
 class TaskTokens(NamedTuple):
     tokens: Tensor  # Y [b, m, t, d]
-    routing: Routing  # of every task [b, m, t, s]
+    routing: Routing  # [b, m, t, s]
 
 
 class ModalityTaskMoE(nn.Module):
-    """A soft MoE block with a router and an embedding for each task, and experts that all tasks share."""
+    """A soft MoE block with one router and one embedding per task, and experts that all tasks share."""
 
-    def __init__(self, config: TrajectoryConfig) -> None:
+    def __init__(self, config: ScadfMoEConfig) -> None:
         super().__init__()
         d, tasks = config.width, config.vertices + 1
         self.attention = MSA(d, config.heads)
@@ -49,12 +51,12 @@ class ModalityTaskMoE(nn.Module):
 
 
 class Located(NamedTuple):
-    positions: Tensor  # [b, m, 2] metres: every vertex, then the centroid
-    routing: Routing  # of the tasks [b, m, t, s]
+    positions: Tensor  # [b, m, 2] metres: each vertex, then the centroid
+    routing: Routing  # [b, m, t, s]
 
 
 class ScadfMoE(nn.Module):
-    def __init__(self, config: TrajectoryConfig) -> None:
+    def __init__(self, config: ScadfMoEConfig) -> None:
         super().__init__()
         self.config = config
         self.tokens = Tokens(config)
@@ -76,11 +78,11 @@ class ScadfMoE(nn.Module):
         self.register_buffer("own", own_tokens(config, modalities=2), persistent=False)  # [m, t]
         self.head = Head(config.width)
 
-    def forward(self, csi: Tensor, cues: Tensor) -> Tensor:
-        """Where a trajectory is, [b, m, 2] metres; csi [b, v, a, s, 2], cues [b, v, 4]."""
-        return self.located(csi, cues).positions
+    def forward(self, csi: Tensor, path_features: Tensor) -> Tensor:
+        """csi [b, v, a, s, 2], path features [b, v, 4] -> positions [b, m, 2] in metres."""
+        return self.locate(csi, path_features).positions
 
-    def located(self, csi: Tensor, cues: Tensor) -> Located:
-        """`forward`, with the routing that training holds apart."""
-        Y, routing = self.tasks(self.blocks(self.tokens(csi, cues)))
+    def locate(self, csi: Tensor, path_features: Tensor) -> Located:
+        """`forward`, and the routing of the tasks for the loss."""
+        Y, routing = self.tasks(self.blocks(self.tokens(csi, path_features)))
         return Located(self.head(torch.einsum("mt,bmtd->bmd", self.own, Y)), routing)

@@ -1,38 +1,26 @@
-"""A recipe for SCADF-MoE or one of its rivals: everything that decides what a training run produces."""
+"""The recipe of SCADF-MoE or of one of the fusions that it is compared with."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from models.pipeline.recipe import Optimiser
+from models.frozen import FrozenModel
+from models.pipeline.recipe import BaseRecipe
 from models.radio.tracing import band_folder, table_path
-from models.scadf_moe.trajectory_tokens import TrajectoryConfig
-from reference_db.cell import AntennaArray
+from models.scadf_moe.trajectory_tokens import ScadfMoEConfig
 
-Cues = Literal["exact", "measured", "estimated"]
-TrainingCues = Cues | Literal["served"]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+PathFeatureKind = Literal["exact", "measured", "estimated"]
+TrainingKind = PathFeatureKind | Literal["served"]
 
 
-class Radio(_Frozen):
-    array: AntennaArray
-    subcarriers: int
-    bandwidth: float  # hertz
+class Sampling(FrozenModel):
+    """How users become trajectories of ``length`` points within ``radius`` metres of the first point.
 
-
-class Sampling(_Frozen):
-    """How users become trajectories of ``length`` within ``radius`` metres of one another's first.
-
-    Half of the spatial clusters have ``cluster`` users; a share ``held_out`` of each is kept from training. ``tested``
-    trajectories with at least one of those are what is reported, a band.
+    Half of the spatial clusters have ``cluster`` users. A share ``held_out`` of each cluster is kept from training.
+    ``tested`` trajectories per band, each with at least one held-out point, are measured.
     """
 
     length: int = Field(ge=1)
@@ -42,49 +30,33 @@ class Sampling(_Frozen):
     tested: int = Field(ge=1)
 
 
-class TrajectoryRecipe(_Frozen):
-    """``layout`` is a traced cell, ``munich:200``; bands are carriers in hertz, with a folder of path tables each.
+class ScadfMoERecipe(BaseRecipe):
+    """``layout`` is a traced cell such as ``munich:200``. Bands are carriers in hertz, each with its own path tables.
 
-    ``cues`` says what stands beside the CSI: the paths' own, those with a base station's errors, what classical
-    estimators make of the same CSI, or, as a service is given them, either of the last two. With ``phase``, every
-    snapshot is seen in training with a random common phase, as by oscillators that nobody has locked. ``diversity``
-    weighs the term that holds the tasks' routers apart.
+    ``path_features`` says what the model gets besides the CSI: the exact features of the paths, features with a base
+    station's errors, features that classical estimators find in the same CSI, or (``served``) one of the last two at
+    random, as in the service. ``phase`` adds a random common phase to every training snapshot, as from an unlocked
+    oscillator. ``diversity`` is the weight of the MMD term that pushes the routers of the tasks apart.
     """
 
-    name: str
-    version: str
-    seed: int
-    radio: Radio
+    family: Literal["scadf-moe"]
     layout: str = Field(pattern=r"^\w+:\d+$")
     train_bands: tuple[float, ...] = Field(min_length=1)
     test_bands: tuple[float, ...] = Field(min_length=1)
     sampling: Sampling
-    cues: TrainingCues
+    path_features: TrainingKind
     fusion: Literal["concat", "full-con", "trans-fusion", "soft-moe", "scadf-moe"]
-    model: dict[str, int | bool]  # of `TrajectoryConfig`; vertices fewer than a trajectory's: in pieces of so many
+    model: dict[str, int | bool]  # of `ScadfMoEConfig`; with fewer vertices, a trajectory is located in pieces
     batch: int = Field(ge=1)
     phase: bool
     diversity: float = Field(ge=0)
-    optimiser: Optimiser
 
-    def config(self) -> TrajectoryConfig:
+    def config(self) -> ScadfMoEConfig:
         """Raises `TypeError` for an unknown setting of the model."""
         sizes = {"antennas": self.radio.array.antennas, "subcarriers": self.radio.subcarriers}
-        return TrajectoryConfig(**{"vertices": self.sampling.length, **sizes, **self.model})
+        return ScadfMoEConfig(**{"vertices": self.sampling.length, **sizes, **self.model})
 
-    def table(self, folder: Path, band: float) -> Path:
-        """Where the path table of a band lies."""
+    def table_path(self, folder: Path, band: float) -> Path:
+        """The path table of a band."""
         name, _, seed = self.layout.partition(":")
         return table_path(band_folder(folder, band), name, int(seed))
-
-    @property
-    def digest(self) -> str:
-        """sha256, hex, of all that decides the weights and what is reported of them."""
-        decides = self.model_dump_json(exclude={"name", "version"}, exclude_defaults=True)
-        return hashlib.sha256(decides.encode()).hexdigest()
-
-
-def load_trajectory_recipe(path: Path) -> TrajectoryRecipe | None:
-    """None for a recipe of another family; raises pydantic's `ValidationError`, which names the field at fault."""
-    described = yaml.safe_load(path.read_text())
-    return TrajectoryRecipe.model_validate(described) if "fusion" in described else None

@@ -1,4 +1,4 @@
-"""The tables and the figure of an experiment on trajectories, from what its runs left behind."""
+"""The tables and the figure of a SCADF-MoE experiment, from the results of its runs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.pipeline.learner import LOG_FILE
-from models.pipeline.tables import table
-from models.scadf_moe.experiment import ERRORS_FILE, Run, TrajectoryExperiment, read_result
-from models.scadf_moe.recipe import Cues, TrajectoryRecipe
+from models.pipeline.tables import describe_overrides, markdown_table
+from models.scadf_moe.experiment import ERRORS_FILE, Run, ScadfMoEExperiment, read_result, with_path_features
+from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GEOMETRY = "cues alone, no network"
-WORDS: dict[Cues, str] = {
-    "exact": "Exact cues of the strongest path, as in the paper. In line of sight they nearly give the position away:"
-    f" it lies that far in that direction (row *{GEOMETRY}*).",
-    "measured": "Cues as a base station measures them: the exact ones with normal errors of 2 degrees, 1 m and 1 dB"
+GEOMETRY = "path features alone, no model"
+DESCRIPTIONS: dict[PathFeatureKind, str] = {
+    "exact": "Exact path features of the strongest path, as in the paper. In line of sight they nearly give the"
+    f" position away: it lies at that range in that direction (row *{GEOMETRY}*).",
+    "measured": "Path features as a base station measures them: exact, plus normal errors of 2 degrees, 1 m and 1 dB"
     " (1 sigma).",
-    "estimated": "Cues estimated from the same CSI by classical estimators; the angle of arrival, which one antenna"
-    " cannot measure, is the direct path's.",
+    "estimated": "Path features found in the same CSI by classical estimators. One antenna cannot measure the AoA; it"
+    " is set to that of the direct path.",
 }
 PARTS = {"overall": "overall", "unseen_nlos": "unseen NLOS"}
 LIMIT_M = 6.0
@@ -33,46 +33,49 @@ LIMIT_M = 6.0
 Results = dict[Run, dict[str, Any]]
 
 
-def trajectory_tables(
-    experiment: TrajectoryExperiment,
-    recipes: Mapping[Run, TrajectoryRecipe],
-    runs: Mapping[Cues, Path],
+def write_tables(
+    experiment: ScadfMoEExperiment,
+    recipes: Mapping[Run, ScadfMoERecipe],
+    runs: Mapping[PathFeatureKind, Path],
     command: str,
 ) -> str:
-    """Markdown of all runs that are done, whatever cues they were given; ``runs`` are the folders of those."""
+    """Markdown of all complete runs. ``runs`` has the folder of the runs with each kind of path features."""
     some = next(iter(recipes.values()))
     parts = [
         f"    {command}",
         f"Squared error in m², mean over seeds ± their standard deviation ({_seeds(recipes)});"
-        f" {some.sampling.tested} test trajectories a layout and band, of {some.sampling.length} points within"
-        f" {some.sampling.radius:g} m, each with at least one point never trained on. Unseen NLOS: such points out of"
-        f" line of sight. Trained at {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
+        f" {some.sampling.tested} test trajectories per layout and band, of {some.sampling.length} points within"
+        f" {some.sampling.radius:g} m, each with at least one point that training never saw. Unseen NLOS: such points"
+        f" out of line of sight. Trained at {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
         f" {some.optimiser.steps:,} steps of {some.batch} trajectories.",
     ]
-    for cues, results in _done(recipes, runs).items():
-        parts += [f"## {cues.capitalize()} cues", WORDS[cues], *_tables(experiment, recipes, results)]
+    for kind, results in _read_results(recipes, runs).items():
+        parts += [f"## {kind.capitalize()} path features", DESCRIPTIONS[kind]]
+        parts += _tables(experiment, recipes, results)
     return "\n\n".join(parts) + "\n"
 
 
-def _done(recipes: Mapping[Run, TrajectoryRecipe], runs: Mapping[Cues, Path]) -> dict[Cues, Results]:
+def _read_results(
+    recipes: Mapping[Run, ScadfMoERecipe], runs: Mapping[PathFeatureKind, Path]
+) -> dict[PathFeatureKind, Results]:
     done = {}
-    for cues, folder in runs.items():
-        results = {run: read_result(recipe, cues, run.folder(folder)) for run, recipe in recipes.items()}
+    for kind, folder in runs.items():
+        results = {
+            run: read_result(with_path_features(recipe, kind), run.folder(folder)) for run, recipe in recipes.items()
+        }
         results = {run: result for run, result in results.items() if result is not None}
         if results:
-            done[cues] = results
+            done[kind] = results
     return done
 
 
-def _tables(
-    experiment: TrajectoryExperiment, recipes: Mapping[Run, TrajectoryRecipe], results: Results
-) -> Iterable[str]:
+def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe], results: Results) -> Iterable[str]:
     layouts = list(dict.fromkeys(run.layout for run in results))
     bands = [name for name in next(iter(results.values()))["mse_m2"] if name != "all"]
     variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
 
     def cell(variant: str, key: str, layout: str | None, band: str, part: str) -> str:
-        """Of all layouts where none is named: the mean over them, by seeds."""
+        """The spread over seeds, for one layout or the mean over all layouts."""
         by_seed: dict[int, list[float]] = {}
         for run, result in results.items():
             if run.variant == variant and layout in (None, run.layout) and part in result[key][band]:
@@ -86,32 +89,29 @@ def _tables(
     by_layout = [(layout, "all", part) for layout in layouts for part in PARTS]
     head = ["layout", *(f"{layout}, {PARTS[part]}" for layout, _, part in by_layout), "parameters"]
     rows = [[*row(name, name, "mse_m2", by_layout), f"{sizes[name]:,}"] for name in variants]
-    yield table(head, [*rows, [*row(GEOMETRY, variants[0], "geometry_mse_m2", by_layout), "0"]])
+    yield markdown_table(head, [*rows, [*row(GEOMETRY, variants[0], "geometry_mse_m2", by_layout), "0"]])
 
     by_band: list[tuple[str | None, str, str]] = [(None, band, part) for band in bands for part in PARTS]
     labels = [*(f"{band}, {PARTS[part]}" for _, band, part in by_band), "all bands, LOS", "all bands, centroid"]
     by_band += [(None, "all", "los"), (None, "all", "centroid")]
     rows = [row(name, name, "mse_m2", by_band) for name in variants]
-    yield table(["all layouts", *labels], [*rows, row(GEOMETRY, variants[0], "geometry_mse_m2", by_band)])
+    yield markdown_table(["all layouts", *labels], [*rows, row(GEOMETRY, variants[0], "geometry_mse_m2", by_band)])
 
-    changes = {
-        name: ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in (changed or {}).items())
-        for name, changed in experiment.variants.items()
-    }
+    changes = {name: describe_overrides(changed) for name, changed in experiment.variants.items()}
     yield "; ".join(f"{name}: {words}" for name, words in changes.items() if words) + "."
     if waiting := [" ".join(map(str, run)) for run in recipes if run not in results]:
         yield f"Not done yet: {', '.join(waiting)}."
 
 
 def _spread(values: list[float]) -> str:
-    """Mean, and standard deviation of more than one."""
+    """The mean, and the standard deviation of more than one value."""
     if not values:
         return "-"
     spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
     return f"{np.mean(values):.2f}{spread}"
 
 
-def _seeds(recipes: Mapping[Run, TrajectoryRecipe]) -> str:
+def _seeds(recipes: Mapping[Run, ScadfMoERecipe]) -> str:
     return "seeds " + ", ".join(map(str, dict.fromkeys(run.seed for run in recipes)))
 
 
@@ -119,29 +119,29 @@ def _bands(bands: Iterable[float]) -> str:
     return ", ".join(f"{band / 1e9:g}" for band in bands) + " GHz"
 
 
-def plot_trajectories(
-    experiment: TrajectoryExperiment,
-    recipes: Mapping[Run, TrajectoryRecipe],
-    runs: Mapping[Cues, Path],
+def plot_results(
+    experiment: ScadfMoEExperiment,
+    recipes: Mapping[Run, ScadfMoERecipe],
+    runs: Mapping[PathFeatureKind, Path],
     path: Path,
 ) -> None:
-    """A row a kind of cues: means, shares of points by error in and out of sight, learning curves."""
+    """One row per kind of path features: mean errors, CDFs in and out of line of sight, learning curves."""
     from matplotlib.figure import Figure
 
-    done = _done(recipes, runs)
+    done = _read_results(recipes, runs)
     figure = Figure(figsize=(18, 4.2 * len(done)), layout="constrained")
     figure.suptitle(experiment.figure)
-    for row, (cues, results) in zip(figure.subplots(len(done), 3, squeeze=False), done.items(), strict=True):
+    for row, (kind, results) in zip(figure.subplots(len(done), 3, squeeze=False), done.items(), strict=True):
         variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
-        folders = {name: [run.folder(runs[cues]) for run in results if run.variant == name] for name in variants}
-        _bars(row[0], {name: [r for run, r in results.items() if run.variant == name] for name in variants})
-        _shares(row[1], folders)
-        _curves(row[2], folders)
-        row[0].set_title(f"{cues} cues")
+        folders = {name: [run.folder(runs[kind]) for run in results if run.variant == name] for name in variants}
+        _plot_means(row[0], {name: [r for run, r in results.items() if run.variant == name] for name in variants})
+        _plot_cdfs(row[1], folders)
+        _plot_learning_curves(row[2], folders)
+        row[0].set_title(f"{kind} path features")
     figure.savefig(path, dpi=100)
 
 
-def _bars(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None:
+def _plot_means(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None:
     place = np.arange(len(results))
     for offset, (part, label) in zip((-0.2, 0.2), PARTS.items(), strict=True):
         means = [np.mean([r["mse_m2"]["all"].get(part, np.nan) for r in some]) for some in results.values()]
@@ -152,9 +152,9 @@ def _bars(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None:
     axes.legend(fontsize="small")
 
 
-def _shares(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
+def _plot_cdfs(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
     for number, (name, some) in enumerate(folders.items()):
-        metres, in_sight = _pooled(some)
+        metres, in_sight = _pool_errors(some)
         for part, style in ((in_sight, "-"), (~in_sight, ":")):
             errors = np.sort(metres[part])
             if len(errors):
@@ -165,7 +165,7 @@ def _shares(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
     axes.legend(fontsize="small", loc="lower right")
 
 
-def _curves(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
+def _plot_learning_curves(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
     for number, (name, some) in enumerate(folders.items()):
         for folder in some:
             lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
@@ -177,7 +177,7 @@ def _curves(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
     axes.legend(fontsize="small")
 
 
-def _pooled(folders: Iterable[Path]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _pool_errors(folders: Iterable[Path]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     metres, in_sight = [], []
     for folder in folders:
         with np.load(folder / ERRORS_FILE) as file:

@@ -1,8 +1,8 @@
-"""Short trajectories out of scattered users: spatial clusters, points held out inside them, and the draw itself.
+"""Draws short trajectories from scattered users: spatial clusters, held-out points, and the draw itself.
 
-Section II-B of the SCADF-MoE paper. Balls of one radius around all users, overlapping ones merged, are the connected
-components of the graph that joins users no further apart than that radius. Where users stand evenly and densely, as in
-a traced street, they merge into one cluster a street; what keeps a trajectory short is its own radius.
+Section II-B of the SCADF-MoE paper. Its merged balls around all users are the connected components of the graph that
+joins users at most one radius apart. Evenly and densely placed users, as in a traced street, merge into one cluster per
+street; the trajectory's own radius keeps it short.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from models.errors import TrainerError
 
-class NoTrajectories(ValueError):
-    """Users stand too thinly for clusters or for trajectories of this length and radius."""
+
+class NoTrajectories(TrainerError):
+    """Users are too far apart for clusters or for trajectories of this length and radius."""
 
 
 @dataclass(frozen=True)
 class Clusters:
     radius: float  # metres
-    labels: NDArray[np.int64]  # [users] 0, 1, ... in the order of their first users
+    labels: NDArray[np.int64]  # [users] 0, 1, ... in the order of the clusters' first users
 
 
 def cluster(positions: NDArray[np.float32], enough: int, most: float) -> Clusters:
-    """By the smallest radius, ``most`` metres at the most, at which half of the clusters have ``enough`` users.
+    """Clusters users by the smallest radius at which half of the clusters have ``enough`` users.
 
-    Positions are [users, 2] metres. Raises `NoTrajectories` where no such radius is.
+    Positions are [users, 2] metres. The radius is at most ``most`` metres. Raises `NoTrajectories` if there is none.
     """
     pairs = cKDTree(positions).query_pairs(most, output_type="ndarray")
     lengths = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
@@ -52,28 +54,28 @@ def cluster(positions: NDArray[np.float32], enough: int, most: float) -> Cluster
             large += size[one] >= enough
             clusters -= 1
     if 2 * large < clusters:
-        raise NoTrajectories(f"within {most:g} m, half of the clusters never have {enough} users")
+        raise NoTrajectories(f"no radius up to {most:g} m gives half of the clusters {enough} users")
     roots = np.array([find(user) for user in range(len(positions))], np.int64)
     _, first, inverse = np.unique(roots, return_index=True, return_inverse=True)
     return Clusters(radius, np.argsort(np.argsort(first))[inverse].astype(np.int64))
 
 
 def hold_out(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """bool [users]: a random ``share`` of each cluster, which training must never see."""
+    """bool [users]: a random ``share`` of each cluster, which training never sees."""
     held = np.zeros(len(labels), np.bool_)
     for label in range(int(labels.max()) + 1):
         members = np.flatnonzero(labels == label)
-        # A small cluster's fraction of a user is a user in as many clusters.
+        # Random rounding: small clusters hold out the right share on average.
         count = int(np.floor(share * len(members) + rng.random()))
         held[rng.permutation(members)[:count]] = True
     return held
 
 
 class Trajectories:
-    """Draws ``length`` users of one cluster that all stand within ``radius`` metres of one of them.
+    """Draws ``length`` users of one cluster, all within ``radius`` metres of the first one, the anchor.
 
-    ``allowed`` bool [users] says who may be drawn, ``must`` of whom a trajectory has at least one. Raises
-    `NoTrajectories` where nobody has neighbours enough.
+    Only users in ``allowed``, bool [users], are drawn. A trajectory has at least one user in ``must``. Raises
+    `NoTrajectories` if no user has enough neighbours.
     """
 
     def __init__(
@@ -95,13 +97,13 @@ class Trajectories:
             if len(around) >= length and (must is None or must[around].any())
         ]
         if not chosen:
-            raise NoTrajectories(f"nobody has {length - 1} users of the same cluster within {radius:g} m")
+            raise NoTrajectories(f"no user has {length - 1} others of its cluster within {radius:g} m")
         self._anchors = np.array([user for user, _ in chosen], np.int64)
         self._near = [around for _, around in chosen]
         self._length, self._must = length, must
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Users int64 [count, length], each at most once in a trajectory; the anchor first."""
+        """Users int64 [count, length], the anchor first. A trajectory has no user twice."""
         drawn = np.empty((count, self._length), np.int64)
         for number in range(count):
             while True:

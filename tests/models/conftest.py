@@ -1,4 +1,4 @@
-"""A small real cell: 250 users of Sionna RT's etoile, seed 900, which no recipe trains on or reports."""
+"""A small traced cell: 250 users of Sionna RT's etoile, seed 900. No recipe trains on it or reports it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.pipeline.recipe import Recipe
+from models.mateformer.recipe import MateformerRecipe
 from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
-from models.scadf_moe.recipe import TrajectoryRecipe
+from models.scadf_moe.recipe import ScadfMoERecipe
 
 DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine make steps this small ten times as slow."""
+    """On a busy machine, threads that wait for each other make such small steps ten times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,10 +30,11 @@ def table() -> PathTable:
 
 
 @pytest.fixture(scope="session")
-def small_recipe() -> Recipe:
-    """The shipped recipe's shape in a size that a test can train."""
-    return Recipe.model_validate(
+def mateformer_recipe() -> MateformerRecipe:
+    """A Mateformer recipe like the shipped one, in a size that a test can train."""
+    return MateformerRecipe.model_validate(
         {
+            "family": "mateformer",
             "name": "small",
             "version": "1",
             "seed": 7,
@@ -88,7 +89,7 @@ def small_recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def bands(table: PathTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of path tables of three bands: the same paths, their gains by the wavelength."""
+    """A folder of path tables of three bands: the same paths with gains scaled by the wavelength."""
     folder = tmp_path_factory.mktemp("bands")
     for carrier in (2.6e9, 6e9, 28e9):
         path = table_path(band_folder(folder, carrier), "etoile", 900)
@@ -99,10 +100,11 @@ def bands(table: PathTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trajectory_recipe() -> TrajectoryRecipe:
-    """The recipe of SCADF-MoE in a size that a test can train; 250 users in a street stand 3 m apart."""
-    return TrajectoryRecipe.model_validate(
+def scadf_moe_recipe() -> ScadfMoERecipe:
+    """A SCADF-MoE recipe in a size that a test can train. 250 users in a street are 3 m apart."""
+    return ScadfMoERecipe.model_validate(
         {
+            "family": "scadf-moe",
             "name": "small",
             "version": "1",
             "seed": 7,
@@ -111,7 +113,7 @@ def trajectory_recipe() -> TrajectoryRecipe:
             "train_bands": [2.6e9, 28e9],
             "test_bands": [6e9],
             "sampling": {"length": 3, "radius": 8.0, "cluster": 5, "held_out": 0.2, "tested": 40},
-            "cues": "exact",
+            "path_features": "exact",
             "fusion": "scadf-moe",
             "model": {"tokens": 2, "width": 16, "heads": 2, "blocks": 1, "experts": 3, "hidden": 16},
             "batch": 8,

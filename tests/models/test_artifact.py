@@ -11,11 +11,10 @@ from models.artifact import (
     BadManifest,
     ExternalData,
     HashMismatch,
-    TrajectoryArtifact,
+    MateformerManifest,
+    TrajectoryManifest,
     WrongFamily,
     load_artifact,
-    load_mateformer,
-    load_trajectory_artifact,
 )
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
@@ -98,25 +97,25 @@ def learned(tmp_path: Path) -> Path:
     return write_tiny_trajectory_artifact(tmp_path / "learned", ("a", "b"), 4, 8, 50e6, 6e9).directory
 
 
-def test_an_artifact_for_trajectories_is_known_by_its_family(learned: Path) -> None:
+def test_the_family_of_a_trajectory_artifact_is_recognised(learned: Path) -> None:
     artifact = load_artifact(learned)
-    assert isinstance(artifact, TrajectoryArtifact)
+    assert isinstance(artifact.manifest, TrajectoryManifest)
     assert artifact.manifest.cells == ("a", "b")
-    assert load_trajectory_artifact(learned) == artifact
+    assert load_artifact(learned, TrajectoryManifest) == artifact
 
 
 def test_an_artifact_of_another_family_than_wanted_is_refused(learned: Path) -> None:
     with pytest.raises(WrongFamily, match="scadf-moe"):
-        load_mateformer(learned)
+        load_artifact(learned, MateformerManifest)
     with pytest.raises(WrongFamily, match="mateformer"):
-        load_trajectory_artifact(SHIPPED)
+        load_artifact(SHIPPED, TrajectoryManifest)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"cells": []}, {"carrier_frequencies": []}, {"vertices": 1}, {"radii": {}}, {"passes": 2}, {"graphs": {}}],
 )
-def test_a_manifest_for_trajectories_says_what_it_is_good_for(learned: Path, changes: dict[str, object]) -> None:
+def test_a_trajectory_manifest_without_its_scope_is_refused(learned: Path, changes: dict[str, object]) -> None:
     edit_manifest(learned, **changes)
     with pytest.raises(BadManifest):
         load_artifact(learned)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from models.artifact import load_artifact
-from models.pipeline.recipe import Recipe
+from models.mateformer.recipe import MateformerRecipe
 from reference_db import read_fingerprint_file
 
 DATA = Path(__file__).parent / "data"
@@ -24,18 +24,20 @@ def run(*words: object, succeeds: bool = True) -> "subprocess.CompletedProcess[s
 
 
 @pytest.fixture
-def recipe_file(small_recipe: Recipe, tmp_path: Path) -> Path:
+def recipe_file(mateformer_recipe: MateformerRecipe, tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(mateformer_recipe.model_dump(mode="json")))
     return path
 
 
-def test_from_path_tables_to_an_artifact(recipe_file: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+def test_from_path_tables_to_an_artifact(
+    recipe_file: Path, mateformer_recipe: MateformerRecipe, tmp_path: Path
+) -> None:
     trained = run("fit", recipe_file, tmp_path / "run", "--paths", DATA)
     assert "etoile-0900" in trained.stdout
     assert "step/s" in trained.stderr
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["step"] == small_recipe.optimiser.steps
+    assert log[-1]["step"] == mateformer_recipe.optimiser.steps
     run("export", recipe_file, tmp_path / "run", tmp_path / "artifact", "--paths", DATA)
     exported = load_artifact(tmp_path / "artifact")
     assert exported.manifest.metrics == {}
@@ -51,13 +53,15 @@ def test_from_path_tables_to_an_artifact(recipe_file: Path, small_recipe: Recipe
     assert {path.name for path in artifact.directory.iterdir()} >= {"recipe.yaml", "log.jsonl", "evaluation.png"}
 
 
-def test_a_surveyed_cell_is_a_fingerprint_file(recipe_file: Path, small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_surveyed_cell_is_a_fingerprint_file(
+    recipe_file: Path, mateformer_recipe: MateformerRecipe, tmp_path: Path
+) -> None:
     words = ("--recipe", recipe_file, "--out", tmp_path, "--paths", DATA, "--references", 200, "--users", 40)
     run("scenes", "survey", "etoile:900", *words)
     cell, references = read_fingerprint_file(tmp_path / "etoile-0900-references.safetensors")
     _, users = read_fingerprint_file(tmp_path / "etoile-0900-users.safetensors")
     assert (len(references), len(users)) == (200, 40)
-    assert cell.array == small_recipe.radio.array
+    assert cell.array == mateformer_recipe.radio.array
     assert 48 < cell.latitude_deg < 49
     assert not {tuple(p) for p in references.positions.tolist()} & {tuple(p) for p in users.positions.tolist()}
 
@@ -82,10 +86,10 @@ def test_a_mistake_is_one_line_not_a_traceback(
 
 @pytest.mark.parametrize("command", ["report", "export"])
 def test_a_run_of_another_recipe_is_refused(
-    recipe_file: Path, small_recipe: Recipe, tmp_path: Path, command: str
+    recipe_file: Path, mateformer_recipe: MateformerRecipe, tmp_path: Path, command: str
 ) -> None:
     run("fit", recipe_file, tmp_path / "run", "--paths", DATA, "--until", 1)
-    recipe_file.write_text(yaml.safe_dump(small_recipe.model_copy(update={"seed": 8}).model_dump(mode="json")))
+    recipe_file.write_text(yaml.safe_dump(mateformer_recipe.model_copy(update={"seed": 8}).model_dump(mode="json")))
     out = (tmp_path / "artifact",) if command == "export" else ()
     failed = run(command, recipe_file, tmp_path / "run", *out, "--paths", DATA, succeeds=False)
     assert "another recipe" in failed.stderr

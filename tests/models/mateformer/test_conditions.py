@@ -1,5 +1,5 @@
-from models.mateformer.conditions import ALL, AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, possible
-from models.pipeline.recipe import Recipe
+from models.mateformer.conditions import ALL, AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
+from models.mateformer.recipe import MateformerRecipe
 from reference_db.retrieval import MODES
 
 
@@ -20,15 +20,17 @@ def test_every_retrieval_mode_is_measured() -> None:
     assert {condition.mode for condition in AXES["Retrieval"]} == set(MODES)
 
 
-def test_only_modes_that_need_no_fix_are_asked_without_one() -> None:
+def test_modes_that_need_a_fix_are_never_used_without_one() -> None:
     assert all(condition.gnss is not None for condition in ALL if condition.mode == "neighbourhood")
 
 
-def test_what_says_the_same_as_the_recipe_is_measured_once_and_keeps_the_headlines_name(small_recipe: Recipe) -> None:
-    recipe = small_recipe.model_copy(
-        update={"retrieval": small_recipe.retrieval.model_copy(update={"neighbourhood_size": 64})}
+def test_a_condition_equal_to_the_recipe_is_measured_once_under_the_headlines_name(
+    mateformer_recipe: MateformerRecipe,
+) -> None:
+    recipe = mateformer_recipe.model_copy(
+        update={"retrieval": mateformer_recipe.retrieval.model_copy(update={"neighbourhood_size": 64})}
     )
-    measured = possible(ALL, recipe)
+    measured = select_possible(ALL, recipe)
     assert len(measured) == len(set(measured))
     names = [condition.name for condition in measured]
     assert GNSS_1M.name in names
@@ -36,8 +38,8 @@ def test_what_says_the_same_as_the_recipe_is_measured_once_and_keeps_the_headlin
     assert "neighbours_32" in names
 
 
-def test_conditions_that_the_cells_are_too_small_for_are_left_out(small_recipe: Recipe) -> None:
-    few = small_recipe.model_copy(update={"cells": small_recipe.cells.model_copy(update={"references": 90})})
-    names = {condition.name for condition in possible(ALL, few)}
+def test_conditions_that_need_larger_cells_are_left_out(mateformer_recipe: MateformerRecipe) -> None:
+    few = mateformer_recipe.model_copy(update={"cells": mateformer_recipe.cells.model_copy(update={"references": 90})})
+    names = {condition.name for condition in select_possible(ALL, few)}
     assert not names & {"references_2000", "references_250", "neighbours_96"}
     assert "neighbours_64" in names

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.layers.channel_features import CLOCK_SCALE, COMPRESSION, LOUDNESS, Reference
 from models.mateformer.network import Coarse, Mateformer, MateformerConfig, log_likelihood
 
 SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48, "heads": 4}
@@ -14,9 +13,9 @@ SMALL = {"antennas": 8, "subcarriers": 6, "width": 32, "depth": 3, "hidden": 48,
     params=[
         {},
         {"raw": False, "angle_delay": 1.5},
-        {"raw": False, "angle_delay": 1.5, "aligned": True, "coarse": True},
+        {"raw": False, "angle_delay": 1.5, "delay_compensated": True, "coarse": True},
     ],
-    ids=["as in the paper", "angle-delay", "aligned and coarse positions too"],
+    ids=["as in the paper", "angle-delay", "delay-compensated, with coarse positions"],
 )
 def model(request: pytest.FixtureRequest) -> Mateformer:
     torch.manual_seed(3)
@@ -24,7 +23,7 @@ def model(request: pytest.FixtureRequest) -> Mateformer:
 
 
 def trained(model: Mateformer) -> Mateformer:
-    """With a say for the coarse positions, which begin without one."""
+    """Gives the coarse positions an effect, which they do not have at the start."""
     for name, parameter in model.named_parameters():
         if "belief" in name or "coarse" in name:
             nn.init.normal_(parameter, mean=0.5, std=0.2)
@@ -52,7 +51,7 @@ def no_gradients() -> None:
     torch.set_grad_enabled(True)
 
 
-def test_a_user_to_infer_influences_nobody_else(model, scene) -> None:
+def test_a_user_to_infer_does_not_influence_others(model, scene) -> None:
     known, positions, csi, coarse, accuracy = scene
     before = model(known, positions, csi, coarse, accuracy)
     disturbed = csi.clone()
@@ -123,7 +122,7 @@ def test_a_frame_has_keys_and_values_of_both_attentions_in_every_layer(model, sc
     torch.testing.assert_close(frame.centre, positions.mean(1))
 
 
-def test_an_accurate_coarse_position_has_a_say_and_none_has_none(scene) -> None:
+def test_only_users_with_a_coarse_position_are_moved_by_it(scene) -> None:
     torch.manual_seed(3)
     model = trained(Mateformer(MateformerConfig(**SMALL, coarse=True)).eval())
     known, positions, csi, coarse, accuracy = scene
@@ -150,7 +149,7 @@ def test_the_prior_is_the_likelihood_of_each_known_position(scene) -> None:
     assert prior[:, -1].abs().max() == 0
 
 
-def test_the_paper_sized_network_has_the_papers_shape() -> None:
+def test_the_paper_sized_model_has_the_papers_shape() -> None:
     model = Mateformer(MateformerConfig())
     assert (len(model.layers), model.config.width, model.config.hidden, model.config.heads) == (
         8,
@@ -162,48 +161,9 @@ def test_the_paper_sized_network_has_the_papers_shape() -> None:
     assert model.output[-1].out_features == 2
 
 
-@pytest.mark.parametrize("aligned", [False, True], ids=["as measured", "aligned"])
-def test_channel_features_are_the_two_dimensional_dft(scene, aligned: bool) -> None:
-    _, _, csi, *_ = scene
-    H = torch.view_as_complex(csi)
-    if aligned:
-        lag = (H[..., 1:] * H[..., :-1].conj()).sum((-2, -1))
-        H = H * (lag / lag.abs())[..., None, None].conj() ** torch.arange(6)
-        H = H / H.abs().square().mean((-2, -1), keepdim=True).sqrt()
-        window = torch.hamming_window(8, periodic=False)[:, None] * torch.hamming_window(6, periodic=False)
-        spectrum = torch.fft.fft2(H * window / window.norm()).abs() ** 0.5
-        channel = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).channel
-        numbers = 2
-    else:
-        H = H / H.abs().square().mean((-2, -1), keepdim=True) ** LOUDNESS
-        spectrum = (torch.fft.fft2(H, s=(16, 12)).abs() / (8 * 6) ** 0.5) ** COMPRESSION
-        channel = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=2.0)).channel
-        numbers = 0
-    ours = channel(csi, Reference(torch.ones(2), torch.zeros(2)))
-    expected = torch.fft.fftshift(spectrum, dim=(-2, -1)).flatten(2)
-    torch.testing.assert_close(ours[..., : ours.shape[-1] - numbers], expected, rtol=2e-3, atol=5e-3)
-
-
-def test_aligned_magnitudes_are_blind_to_each_snapshots_phase_clock_and_gain(scene) -> None:
-    channel = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).channel
-    known, _, csi, *_ = scene
-    reference = channel.reference(known)
-    phase, clock, gain = (torch.rand((2, 5), generator=torch.Generator().manual_seed(i)) for i in range(3))
-    ramp = torch.polar(0.2 + gain, 6 * phase)[..., None] * torch.polar(
-        torch.ones(6), 0.4 * clock[..., None] * torch.arange(6)
-    )
-    distorted = torch.view_as_real(torch.view_as_complex(csi) * ramp[:, :, None])
-    before, after = channel(csi, reference), channel(distorted, reference)
-    torch.testing.assert_close(after[..., :-2], before[..., :-2], rtol=1e-4, atol=1e-4)
-    louder, later = (after - before)[..., -2:].unbind(-1)
-    torch.testing.assert_close(louder, (0.2 + gain).log(), rtol=1e-4, atol=1e-4)
-    turn = 2 * math.pi / CLOCK_SCALE
-    torch.testing.assert_close((later + turn / 2) % turn - turn / 2, 0.4 * clock / CLOCK_SCALE, rtol=1e-3, atol=1e-3)
-
-
-def test_a_common_phase_of_each_snapshot_changes_nothing_but_in_raw_csi(scene) -> None:
+def test_a_common_phase_of_each_snapshot_changes_nothing_without_raw_csi(scene) -> None:
     torch.manual_seed(3)
-    model = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5, aligned=True)).eval()
+    model = Mateformer(MateformerConfig(**SMALL, raw=False, angle_delay=1.5, delay_compensated=True)).eval()
     known, positions, csi, coarse, accuracy = scene
     turned = torch.view_as_real(
         torch.view_as_complex(csi) * torch.polar(torch.ones(5), torch.arange(5.0))[:, None, None]
@@ -216,9 +176,9 @@ def test_a_common_phase_of_each_snapshot_changes_nothing_but_in_raw_csi(scene) -
     )
 
 
-def test_a_clock_late_for_everybody_changes_nothing_in_the_aligned_picture(scene) -> None:
+def test_an_sto_common_to_all_snapshots_does_not_change_the_delay_compensated_spectrum(scene) -> None:
     torch.manual_seed(3)
-    model = Mateformer(MateformerConfig(**SMALL, raw=False, aligned=True)).eval()
+    model = Mateformer(MateformerConfig(**SMALL, raw=False, delay_compensated=True)).eval()
     known, positions, csi, coarse, accuracy = scene
     ramp = torch.polar(torch.ones(6), 1.3 * torch.arange(6))
     late = [torch.view_as_real(torch.view_as_complex(H) * ramp) for H in (known, csi)]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.mateformer.recipe import Symmetry
 from models.mateformer.symmetry import transform
-from models.pipeline.recipe import Symmetry
 
 NONE = Symmetry(rotate=False, mirror=False, ramps=False, reverse=0.0, conjugate=0.0)
 
@@ -52,7 +52,7 @@ def test_mirror_reverses_the_sense_of_turning_in_about_half_of_the_neighbourhood
     assert 0.4 < flipped.float().mean() < 0.6
 
 
-def test_a_ramp_is_one_phase_step_an_antenna_and_one_a_subcarrier_for_the_whole_neighbourhood(
+def test_a_ramp_is_one_phase_step_per_antenna_and_subcarrier_for_the_whole_neighbourhood(
     neighbourhoods,
 ) -> None:
     csi, positions = apply(neighbourhoods, ramps=True)
@@ -81,7 +81,7 @@ def test_the_same_generator_seed_repeats_the_same_symmetry(neighbourhoods) -> No
     assert not torch.equal(once[1], other[1])
 
 
-def test_mean_position_is_only_turned_about(neighbourhoods) -> None:
+def test_rotation_keeps_the_mean_position_at_the_centre(neighbourhoods) -> None:
     _, positions = apply(neighbourhoods, rotate=True)
     assert positions.mean(1).abs().max() < 1e-4
     radius = (neighbourhoods[1] - neighbourhoods[1].mean(1, keepdim=True)).norm(dim=-1)

@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_report(csi: Tensor) -> None:
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])
-def test_noise_lies_the_snr_below_each_snapshots_own_power(csi: Tensor, snr_db: float) -> None:
+def test_the_noise_power_is_the_snapshots_power_over_the_snr(csi: Tensor, snr_db: float) -> None:
     noise = seen(csi, Impairments(snr_db=snr_db)) - csi
     ratio_db = 10 * torch.log10(csi.abs().square().mean((1, 2)) / noise.abs().square().mean((1, 2)))
     assert ratio_db.mean() == pytest.approx(snr_db, abs=0.3)
@@ -51,7 +51,7 @@ def test_a_timing_offset_is_a_phase_ramp_over_the_subcarriers(csi: Tensor) -> No
     np.testing.assert_allclose(np.abs(ratio), 1, rtol=1e-4)
 
 
-def test_a_random_phase_is_one_for_the_whole_snapshot(csi: Tensor) -> None:
+def test_a_random_phase_is_common_to_the_whole_snapshot(csi: Tensor) -> None:
     ratio = seen(csi, Impairments(phase=True)) / csi
     torch.testing.assert_close(ratio, ratio[:, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
     assert ratio[:, 0, 0].mean().abs() < 0.2
@@ -78,7 +78,7 @@ def test_quantised_parts_take_few_values_and_stay_within_half_a_step(csi: Tensor
         assert len(snapshot.unique()) <= 15
 
 
-def test_silence_stays_silence() -> None:
+def test_zero_csi_stays_zero() -> None:
     poor = Impairments(snr_db=10, phase=True, timing_s=2e-8, gain_db=3, dead_antennas=1, bits=8)
     assert seen(torch.zeros((3, 4, 6), dtype=torch.complex64), poor).eq(0).all()
 
@@ -93,7 +93,7 @@ def test_each_array_has_its_own_radio(csi: Tensor) -> None:
 
 def test_a_milder_radio_is_never_worse() -> None:
     worst = Impairments(snr_db=10, phase=True, timing_s=2e-8, gain_db=3, dead_antennas=2, bits=8)
-    drawn = [worst.milder(np.random.default_rng(seed)) for seed in range(200)]
+    drawn = [worst.draw_milder(np.random.default_rng(seed)) for seed in range(200)]
     for one in drawn:
         assert one.snr_db is not None
         assert 10 <= one.snr_db <= 70
@@ -103,4 +103,4 @@ def test_a_milder_radio_is_never_worse() -> None:
         assert one.bits in (None, 8)
     assert {one.dead_antennas for one in drawn} == {0, 1, 2}
     assert min(one.snr_db for one in drawn) < 15
-    assert Impairments().milder(np.random.default_rng(0)) == Impairments()
+    assert Impairments().draw_milder(np.random.default_rng(0)) == Impairments()

@@ -28,13 +28,13 @@ def test_a_saved_table_loads_as_it_was_and_saves_to_the_same_bytes(table: PathTa
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_columns_that_lie_otherwise_in_memory_are_saved_as_they_read(table: PathTable, tmp_path: Path) -> None:
+def test_columns_with_another_memory_layout_are_saved_correctly(table: PathTable, tmp_path: Path) -> None:
     table.save(tmp_path / "rows")
     replace(table, departure=np.asfortranarray(table.departure)).save(tmp_path / "columns")
     assert (tmp_path / "rows").read_bytes() == (tmp_path / "columns").read_bytes()
 
 
-def test_a_user_that_no_path_reaches_is_recorded_with_silent_csi(table: PathTable) -> None:
+def test_a_user_that_no_path_reaches_is_kept_with_zero_csi(table: PathTable) -> None:
     blocked = without_user(table, 3)
     assert not blocked.reached[3]
     assert not blocked.line_of_sight[3]

@@ -71,7 +71,7 @@ def test_a_larger_draw_begins_with_the_smaller_one() -> None:
 
 
 @pytest.mark.parametrize("town", [Avenue(2), Avenue(60, fog=5)], ids=["no street", "no sight"])
-def test_a_town_without_a_place_says_so(town: Avenue) -> None:
+def test_a_town_without_a_site_is_an_error(town: Avenue) -> None:
     with pytest.raises(NoSiteFound):
         draw_site(town, "town", 0, 3.5e9)
 

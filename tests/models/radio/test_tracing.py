@@ -42,7 +42,7 @@ def test_cell_ranges_name_cities_and_seeds() -> None:
             parse_cells([bad])
 
 
-def test_shards_are_disjoint_and_together_everything() -> None:
+def test_shards_are_disjoint_and_cover_all_cells() -> None:
     cells = parse_cells(["munich:0-10"])
     shards = [shard_of(cells, f"{i}/3") for i in range(3)]
     assert sorted(cell for shard in shards for cell in shard) == cells
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_file_also_after_a_kill(etoile: City, tmp_p
 
 
 @pytest.mark.raytracing
-def test_parts_left_by_a_run_of_other_users_are_traced_again(etoile: City, table: PathTable, tmp_path: Path) -> None:
+def test_parts_from_a_run_with_other_users_are_traced_again(etoile: City, table: PathTable, tmp_path: Path) -> None:
     """The 250 users of the shipped table are asked for; a part of only 40 of them lies there already."""
     parts = tmp_path / "etoile-0900.paths.parts"
     parts.mkdir()

@@ -55,7 +55,7 @@ def write(path: Path, content: Any) -> None:
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["scenario_1", "scenario_2"])
-def test_users_stand_in_metres_from_their_base_station(tmp_path: Path, dense: bool) -> None:
+def test_user_positions_are_metres_from_their_base_station(tmp_path: Path, dense: bool) -> None:
     tables = read_environment(environment(tmp_path / "00743", dense), CARRIER, unpickle=True)
     assert [table.site.name for table in tables] == ["wair_d_00743-0000", "wair_d_00743-0001"][: 1 if dense else 2]
     for b, table in enumerate(tables):
@@ -89,7 +89,7 @@ def test_channels_equal_those_of_the_data_sets_own_formula(tmp_path: Path) -> No
         np.testing.assert_allclose(ours, theirs, atol=0.05 * np.abs(theirs).max())
 
 
-def test_a_pickle_is_refused_without_the_word(tmp_path: Path) -> None:
+def test_a_pickle_is_refused_without_unpickle(tmp_path: Path) -> None:
     folder = environment(tmp_path / "00743")
     with pytest.raises(PickleRefused, match="trust"):
         read_environment(folder, CARRIER)
@@ -100,7 +100,7 @@ class Malice:
         return os.mkdir, ("made by a pickle",)
 
 
-def test_a_pickle_that_asks_for_more_than_arrays_is_refused_even_with_it(
+def test_a_pickle_of_more_than_arrays_is_refused_even_with_unpickle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = environment(tmp_path / "00743")
@@ -139,12 +139,12 @@ def test_other_folders_are_refused(tmp_path: Path, damage: Any, complaint: str) 
         read_environment(folder, CARRIER, unpickle=True)
 
 
-def test_a_carrier_that_the_data_set_has_not_is_refused(tmp_path: Path) -> None:
+def test_a_carrier_that_the_data_set_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotWairD, match=r"3\.5 GHz"):
         read_environment(environment(tmp_path / "00743"), 3.5e9, unpickle=True)
 
 
-def test_the_command_writes_a_table_a_base_station_and_carrier_once_trust_is_said(tmp_path: Path) -> None:
+def test_the_command_writes_a_table_per_base_station_and_carrier_with_unpickle(tmp_path: Path) -> None:
     words = ["scenes", "wair-d", str(environment(tmp_path / "00743")), "--out", str(tmp_path / "paths")]
     refused = CliRunner().invoke(app, [*words, "--carrier-ghz", "28"])
     assert "trust" in str(refused.exception)

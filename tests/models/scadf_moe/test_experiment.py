@@ -8,13 +8,14 @@ import yaml
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from models.cli import RECIPES, app
-from models.scadf_moe.data import build_trajectories
+from models.cli import app
+from models.families import find_yaml
+from models.scadf_moe.data import build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
-from models.scadf_moe.experiment import RESULT_FILE, UnknownBudget, load_trajectory_experiment
-from models.scadf_moe.recipe import TrajectoryRecipe
+from models.scadf_moe.experiment import RESULT_FILE, UnknownBudget, load_experiment
+from models.scadf_moe.recipe import ScadfMoERecipe
 
-EXPERIMENTS = RECIPES / "trajectories" / "experiments"
+EXPERIMENTS = find_yaml("scadf_moe", "experiments")
 
 
 class Config:
@@ -26,45 +27,43 @@ class Origin(torch.nn.Module):
 
     config = Config()
 
-    def forward(self, csi: torch.Tensor, cues: torch.Tensor) -> torch.Tensor:
+    def forward(self, csi: torch.Tensor, path_features: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(csi), csi.shape[1] + 1, 2)
 
 
 @pytest.fixture
-def recipes(trajectory_recipe: TrajectoryRecipe, tmp_path: Path) -> Path:
-    """A folder of recipes with a tiny experiment on trajectories in it."""
-    folder = tmp_path / "recipes" / "trajectories"
-    (folder / "experiments").mkdir(parents=True)
-    (folder / "small.yaml").write_text(yaml.safe_dump(trajectory_recipe.model_dump(mode="json")))
+def tiny(scadf_moe_recipe: ScadfMoERecipe, tmp_path: Path) -> Path:
+    """The file of a tiny experiment."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(scadf_moe_recipe.model_dump(mode="json")))
     content = {
+        "family": "scadf-moe",
         "base": "small.yaml",
         "figure": "Tiny",
         "variants": {"SCADF-MoE": None, "alone": {"model.vertices": 1, "fusion": "concat"}},
         "budgets": {"small": {"seeds": [1, 2], "layouts": ["etoile:900"], "overrides": {"optimiser.steps": 3}}},
     }
-    (folder / "experiments" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return tmp_path / "recipes"
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
 
 
-def test_an_experiment_writes_tables_a_figure_and_goes_on_where_it_stopped(
-    recipes: Path, bands: Path, tmp_path: Path
-) -> None:
-    folders = ["--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--recipes", recipes]
-    words = ["experiment", "tiny", *map(str, folders)]
-    done = CliRunner().invoke(app, [*words, "--cues", "measured"])
+def test_an_experiment_writes_tables_and_a_figure_and_resumes(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    folders = ["--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    words = ["experiment", str(tiny), *map(str, folders)]
+    done = CliRunner().invoke(app, [*words, "--path-features", "measured"])
     assert done.exit_code == 0, done.output
     first = (tmp_path / "out" / "tiny.md").read_text()
-    assert "## Measured cues" in first
+    assert "## Measured path features" in first
     assert "## Exact" not in first
     results = list((tmp_path / "runs").rglob(RESULT_FILE))
     assert len(results) == 4
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
-    assert CliRunner().invoke(app, [*words, "--cues", "exact"]).exit_code == 0
+    assert CliRunner().invoke(app, [*words, "--path-features", "exact"]).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     both = (tmp_path / "out" / "tiny.md").read_text()
     assert "give the position away" in both
     rows = [line for line in both.splitlines() if line.startswith("| SCADF-MoE")]
-    assert len(rows) == 4  # by layout and by band, with exact and with measured cues
+    assert len(rows) == 4  # by layout and by band, with exact and with measured path features
     assert all("±" in row for row in rows)
     assert "etoile:900, unseen NLOS" in both
     assert "6 GHz, overall" in both
@@ -73,18 +72,18 @@ def test_an_experiment_writes_tables_a_figure_and_goes_on_where_it_stopped(
     assert (tmp_path / "out" / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_not_traced_is_one_line_not_a_traceback(recipes: Path, tmp_path: Path) -> None:
-    words = ["experiment", "tiny", "--paths", tmp_path, "--runs", tmp_path / "runs", "--recipes", recipes]
+def test_a_missing_path_table_is_one_line_not_a_traceback(tiny: Path, tmp_path: Path) -> None:
+    words = ["experiment", tiny, "--paths", tmp_path, "--runs", tmp_path / "runs"]
     failed = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path)])
     assert "etoile-0900" in str(failed.exception)
     assert isinstance(failed.exception, SystemExit)
 
 
-def test_squared_errors_are_those_of_the_points_by_what_they_are(
-    trajectory_recipe: TrajectoryRecipe, bands: Path
+def test_squared_errors_are_summarised_by_line_of_sight_and_by_seen_and_unseen_points(
+    scadf_moe_recipe: ScadfMoERecipe, bands: Path
 ) -> None:
-    corpus = build_trajectories(trajectory_recipe, bands)
-    errors = evaluate_trajectories(Origin(), trajectory_recipe, corpus, torch.device("cpu"))
+    corpus = build_corpus(scadf_moe_recipe, bands)
+    errors = evaluate_trajectories(Origin(), scadf_moe_recipe, corpus, torch.device("cpu"))
     assert set(errors) == {6e9}
     truth = corpus.layout.positions[corpus.tested]
     squared = (truth.astype(np.float64) ** 2).sum(-1)
@@ -99,48 +98,49 @@ def test_squared_errors_are_those_of_the_points_by_what_they_are(
     assert summary["all"]["share_nlos"] == pytest.approx(nlos.mean(), abs=1e-4)
 
 
-def test_exact_cues_alone_locate_whoever_is_in_sight(trajectory_recipe: TrajectoryRecipe, bands: Path) -> None:
-    corpus = build_trajectories(trajectory_recipe, bands)
-    exact = summarise_trajectories(evaluate_geometry(trajectory_recipe, corpus))["all"]
-    measured = trajectory_recipe.model_copy(update={"cues": "measured"})
+def test_exact_path_features_alone_locate_users_in_line_of_sight(scadf_moe_recipe: ScadfMoERecipe, bands: Path) -> None:
+    corpus = build_corpus(scadf_moe_recipe, bands)
+    exact = summarise_trajectories(evaluate_geometry(scadf_moe_recipe, corpus))["all"]
+    measured = scadf_moe_recipe.model_copy(update={"path_features": "measured"})
     noisy = summarise_trajectories(evaluate_geometry(measured, corpus))["all"]
     assert exact["los"] < 0.5
     assert exact["nlos"] > 10 * exact["los"]
     assert noisy["los"] > 2 * exact["los"]
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_committed_experiment_loads(path: Path) -> None:
     for budget in ("small", "paper"):
-        _, recipes = load_trajectory_experiment(path, budget)
+        _, recipes = load_experiment(path, budget)
         digests = [recipe.digest for recipe in recipes.values()]
         assert len(set(digests)) == len(digests), f"{path}: two runs are the same recipe"
         assert len({run.seed for run in recipes}) > 1
     assert len({run.layout for run in recipes}) == 3  # of the paper's budget
     with pytest.raises(UnknownBudget, match="paper"):
-        load_trajectory_experiment(path, "endless")
+        load_experiment(path, "endless")
 
 
-def test_the_bands_of_the_out_of_domain_experiment_are_apart() -> None:
-    _, recipes = load_trajectory_experiment(EXPERIMENTS / "scadf-ood.yaml", "small")
+def test_the_out_of_domain_experiment_tests_a_band_that_it_does_not_train_on() -> None:
+    (path,) = (path for path in EXPERIMENTS if path.stem == "scadf-ood")
+    _, recipes = load_experiment(path, "small")
     for recipe in recipes.values():
         assert recipe.test_bands == (6e9,)
         assert 6e9 not in recipe.train_bands
 
 
-def test_a_misspelt_setting_is_refused_before_anything_is_trained(recipes: Path) -> None:
-    file = recipes / "trajectories" / "experiments" / "tiny.yaml"
+def test_a_misspelt_setting_is_refused_before_anything_is_trained(tiny: Path) -> None:
+    file = tiny
     content = yaml.safe_load(file.read_text())
     for misspelt, error in (({"fussion": "concat"}, ValidationError), ({"model.expert": 1}, TypeError)):
         file.write_text(yaml.safe_dump(content | {"variants": {"misspelt": misspelt}}))
         with pytest.raises(error):
-            load_trajectory_experiment(file, "small")
+            load_experiment(file, "small")
 
 
-def test_results_name_the_recipe_that_they_are_of(recipes: Path, bands: Path, tmp_path: Path) -> None:
-    folders = ["--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--recipes", recipes]
-    words = ["experiment", "tiny", *map(str, folders), "--cues", "exact"]
-    file = recipes / "trajectories" / "experiments" / "tiny.yaml"
+def test_results_belong_to_their_recipe(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    folders = ["--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    words = ["experiment", str(tiny), *map(str, folders), "--path-features", "exact"]
+    file = tiny
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"variants": {"Concat": {"fusion": "concat"}}}))
     assert CliRunner().invoke(app, words).exit_code == 0
     file.write_text(file.read_text().replace("steps: 3", "steps: 4"))

@@ -4,44 +4,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from models.cli import RECIPES
+from models.families import find_yaml
 from models.pipeline.learner import LOG_FILE, RecipeChanged
-from models.scadf_moe.data import TrajectoryCorpus, build_trajectories
-from models.scadf_moe.learner import TrajectoryFit, load_trajectory_model
-from models.scadf_moe.recipe import TrajectoryRecipe
+from models.scadf_moe.data import Corpus, build_corpus
+from models.scadf_moe.learner import ScadfMoELearner, load_model
+from models.scadf_moe.recipe import ScadfMoERecipe
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def corpus(trajectory_recipe: TrajectoryRecipe, bands: Path) -> TrajectoryCorpus:
-    return build_trajectories(trajectory_recipe, bands)
+def corpus(scadf_moe_recipe: ScadfMoERecipe, bands: Path) -> Corpus:
+    return build_corpus(scadf_moe_recipe, bands)
 
 
-def with_cues(recipe: TrajectoryRecipe, cues: str) -> TrajectoryRecipe:
-    return recipe.model_copy(update={"cues": cues})
+def with_path_features(recipe: ScadfMoERecipe, kind: str) -> ScadfMoERecipe:
+    return recipe.model_copy(update={"path_features": kind})
 
 
-def test_a_stopped_and_resumed_run_equals_one_never_stopped(trajectory_recipe, corpus, tmp_path: Path) -> None:
-    recipe = with_cues(trajectory_recipe, "measured")  # which draws the most
-    straight = TrajectoryFit(recipe, corpus, tmp_path / "straight", CPU)
+def test_a_stopped_and_resumed_run_equals_one_never_stopped(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    recipe = with_path_features(scadf_moe_recipe, "measured")  # which draws the most
+    straight = ScadfMoELearner(recipe, corpus, tmp_path / "straight", CPU)
     straight.run(until=12)
-    TrajectoryFit(recipe, corpus, tmp_path / "stopped", CPU).run(until=5)
-    resumed = TrajectoryFit(recipe, corpus, tmp_path / "stopped", CPU)
-    assert resumed.learner.step == 5
+    ScadfMoELearner(recipe, corpus, tmp_path / "stopped", CPU).run(until=5)
+    resumed = ScadfMoELearner(recipe, corpus, tmp_path / "stopped", CPU)
+    assert resumed.step == 5
     resumed.run(until=12)
     for name, weights in straight.model.state_dict().items():
         assert torch.equal(weights, resumed.model.state_dict()[name]), name
-    delivered = load_trajectory_model(tmp_path / "stopped", recipe).state_dict()
+    delivered = load_model(tmp_path / "stopped", recipe).state_dict()
     assert all(torch.equal(weights, delivered[name]) for name, weights in straight.model.state_dict().items())
 
 
 @pytest.mark.parametrize("fusion", ["concat", "scadf-moe"])
-def test_training_reduces_the_error(trajectory_recipe, corpus, tmp_path: Path, fusion: str) -> None:
-    recipe = trajectory_recipe.model_copy(update={"fusion": fusion})
-    fit = TrajectoryFit(recipe, corpus, tmp_path, CPU)
+def test_training_reduces_the_error(scadf_moe_recipe, corpus, tmp_path: Path, fusion: str) -> None:
+    recipe = scadf_moe_recipe.model_copy(update={"fusion": fusion})
+    fit = ScadfMoELearner(recipe, corpus, tmp_path, CPU)
     fit.run(until=1)
     fit.run()
     first, *_, last = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
@@ -50,39 +49,41 @@ def test_training_reduces_the_error(trajectory_recipe, corpus, tmp_path: Path, f
     assert (last["overlap"] < 0) == (fusion == "scadf-moe")
 
 
-def test_the_mmd_term_leads_the_routers_further_apart(trajectory_recipe, corpus, tmp_path: Path) -> None:
+def test_the_mmd_term_moves_the_routers_further_apart(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
     overlaps = []
     for diversity in (0.0, 100.0):
-        recipe = trajectory_recipe.model_copy(update={"diversity": diversity})
-        fit = TrajectoryFit(recipe, corpus, tmp_path / str(diversity), CPU)
+        recipe = scadf_moe_recipe.model_copy(update={"diversity": diversity})
+        fit = ScadfMoELearner(recipe, corpus, tmp_path / str(diversity), CPU)
         fit.run(until=40)
-        overlaps.append(float(fit._advance()[1]))
+        overlaps.append(float(fit.advance(fit.model)["overlap"]))
     assert overlaps[1] < overlaps[0] < 0
 
 
-def test_a_network_begins_in_the_midst_of_the_training_points(trajectory_recipe, corpus, tmp_path: Path) -> None:
-    head = TrajectoryFit(trajectory_recipe, corpus, tmp_path, CPU).model.head
+def test_a_model_starts_in_the_midst_of_the_training_points(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    head = ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).model.head
     seen = corpus.layout.positions[~corpus.held_out]
     np.testing.assert_allclose(head.centre, seen.mean(axis=0), rtol=1e-4)
     assert 5 < float(head.spread) < 30
 
 
-def test_without_spatial_context_every_point_is_a_sample(trajectory_recipe, corpus, tmp_path: Path) -> None:
-    alone = trajectory_recipe.model_copy(update={"model": {**trajectory_recipe.model, "vertices": 1}})
-    together = TrajectoryFit(trajectory_recipe, corpus, tmp_path / "together", CPU)
-    apart = TrajectoryFit(alone, corpus, tmp_path / "apart", CPU)
-    csi, cues, truth = apart._batch(np.random.default_rng(1))
-    assert (csi.shape, cues.shape, truth.shape) == ((24, 1, 4, 16, 2), (24, 1, 4), (24, 2, 2))
+def test_without_spatial_context_every_point_is_a_sample(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    alone = scadf_moe_recipe.model_copy(update={"model": {**scadf_moe_recipe.model, "vertices": 1}})
+    together = ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path / "together", CPU)
+    apart = ScadfMoELearner(alone, corpus, tmp_path / "apart", CPU)
+    csi, features, truth = apart.draw_batch(np.random.default_rng(1))
+    assert (csi.shape, features.shape, truth.shape) == ((24, 1, 4, 16, 2), (24, 1, 4), (24, 2, 2))
     torch.testing.assert_close(truth[:, 0], truth[:, 1])
-    for part, whole in zip((csi, cues), together._batch(np.random.default_rng(1)), strict=False):
+    for part, whole in zip((csi, features), together.draw_batch(np.random.default_rng(1)), strict=False):
         torch.testing.assert_close(part.flatten(0, 1), whole.flatten(0, 1))
 
 
-def test_a_random_phase_turns_whole_snapshots(trajectory_recipe, corpus, tmp_path: Path) -> None:
-    steady = trajectory_recipe.model_copy(update={"phase": False})
+def test_a_random_phase_rotates_whole_snapshots(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    steady = scadf_moe_recipe.model_copy(update={"phase": False})
     both = [
-        torch.view_as_complex(TrajectoryFit(recipe, corpus, tmp_path / str(n), CPU)._batch(np.random.default_rng(1))[0])
-        for n, recipe in enumerate((trajectory_recipe, steady))
+        torch.view_as_complex(
+            ScadfMoELearner(recipe, corpus, tmp_path / str(n), CPU).draw_batch(np.random.default_rng(1))[0]
+        )
+        for n, recipe in enumerate((scadf_moe_recipe, steady))
     ]
     ratio = both[0] / both[1]
     torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio), rtol=1e-3, atol=1e-3)
@@ -90,15 +91,15 @@ def test_a_random_phase_turns_whole_snapshots(trajectory_recipe, corpus, tmp_pat
     assert ratio[..., 0, 0].mean().abs() < 0.6
 
 
-def test_a_folder_of_another_recipe_is_refused(trajectory_recipe, corpus, tmp_path: Path) -> None:
-    TrajectoryFit(trajectory_recipe, corpus, tmp_path, CPU).run(until=1)
+def test_a_folder_of_another_recipe_is_refused(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=1)
     with pytest.raises(RecipeChanged):
-        TrajectoryFit(with_cues(trajectory_recipe, "measured"), corpus, tmp_path, CPU)
+        ScadfMoELearner(with_path_features(scadf_moe_recipe, "measured"), corpus, tmp_path, CPU)
 
 
 def test_the_committed_recipe_loads() -> None:
-    content = yaml.safe_load((RECIPES / "trajectories" / "scadf-moe.yaml").read_text())
-    recipe = TrajectoryRecipe.model_validate(content)
+    (path,) = (path for path in find_yaml("scadf_moe", "recipes") if path.stem == "scadf-moe")
+    recipe = ScadfMoERecipe.load(path)
     assert (recipe.batch, recipe.diversity, recipe.sampling.length, recipe.sampling.radius) == (64, 0.1, 5, 2.0)
     assert (recipe.radio.subcarriers, recipe.radio.bandwidth) == (64, 50e6)
     assert recipe.config().vertices == 5

@@ -7,19 +7,20 @@ import torch
 from torch import Tensor
 
 from models.pipeline.onnx_graph import OPSET, write_graph
+from models.scadf_moe.export import INPUTS
 from models.scadf_moe.fusion_rivals import FUSIONS
+from models.scadf_moe.learner import routing_overlap
 from models.scadf_moe.network import ModalityTaskMoE, ScadfMoE
-from models.scadf_moe.routing_diversity import routing_overlap
-from models.scadf_moe.trajectory_tokens import TrajectoryConfig, own_tokens
+from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, own_tokens
 
-TINY = TrajectoryConfig(
+TINY = ScadfMoEConfig(
     antennas=4, subcarriers=16, vertices=3, tokens=2, width=16, heads=2, blocks=1, experts=3, slots=2, hidden=24
 )
 
 
 @pytest.fixture
 def trajectories() -> tuple[Tensor, Tensor]:
-    """csi [6, 3, 4, 16, 2], cues [6, 3, 4]"""
+    """csi [6, 3, 4, 16, 2], features [6, 3, 4]"""
     generator = torch.Generator().manual_seed(1)
     csi = 1e-5 * torch.randn((6, 3, 4, 16, 2), generator=generator)
     angles = 3 * torch.randn((6, 3, 2), generator=generator)
@@ -35,7 +36,7 @@ def model() -> ScadfMoE:
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_every_network_answers_each_vertex_and_the_centroid(trajectories, name: str) -> None:
+def test_every_model_answers_each_vertex_and_the_centroid(trajectories, name: str) -> None:
     torch.manual_seed(2)
     positions = FUSIONS[name](TINY)(*trajectories)
     assert positions.shape == (6, 4, 2)
@@ -43,7 +44,7 @@ def test_every_network_answers_each_vertex_and_the_centroid(trajectories, name: 
 
 
 def test_each_task_routes_all_tokens_and_all_slots(model: ScadfMoE, trajectories) -> None:
-    D, C = model.located(*trajectories).routing
+    D, C = model.locate(*trajectories).routing
     tokens, slots = 2 * TINY.vertices * TINY.tokens, TINY.experts * TINY.slots
     assert D.shape == C.shape == (6, TINY.vertices + 1, tokens, slots)
     torch.testing.assert_close(D.sum(2), torch.ones(6, TINY.vertices + 1, slots))
@@ -72,7 +73,7 @@ def test_the_task_moe_equals_a_loop_over_tasks_slots_and_tokens() -> None:
             torch.testing.assert_close(Y[0, task, token], attended[0, token] + mixed, rtol=1e-4, atol=1e-5)
 
 
-def test_a_vertex_is_read_off_its_own_tokens_and_the_centroid_off_all() -> None:
+def test_a_vertex_pools_its_own_tokens_and_the_centroid_pools_all() -> None:
     own = own_tokens(TINY, modalities=2)
     torch.testing.assert_close(own.sum(1), torch.ones(4))
     tokens_of = [{0, 1, 6, 7}, {2, 3, 8, 9}, {4, 5, 10, 11}, set(range(12))]
@@ -82,32 +83,32 @@ def test_a_vertex_is_read_off_its_own_tokens_and_the_centroid_off_all() -> None:
 @pytest.mark.parametrize("name", ["concat", "full-con"])
 def test_a_static_rival_sees_one_vertex_at_a_time(trajectories, name: str) -> None:
     torch.manual_seed(2)
-    model, (csi, cues) = FUSIONS[name](TINY), trajectories
-    before = model(csi, cues)
-    after = model(torch.cat([csi[:, :2], csi[:, 2:].flip(3)], dim=1), cues)
+    model, (csi, features) = FUSIONS[name](TINY), trajectories
+    before = model(csi, features)
+    after = model(torch.cat([csi[:, :2], csi[:, 2:].flip(3)], dim=1), features)
     torch.testing.assert_close(after[:, :2], before[:, :2])
     assert (after[:, 2:] - before[:, 2:]).abs().amax((0, 2)).min() > 1e-4
 
 
 @pytest.mark.parametrize("name", ["trans-fusion", "soft-moe", "scadf-moe"])
-def test_an_adaptive_fusion_hears_the_whole_trajectory(trajectories, name: str) -> None:
+def test_an_adaptive_fusion_uses_the_whole_trajectory(trajectories, name: str) -> None:
     torch.manual_seed(2)
-    model, (csi, cues) = FUSIONS[name](TINY), trajectories
-    moved = cues.clone()
+    model, (csi, features) = FUSIONS[name](TINY), trajectories
+    moved = features.clone()
     moved[:, 2, 2] += 20.0
-    assert (model(csi, moved) - model(csi, cues)).abs().amax((0, 2)).min() > 1e-4
+    assert (model(csi, moved) - model(csi, features)).abs().amax((0, 2)).min() > 1e-4
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_a_gain_of_a_snapshot_and_a_turn_of_an_angle_change_nothing(trajectories, name: str) -> None:
+def test_a_snapshots_gain_and_a_full_turn_of_an_angle_change_nothing(trajectories, name: str) -> None:
     torch.manual_seed(2)
-    model, (csi, cues) = FUSIONS[name](TINY), trajectories
+    model, (csi, features) = FUSIONS[name](TINY), trajectories
     gain = 10 ** torch.linspace(-2, 2, 3)[:, None, None, None]
-    turned = cues + torch.tensor([2 * torch.pi, -2 * torch.pi, 0, 0])
-    torch.testing.assert_close(model(gain * csi, turned), model(csi, cues), rtol=0, atol=1e-4)
+    turned = features + torch.tensor([2 * torch.pi, -2 * torch.pi, 0, 0])
+    torch.testing.assert_close(model(gain * csi, turned), model(csi, features), rtol=0, atol=1e-4)
 
 
-def test_where_the_training_points_lie_shifts_and_scales_the_answer(model: ScadfMoE, trajectories) -> None:
+def test_the_centre_and_spread_of_the_training_points_shift_and_scale_the_answer(model: ScadfMoE, trajectories) -> None:
     before = model(*trajectories)
     model.head.centre.copy_(torch.tensor([40.0, -10.0]))
     model.head.spread.fill_(15.0)
@@ -125,10 +126,10 @@ def test_gradient_reaches_every_router_and_every_expert(model: ScadfMoE, traject
 
 
 def overlap(model: ScadfMoE, trajectories: tuple[Tensor, Tensor]) -> float:
-    return float(routing_overlap(model.located(*trajectories).routing).detach())
+    return float(routing_overlap(model.locate(*trajectories).routing).detach())
 
 
-def test_training_leads_the_routers_of_the_tasks_apart(trajectories) -> None:
+def test_training_moves_the_routers_of_the_tasks_apart(trajectories) -> None:
     """From routers that are all the same, by the positions alone."""
     torch.manual_seed(4)
     model = ScadfMoE(TINY)
@@ -151,30 +152,30 @@ def test_training_leads_the_routers_of_the_tasks_apart(trajectories) -> None:
 
 def test_static_routers_are_the_same_for_every_sample(trajectories) -> None:
     torch.manual_seed(2)
-    model = ScadfMoE(TrajectoryConfig(**{**TINY.__dict__, "static": True}))
-    D, C = model.located(*trajectories).routing
+    model = ScadfMoE(ScadfMoEConfig(**{**TINY.__dict__, "static": True}))
+    D, C = model.locate(*trajectories).routing
     torch.testing.assert_close(D, D[:1].expand_as(D))
     torch.testing.assert_close(C, C[:1].expand_as(C))
     assert not torch.equal(D[:, 0], D[:, 1])
-    adaptive, _ = ScadfMoE(TINY).located(*trajectories).routing
+    adaptive, _ = ScadfMoE(TINY).locate(*trajectories).routing
     assert not torch.equal(adaptive[0], adaptive[1])
 
 
-def test_a_single_point_and_a_single_expert_are_configurations(trajectories) -> None:
-    csi, cues = trajectories
-    alone = ScadfMoE(TrajectoryConfig(**{**TINY.__dict__, "vertices": 1, "experts": 1}))
-    assert alone(csi[:, :1], cues[:, :1]).shape == (6, 2, 2)
+def test_a_model_with_a_single_point_and_a_single_expert_works(trajectories) -> None:
+    csi, features = trajectories
+    alone = ScadfMoE(ScadfMoEConfig(**{**TINY.__dict__, "vertices": 1, "experts": 1}))
+    assert alone(csi[:, :1], features[:, :1]).shape == (6, 2, 2)
 
 
 def test_the_onnx_graph_equals_torch_for_any_number_of_trajectories(
     model: ScadfMoE, trajectories, tmp_path: Path
 ) -> None:
-    path, free = tmp_path / "full.onnx", {"csi": {0: "batch"}, "cues": {0: "batch"}}
+    path, free = tmp_path / "full.onnx", INPUTS
     write_graph(model, trajectories, free, ["positions"], path)
-    assert [path.name for path in tmp_path.iterdir()] == ["full.onnx"]  # nothing beside it
+    assert [path.name for path in tmp_path.iterdir()] == ["full.onnx"]  # no other file
     assert onnx.load(path).opset_import[0].version == OPSET
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in (1, 6):
-        csi, cues = (tensor[:batch] for tensor in trajectories)
-        (answer,) = session.run(None, {"csi": csi.numpy(), "cues": cues.numpy()})
-        torch.testing.assert_close(torch.from_numpy(answer), model(csi, cues).detach(), rtol=0, atol=1e-4)
+        csi, features = (tensor[:batch] for tensor in trajectories)
+        (answer,) = session.run(None, {"csi": csi.numpy(), "cues": features.numpy()})
+        torch.testing.assert_close(torch.from_numpy(answer), model(csi, features).detach(), rtol=0, atol=1e-4)

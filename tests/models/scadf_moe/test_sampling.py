@@ -61,7 +61,7 @@ def test_points_are_held_out_inside_every_cluster(flocks: np.ndarray) -> None:
     assert np.mean(shares) == pytest.approx(0.25, abs=0.01)
 
 
-def test_a_trajectory_is_short_stays_in_its_cluster_and_repeats_nobody(table: PathTable) -> None:
+def test_a_trajectory_is_short_stays_in_its_cluster_and_repeats_no_user(table: PathTable) -> None:
     positions = table.users[:, :2]
     labels = np.arange(250) % 2  # two clusters, one among the other
     trajectories = Trajectories(positions, labels, np.ones(250, np.bool_), length=3, radius=6.0)
@@ -73,7 +73,7 @@ def test_a_trajectory_is_short_stays_in_its_cluster_and_repeats_nobody(table: Pa
     np.testing.assert_array_equal(trajectories.draw(100, np.random.default_rng(3)), drawn)
 
 
-def test_training_never_meets_a_point_held_out_and_every_test_trajectory_has_one(flocks: np.ndarray) -> None:
+def test_training_never_draws_a_held_out_point_and_every_test_trajectory_has_one(flocks: np.ndarray) -> None:
     labels = flock_of(flocks).astype(np.int64)
     held = hold_out(labels, 0.3, np.random.default_rng(4))
     seen = Trajectories(flocks, labels, ~held, length=5, radius=2.0).draw(300, np.random.default_rng(5))

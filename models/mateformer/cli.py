@@ -1,0 +1,134 @@
+"""The commands of `fingerpost-train` for a Mateformer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from models.artifact import MateformerManifest, load_artifact
+from models.mateformer.conditions import ALL, HEADLINE
+from models.mateformer.experiment import load_experiment, run_experiment
+from models.mateformer.export import export_run, record_evaluation
+from models.mateformer.learner import MateformerLearner, load_model
+from models.mateformer.locators import onnx_locator, torch_locator
+from models.mateformer.recipe import MateformerRecipe
+from models.mateformer.report import TABLE_FILE, measure, write_report
+from models.pipeline.export import RECIPE_FILE
+from models.pipeline.learner import join_processes
+from models.pipeline.options import (
+    PATH_TABLES,
+    RUNS,
+    TABLES,
+    ArtifactFolder,
+    Device,
+    ExperimentFile,
+    NewArtifactFolder,
+    PathTables,
+    RecipeFile,
+    RunFolder,
+    RunsFolder,
+    TablesFolder,
+    Until,
+)
+
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
+
+
+class Split(StrEnum):
+    validation = "validation"
+    test = "test"
+    all = "all"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("validation", "test") if self is Split.all else (self.value,)
+
+
+class Conditions(StrEnum):
+    headline = "headline"
+    all = "all"
+
+
+SplitOption = Annotated[Split, typer.Option(help="Which held-out cells.")]
+
+
+@app.command()
+def fit(
+    recipe: RecipeFile, run: RunFolder, paths: PathTables = PATH_TABLES, device: Device = "cpu", until: Until = None
+) -> None:
+    """Train a model and report on held-out cells. Resumes a stopped run. Works under torchrun."""
+    loaded, chosen = MateformerRecipe.load(recipe), join_processes(device)
+    learner = MateformerLearner(loaded, paths, run, chosen)
+    learner.run(until)
+    if learner.rank == 0 and learner.step >= loaded.optimiser.steps:
+        _report(loaded, run, paths, Split.all, device)
+
+
+@app.command()
+def report(
+    recipe: RecipeFile,
+    run: RunFolder,
+    paths: PathTables = PATH_TABLES,
+    split: SplitOption = Split.validation,
+    device: Device = "cpu",
+) -> None:
+    """Measure a checkpoint on held-out cells under the headline conditions, next to weighted kNN and the GNSS fix."""
+    _report(MateformerRecipe.load(recipe), run, paths, split, device)
+
+
+@app.command()
+def export(recipe: RecipeFile, run: RunFolder, out: NewArtifactFolder, paths: PathTables = PATH_TABLES) -> None:
+    """Turn a checkpoint into an artifact that the service loads. `evaluate --write` adds its results."""
+    export_run(MateformerRecipe.load(recipe), run, out, paths)
+    typer.echo(out)
+
+
+@app.command()
+def evaluate(
+    artifact: ArtifactFolder,
+    paths: PathTables = PATH_TABLES,
+    out: Annotated[Path, typer.Option(help="Folder of evaluation.json, .md and .png.")] = Path("runs/evaluation"),
+    split: SplitOption = Split.all,
+    users: Annotated[int | None, typer.Option(min=1, help="Users per cell; all held-out users by default.")] = None,
+    conditions: Annotated[Conditions, typer.Option(help="The headline conditions, or all.")] = Conditions.all,
+    write: Annotated[bool, typer.Option("--write", help="Write the results into the artifact too.")] = False,
+) -> None:
+    """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
+    chosen = HEADLINE if conditions is Conditions.headline else ALL
+    loaded = load_artifact(artifact, MateformerManifest)
+    recipe = MateformerRecipe.load(artifact / RECIPE_FILE)
+    results = measure(onnx_locator(loaded, os.cpu_count() or 1), recipe, paths, split.splits, chosen, users)
+    write_report(results, chosen, recipe, out)
+    if write:
+        record_evaluation(loaded, recipe, out)
+    typer.echo((out / TABLE_FILE).read_text())
+
+
+@app.command()
+def experiment(
+    file: ExperimentFile,
+    paths: PathTables = PATH_TABLES,
+    runs: RunsFolder = RUNS,
+    out: TablesFolder = TABLES,
+    device: Device = "cpu",
+    split: SplitOption = Split.all,
+) -> None:
+    """Train and measure the variants of a recipe, in one table. Resumes after a stop."""
+    loaded, recipes = load_experiment(file)
+    table = out / f"{file.stem}.md"
+    command = shlex.join(["fingerpost-train", *sys.argv[1:]])
+    run_experiment(loaded, recipes, paths, runs / file.stem, table, torch.device(device), split.splits, command)
+    typer.echo(table.read_text())
+
+
+def _report(recipe: MateformerRecipe, run: Path, paths: Path, split: Split, device: str) -> None:
+    locate = torch_locator(load_model(run, recipe), torch.device(device))
+    write_report(measure(locate, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)
+    typer.echo((run / TABLE_FILE).read_text())

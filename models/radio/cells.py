@@ -1,0 +1,64 @@
+"""Traced cells as one array sees them: CSI, positions and line of sight of every user."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.radio.channel import synthesise
+from models.radio.front_end import Radio
+from models.radio.path_table import PathTable
+from models.radio.tracing import parse_cells, table_path
+
+
+@dataclass(frozen=True)
+class RadioCell:
+    """The users of one traced cell that at least one path reaches."""
+
+    name: str
+    csi: NDArray[np.complex64]  # [users, antennas, subcarriers]
+    positions: NDArray[np.float32]  # [users, 2] metres from the BS
+    line_of_sight: NDArray[np.bool_]  # [users]
+    unreached: int  # number of users without any path, which the arrays leave out
+
+
+def load_cell(path: Path, radio: Radio) -> RadioCell:
+    """A cell seen by an array at the site's own yaw."""
+    table = PathTable.load(path)
+    return observe_cell(table, radio, table.site.yaw)
+
+
+def observe_cell(table: PathTable, radio: Radio, yaw: float) -> RadioCell:
+    """A cell seen by an array at this yaw (radians)."""
+    csi = synthesise(table, radio.array, yaw, radio.subcarriers, radio.bandwidth)
+    reached = table.reached
+    return RadioCell(
+        name=table.site.name,
+        csi=csi[reached],
+        positions=table.users[reached, :2],
+        line_of_sight=table.line_of_sight[reached],
+        unreached=int((~reached).sum()),
+    )
+
+
+def load_cells(ranges: Iterable[str], folder: Path, radio: Radio) -> list[RadioCell]:
+    """The cells of ranges such as ``munich:0-7``. Raises `FileNotFoundError` for a cell without a path table."""
+    return [load_cell(path, radio) for path in table_paths(ranges, folder)]
+
+
+def table_paths(ranges: Iterable[str], folder: Path) -> list[Path]:
+    """The path tables of ranges such as ``munich:0-7``."""
+    return [table_path(folder, city, seed) for city, seed in parse_cells(ranges)]
+
+
+def digest_tables(paths: Iterable[Path]) -> str:
+    """sha256, hex, over the bytes of path tables in this order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

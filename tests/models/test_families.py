@@ -1,0 +1,105 @@
+import ast
+from pathlib import Path
+
+import pytest
+from typer.main import get_group
+from typer.testing import CliRunner
+
+import models
+from models.cli import app
+from models.families import FAMILIES, PACKAGE, UnknownFamily, find_experiments, find_yaml, load_commands, read_family
+
+NEW_FAMILY = """
+import typer
+
+from models.pipeline.options import RecipeFile, RunFolder
+
+app = typer.Typer()
+
+
+@app.command()
+def fit(recipe: RecipeFile, run: RunFolder, shots: int = 1) -> None:
+    typer.echo(f"lwlm learns from {shots} shots in {run}")
+"""
+
+
+@pytest.fixture
+def lwlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe of a new family, whose package has a single command."""
+    (tmp_path / "lwlm").mkdir()
+    (tmp_path / "lwlm" / "__init__.py").touch()
+    (tmp_path / "lwlm" / "cli.py").write_text(NEW_FAMILY)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.setitem(FAMILIES, "lwlm", "lwlm")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("family: lwlm\n")
+    return recipe
+
+
+def test_a_new_family_is_one_package_and_one_line(lwlm: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", "--shots", "3", str(lwlm), "runs/few"])
+    assert done.exit_code == 0, done.output
+    assert done.output == "lwlm learns from 3 shots in runs/few\n"
+
+
+def test_help_after_a_recipe_lists_the_options_of_its_family(lwlm: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", str(lwlm), "--help"])
+    assert done.exit_code == 0
+    assert "--shots" in done.output
+
+
+def test_a_command_that_the_family_does_not_have_is_a_usage_error(lwlm: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(lwlm), "runs/few", "artifact"])
+    assert done.exit_code == 2
+    assert "No such command 'export'" in done.output
+
+
+@pytest.mark.parametrize("words", [["fit"], ["fit", "--help"], ["evaluate", "--help"], ["experiment", "--help"]])
+def test_without_a_file_the_command_says_what_it_needs(words: list[str]) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == (0 if "--help" in words else 2)
+    assert f"{words[0]} " in done.output
+    assert ("scadf-mix" in done.output) == (words[0] == "experiment")
+
+
+@pytest.mark.parametrize("content", ["name: small\n", "family: oracle\n", "[]\n"])
+def test_a_recipe_without_a_known_family_is_one_line_not_a_traceback(content: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(content)
+    failed = CliRunner().invoke(app, ["fit", str(recipe), str(tmp_path)])
+    assert isinstance(failed.exception, SystemExit)
+    assert "family" in str(failed.exception)
+
+
+def test_the_family_is_read_from_recipes_experiments_and_artifacts() -> None:
+    for family, package in FAMILIES.items():
+        files = [*find_yaml(package, "recipes"), *find_yaml(package, "experiments"), PACKAGE / "artifacts" / family]
+        assert len(files) >= 3
+        assert {read_family(file) for file in files} == {family}
+
+
+def test_every_family_trains_exports_and_experiments() -> None:
+    for family in FAMILIES:
+        assert set(get_group(load_commands(family)).commands) >= {"fit", "export", "experiment"}
+    with pytest.raises(UnknownFamily, match="oracle"):
+        load_commands("oracle")
+
+
+def test_experiments_of_all_families_have_different_names() -> None:
+    assert len(find_experiments()) == sum(len(find_yaml(package, "experiments")) for package in FAMILIES.values())
+
+
+def test_no_family_imports_another_and_nothing_shared_imports_a_family() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        imported = {
+            node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)
+        } | {
+            alias.name
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        for package in FAMILIES.values():
+            if file.is_relative_to(PACKAGE / package):
+                continue
+            assert not any(f"{name}.".startswith(f"models.{package}.") for name in imported), file
