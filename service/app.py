@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
-from models.artifact import load_mateformer
+from models.artifact import MateformerManifest, load_artifact
 from reference_db.stores.opening import open_store
 from reference_db.stores.store import News
 from service.artifacts.activation import Activation
@@ -70,7 +70,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series)
     trajectory_metrics = TrajectoryMetrics(metrics)
-    engine = start_engine(load_mateformer(settings.artifact_directory), settings, metrics)
+    engine = start_engine(load_artifact(settings.artifact_directory, MateformerManifest), settings, metrics)
     store = open_store(settings.redis_url or settings.database_directory)
     served = ServedCells(store, engine, settings, metrics)
     trajectories = load_trajectories(settings, store, trajectory_metrics)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.mateformer.network import TRUST, MateformerConfig
+from models.mateformer.network import ACCURACY_SCALES, MateformerConfig
 
 _BYTES = 4  # float32
 _HALF = 2  # bytes of a frame's keys and values, a number
@@ -53,7 +53,9 @@ def query_work(config: MateformerConfig, neighbours: int) -> Work:
     """One user's token. Reads the frame's keys and values."""
     d, n, hidden = config.width, neighbours, config.hidden
     layer = 4 * d * d + 4 * n * d + 4 * d * hidden  # Q and O, attention to n keys, and FFN, of both streams
-    token = _angle_delay_transform(config) + _features(config) * d + 2 * d + 3 * len(TRUST) * d * config.coarse
+    token = (
+        _angle_delay_transform(config) + _features(config) * d + 2 * d + 3 * len(ACCURACY_SCALES) * d * config.coarse
+    )
     return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _HALF)
 
 
@@ -113,7 +115,7 @@ def _features(config: MateformerConfig) -> int:
     """How many real numbers of a channel enter the embedding."""
     a, s = config.antennas, config.subcarriers
     bins = round(config.angle_delay * a) * round(config.angle_delay * s)
-    return 2 * a * s * config.raw + bins + (a * s + 2) * config.aligned
+    return 2 * a * s * config.raw + bins + (a * s + 2) * config.delay_compensated
 
 
 def _angle_delay_transform(config: MateformerConfig) -> int:
@@ -122,4 +124,4 @@ def _angle_delay_transform(config: MateformerConfig) -> int:
     bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
     timed = 4 * bins_a * a * s + 4 * bins_a * s * bins_s
     aligned = 4 * a * a * s + 4 * a * s * s
-    return timed + aligned * config.aligned
+    return timed + aligned * config.delay_compensated

@@ -89,14 +89,14 @@ def torch_locate(folder: Path, graph: FullGraph) -> Locate:
     import torch
     from safetensors.torch import load_file
 
-    from models.mateformer.export import RECIPE_FILE, WEIGHTS_FILE
-    from models.mateformer.locators import torch_locate as located_by
+    from models.mateformer.locators import torch_locator
     from models.mateformer.network import Mateformer
-    from models.pipeline.recipe import load_recipe
+    from models.mateformer.recipe import MateformerRecipe
+    from models.pipeline.export import RECIPE_FILE, WEIGHTS_FILE
 
-    model = Mateformer(load_recipe(folder / RECIPE_FILE).config())
+    model = Mateformer(MateformerRecipe.load(folder / RECIPE_FILE).config())
     model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    located = located_by(model, torch.device("cpu"))
+    located = torch_locator(model, torch.device("cpu"))
 
     def locate(rows: Floats) -> Floats:
         return located(*graph.feeds(rows).values())[:, 0]

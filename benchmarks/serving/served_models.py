@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.artifact import MANIFEST_FILE, ArtifactManifest
+from models.artifact import MANIFEST_FILE, MateformerManifest
 from models.mateformer.network import MateformerConfig
-from models.pipeline.recipe import Recipe, load_recipe
+from models.mateformer.recipe import MateformerRecipe
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = MODELS / "artifacts" / "mateformer"
@@ -41,12 +41,12 @@ class ServedModel:
 
     @property
     def full_graph(self) -> Path:
-        manifest = ArtifactManifest.model_validate_json((self.folder / MANIFEST_FILE).read_bytes())
+        manifest = MateformerManifest.model_validate_json((self.folder / MANIFEST_FILE).read_bytes())
         return self.folder / manifest.graphs["full"].file
 
 
 def shipped() -> ServedModel:
-    config = load_recipe(RECIPE).config()
+    config = MateformerRecipe.load(RECIPE).config()
     return ServedModel(f"shipped (d {config.width}, N {config.depth})", SHIPPED, config)
 
 
@@ -55,7 +55,7 @@ def paper_size(folder: Path, antennas: int = 32) -> ServedModel:
 
     Exports the artifact below `folder` once for each state of the code that exports it.
     """
-    recipe = _sized(load_recipe(RECIPE), antennas)
+    recipe = _sized(MateformerRecipe.load(RECIPE), antennas)
     sources = [MODELS / "artifact.py", *(path for room in _ROOMS for path in sorted((MODELS / room).glob("*.py")))]
     marks = [recipe.model_dump_json().encode(), *(source.read_bytes() for source in sources)]
     exported = folder / f"paper-{antennas}-{hashlib.sha256(b''.join(marks)).hexdigest()[:12]}"
@@ -65,7 +65,7 @@ def paper_size(folder: Path, antennas: int = 32) -> ServedModel:
     return ServedModel(f"d {config.width}, N {config.depth}", exported, config)
 
 
-def _sized(recipe: Recipe, antennas: int) -> Recipe:
+def _sized(recipe: MateformerRecipe, antennas: int) -> MateformerRecipe:
     array = recipe.radio.array.model_copy(update={"columns": antennas})
     radio = recipe.radio.model_copy(update={"array": array, "subcarriers": antennas})
     tiles = recipe.retrieval.model_copy(update={"tile_pitch": recipe.retrieval.tile_pitch or TILE_M})
@@ -74,13 +74,14 @@ def _sized(recipe: Recipe, antennas: int) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def _export(recipe: Recipe, folder: Path) -> None:
+def _export(recipe: MateformerRecipe, folder: Path) -> None:
     import torch
     import yaml
     from safetensors.torch import save_file
 
-    from models.mateformer.export import RECIPE_FILE, WEIGHTS_FILE, export
+    from models.mateformer.export import export
     from models.mateformer.network import Mateformer
+    from models.pipeline.export import RECIPE_FILE, WEIGHTS_FILE
 
     torch.manual_seed(0)
     model, config = Mateformer(recipe.config()), recipe.config()

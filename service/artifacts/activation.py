@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from models.artifact import Artifact, ArtifactError, TrajectoryArtifact, load_artifact, read_manifest
+from models.artifact import (
+    ArtifactError,
+    MateformerArtifact,
+    TrajectoryArtifact,
+    is_mateformer,
+    load_artifact,
+    read_manifest,
+)
 from reference_db.errors import CorruptManifest
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
@@ -66,7 +73,7 @@ class Activation:
             directory = await asyncio.to_thread(self._folders.path, folder)
             try:
                 artifact = await asyncio.to_thread(self._unlike_active, directory)
-                if isinstance(artifact, Artifact):
+                if is_mateformer(artifact):
                     await self._activate(artifact, force)
                 elif artifact is not None:
                     await self._activate_for_trajectories(artifact)
@@ -80,14 +87,14 @@ class Activation:
         if artifact is not None:
             _log.warning("artifact %s is active, until a restart; %.1f s", folder, time.monotonic() - started)
 
-    def _unlike_active(self, directory: Path) -> Artifact | TrajectoryArtifact | None:
+    def _unlike_active(self, directory: Path) -> MateformerArtifact | TrajectoryArtifact | None:
         """The artifact, whole; None where it is active."""
         active = {self._served.engine.artifact.digest}
         if self._trajectories is not None:
             active.add(self._trajectories.engine.artifact.digest)
         return None if read_manifest(directory)[1] in active else load_artifact(directory)
 
-    async def _activate(self, artifact: Artifact, force: bool) -> None:
+    async def _activate(self, artifact: MateformerArtifact, force: bool) -> None:
         await asyncio.to_thread(self._check_serves, artifact)
         # In a thread that does not give way: those of the engine are as important as the one that starts them.
         engine = await asyncio.to_thread(start_engine, artifact, self._settings, self._metrics)
@@ -103,7 +110,7 @@ class Activation:
         engine = await asyncio.to_thread(start)
         trajectories.use(engine)
 
-    def _check_serves(self, artifact: Artifact) -> None:
+    def _check_serves(self, artifact: MateformerArtifact) -> None:
         before, confidence = self._served.engine.artifact, self._settings.confidence
         self._check_keeps(
             self._cells(),

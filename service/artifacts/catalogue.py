@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from models.artifact import MANIFEST_FILE, ArtifactError, ArtifactManifest, TrajectoryManifest, read_manifest
+from models.artifact import MANIFEST_FILE, ArtifactError, MateformerManifest, TrajectoryManifest, read_manifest
 from service.errors import ArtifactNotFound
 from service.settings import Settings
 
@@ -14,7 +14,7 @@ _FOLDER = re.compile(FOLDER_PATTERN)
 
 class Found(NamedTuple):
     directory: Path
-    manifest: ArtifactManifest | TrajectoryManifest
+    manifest: MateformerManifest | TrajectoryManifest
     digest: str
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.artifact import ArtifactManifest, TrajectoryManifest
+from models.artifact import MateformerManifest, TrajectoryManifest
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders, Found, Unreadable
 from service.cells.registry import ServedCells
@@ -149,7 +149,7 @@ class Models:
         )
 
     def _model(
-        self, directory: Path, manifest: ArtifactManifest | TrajectoryManifest, digest: str, providers: list[str]
+        self, directory: Path, manifest: MateformerManifest | TrajectoryManifest, digest: str, providers: list[str]
     ) -> Model | TrajectoryModel:
         """Of an artifact that serves by some `providers`, or does not."""
         waits: State = "activating" if directory.name == self._activation.folder else "available"
@@ -160,7 +160,7 @@ class Models:
             "digest": digest,
             "execution_providers": providers,
         }
-        if isinstance(manifest, ArtifactManifest):
+        if isinstance(manifest, MateformerManifest):
             csi = ModelCsi(**manifest.csi.model_dump())
             return Model(**_said(manifest, Model, {"csi", *told}), **told, csi=csi)
         measured, estimated = (Radii(**one.model_dump()) for one in (manifest.radii.measured, manifest.radii.estimated))
@@ -175,6 +175,6 @@ def _answer(listed: ModelList) -> Response:
     return Response(msgspec.json.encode(listed), media_type="application/json")
 
 
-def _said(manifest: ArtifactManifest | TrajectoryManifest, kind: type[_Model], apart: set[str]) -> dict[str, Any]:
+def _said(manifest: MateformerManifest | TrajectoryManifest, kind: type[_Model], apart: set[str]) -> dict[str, Any]:
     """What a manifest says in as many words."""
     return manifest.model_dump(include=set(kind.__struct_fields__) - apart)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.artifact import Artifact
+from models.artifact import MateformerArtifact
 from reference_db.cell_version import CellVersion
 from reference_db.manifest import Manifest
 from service import errors
@@ -97,7 +97,7 @@ def conformal_rank(n: int, confidence: float) -> int:
     return math.ceil((n + 1) * confidence - 1e-9)
 
 
-def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> None:
+def check_serves(artifact: MateformerArtifact, version: Manifest, confidence: float) -> None:
     """Checks that the artifact can locate users in a cell and that the cell can be calibrated.
 
     Raises `ModelNotAllowed` when the cell's model policy excludes Mateformer, `CellNotServed` when the CSI shapes
@@ -119,7 +119,9 @@ def check_serves(artifact: Artifact, version: Manifest, confidence: float) -> No
         raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, it needs {needed}")
 
 
-def calibrate(artifact: Artifact, estimator: Estimator, version: CellVersion, settings: Settings) -> Calibration:
+def calibrate(
+    artifact: MateformerArtifact, estimator: Estimator, version: CellVersion, settings: Settings
+) -> Calibration:
     """Calibrates a cell on a sample of its own fingerprints. Takes seconds. Runs on the background session.
 
     Raises what `check_serves` raises, `InferenceFailed`, `OutOfMemory` or `EstimateNotFinite`.

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from models.artifact import load_trajectory_artifact
+from models.artifact import TrajectoryManifest, load_artifact
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.cells.trajectory_cells import DescribedCell, TrajectoryCells, check_learned
@@ -53,5 +53,5 @@ def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetri
     """
     if settings.trajectory_artifact_directory is None:
         return None
-    artifact = load_trajectory_artifact(settings.trajectory_artifact_directory)
+    artifact = load_artifact(settings.trajectory_artifact_directory, TrajectoryManifest)
     return Trajectories(start_trajectory_engine(artifact, settings, metrics), store, metrics, settings.waiting_limit)

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import Artifact, Graph, TrajectoryArtifact, written
+from models.artifact import Graph, MateformerArtifact, TrajectoryArtifact, written
 
 _NO_MEMORY = re.compile("Failed to allocate memory|bad_alloc|out of memory")
 
@@ -57,7 +57,10 @@ class BoundGraph:
 
 
 def load_graphs(
-    artifact: Artifact | TrajectoryArtifact, threads: int, providers: Sequence[str], pools: Mapping[str, ort.OrtValue]
+    artifact: MateformerArtifact | TrajectoryArtifact,
+    threads: int,
+    providers: Sequence[str],
+    pools: Mapping[str, ort.OrtValue],
 ) -> dict[str, BoundGraph]:
     """Loads every graph of an artifact into a session of its own. Raises any error of ONNX Runtime."""
     options = ort.SessionOptions()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fingerpost.wire import ArtifactReference
-from models.artifact import Artifact, TrajectoryArtifact
+from models.artifact import MateformerArtifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator, User
@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
-A = TypeVar("A", Artifact, TrajectoryArtifact)
+A = TypeVar("A", MateformerArtifact, TrajectoryArtifact)
 S = TypeVar("S", MateformerSession, TrajectorySession)
 E = TypeVar("E", Estimator, TrajectoryEstimator)
 U = TypeVar("U")
@@ -52,11 +52,11 @@ class Engine(Generic[A, S, E, U]):
         self.session.close()
 
 
-MateformerEngine = Engine[Artifact, MateformerSession, Estimator, User]
+MateformerEngine = Engine[MateformerArtifact, MateformerSession, Estimator, User]
 TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory]
 
 
-def start_engine(artifact: Artifact, settings: Settings, metrics: Metrics) -> MateformerEngine:
+def start_engine(artifact: MateformerArtifact, settings: Settings, metrics: Metrics) -> MateformerEngine:
     """Loads a Mateformer artifact and runs each of its graphs once.
 
     The engine's threads inherit the priority of the calling thread. Raises `ModelUnusable`.

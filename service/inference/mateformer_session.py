@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import Artifact, ArtifactManifest, TensorSpec
+from models.artifact import MateformerArtifact, MateformerManifest, TensorSpec
 from service.errors import InferenceFailed
 from service.inference.session import ModelSession, plane_waves
 
@@ -17,11 +17,11 @@ _SAME_M = 0.05  # frames are kept in half precision
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others: the CPU
 
 
-class MateformerSession(ModelSession[Artifact]):
+class MateformerSession(ModelSession[MateformerArtifact]):
     """The graphs `full` and, where the artifact has them, `frame` and `query`, which share pools of frames."""
 
     @property
-    def manifest(self) -> ArtifactManifest:
+    def manifest(self) -> MateformerManifest:
         return self.artifact.manifest
 
     @property

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from fingerpost import build_locate_body
-from models.artifact import Artifact
+from models.artifact import MateformerArtifact
 from reference_db import CellVersion, Fingerprints, Store, read_contents
 from service.inference.estimator import Estimator, User
 from service.inference.mateformer_session import MateformerSession
@@ -112,7 +112,7 @@ def change_to(number: int) -> Change:
             return Change("POST", f"/cells/{CELL.cell_id}/rollback", {"version": max(1, number - 6)})
 
 
-def answers_of(store: Store, artifact: Artifact, numbers: Sequence[int]) -> Mapping[str, np.ndarray]:
+def answers_of(store: Store, artifact: MateformerArtifact, numbers: Sequence[int]) -> Mapping[str, np.ndarray]:
     """Where each version of the cell puts the users, `[users, 2]` metres, by the version's name: each by itself."""
     session = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
     try:

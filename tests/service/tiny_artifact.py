@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from models.artifact import Artifact, ArtifactManifest, CsiContract, Graph, TensorSpec, load_artifact
+from models.artifact import CsiContract, Graph, MateformerArtifact, MateformerManifest, TensorSpec, load_artifact
 
 ANTENNAS, SUBCARRIERS = 4, 3
 
@@ -43,7 +43,7 @@ def write_tiny_artifact(
     subcarriers: int = SUBCARRIERS,
     tile_pitch: float = 0.0,
     beside: float = 0.0,
-) -> Artifact:
+) -> MateformerArtifact:
     """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres."""
     channel = [antennas, subcarriers, 2]
     known: _Shapes = {
@@ -63,7 +63,7 @@ def write_tiny_artifact(
         written: _Shapes = {"written_middles": pool["middles"]}
         graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
         graphs["query"] = _graph(directory, "query", users | slots | pool, positions, [*_DOUBTS, out_of, *_ADD], beside)
-    manifest = ArtifactManifest(
+    manifest = MateformerManifest(
         schema_version=1,
         family="mateformer",
         name="middle",

@@ -12,17 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.artifact import (
     BandContract,
-    CueRadii,
     Graph,
+    PathFeatureRadii,
     Radii,
     TensorSpec,
     TrajectoryArtifact,
     TrajectoryManifest,
-    load_trajectory_artifact,
+    load_artifact,
 )
 
 VERTICES, RADIUS = 3, 2.0
-RADII = CueRadii(measured=Radii(vertex=0.5, centroid=0.25), estimated=Radii(vertex=2.0, centroid=1.5))
+RADII = PathFeatureRadii(measured=Radii(vertex=0.5, centroid=0.25), estimated=Radii(vertex=2.0, centroid=1.5))
 
 
 def write_tiny_trajectory_artifact(
@@ -95,4 +95,4 @@ def write_tiny_trajectory_artifact(
         exporter="tests",
     )
     (directory / "artifact.json").write_text(manifest.model_dump_json())
-    return load_trajectory_artifact(directory)
+    return load_artifact(directory, TrajectoryManifest)

@@ -9,7 +9,15 @@ from models.mateformer.network import Coarse, Mateformer, MateformerConfig
 CONFIGS = [
     MateformerConfig(antennas=8, subcarriers=12, width=32, depth=3, hidden=48),
     MateformerConfig(
-        antennas=8, subcarriers=12, width=32, depth=3, hidden=48, raw=False, angle_delay=1.5, aligned=True, coarse=True
+        antennas=8,
+        subcarriers=12,
+        width=32,
+        depth=3,
+        hidden=48,
+        raw=False,
+        angle_delay=1.5,
+        delay_compensated=True,
+        coarse=True,
     ),
 ]
 NEIGHBOURS = 20

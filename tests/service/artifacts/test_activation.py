@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from models.artifact import Artifact, read_manifest
+from models.artifact import MateformerArtifact, read_manifest
 from reference_db import DirectoryStore
 from service.settings import Settings
 from tests.service import bad_artifacts, changing_cell, running
@@ -40,7 +40,7 @@ BESIDE_M = 0.25  # an artifact's answers from those of the one that its folder i
 ROOM = {"frame_cache_bytes": 4096}
 
 
-def write(folder: Path, beside: float = 0.0, **knobs: Any) -> Artifact:
+def write(folder: Path, beside: float = 0.0, **knobs: Any) -> MateformerArtifact:
     folder.mkdir(parents=True)
     return write_tiny_artifact(folder, **{"antennas": 32, "subcarriers": 32, "tile_pitch": 2.0} | knobs, beside=beside)
 
@@ -144,8 +144,8 @@ def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None
     [
         (bad_artifacts.flipped, "query.onnx: sha256 is"),
         (bad_artifacts.of_another_schema, "artifact.json: .*schema_version"),
-        (bad_artifacts.without_a_graph, "frame.onnx is not there"),
-        (bad_artifacts.is_no_onnx, "full.onnx: no ONNX"),
+        (bad_artifacts.without_a_graph, "frame.onnx does not exist"),
+        (bad_artifacts.is_no_onnx, "full.onnx: not an ONNX file"),
         (bad_artifacts.reads_other_files, "tensors outside the file are refused"),
         (bad_artifacts.names_another_input, "failed to run: .*csi_known"),
         (bad_artifacts.answers_nan, "not finite"),

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import Artifact
+from models.artifact import MateformerArtifact
 from reference_db import CellVersion
 from service import errors
 from service.cells.calibration import AT_ONCE, Calibration, calibrate, conformal_quantile, label_errors
@@ -18,12 +18,12 @@ from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> MateformerArtifact:
     return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), passes=2)
 
 
 @pytest.fixture(scope="module")
-def estimator(artifact: Artifact) -> Iterator[Estimator]:
+def estimator(artifact: MateformerArtifact) -> Iterator[Estimator]:
     session = MateformerSession(artifact, 1, ["CPUExecutionProvider"])
     yield Estimator(session, 64, 2**20, Metrics())
     session.close()
@@ -49,7 +49,7 @@ def test_a_sample_that_is_too_small_gives_an_infinite_bound() -> None:
     assert conformal_quantile(np.ones(18), 0.95) == np.inf
 
 
-def test_radius_covers_95_per_cent_of_unseen_users(artifact: Artifact, estimator: Estimator) -> None:
+def test_radius_covers_95_per_cent_of_unseen_users(artifact: MateformerArtifact, estimator: Estimator) -> None:
     version = cell_of(uneven_street(500, seed=1))
     calibration = calibrate(artifact, estimator, version, Settings(calibration_samples=500))
     users = uneven_street(2000, seed=2)
@@ -65,7 +65,7 @@ def test_radius_covers_95_per_cent_of_unseen_users(artifact: Artifact, estimator
         assert inside.mean() < 0.99
 
 
-def test_a_worse_coarse_position_gets_a_wider_circle(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_worse_coarse_position_gets_a_wider_circle(artifact: MateformerArtifact, estimator: Estimator) -> None:
     settings = Settings(calibration_sigmas_m=(10.0, 1.0))
     calibration = calibrate(artifact, estimator, cell_of(uneven_street(300, seed=1)), settings)
     near, far, none = calibration.levels
@@ -116,7 +116,7 @@ def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> Non
     np.testing.assert_array_equal(together[::2], version.positions[rows[::2]])
 
 
-def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Estimator) -> None:
+def test_same_seed_gives_the_same_calibration(artifact: MateformerArtifact, estimator: Estimator) -> None:
     version, settings = cell_of(uneven_street(100, seed=1)), Settings(calibration_samples=40)
     first, again = (calibrate(artifact, estimator, version, settings) for _ in range(2))
     assert first == again
@@ -124,7 +124,7 @@ def test_same_seed_gives_the_same_calibration(artifact: Artifact, estimator: Est
     assert calibrate(artifact, estimator, version, other) != first
 
 
-def test_a_manifest_keeps_a_calibration(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_manifest_keeps_a_calibration(artifact: MateformerArtifact, estimator: Estimator) -> None:
     calibration = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings())
     quality = calibration.as_quality(artifact.digest)
     assert Calibration.of_quality(quality, artifact.digest) == calibration
@@ -153,7 +153,7 @@ def test_stored_calibrations_keep_their_format() -> None:
     assert Calibration.of_quality({"calibration": {"digest": stored | {"rungs": []}}}, "digest") is None
 
 
-def test_a_calibration_for_another_retrieval_is_ignored(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_calibration_for_another_retrieval_is_ignored(artifact: MateformerArtifact, estimator: Estimator) -> None:
     quality = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings()).as_quality(
         artifact.digest
     )
@@ -162,19 +162,21 @@ def test_a_calibration_for_another_retrieval_is_ignored(artifact: Artifact, esti
     assert Calibration.all_of_quality(quality) == []
 
 
-def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: MateformerArtifact, estimator: Estimator) -> None:
     with pytest.raises(errors.CellTooSmall, match="18 fingerprints, it needs 19"):
         calibrate(artifact, estimator, cell_of(uneven_street(18, seed=1)), Settings())
     assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
 
 
-def test_cell_of_another_csi_shape_is_refused(artifact: Artifact, estimator: Estimator) -> None:
+def test_cell_of_another_csi_shape_is_refused(artifact: MateformerArtifact, estimator: Estimator) -> None:
     csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
     with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact expects 4 x 3"):
         calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
 
 
-def test_a_fingerprint_without_an_answer_fails_the_calibration(artifact: Artifact, estimator: Estimator) -> None:
+def test_a_fingerprint_without_an_answer_fails_the_calibration(
+    artifact: MateformerArtifact, estimator: Estimator
+) -> None:
     with pytest.raises(errors.EstimateNotFinite):
         calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), -positive_csi(30)), Settings())
 

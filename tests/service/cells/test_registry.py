@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
-from models.artifact import load_mateformer
+from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
 from service.cells.registry import ServedCells
 from service.inference.engine import MateformerEngine, start_engine
@@ -37,7 +37,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 def engine(artifact_directory: Path, metrics: Metrics) -> Iterator[MateformerEngine]:
     settings = Settings(inference_threads=1, inference_batch=16, frame_cache_bytes=2**20)
-    engine = start_engine(load_mateformer(artifact_directory), settings, metrics)
+    engine = start_engine(load_artifact(artifact_directory, MateformerManifest), settings, metrics)
     yield engine
     engine.close()
 

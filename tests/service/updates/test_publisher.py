@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.artifact import Artifact
+from models.artifact import MateformerArtifact
 from reference_db import (
     Contents,
     DirectoryStore,
@@ -44,7 +44,7 @@ ANYWAY = Conditions()
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> MateformerArtifact:
     """Its answer is the middle of the 8 fingerprints around the first guess."""
     return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), antennas=32, subcarriers=32)
 
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 @pytest.fixture
-def publisher(artifact: Artifact, store: DirectoryStore) -> Iterator[Publisher]:
+def publisher(artifact: MateformerArtifact, store: DirectoryStore) -> Iterator[Publisher]:
     settings, metrics = Settings(inference_threads=1, calibration_samples=20, calibration_sigmas_m=(1.0,)), Metrics()
     served = ServedCells(store, start_engine(artifact, settings, metrics), settings, metrics)
     publisher = Publisher(store, served, settings, metrics)
