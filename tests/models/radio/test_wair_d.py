@@ -125,11 +125,11 @@ def test_arrays_pickled_before_numpy_2_are_read(tmp_path: Path) -> None:
     ("damage", "complaint"),
     [
         (lambda folder: np.save(folder / "Info.npy", np.zeros(7)), "7 numbers"),
-        (lambda folder: write(folder / "Path.npy", {"bs0_ue0": link(0, 0)[0]}), "other links"),
-        (lambda folder: write(folder / "Path.npy", {"uplink": link(0, 0)[0]}), "not called"),
+        (lambda folder: write(folder / "Path.npy", {"bs0_ue0": link(0, 0)[0]}), "different links"),
+        (lambda folder: write(folder / "Path.npy", {"uplink": link(0, 0)[0]}), "names other than"),
         (lambda folder: write(folder / "Path.npy", [1, 2]), "dict"),
-        (lambda folder: (folder / "Path.npy").write_bytes(b"paths"), "no array"),
-        (lambda folder: os.truncate(folder / "Path.npy", 300), "no array"),
+        (lambda folder: (folder / "Path.npy").write_bytes(b"paths"), "not an array"),
+        (lambda folder: os.truncate(folder / "Path.npy", 300), "not an array"),
     ],
 )
 def test_other_folders_are_refused(tmp_path: Path, damage: Any, complaint: str) -> None:
