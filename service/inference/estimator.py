@@ -89,7 +89,7 @@ class Estimator:
     def locate_in_background(
         self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
     ) -> _Floats:
-        """As `locate`, for users of one cell; leaves one fingerprint a user out of the neighbourhood.
+        """As `locate`, for users of one cell; can leave one fingerprint out of each user's neighbourhood.
 
         `csi` float32 `[b, antennas, subcarriers, 2]`, `coarse` float32 `[b, 2]` and `accuracy` float32 `[b]` as in
         `User`; `left_out` int64 `[b]` rows of `version`, or None. Runs the `full` graph on the background session,

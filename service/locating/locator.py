@@ -145,7 +145,7 @@ class Locator:
             one.served.engine.dispatcher.locate(one.for_estimator(), _deadline(one.user, received), lane)
             for one in asked
         ]
-        with span("network"):
+        with span("model"):
             positions = iter(await await_or_disconnect(futures, request))
         return map_results(placed, lambda one: LocatedUser(one, _position(next(positions))))
 

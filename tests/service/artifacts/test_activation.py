@@ -149,7 +149,7 @@ def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None
         (bad_artifacts.reads_other_files, "tensors outside the file are refused"),
         (bad_artifacts.names_another_input, "failed to run: .*csi_known"),
         (bad_artifacts.answers_nan, "not finite"),
-        (bad_artifacts.answers_otherwise_by_frames, "another one than at once"),
+        (bad_artifacts.answers_otherwise_by_frames, "another position than the graph full"),
     ],
 )
 def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(

@@ -124,7 +124,7 @@ async def test_a_survey_shifted_as_a_whole_is_refused_unless_forced(
     await replace_all(publisher, fingerprints_at(STREET))
     before = store.current("plane")
     shifted = moved(fingerprints_at(street(60, 2)), 10)
-    with pytest.raises(errors.VersionRefused, match="from where the version before puts it"):
+    with pytest.raises(errors.VersionRefused, match="from where the current version locates them"):
         await append(publisher, shifted)
     with pytest.raises(errors.VersionRefused):
         await replace_all(publisher, moved(fingerprints_at(street(250, 3)), 10))
