@@ -247,7 +247,7 @@ def test_an_unreachable_service_is_no_answer(url: str) -> None:
 
 
 def test_a_request_with_a_wrong_field_is_not_sent() -> None:
-    with scripted() as url, Client(url) as client, pytest.raises(ValidationError, match="cellId"):
+    with scripted() as url, Client(url) as client, pytest.raises(ValidationError, match="cell_id"):
         client.locate("no/cell", CSI)
 
 
