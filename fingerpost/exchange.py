@@ -67,7 +67,7 @@ def _post(path: str, cell_id: str, body: BaseModel, expected: type[Response], tr
     headers = {"Content-Type": "application/json"}
     if re.fullmatch(CELL_ID_PATTERN, cell_id):
         headers[CELL_HEADER] = cell_id  # a load balancer sends the request to the replica that has the cell in memory
-    content = body.model_dump_json(by_alias=True, exclude_none=True).encode()
+    content = body.model_dump_json().encode()
     retries, pause_s = Retries(tries, _LONGEST_WAIT_S), 0.0
     while True:
         outcome = yield Attempt(path, content, headers, pause_s)

@@ -45,7 +45,7 @@ def build_locate_body(cell_id: str, csi: Array, coarse_position: dict[str, float
     `csi` is complex `[antennas, subcarriers]`; `coarse_position` has the names of the JSON field: `lat`, `hAccuracy`.
     """
     request = build_locate_request(cell_id, csi)
-    body = request.model_dump(mode="json", by_alias=True, exclude_none=True)
+    body = request.model_dump(mode="json")
     return body if coarse_position is None else body | {"coarsePosition": coarse_position}
 
 

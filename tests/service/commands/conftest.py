@@ -33,7 +33,7 @@ def fingerpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fingerpost:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
+def database(tmp_path: Path) -> DirectoryStore:
     """The reference database of the commands."""
     return DirectoryStore(tmp_path / "database")
 

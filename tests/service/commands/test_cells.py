@@ -17,9 +17,9 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def current(store: DirectoryStore) -> Callable[[], Manifest]:
+def current(database: DirectoryStore) -> Callable[[], Manifest]:
     def current() -> Manifest:
-        manifest = store.current("c")
+        manifest = database.current("c")
         assert manifest is not None
         return manifest
 
@@ -158,7 +158,7 @@ def test_a_bad_file_changes_nothing_and_names_the_row(
 
 
 def test_a_cell_that_the_artifact_cannot_serve_needs_force(
-    fingerpost: Fingerpost, store: DirectoryStore, tmp_path: Path
+    fingerpost: Fingerpost, database: DirectoryStore, tmp_path: Path
 ) -> None:
     (tmp_path / "cell.json").write_text(tiny_cell(antennas=8).model_dump_json())
     create = ("cells", "create", "c", "--cell-file", "cell.json")
@@ -166,7 +166,7 @@ def test_a_cell_that_the_artifact_cannot_serve_needs_force(
     assert refused.exit_code == 1
     assert "CELL_NOT_SERVED_BY_ARTIFACT" in refused.output
     assert "8 x 3" in refused.output
-    assert store.cells() == []
+    assert database.cells() == []
     assert fingerpost(*create, "--force").exit_code == 0
 
 
