@@ -1,6 +1,7 @@
 """An artifact in service: its session, estimator and dispatcher, which another artifact replaces as one."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from fingerpost.wire import ArtifactReference
@@ -31,7 +32,7 @@ class Engine(Generic[A, S, E, U]):
     estimator: E
     dispatcher: Dispatcher[U]
 
-    @property
+    @cached_property
     def reference(self) -> ArtifactReference:
         manifest = self.artifact.manifest
         return ArtifactReference(name=manifest.name, version=manifest.version, digest=self.artifact.digest)
