@@ -40,7 +40,7 @@ check: $(VENV)/.dev  ## check style, types and import directions
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs  ## build the documentation site into site/; a broken link is an error
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 soak: $(VENV)/.dev  ## run the long tests: killed writers, failing Redis, rolling restarts, an hour of load
 	$(BIN)/python -m tests.soak
