@@ -30,8 +30,9 @@ def show_openapi(request: Request) -> Json:
 def describe(app: FastAPI, examples: Examples, *, keyed: bool) -> Json:
     """The OpenAPI document of the app.
 
-    FastAPI does not know which bodies the service answers just now, or which scope the middleware asks for.
-    The metrics' routes, below `service.web`, list no problems. The document names JSON alone: generators of clients know no msgpack.
+    FastAPI does not know which bodies the service answers just now, or which scope the middleware asks for. Routes of
+    rooms below `service.web` cannot list problems. The document names JSON alone: generators of clients know no
+    msgpack.
     """
     document = deepcopy(app.openapi())
     for path, operations in document["paths"].items():
