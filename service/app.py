@@ -15,6 +15,7 @@ from reference_db.stores.store import News
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders
 from service.artifacts.router import Models
+from service.artifacts.router import router as models_router
 from service.auth.key_store import KeyStore
 from service.auth.middleware import AuthMiddleware
 from service.cells.registry import ServedCells
@@ -36,10 +37,12 @@ from service.telemetry.metrics import Metrics, RequestMetrics
 from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Traces, TracingMiddleware
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
+from service.updates.cells import router as cells_router
 from service.updates.error_map import ErrorMaps
+from service.updates.fingerprints import router as fingerprints_router
 from service.updates.publisher import Publisher
 from service.updates.retention_job import run_retention_job
-from service.updates.router import operator_router
+from service.updates.versions import router as versions_router
 from service.web.docs import mount_swagger_ui
 from service.web.docs import router as docs_router
 from service.web.head import HeadMiddleware
@@ -134,10 +137,11 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.examples = Examples(served, trajectories, store).by_operation
     app.include_router(locating_router)
-    app.include_router(operator_router(publisher, settings, error_maps))
+    app.include_router(cells_router)
+    app.include_router(fingerprints_router)
+    app.include_router(versions_router)
     app.include_router(live_router)
-    app.add_route("/models", app.state.models.list_models)
-    app.add_route("/models/{folder}:activate", app.state.models.activate, methods=["POST"])
+    app.include_router(models_router)
     app.include_router(health_router)
     app.include_router(telemetry_router)
     app.include_router(openapi_router)

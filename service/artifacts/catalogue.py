@@ -1,4 +1,4 @@
-"""The artifacts that operators may choose from: folders below one that the settings name."""
+"""The artifacts that operators may choose from: the folders below one that the settings name."""
 
 import re
 from pathlib import Path
@@ -13,37 +13,41 @@ _FOLDER = re.compile(FOLDER_PATTERN)
 
 
 class Found(NamedTuple):
+    """An artifact whose manifest can be read."""
+
     directory: Path
     manifest: MateformerManifest | TrajectoryManifest
     digest: str
 
 
 class Unreadable(NamedTuple):
+    """An artifact whose manifest cannot be read."""
+
     folder: str
     reason: str
 
 
 class ArtifactFolders:
-    """Looked at anew each time; every method blocks."""
+    """Reads the folders anew for each call. Every method is blocking."""
 
     def __init__(self, settings: Settings) -> None:
         self._directory = (settings.artifacts_directory or settings.artifact_directory.absolute().parent).absolute()
 
-    def all(self) -> list[Found | Unreadable]:
-        """By name; graphs are not looked at."""
+    def list_artifacts(self) -> list[Found | Unreadable]:
+        """All artifacts, sorted by folder. Reads manifests, but no graphs."""
         try:
             names = sorted(entry.name for entry in self._directory.iterdir())
         except OSError:
             return []
-        return [self._read(name) for name in names if self._holds(name)]
+        return [self._read(name) for name in names if self._contains(name)]
 
     def path(self, folder: str) -> Path:
-        """Raises `ArtifactNotFound`, also for a name that is none of a folder: names come from URLs."""
-        if not self._holds(folder):
+        """Raises `ArtifactNotFound`, also for text from a URL that cannot be the name of a folder."""
+        if not self._contains(folder):
             raise ArtifactNotFound(f"there is no artifact {folder!r}")
         return self._directory / folder
 
-    def _holds(self, name: str) -> bool:
+    def _contains(self, name: str) -> bool:
         return bool(_FOLDER.fullmatch(name)) and (self._directory / name / MANIFEST_FILE).is_file()
 
     def _read(self, folder: str) -> Found | Unreadable:
@@ -51,9 +55,9 @@ class ArtifactFolders:
         try:
             return Found(directory, *read_manifest(directory))
         except ArtifactError as error:
-            return Unreadable(folder, reason_of(error, directory))
+            return Unreadable(folder, describe_error(error, directory))
 
 
-def reason_of(error: Exception, directory: Path) -> str:
-    """An error's text, fit for operators elsewhere: where the artifact lies is nobody's business."""
+def describe_error(error: Exception, directory: Path) -> str:
+    """The text of an error for remote operators, without the path of the artifact on this machine."""
     return str(error).replace(f"{directory}/", "").replace(str(directory), directory.name)

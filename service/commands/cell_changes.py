@@ -255,11 +255,9 @@ def _add_description(file: Path, cell_file: Path, folder: Path) -> Path:
 
 def _read_description(cell_file: Path) -> Any:
     """A cell's description in the API's form. The file has it in that form or in that of fingerprint files."""
-    import msgspec
-
     from reference_db.errors import BadFingerprintFile
     from reference_db.fingerprint_file import read_cell_file
-    from service.updates.cell_wire import description_of
+    from service.updates.cell_wire import describe_cell
 
     try:
         description = json_format.loads(cell_file.read_bytes())
@@ -268,4 +266,4 @@ def _read_description(cell_file: Path) -> Any:
         cell = read_cell_file(cell_file)
     except (OSError, ValueError, BadFingerprintFile) as error:
         fail(f"{cell_file.name}: {error}")
-    return msgspec.to_builtins(description_of(cell)) | {"cellId": cell.cell_id}
+    return describe_cell(cell).model_dump(mode="json") | {"cellId": cell.cell_id}

@@ -1,5 +1,4 @@
-"""``GET /console``: the operators' page. It may load nothing from anywhere else, and neither runs nor shows markup
-that comes as data."""
+"""`GET /console`: the operators' page. It loads nothing from other hosts, and never treats data as markup."""
 
 import os
 from pathlib import Path
@@ -16,7 +15,7 @@ _POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "Cache-Control": "no-cache",  # asked for anew each time, so that a page never mixes two releases
+    "Cache-Control": "no-cache",  # the browser asks each time, so that a page never mixes two releases
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }

@@ -16,7 +16,7 @@ from pydantic import Field
 from fingerpost.wire import LocalPoint, LocateResponse, Provenance, UncertaintyEllipse
 from fingerpost.wire_model import WireModel
 from service.errors import Congested, WatchingForbidden
-from service.updates.cells import current_of
+from service.updates.history import find_current_version
 from service.updates.publisher import Publisher
 
 KEPT = 256  # estimates a cell
@@ -82,7 +82,7 @@ class Live:
         if not self._allowed:
             raise WatchingForbidden("live estimates are off: FINGERPOST_CONSOLE_LIVE is not set")
         if cell_id not in self._kept:
-            await self._publisher.read(current_of, self._publisher.store, cell_id)
+            await self._publisher.read(find_current_version, self._publisher.store, cell_id)
         estimates = list(self._watched(cell_id))
         last = estimates[-1].number if estimates else 0
         if after > last and estimates:  # the number comes from another process

@@ -1,38 +1,46 @@
-"""Cells as they go over the wire."""
+"""Cells as they go over the wire, and the way from there to the reference database and back."""
 
 import math
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from msgspec import UNSET, Meta, UnsetType
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.functional_validators import BeforeValidator
 
-from reference_db.cell import Cell
+from fingerpost.wire import CellId, Dimension, Latitude, Longitude
+from fingerpost.wire_model import WireModel, WireRequest, optional
+from reference_db.cell import Area, Cell
 from reference_db.manifest import Manifest, ModelPolicy
 from reference_db.retention import Retention
-from service.updates.legacy_wire import Dimension, Latitude, Longitude, WireStruct
+from service.errors import FieldIncorrect
 
-_YAW_DECIMALS = 9  # so that degrees read, and sent again, are the same degrees
+M = TypeVar("M", bound=BaseModel)
 
-
-class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
+_YAW_DECIMALS = 9  # so that an answer's degrees, sent back, are the same degrees
 
 
-class Place(_Struct, frozen=True, kw_only=True):
+def null_means(default: object) -> BeforeValidator:
+    """For an optional field with a default: null means the same as absent."""
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+class Place(WireRequest):
+    """WGS84 degrees of the base station."""
+
     lat: Latitude
     lon: Longitude
 
 
-class CellArray(_Struct, frozen=True, kw_only=True):
+class CellArray(WireRequest):
     """Rows x columns of antennas, `spacing` wavelengths apart."""
 
-    rows: Annotated[int, Meta(ge=1, le=256)]
-    columns: Annotated[int, Meta(ge=1, le=256)]
-    spacing: Annotated[float, Meta(gt=0, le=100)] = 0.5
+    rows: Annotated[int, Field(ge=1, le=256)]
+    columns: Annotated[int, Field(ge=1, le=256)]
+    spacing: Annotated[float, Field(gt=0, le=100), null_means(0.5)] = 0.5
 
 
-class CellArea(_Struct, frozen=True, kw_only=True):
-    """A rectangle, its edges included; metres east and north of the base station."""
+class CellArea(WireRequest):
+    """A rectangle, its edges included. Metres east and north of the base station."""
 
     west: float
     south: float
@@ -40,53 +48,69 @@ class CellArea(_Struct, frozen=True, kw_only=True):
     north: float
 
 
-class CellDescription(_Struct, frozen=True, kw_only=True):
-    """A base station and its channel. Metres, hertz; `yaw_deg`: the array's broadside, counter-clockwise from east."""
+class CellDescription(WireModel):
+    """A base station and its channel. Metres, hertz."""
 
     point: Place
-    height: Annotated[float, Meta(ge=-1e3, le=1e5)]
-    yaw_deg: Annotated[float, Meta(ge=-360, le=360)]
+    height: Annotated[float, Field(ge=-1e3, le=1e5)]
+    yaw_deg: Annotated[
+        float, Field(ge=-360, le=360, description="Direction of the array's broadside, counter-clockwise from east.")
+    ]
     array: CellArray
-    carrier_frequency: Annotated[float, Meta(ge=1e6, le=1e12)]
-    bandwidth: Annotated[float, Meta(gt=0)]
+    carrier_frequency: Annotated[float, Field(ge=1e6, le=1e12)]
+    bandwidth: Annotated[float, Field(gt=0)]
     subcarriers: Dimension
-    area: Annotated[CellArea | None, Meta(description="Where stated no fingerprint may lie outside it.")] = None
+    area: Annotated[
+        CellArea | None, Field(description="No fingerprint may lie outside this area. Absent: any may.")
+    ] = None
 
 
-class CellRetention(_Struct, frozen=True, kw_only=True):
-    """How long a cell keeps its fingerprints; what is null or absent keeps everything."""
+class CellInput(CellDescription):
+    """The description of a cell, as `GET /cells/{cellId}` answers it."""
 
-    max_age_s: (
-        Annotated[
-            float,
-            Meta(gt=0, description="Since they were measured; those of unknown time never grow old.", examples=[2.6e6]),
-        ]
-        | None
-    ) = None
-    max_fingerprints: Annotated[int, Meta(ge=1, description="Of more the newest stay.", examples=[50000])] | None = None
-    min_spacing_m: (
-        Annotated[
-            float, Meta(gt=0, le=1000, description="Of those nearer to each other the newer stays.", examples=[0.2])
-        ]
-        | None
-    ) = None
+    model_config = ConfigDict(extra="forbid")
+
+    cell_id: CellId | None = optional("The name of the cell. If present, it has to equal the name in the path.")
 
 
-class CellModel(_Struct, frozen=True, kw_only=True):
-    """Which networks may locate users in a cell."""
+class CellRetention(WireRequest):
+    """How long a cell keeps its fingerprints. An absent limit does not apply."""
+
+    max_age_s: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Field(
+            description="Greatest age in seconds since the measurement. Fingerprints of unknown time stay.",
+            examples=[2.6e6],
+        ),
+    ] = None
+    max_fingerprints: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Greatest number of fingerprints. The newest stay.", examples=[50000]),
+    ] = None
+    min_spacing_m: Annotated[
+        Annotated[float, Field(gt=0, le=1000)] | None,
+        Field(
+            description="Least distance between two fingerprints, metres. Of two closer ones, the newer stays.",
+            examples=[0.2],
+        ),
+    ] = None
+
+
+class CellModel(WireRequest):
+    """The models that may locate users in a cell."""
 
     policy: Annotated[
         ModelPolicy,
-        Meta(
-            description="`mateformer`: by comparing them with fingerprints; `scadf-moe`: by several of their snapshots "
-            "together, at places that it has learned; `auto`: so where there are enough snapshots and the artifact "
-            "serves the cell, else by fingerprints."
+        Field(
+            description="`mateformer` compares a user's CSI with the fingerprints of the cell. `scadf-moe` locates "
+            "several snapshots of a user together, in cells that the artifact was trained in. `auto` uses `scadf-moe` "
+            "where there are enough snapshots and the artifact serves the cell, and `mateformer` otherwise."
         ),
     ]
 
 
-class CellChange(_Struct, frozen=True, kw_only=True):
-    """What made a version: `added` and `removed` count fingerprints."""
+class CellChange(WireModel):
+    """The change that made a version. `added` and `removed` count fingerprints."""
 
     action: str
     added: int
@@ -95,22 +119,24 @@ class CellChange(_Struct, frozen=True, kw_only=True):
     note: str
 
 
-class CellDetail(CellDescription, frozen=True, kw_only=True):
+class CellDetail(CellDescription):
     """One version of a cell."""
 
     cell_id: str
     version: str
     digest: str
-    parent: str | None
+    parent: Annotated[str | None, Field(description="The digest of the version before. null: this is the first.")]
     created_at: datetime
     change: CellChange
     retention: CellRetention
     model: CellModel
-    fingerprints: int
+    fingerprints: Annotated[int, Field(description="The number of fingerprints.")]
     quality: dict[str, Any]
 
 
-class CellSummary(_Struct, frozen=True, kw_only=True):
+class CellSummary(WireModel):
+    """The current version of a cell, in short."""
+
     cell_id: str
     version: str
     fingerprints: int
@@ -119,38 +145,71 @@ class CellSummary(_Struct, frozen=True, kw_only=True):
     note: str
 
 
-class CellList(_Struct, frozen=True, kw_only=True):
+class CellList(WireModel):
+    """All cells of the reference database."""
+
     cells: list[CellSummary]
-    unreadable: Annotated[list[str], Meta(description="Cells that are there, but damaged.")] | UnsetType = UNSET
+    unreadable: list[str] | None = optional("Cells whose current version is damaged.")
 
 
-def description_of(cell: Cell) -> CellDescription:
-    """A cell as the outside sees it."""
-    return CellDescription(**_described(cell))
+def describe_cell(cell: Cell) -> CellDescription:
+    return CellDescription(**_description_fields(cell))
 
 
-def retention_of(retention: Retention) -> CellRetention:
-    """A retention as the outside sees it."""
+def describe_retention(retention: Retention) -> CellRetention:
     return CellRetention(**retention.model_dump())
 
 
-def detail_of(manifest: Manifest) -> CellDetail:
+def describe_version(manifest: Manifest) -> CellDetail:
     return CellDetail(
-        **_described(manifest.cell),
+        **_description_fields(manifest.cell),
         cell_id=manifest.cell.cell_id,
         version=manifest.version,
         digest=manifest.digest,
         parent=manifest.parent,
         created_at=manifest.created_at,
         change=CellChange(**manifest.change.model_dump(exclude={"request"})),
-        retention=retention_of(manifest.retention),
+        retention=describe_retention(manifest.retention),
         model=CellModel(policy=manifest.model),
         fingerprints=manifest.fingerprints,
         quality=dict(manifest.quality),
     )
 
 
-def _described(cell: Cell) -> dict[str, Any]:
+def read_cell_input(described: CellInput, cell_id: str) -> Cell:
+    """The description of cell `cell_id`. Raises `FieldIncorrect`."""
+    if described.cell_id not in (None, cell_id):
+        raise FieldIncorrect("/cell/cellId", f"describes cell {described.cell_id!r}, not {cell_id!r}")
+    fields = described.model_dump(exclude={"cell_id", "point", "yaw_deg", "area"}, by_alias=False) | {
+        "cell_id": cell_id,
+        "latitude_deg": described.point.lat,
+        "longitude_deg": described.point.lon,
+        "yaw": math.radians(described.yaw_deg),
+        "area": None if described.area is None else read_area(described.area, "/cell/area"),
+    }
+    return _build(Cell, fields, "/cell")
+
+
+def read_area(area: CellArea, param: str) -> Area:
+    """Raises `FieldIncorrect` about `param`."""
+    return _build(Area, area.model_dump(by_alias=False), param)
+
+
+def read_retention(retention: CellRetention) -> Retention:
+    """Raises `FieldIncorrect`."""
+    return _build(Retention, retention.model_dump(by_alias=False), "")
+
+
+def _build(model: type[M], fields: dict[str, object], param: str) -> M:
+    """Raises `FieldIncorrect` about `param` for fields that contradict each other: the wire types do not check that."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        reasons = [": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors()]
+        raise FieldIncorrect(param, "; ".join(reasons)) from error
+
+
+def _description_fields(cell: Cell) -> dict[str, Any]:
     return {
         "point": Place(lat=cell.latitude_deg, lon=cell.longitude_deg),
         "height": cell.height,

@@ -1,78 +1,123 @@
-"""``GET /cells`` and ``/cells/{cellId}``: what the reference database holds."""
+"""The routes of cells."""
 
-import re
+from datetime import UTC, datetime
 
-import msgspec
-from msgspec import UNSET
-from starlette.requests import Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from reference_db.cell_id import CELL_ID_PATTERN
+from reference_db import update
+from reference_db.contents import Contents
 from reference_db.manifest import Manifest
-from reference_db.stores.store import Store
-from service.cells.store_errors import translate_store_errors
-from service.errors import CellNotFound, CellUnreadable
-from service.updates.cell_wire import CellList, CellSummary, detail_of
-from service.updates.publisher import Publisher
+from reference_db.update import Update
+from service.errors import CellNotFound, UnknownField
+from service.updates.cell_wire import CellDetail, CellList, CellModel, CellRetention, read_retention
+from service.updates.change_request import (
+    PUBLISHED,
+    STORE_ERRORS,
+    TAGGED,
+    Change,
+    ChangeOrigin,
+    ExistingCellRoute,
+    change_response,
+    change_responses,
+    require_cell,
+    version_response,
+)
+from service.updates.fingerprint_input import FILE_BODY, FILE_ERRORS, read_cell, read_media_type
+from service.updates.fingerprint_wire import CellBody
+from service.updates.history import find_current_version, list_current_versions
+from service.updates.parameters import UpdatesPublisher
+from service.updates.uploads import UploadRoute, receive_upload, takes_upload
+from service.web.parameters import CellName
+from service.web.problems import problem_responses
+from service.web.routes import ApiRoute
 
-_CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
-
-
-class Cells:
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
-
-    async def list_cells(self, request: Request) -> Response:
-        """``GET /cells``"""
-        found = await self._publisher.read(_list, self._publisher.store)
-        return Response(msgspec.json.encode(found), media_type="application/json")
-
-    async def show_cell(self, request: Request) -> Response:
-        """``GET /cells/{cellId}``"""
-        return detail_response(await self._publisher.read(current_of, self._publisher.store, cell_id_of(request)))
-
-
-def cell_id_of(request: Request) -> str:
-    """The cell that a request's path names. Raises `CellNotFound` for what can be no cell's name."""
-    cell_id: str = request.path_params["cell_id"]
-    if not _CELL_ID.fullmatch(cell_id):
-        raise CellNotFound("/cellId", "no such cell")
-    return cell_id
+router = APIRouter(tags=["cells"], route_class=ApiRoute)
+_uploads = APIRouter(route_class=UploadRoute)
+_changes = APIRouter(route_class=ExistingCellRoute)
 
 
-def current_of(store: Store, cell_id: str) -> Manifest:
-    """Raises `CellNotFound`, and what the store raises. Blocks."""
-    manifest = store.current(cell_id)
-    if manifest is None:
-        raise CellNotFound("/cellId", "no such cell")
-    return manifest
+@router.get(
+    "/cells",
+    responses=problem_responses(UnknownField, *STORE_ERRORS),
+    summary="List the cells",
+)
+async def list_cells(publisher: UpdatesPublisher) -> CellList:
+    """The current version of each cell, in short."""
+    return await publisher.read(list_current_versions, publisher.store)
 
 
-def detail_response(manifest: Manifest, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A version in full, its name as the ETag."""
-    tagged = {"ETag": f'"{manifest.version}"'} | (headers or {})
-    return Response(msgspec.json.encode(detail_of(manifest)), status, tagged, media_type="application/json")
+@router.get(
+    "/cells/{cellId}",
+    response_model=CellDetail,
+    responses={200: TAGGED, **problem_responses(CellNotFound, UnknownField, *STORE_ERRORS)},
+    summary="Show a cell",
+)
+async def show_cell(cell_id: CellName, publisher: UpdatesPublisher) -> Response:
+    """The current version of a cell."""
+    return version_response(await publisher.read(find_current_version, publisher.store, cell_id))
 
 
-def _list(store: Store) -> CellList:
-    """One damaged cell hides no other."""
-    cells, unreadable = [], []
-    for cell_id in store.cells():
-        try:
-            with translate_store_errors():
-                manifest = store.current(cell_id)
-        except CellUnreadable:
-            unreadable.append(cell_id)
-            continue
-        if manifest is not None:
-            cells.append(
-                CellSummary(
-                    cell_id=cell_id,
-                    version=manifest.version,
-                    fingerprints=manifest.fingerprints,
-                    created_at=manifest.created_at,
-                    author=manifest.change.author,
-                    note=manifest.change.note,
-                )
-            )
-    return CellList(cells=cells, unreadable=unreadable or UNSET)
+@_uploads.put(
+    "/cells/{cellId}",
+    response_model=CellDetail,
+    responses={
+        201: {"model": CellDetail, "description": "The cell was created.", **PUBLISHED},
+        **change_responses(*FILE_ERRORS),
+    },
+    summary="Create or replace a cell",
+    openapi_extra=FILE_BODY,
+)
+@takes_upload(CellBody)
+async def put_cell(request: Request, change: Change, publisher: UpdatesPublisher) -> Response:
+    """Creates a cell, or replaces its description and all its fingerprints."""
+    media_type, settings = read_media_type(request), request.app.state.settings
+    limit, timeout_s = settings.upload_limit_bytes, settings.body_timeout_s
+    async with receive_upload(request, change.head, limit, timeout_s) as upload:
+        origin = change.origin(upload.digest, datetime.now(UTC))
+        body = await publisher.read(read_cell, upload, media_type, change.cell_id, limit)
+
+        def replace_cell(before: Manifest | None) -> Update:
+            if body.cell is None and before is None:
+                raise CellNotFound("/cellId", "no such cell, and the body does not describe it")
+            cell = body.cell or require_cell(before).cell
+            return update.replace_cell(before, cell, body.fingerprints(cell), origin)
+
+        return change_response(await publisher.replace(change.cell_id, replace_cell, change.conditions, origin))
+
+
+@_changes.put(
+    "/cells/{cellId}/retention",
+    response_model=CellDetail,
+    responses=change_responses(),
+    summary="Set the retention of a cell",
+)
+async def set_retention(
+    change: Change, origin: ChangeOrigin, body: CellRetention, publisher: UpdatesPublisher
+) -> Response:
+    """Sets how long the cell keeps its fingerprints. The service removes others at once, and from then on."""
+    retention = read_retention(body)
+
+    def change_retention(before: Contents | None) -> Update:
+        return update.set_retention(require_cell(before), retention, origin)
+
+    return change_response(await publisher.publish(change.cell_id, change_retention, change.conditions, origin))
+
+
+@_changes.put(
+    "/cells/{cellId}/model",
+    response_model=CellDetail,
+    responses=change_responses(),
+    summary="Set the models of a cell",
+)
+async def set_model(change: Change, origin: ChangeOrigin, body: CellModel, publisher: UpdatesPublisher) -> Response:
+    """Sets which models may locate users in the cell."""
+
+    def change_model(before: Contents | None) -> Update:
+        return update.set_model_policy(require_cell(before), body.policy, origin)
+
+    return change_response(await publisher.publish(change.cell_id, change_model, change.conditions, origin))
+
+
+router.include_router(_uploads)
+router.include_router(_changes)

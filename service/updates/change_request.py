@@ -1,25 +1,56 @@
-"""What an operator's request to change a cell says beside its body: of which cell, on what conditions, who and why."""
+"""A request to change a cell: conditions, author, note and idempotency key, beside the body."""
 
 import re
-from datetime import datetime
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from starlette.requests import Request
+from fastapi import Depends, Header, Query, Request
+from pydantic import Field
+from starlette.responses import Response
 
-from reference_db.manifest import RequestKey
+from reference_db.manifest import Manifest, RequestKey
 from reference_db.update import Origin
-from service.errors import FieldIncorrect
-from service.updates.cells import cell_id_of
-from service.updates.publisher import Conditions
-from service.updates.query import Query
+from service import errors
+from service.errors import CellNotFound, FieldIncorrect, ServiceError
+from service.updates.cell_wire import describe_version
+from service.updates.parameters import Absent, Flag, LongText, Text, get_publisher
+from service.updates.publisher import Conditions, Published, Publisher
+from service.web.media import JSON, READING_ERRORS
+from service.web.parameters import CellName, cell_name
+from service.web.problems import problem_responses
+from service.web.routes import ApiRoute
 
-_KEY = re.compile(r"[ -~]{1,256}")
-_LONGEST_NOTE = 4096
+T = TypeVar("T")
+
+_ETAG: dict[str, Any] = {"description": "The version, quoted.", "schema": {"type": "string"}}
+_REPLAYED: dict[str, Any] = {
+    "description": "`true` where an earlier request with the same Idempotency-Key made this version.",
+    "schema": {"type": "string"},
+}
+TAGGED: dict[str, Any] = {"headers": {"ETag": _ETAG}}
+PUBLISHED: dict[str, Any] = {"headers": {"ETag": _ETAG, "Idempotency-Replayed": _REPLAYED}}
+STORE_ERRORS = (errors.CellUnreadable, errors.StoreDown, errors.OutOfMemory)
+_CHANGE_ERRORS = (
+    *(kind for kind in READING_ERRORS if kind is not errors.NotAcceptable),
+    *STORE_ERRORS,
+    errors.CellNotFound,
+    errors.CellTooSmall,
+    errors.CellNotServed,
+    errors.BandNotServed,
+    errors.NoTrajectoryArtifact,
+    errors.UpdateRefused,
+    errors.VersionRefused,
+    errors.PreconditionFailed,
+    errors.IdempotencyKeyReused,
+    errors.StorageFull,
+    errors.InferenceFailed,
+)
 
 
 class ChangeRequest(NamedTuple):
-    """`head` is what is asked for beside the body, as bytes; `key` the idempotency key."""
+    """`head` is the request without headers and body, as bytes. `key` is the idempotency key."""
 
     cell_id: str
     conditions: Conditions
@@ -27,7 +58,6 @@ class ChangeRequest(NamedTuple):
     note: str
     key: str | None
     head: bytes
-    dry_run: bool
 
     def origin(self, digest: str, now: datetime) -> Origin:
         """`digest`: the sha256 of head and body."""
@@ -35,29 +65,101 @@ class ChangeRequest(NamedTuple):
         return Origin(self.author, now, self.note, key)
 
 
-def read_change_request(request: Request, *more: str) -> ChangeRequest:
-    """Reads path, query and headers; `more` names parameters of the query that only some requests have.
-
-    Raises `CellNotFound`, `FieldIncorrect` or `UnknownField`.
-    """
-    cell_id = cell_id_of(request)
-    query = Query(request, "author", "note", "force", *more)
-    key = request.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise FieldIncorrect("header Idempotency-Key", "not 1 to 256 printable ASCII characters")
+def read_change_request(
+    request: Request,
+    cell_id: CellName,
+    author: Annotated[Text, Query(description="The author of the change. The version keeps this text.")] = "",
+    note: Annotated[LongText, Query(description="The reason of the change. The version keeps this text.")] = "",
+    force: Annotated[
+        Flag,
+        Query(
+            description="Publish even if users would be located far worse, or if the artifact cannot serve the cell."
+        ),
+    ] = False,
+    if_match: Annotated[
+        Annotated[str, Field(json_schema_extra={"pattern": "^[^,]*$"})] | Absent,
+        Header(alias="If-Match", description="Change the cell only at this version. `*`: at any version."),
+    ] = None,
+    if_none_match: Annotated[
+        Annotated[str, Field(json_schema_extra={"pattern": r"^\*$"})] | Absent,
+        Header(alias="If-None-Match", description="`*`: change the cell only if it does not exist."),
+    ] = None,
+    idempotency_key: Annotated[
+        Annotated[str, Field(pattern="^[ -~]{1,256}$")] | Absent,
+        Header(
+            alias="Idempotency-Key",
+            description="The service answers a second request with the same key and body without a second change.",
+        ),
+    ] = None,
+) -> ChangeRequest:
+    """Raises `CellNotFound` or `FieldIncorrect`."""
     return ChangeRequest(
         cell_id=cell_id,
-        conditions=Conditions(_if_match(request), _if_none_match(request), query.flag("force")),
-        author=query.text("author") or "",
-        note=query.text("note", _LONGEST_NOTE) or "",
-        key=key,
+        conditions=Conditions(_read_if_match(request), _read_if_none_match(request), force),
+        author=author,
+        note=note,
+        key=idempotency_key,
         head=f"{request.method} {request.url.path}?{request.url.query}\n".encode(),
-        dry_run="dryRun" in more and query.flag("dryRun"),
     )
 
 
-def _if_match(request: Request) -> str | None:
-    """One version, quoted or not, or `*`. A weak or unknown tag matches nothing, as RFC 9110 has it."""
+Change = Annotated[ChangeRequest, Depends(read_change_request)]
+
+
+async def read_origin(request: Request, change: Change) -> Origin:
+    """The origin of a change whose body `ExistingCellRoute` has read."""
+    return change.origin(sha256(change.head + await request.body()).hexdigest(), datetime.now(UTC))
+
+
+ChangeOrigin = Annotated[Origin, Depends(read_origin)]
+
+
+class ExistingCellRoute(ApiRoute):
+    """Answers 404 before the body is read unless the cell exists."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            await check_cell_exists(get_publisher(request), cell_name(request.path_params["cellId"]))
+            return await handle(request)
+
+        return check_and_handle
+
+
+async def check_cell_exists(publisher: Publisher, cell_id: str) -> None:
+    """Raises `CellNotFound`."""
+    if not await publisher.read(publisher.store.newest, cell_id):
+        raise CellNotFound("/cellId", "no such cell")
+
+
+def require_cell(before: T | None) -> T:
+    """What a change starts from. Raises `CellNotFound` where the cell does not exist."""
+    if before is None:
+        raise CellNotFound("/cellId", "no such cell")
+    return before
+
+
+def change_responses(*others: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI responses of a route that changes a cell, and that raises `others` beside the usual errors."""
+    return {200: PUBLISHED, **problem_responses(*_CHANGE_ERRORS, *others)}
+
+
+def version_response(manifest: Manifest, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A version in full, with its name as the ETag."""
+    tagged = {"ETag": f'"{manifest.version}"'} | (headers or {})
+    return Response(JSON.encode(describe_version(manifest)), status, tagged, media_type=JSON.media_type)
+
+
+def change_response(published: Published) -> Response:
+    """201 for a cell that the change created, else 200."""
+    created = published.manifest.change.action == "created"
+    replayed = {"Idempotency-Replayed": "true"} if published.replayed else {}
+    return version_response(published.manifest, 201 if created else 200, replayed)
+
+
+def _read_if_match(request: Request) -> str | None:
+    """One version, quoted or not, or `*`. A weak or unknown tag matches no version (RFC 9110)."""
     values = request.headers.getlist("if-match")
     if not values:
         return None
@@ -66,8 +168,8 @@ def _if_match(request: Request) -> str | None:
     return re.sub(r'^"(.*)"$', r"\1", values[0].strip())
 
 
-def _if_none_match(request: Request) -> bool:
+def _read_if_none_match(request: Request) -> bool:
     values = request.headers.getlist("if-none-match")
     if values not in ([], ["*"]):
-        raise FieldIncorrect("header If-None-Match", "only * is understood")
+        raise FieldIncorrect("header If-None-Match", "only * is allowed")
     return bool(values)

@@ -1,88 +1,79 @@
-"""Fingerprints from the wire: the fields of JSON or msgpack, or an import file as it is."""
+"""Uploaded fingerprints: rows of JSON or msgpack, or a fingerprint file."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import SEEK_END
-from typing import Annotated, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
+from starlette.requests import Request
 
 from reference_db.cell import Cell
-from reference_db.fingerprint_file import DEFAULT_SIGMA, UNKNOWN_TIME, FingerprintFile
+from reference_db.fingerprint_file import UNKNOWN_TIME, FingerprintFile
 from reference_db.fingerprints import Fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex
 from service.errors import (
     BodyTooLarge,
+    CsiAllZero,
+    CsiLengthMismatch,
+    CsiNotBase64,
+    CsiNotFinite,
+    CsiOutOfRange,
     CsiShapeMismatch,
     FieldError,
     FieldIncorrect,
     FieldMissing,
+    FingerprintRefused,
     FingerprintsUnreadable,
+    MalformedBody,
+    UnknownField,
 )
-from service.updates.cell_input import CellInput, cell_from
-from service.updates.legacy_media import Format, format_of
-from service.updates.legacy_wire import Csi, Latitude, Longitude, WireStruct
-from service.updates.upload import Upload
-from service.web.csi import decode_csi
+from service.updates.cell_wire import CellInput, read_cell_input
+from service.updates.fingerprint_wire import FingerprintInput
+from service.updates.uploads import Upload
+from service.web.csi import check_shape, decode_csi
+from service.web.media import JSON, Format, format_of, media_type_of
+from service.web.place import to_local
+
+T = TypeVar("T")
 
 FILE = "application/octet-stream"
-_MOST_FIELDS = 256 * 2**20  # bytes: they are read in memory, where files are not
+FILE_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "format": "binary",
+    "description": "A fingerprint file, safetensors or npz: `csi` complex `[n, antennas, subcarriers]`, or real pairs "
+    "`[..., 2]` with `scale`; `positions` `[n, 2]` metres, or `latitudes_deg` and `longitudes_deg`; optionally `times` "
+    "(Unix seconds) and `sigmas` (metres); and the cell's description as JSON, in the metadata or the array `cell`.",
+}
+FILE_BODY: dict[str, Any] = {"requestBody": {"content": {FILE: {"schema": FILE_SCHEMA}}}}
+FILE_ERRORS = (
+    CsiNotBase64,
+    CsiLengthMismatch,
+    CsiShapeMismatch,
+    CsiNotFinite,
+    CsiAllZero,
+    CsiOutOfRange,
+    FingerprintRefused,
+    FingerprintsUnreadable,
+)
+_MOST_BYTES = 256 * 2**20  # of JSON and msgpack, which are read into memory; files are not
 
 
-class _Struct(WireStruct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class FingerprintInput(_Struct, frozen=True, kw_only=True):
-    """CSI and where it was measured: lat and lon, or x and y."""
-
-    csi: Csi
-    lat: Latitude | UnsetType = UNSET
-    lon: Longitude | UnsetType = UNSET
-    x: Annotated[float, Meta(description="Metres east of the base station.")] | UnsetType = UNSET
-    y: Annotated[float, Meta(description="Metres north of the base station.")] | UnsetType = UNSET
-    time: Annotated[datetime, Meta(tz=True, description="When; unknown where absent.")] | UnsetType = UNSET
-    sigma: Annotated[float, Meta(gt=0, le=100, description="1-sigma error of the position, metres.")] = DEFAULT_SIGMA
-
-
-class CellBody(_Struct, frozen=True, kw_only=True):
-    """A cell that is there keeps its description where `cell` is absent; a new one may begin without fingerprints."""
-
-    cell: CellInput | UnsetType = UNSET
-    fingerprints: Annotated[list[FingerprintInput], Meta(min_length=1)] | UnsetType = UNSET
-
-
-class FingerprintsBody(_Struct, frozen=True, kw_only=True):
-    fingerprints: Annotated[list[FingerprintInput], Meta(min_length=1)]
-
-
-class _RawCellBody(_Struct, frozen=True, kw_only=True):
-    """Rows are read one by one: whoever waits for the interpreter meanwhile gets it between them."""
-
-    cell: CellInput | UnsetType = UNSET
-    fingerprints: Annotated[list[msgspec.Raw], Meta(min_length=1)] | UnsetType = UNSET
-
-
-class _RawFingerprintsBody(_Struct, frozen=True, kw_only=True):
-    fingerprints: Annotated[list[msgspec.Raw], Meta(min_length=1)]
-
-
-class Sent(Protocol):
-    """Fingerprints whose places only their cell tells, and the cell that they came with a description of."""
+class FingerprintsInput(Protocol):
+    """Uploaded fingerprints, and the description of their cell if the body has one."""
 
     @property
     def cell(self) -> Cell | None: ...
 
     def fingerprints(self, cell: Cell) -> Fingerprints | None:
-        """None: a description came alone. What they are worth is not checked."""
+        """The fingerprints in the frame of `cell`, their values unchecked. None if the body has a description only."""
 
 
 class FingerprintRows(NamedTuple):
-    """A `Sent` of fields; `csi` float32 `[antennas, subcarriers, 2]` a row."""
+    """Rows of JSON or msgpack, and their decoded `csi`: float32 `[antennas, subcarriers, 2]` a row."""
 
     cell: Cell | None
     rows: list[FingerprintInput]
@@ -92,41 +83,54 @@ class FingerprintRows(NamedTuple):
         """Raises `CsiShapeMismatch` or `FieldIncorrect` about a row."""
         if not self.rows:
             return None
-        shape = (cell.antennas, cell.subcarriers)
         for row, csi in enumerate(self.csi):
-            if csi.shape[:2] != shape:
-                found = list(csi.shape[:2])
-                raise CsiShapeMismatch(f"/fingerprints/{row}/csi/shape", f"{found}, the cell's is {list(shape)}")
+            check_shape(csi, cell, f"/fingerprints/{row}/csi/shape")
         frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
         return Fingerprints(
             csi=as_complex(np.stack(self.csi)),
-            positions=np.array([_place(one, frame, row) for row, one in enumerate(self.rows)], np.float32),
-            times=np.array([UNKNOWN_TIME if one.time is UNSET else one.time.timestamp() for one in self.rows]),
+            positions=np.array([_position(one, frame, row) for row, one in enumerate(self.rows)], np.float32),
+            times=np.array([UNKNOWN_TIME if one.time is None else one.time.timestamp() for one in self.rows]),
             sigmas=np.array([one.sigma for one in self.rows], np.float32),
         )
 
 
-def read_cell(upload: Upload, media_type: str, cell_id: str, limit: int) -> Sent:
-    """The body of a cell to be created or replaced; unpacked it takes `limit` bytes at most. Blocks.
+def read_media_type(request: Request) -> str:
+    """The media type of an upload. Raises `UnsupportedMediaType`."""
+    media_type = media_type_of(request)
+    if media_type != FILE:
+        format_of(media_type, [FILE])
+    return media_type
+
+
+def read_cell(upload: Upload, media_type: str, cell_id: str, limit: int) -> FingerprintsInput:
+    """The body of a cell to create or to replace. A file may unpack to at most `limit` bytes. Blocking.
 
     Raises what is wrong with the body, or `BadFingerprintFile`.
     """
     if media_type == FILE:
         return _read_file(upload, cell_id, limit)
     reads = format_of(media_type, [FILE])
-    body = reads.read(_whole(upload), _RawCellBody)
-    if body.cell is UNSET and body.fingerprints is UNSET:
+    fields = _split_fields(_read_whole(upload), reads, {"cell", "fingerprints"})
+    if not fields:
         raise FieldMissing("/cell", "required where there are no fingerprints")
-    cell = None if body.cell is UNSET else cell_from(body.cell, cell_id)
-    return _read_rows([] if body.fingerprints is UNSET else body.fingerprints, reads, cell)
+    cell = None
+    if "cell" in fields:
+        with _located_at("/cell"):
+            described = reads.read(bytes(fields["cell"]), CellInput)
+        cell = read_cell_input(described, cell_id)
+    rows = _split_rows(fields["fingerprints"], reads) if "fingerprints" in fields else []
+    return _read_rows(rows, reads, cell)
 
 
-def read_fingerprints(upload: Upload, media_type: str, cell_id: str, limit: int) -> Sent:
-    """The body of fingerprints to be appended, as `read_cell`."""
+def read_fingerprints(upload: Upload, media_type: str, cell_id: str, limit: int) -> FingerprintsInput:
+    """The body of fingerprints to append, read as `read_cell` reads it."""
     if media_type == FILE:
         return _read_file(upload, cell_id, limit)
     reads = format_of(media_type, [FILE])
-    return _read_rows(reads.read(_whole(upload), _RawFingerprintsBody).fingerprints, reads, None)
+    fields = _split_fields(_read_whole(upload), reads, {"fingerprints"})
+    if "fingerprints" not in fields:
+        raise FieldMissing("/fingerprints", "required field is missing")
+    return _read_rows(_split_rows(fields["fingerprints"], reads), reads, None)
 
 
 def _read_file(upload: Upload, cell_id: str, limit: int) -> FingerprintFile:
@@ -136,30 +140,69 @@ def _read_file(upload: Upload, cell_id: str, limit: int) -> FingerprintFile:
     return file
 
 
-def _whole(upload: Upload) -> bytes:
-    if upload.file.seek(0, SEEK_END) > _MOST_FIELDS:
-        raise BodyTooLarge(f"the limit is {_MOST_FIELDS} bytes, but for files")
+def _read_whole(upload: Upload) -> bytes:
+    if upload.file.seek(0, SEEK_END) > _MOST_BYTES:
+        raise BodyTooLarge(f"the limit is {_MOST_BYTES} bytes, except for fingerprint files")
     upload.file.seek(0)
     return upload.file.read()
 
 
-def _read_rows(rows: Sequence[msgspec.Raw], reads: Format, cell: Cell | None) -> FingerprintRows:
-    sent, csi = [], []
+# A parse of 256 MiB holds the interpreter's lock for seconds, while users wait. msgspec finds the ends of the rows
+# without building objects, and each row is parsed alone: other threads run between two rows. pydantic cannot do this.
+_RawFields = dict[str, msgspec.Raw]
+_RawRows = list[msgspec.Raw]
+
+
+def _split_fields(body: bytes, reads: Format, known: set[str]) -> _RawFields:
+    """The fields of a body that are present and not null, each still encoded."""
+    fields = _split(body, reads, _RawFields, FieldIncorrect("", "Input should be an object"))
+    if unknown := next((name for name in fields if name not in known), None):
+        raise UnknownField(f"/{unknown}", "unknown field")
+    null = b"null" if reads is JSON else b"\xc0"
+    return {name: raw for name, raw in fields.items() if memoryview(raw) != null}
+
+
+def _split_rows(field: msgspec.Raw, reads: Format) -> _RawRows:
+    wrong = FieldIncorrect("/fingerprints", "Input should be an array of at least one item")
+    rows = _split(field, reads, _RawRows, wrong)
+    if not rows:
+        raise wrong
+    return rows
+
+
+def _split(body: bytes | msgspec.Raw, reads: Format, kind: type[T], wrong: FieldIncorrect) -> T:
+    """Raises `wrong` for a body of another kind, or `MalformedBody`."""
+    decode = msgspec.json.decode if reads is JSON else msgspec.msgpack.decode
+    try:
+        return decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise wrong from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = f": {error}" if isinstance(error, msgspec.DecodeError) else ""
+        raise MalformedBody(f"not {reads.media_type}{reason}") from error
+
+
+def _read_rows(rows: _RawRows, reads: Format, cell: Cell | None) -> FingerprintRows:
+    inputs, csi = [], []
     for row, raw in enumerate(rows):
-        try:
-            sent.append(reads.read(raw, FingerprintInput))
-            csi.append(decode_csi(sent[-1].csi))  # type: ignore[arg-type]
-        except FieldError as error:
-            ((param, reason),) = error.invalid_params
-            raise type(error)(f"/fingerprints/{row}{param}", reason) from error
-    return FingerprintRows(cell, sent, csi)
+        with _located_at(f"/fingerprints/{row}"):
+            inputs.append(reads.read(bytes(raw), FingerprintInput))
+            csi.append(decode_csi(inputs[-1].csi))
+    return FingerprintRows(cell, inputs, csi)
 
 
-def _place(sent: FingerprintInput, frame: LocalFrame, row: int) -> tuple[float, float]:
-    match sent:
-        case FingerprintInput(lat=float(lat), lon=float(lon), x=UnsetType(), y=UnsetType()):
-            return frame.to_local(lat, lon)
-        case FingerprintInput(lat=UnsetType(), lon=UnsetType(), x=float(x), y=float(y)):
-            return x, y
-        case _:
-            raise FieldIncorrect(f"/fingerprints/{row}", "must have either lat and lon, or x and y")
+@contextmanager
+def _located_at(pointer: str) -> Iterator[None]:
+    """Adds the place of a part of the body to the errors about it."""
+    try:
+        yield
+    except FieldError as error:
+        ((param, reason),) = error.invalid_params
+        raise type(error)(f"{pointer}{param}", reason) from error
+
+
+def _position(row: FingerprintInput, frame: LocalFrame, number: int) -> tuple[float, float]:
+    position = to_local(row, frame)
+    if position is None:
+        raise FieldIncorrect(f"/fingerprints/{number}", "must have either lat and lon, or x and y")
+    return position

@@ -1,4 +1,4 @@
-"""How an operator's change becomes a version of a cell: made aside, tried, and published by one compare-and-set."""
+"""Turns an operator's change into a version of a cell: builds it, tests it, publishes it by one compare-and-set."""
 
 import asyncio
 import logging
@@ -29,17 +29,17 @@ from service.telemetry.metrics import Metrics
 
 _log = logging.getLogger("fingerpost.updates")
 
-_ATTEMPTS = 8  # with so many others publishing the same cell that each time one was quicker
-_REMEMBERED = 256  # versions among which an idempotency key is looked for
+_ATTEMPTS = 8  # to publish, while other replicas publish the same cell
+_SEARCHED_VERSIONS = 256  # newest ones, for an idempotency key
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Conditions(NamedTuple):
-    """On what a change depends: the current version (`if_match`, or any: `*`), or that there is none yet.
+    """Conditions of a change: the current version (`if_match`; `*` is any version), or that the cell does not exist.
 
-    `force` publishes although the artifact cannot serve the version or the canary objects to it.
+    `force` publishes even if the artifact cannot serve the version, or if the canary refuses it.
     """
 
     if_match: str | None = None
@@ -54,13 +54,16 @@ class Published(NamedTuple):
     replayed: bool
 
 
-class _Tried(NamedTuple):
+class _TestedUpdate(NamedTuple):
     update: Update
-    version: CellVersion | None  # with its indices, where the artifact could serve it
+    version: CellVersion | None  # with its indices; None if the artifact cannot serve it
 
 
 class Publisher:
-    """One change of a cell at a time; other cells do not wait, but for the threads. For the event loop's thread."""
+    """Publishes one change of a cell at a time. Changes of different cells run at once, as far as there are threads.
+
+    Belongs to the event loop's thread.
+    """
 
     def __init__(
         self,
@@ -76,58 +79,61 @@ class Publisher:
         self._metrics = metrics
         self._trajectories = trajectories
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="operators", initializer=lower_thread_priority)
-        # To publish may take minutes: whoever only looks must not wait for that.
+        # A publication may take minutes. Requests that only read do not wait for it.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="operators-reads", initializer=lower_thread_priority)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
         self, cell_id: str, change: Callable[[Contents | None], Update], conditions: Conditions, origin: Origin
     ) -> Published:
-        """Publishes what `change` makes of a cell's current contents (None: there is no such cell).
+        """Publishes the update that `change` makes from a cell's current contents (None: the cell does not exist).
 
-        It is called anew when somebody else was quicker, unless the conditions name a version. When this returns the
-        version is kept for good. Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed`
-        or `CellTooSmall`, what `check_learned` raises of a cell where only trajectories are located, whatever
-        `translate_store_errors` makes of what `change` raises, and `StoreDown`; then nothing has changed, but for a
-        store that failed at the last moment: asking again with the same idempotency key is always safe.
+        Calls `change` again if another replica published in the meantime, unless the conditions name a version. The
+        store has the version on disk when this returns.
+
+        Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed` or `CellTooSmall`; in a
+        cell that only locates trajectories, what `check_learned` raises; what `change` raises, translated by
+        `translate_store_errors`; and `StoreDown`. Then nothing has changed, unless the store failed at the last moment:
+        a second request with the same idempotency key is always safe.
         """
 
         def on_contents(before: Manifest | None) -> Update:
-            return change(None if before is None else self._contents(before))
+            return change(None if before is None else self._read_contents(before))
 
-        return await self._in_turn(cell_id, on_contents, conditions, origin)
+        return await self._publish_alone(cell_id, on_contents, conditions, origin)
 
     async def replace(
         self, cell_id: str, change: Callable[[Manifest | None], Update], conditions: Conditions, origin: Origin
     ) -> Published:
-        """As `publish`, for changes that need nothing of the fingerprints there are: they may be damaged."""
-        return await self._in_turn(cell_id, change, conditions, origin)
+        """As `publish`, for changes that do not read the current fingerprints, which may be damaged."""
+        return await self._publish_alone(cell_id, change, conditions, origin)
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls `function` in a thread, as it may wait for the store. Raises `ServiceError`s only."""
-
+        """Calls `function`, which may wait for the store, in a thread. Raises only `ServiceError`s."""
         work = partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, _refusing, work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _translate_errors, work)
 
     def close(self) -> None:
         for threads in (self._threads, self._readers):
             threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _in_turn(
+    async def _publish_alone(
         self, cell_id: str, change: Callable[[Manifest | None], Update], conditions: Conditions, origin: Origin
     ) -> Published:
-        turn = self._turns.setdefault(cell_id, asyncio.Lock())
+        lock = self._locks.setdefault(cell_id, asyncio.Lock())
         try:
-            async with turn:
+            async with lock:
                 held = self._served.held(cell_id)
                 work = partial(self._publish, cell_id, change, conditions, origin, held)
-                published, like = await asyncio.get_running_loop().run_in_executor(self._threads, _refusing, work)
+                published, version = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, _translate_errors, work
+                )
         except ServiceError as error:
             self._metrics.updated(error.cause)
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
-            self._served.notify(cell_id, like)
+            self._served.notify(cell_id, version)
             if self._trajectories is not None:
                 self._trajectories.cells.notify(cell_id)
         return published
@@ -143,48 +149,48 @@ class Publisher:
         engine = self._served.engine
         for _ in range(_ATTEMPTS):
             before = self.store.current(cell_id)
-            if earlier := self._earlier(cell_id, before, origin):
+            if earlier := self._find_earlier(cell_id, before, origin):
                 return Published(earlier, replayed=True), None
-            _check(conditions, before)
+            _check_conditions(conditions, before)
             update = change(before)
-            tried = self._tried(engine, update, before, held, conditions.force)
-            manifest = tried.update.manifest
+            tested = self._test_update(engine, update, before, held, conditions.force)
+            manifest = tested.update.manifest
             try:
                 with translate_store_errors():
-                    self.store.publish(manifest, tried.update.segments, None if before is None else before.digest)
+                    self.store.publish(manifest, tested.update.segments, None if before is None else before.digest)
             except errors.PreconditionFailed:
                 if conditions.if_match or conditions.if_none_match:
                     raise
                 continue
             _log.info("cell %s: version %s published, %s", cell_id, manifest.version, manifest.change.action)
-            return Published(manifest, replayed=False), tried.version
-        raise errors.PreconditionFailed("others keep changing this cell")
+            return Published(manifest, replayed=False), tested.version
+        raise errors.PreconditionFailed("other replicas keep changing this cell")
 
-    def _contents(self, manifest: Manifest) -> Contents:
+    def _read_contents(self, manifest: Manifest) -> Contents:
         held = self._served.held(manifest.cell.cell_id)
         return read_contents(self.store, manifest, None if held is None else held.contents)
 
-    def _earlier(self, cell_id: str, before: Manifest | None, origin: Origin) -> Manifest | None:
-        """The version that the same request made already."""
+    def _find_earlier(self, cell_id: str, before: Manifest | None, origin: Origin) -> Manifest | None:
+        """The version that an earlier request with the same idempotency key made."""
         if origin.request is None or before is None:
             return None
-        for number in self.store.numbers(cell_id)[: -_REMEMBERED - 1 : -1]:
+        for number in self.store.numbers(cell_id)[: -_SEARCHED_VERSIONS - 1 : -1]:
             manifest = before if number == before.number else self.store.manifest(cell_id, number)
             known = manifest.change.request
             if known is not None and known.key == origin.request.key:
                 if known.body != origin.request.body:
-                    raise errors.IdempotencyKeyReused("the same key came with another request before")
+                    raise errors.IdempotencyKeyReused("an earlier request with this key was a different one")
                 return manifest
         return None
 
-    def _tried(
+    def _test_update(
         self, engine: MateformerEngine, update: Update, before: Manifest | None, held: CellVersion | None, force: bool
-    ) -> _Tried:
-        """The update with what the artifact makes of it; raises where it is not fit to serve, unless forced."""
+    ) -> _TestedUpdate:
+        """The update with its calibration. Raises if the artifact cannot serve the version, unless `force` is set."""
         if update.manifest.model == "scadf-moe":
             if not force:
                 self._check_learned(update.manifest)
-            return _Tried(update, None)
+            return _TestedUpdate(update, None)
         artifact, estimator = engine.artifact, engine.estimator
         served_before = before is not None and self._serves(engine, before)
         try:
@@ -192,25 +198,27 @@ class Publisher:
         except errors.CellTooSmall:
             if served_before and not force:
                 raise
-            return _Tried(update, None)  # a cell begins small
+            return _TestedUpdate(update, None)  # new cells start small
         except errors.CellNotServed:
-            if not (force or self._has_learned(update.manifest)):
+            if not (force or self._is_learned(update.manifest)):
                 raise
-            return _Tried(update, None)
-        usual = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
-        old = self._indexed(before, held, update.contents) if served_before and before is not None else None
+            return _TestedUpdate(update, None)
+        previous = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
+        old = self._index_before(before, held, update.contents) if served_before and before is not None else None
         version = CellVersion.assemble(update.contents, old)
-        tried_before = update.manifest.change.action == "rolled back"
-        canary = run_canary(estimator, version, None if tried_before else old, self._settings.calibration_seed)
-        if not (force or tried_before):  # to go back from a version that went wrong must not depend on that one
-            canary.check(usual)
+        rolled_back = update.manifest.change.action == "rolled back"
+        canary = run_canary(estimator, version, None if rolled_back else old, self._settings.calibration_seed)
+        if not (force or rolled_back):  # a rollback must not depend on the version that it leaves
+            canary.check(previous)
         own = Calibration.of_quality(update.manifest.quality, artifact.digest)
-        known = next((one for one in (own, usual) if one is not None and self._holds(one, canary, version)), None)
+        known = next(
+            (one for one in (own, previous) if one is not None and self._still_holds(one, canary, version)), None
+        )
         calibration = known or calibrate(artifact, estimator, version, self._settings)
         update = update.with_quality(calibration.as_quality(artifact.digest) | canary.as_quality())
-        return _Tried(update, replace(version, contents=update.contents))
+        return _TestedUpdate(update, replace(version, contents=update.contents))
 
-    def _holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:
+    def _still_holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:
         same = calibration.confidence == self._settings.confidence
         return same and canary.agrees(calibration, len(version))
 
@@ -219,7 +227,7 @@ class Publisher:
             raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
         self._trajectories.check(manifest)
 
-    def _has_learned(self, manifest: Manifest) -> bool:
+    def _is_learned(self, manifest: Manifest) -> bool:
         try:
             self._check_learned(manifest)
         except ServiceError:
@@ -233,8 +241,8 @@ class Publisher:
             return False
         return True
 
-    def _indexed(self, before: Manifest, held: CellVersion | None, after: Contents) -> CellVersion | None:
-        """The version before, to be compared with the one `after`, which has read most of it; None where damaged."""
+    def _index_before(self, before: Manifest, held: CellVersion | None, after: Contents) -> CellVersion | None:
+        """The version before, with its indices. None if it is damaged. `after` holds most of its fingerprints."""
         if held is not None and held.manifest.digest == before.digest:
             return held
         try:
@@ -244,17 +252,17 @@ class Publisher:
             return None
 
 
-def _refusing(work: Callable[[], T]) -> T:
+def _translate_errors(work: Callable[[], T]) -> T:
     with translate_store_errors():
         return work()
 
 
-def _check(conditions: Conditions, before: Manifest | None) -> None:
+def _check_conditions(conditions: Conditions, before: Manifest | None) -> None:
     if conditions.if_none_match and before is not None:
-        raise errors.PreconditionFailed(f"the cell is there already, at version {before.version}")
+        raise errors.PreconditionFailed(f"the cell exists, at version {before.version}")
     if conditions.if_match is None:
         return
     if before is None:
-        raise errors.PreconditionFailed("there is no such cell")
+        raise errors.PreconditionFailed("the cell does not exist")
     if conditions.if_match not in ("*", before.version):
         raise errors.PreconditionFailed(f"the cell is at version {before.version}")

@@ -1,4 +1,4 @@
-"""Cells whose retention says how old a fingerprint may grow, looked through from time to time."""
+"""Removes fingerprints that are older than the retention of their cell allows, in regular intervals."""
 
 import asyncio
 import logging
@@ -17,26 +17,26 @@ _AUTHOR = "retention"
 
 
 async def run_retention_job(publisher: Publisher, period_s: float) -> None:
-    """Every `period_s` seconds, for ever, publishes each cell without what its retention no longer keeps.
+    """Every `period_s` seconds, publishes each cell without the fingerprints that its retention no longer keeps.
 
-    A version that could not be served, or that the canary objects to, is not published: the log says so. Replicas do
-    this each for itself; of those that try at once one publishes.
+    A version that the artifact cannot serve, or that the canary refuses, is not published but logged. Each replica runs
+    this job. If several try at once, one publishes.
     """
     while True:
         await asyncio.sleep(period_s)
         try:
             cell_ids = await publisher.read(publisher.store.cells)
         except ServiceError as error:
-            _log.warning("no cell looked through: %s", error)
+            _log.warning("retention job skipped: %s", error)
             continue
         for cell_id in cell_ids:
             try:
-                await _retain(publisher, cell_id, datetime.now(UTC))
+                await _apply_retention(publisher, cell_id, datetime.now(UTC))
             except ServiceError as error:
                 _log.warning("cell %s keeps fingerprints that are too old: %s", cell_id, error)
 
 
-async def _retain(publisher: Publisher, cell_id: str, now: datetime) -> None:
+async def _apply_retention(publisher: Publisher, cell_id: str, now: datetime) -> None:
     manifest = await publisher.read(publisher.store.current, cell_id)
     if manifest is None or not is_due(manifest, now):
         return
@@ -47,7 +47,7 @@ async def _retain(publisher: Publisher, cell_id: str, now: datetime) -> None:
             raise CellNotFound("/cellId", "no such cell")
         update = apply_retention(before, origin)
         if update is None:
-            raise BadUpdate("another replica was quicker")
+            raise BadUpdate("another replica has removed them")
         return update
 
     await publisher.publish(cell_id, change, Conditions(), origin)

@@ -1,179 +1,101 @@
-"""A cell's versions: who made them, when and why, and what lies between two of them."""
+"""The routes of a cell's versions."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
-import numpy as np
-from msgspec import UNSET, Meta, UnsetType
-from numpy.typing import NDArray
-from starlette.requests import Request
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from reference_db import update
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
-from reference_db.stores.store import Store
-from service.cells.store_errors import translate_store_errors
-from service.errors import CellUnreadable
-from service.updates.cell_wire import CellModel, description_of, retention_of
-from service.updates.cells import cell_id_of, current_of, detail_response
-from service.updates.legacy_wire import WireStruct
-from service.updates.publisher import Publisher
-from service.updates.query import Query
-from service.updates.selection import names_of
-from service.updates.version_name import find_version
+from reference_db.update import Update
+from service.errors import CellNotFound, FieldIncorrect, UnknownField, UpdateRefused, VersionNotFound
+from service.updates.cell_wire import CellDetail
+from service.updates.change_request import (
+    STORE_ERRORS,
+    TAGGED,
+    Change,
+    ChangeOrigin,
+    ExistingCellRoute,
+    change_response,
+    change_responses,
+    require_cell,
+    version_response,
+)
+from service.updates.history import compare_versions, find_version, list_page_of_versions
+from service.updates.parameters import Absent, UpdatesPublisher, VersionInPath
+from service.updates.version_wire import Rollback, VersionDiff, VersionList
+from service.web.parameters import CellName
+from service.web.problems import problem_responses
+from service.web.routes import ApiRoute
 
 _PAGE, _LARGEST_PAGE = 50, 1000
-_MOST_NUMBER = 10**9
-_IDS_SHOWN = 1000
+_GREATEST_NUMBER = 10**9
+
+router = APIRouter(tags=["versions"], route_class=ApiRoute)
+_changes = APIRouter(route_class=ExistingCellRoute)
 
 
-class VersionSummary(WireStruct, frozen=True, kw_only=True):
-    version: str
-    number: int
-    digest: str
-    parent: str | None
-    created_at: datetime
-    author: str
-    action: str
-    added: int
-    removed: int
-    note: str
-    model: CellModel
-    fingerprints: int
+@router.get(
+    "/cells/{cellId}/versions",
+    responses=problem_responses(CellNotFound, FieldIncorrect, UnknownField, *STORE_ERRORS),
+    summary="List versions",
+)
+async def list_versions(
+    cell_id: CellName,
+    publisher: UpdatesPublisher,
+    limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
+    before: Annotated[
+        int | Absent, Query(ge=1, le=_GREATEST_NUMBER, description="Only versions with lower numbers.")
+    ] = None,
+) -> VersionList:
+    """Lists versions of a cell, newest first: who made each, when and why."""
+    return await publisher.read(list_page_of_versions, publisher.store, cell_id, limit, before)
 
 
-class VersionList(WireStruct, frozen=True, kw_only=True):
-    """Newest first."""
-
-    versions: list[VersionSummary]
-    unreadable: (
-        Annotated[list[int], Meta(description="Numbers of versions that are there, but damaged.")] | UnsetType
-    ) = UNSET
-    next: Annotated[int, Meta(description="`before` of the next page; absent on the last.")] | UnsetType = UNSET
-
-
-class FieldChange(WireStruct, frozen=True, kw_only=True):
-    """What a field was, and what it is."""
-
-    field: str
-    before: Any
-    after: Any
+@router.get(
+    "/cells/{cellId}/versions/{version}",
+    response_model=CellDetail,
+    responses={200: TAGGED, **problem_responses(CellNotFound, VersionNotFound, UnknownField, *STORE_ERRORS)},
+    summary="Show a version",
+)
+async def show_version(cell_id: CellName, version: VersionInPath, publisher: UpdatesPublisher) -> Response:
+    """One version of a cell."""
+    return version_response(await publisher.read(find_version, publisher.store, cell_id, version))
 
 
-class FingerprintChange(WireStruct, frozen=True, kw_only=True):
-    """The first thousand ids; `complete` where these are all."""
-
-    count: int
-    ids: list[str]
-    complete: bool
-
-
-class VersionSide(WireStruct, frozen=True, kw_only=True):
-    version: str
-    fingerprints: int
-    extent: Annotated[list[float] | None, Meta(description="West, south, east, north, metres; null: no fingerprints.")]
-
-
-class VersionDiff(WireStruct, frozen=True, kw_only=True):
-    """What it took to come from `before` to `after`."""
-
-    before: VersionSide
-    after: VersionSide
-    added: FingerprintChange
-    removed: FingerprintChange
-    description: list[FieldChange]
-    retention: list[FieldChange]
-    model: list[FieldChange]
+@router.get(
+    "/cells/{cellId}/versions/{version}/diff/{other}",
+    responses=problem_responses(CellNotFound, VersionNotFound, UnknownField, *STORE_ERRORS),
+    summary="Compare two versions",
+)
+async def diff_versions(
+    cell_id: CellName,
+    version: VersionInPath,
+    other: Annotated[str, Path(description="Another version, or its number.", examples=["1"])],
+    publisher: UpdatesPublisher,
+) -> VersionDiff:
+    """The changes from version `version` to version `other`."""
+    return await publisher.read(compare_versions, publisher.store, cell_id, version, other)
 
 
-class Versions:
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+@_changes.post(
+    "/cells/{cellId}/rollback",
+    response_model=CellDetail,
+    responses=change_responses(VersionNotFound),
+    summary="Roll back to an older version",
+)
+async def roll_back(change: Change, origin: ChangeOrigin, body: Rollback, publisher: UpdatesPublisher) -> Response:
+    """Publishes an older version again, as a new version."""
 
-    async def list_versions(self, request: Request) -> Response:
-        """``GET /cells/{cellId}/versions``"""
-        cell_id, query = cell_id_of(request), Query(request, "limit", "before")
-        limit, before = query.number("limit", _LARGEST_PAGE) or _PAGE, query.number("before", _MOST_NUMBER)
-        return _json(await self._publisher.read(_page, self._publisher.store, cell_id, limit, before))
+    def restore(before: Manifest | None) -> Update:
+        before = require_cell(before)
+        target = find_version(publisher.store, change.cell_id, str(body.version))
+        if target.number == before.number:
+            raise UpdateRefused(f"the cell is already at version {before.version}")
+        return update.roll_back(before, read_contents(publisher.store, target), origin)
 
-    async def show_version(self, request: Request) -> Response:
-        """``GET /cells/{cellId}/versions/{version}``"""
-        Query(request)
-        cell_id, name = cell_id_of(request), request.path_params["version"]
-        return detail_response(await self._publisher.read(find_version, self._publisher.store, cell_id, name))
-
-    async def diff(self, request: Request) -> Response:
-        """``GET /cells/{cellId}/versions/{version}/diff/{other}``"""
-        Query(request)
-        cell_id, names = cell_id_of(request), (request.path_params["version"], request.path_params["other"])
-        return _json(await self._publisher.read(_diff, self._publisher.store, cell_id, *names))
+    return change_response(await publisher.replace(change.cell_id, restore, change.conditions, origin))
 
 
-def _page(store: Store, cell_id: str, limit: int, before: int | None) -> VersionList:
-    """One damaged version hides no other: this list is where an operator looks for one to go back to."""
-    numbers = [number for number in store.numbers(cell_id) if before is None or number < before]
-    if not numbers:
-        current_of(store, cell_id)  # says that there is no such cell
-    page = numbers[: -limit - 1 : -1]
-    versions, unreadable = [], []
-    for number in page:
-        try:
-            with translate_store_errors():
-                versions.append(_summary(store.manifest(cell_id, number)))
-        except CellUnreadable:
-            unreadable.append(number)
-    more = len(numbers) > len(page)
-    return VersionList(versions=versions, unreadable=unreadable or UNSET, next=page[-1] if more else UNSET)
-
-
-def _summary(manifest: Manifest) -> VersionSummary:
-    change = manifest.change
-    return VersionSummary(
-        version=manifest.version,
-        number=manifest.number,
-        digest=manifest.digest,
-        parent=manifest.parent,
-        created_at=manifest.created_at,
-        author=change.author,
-        action=change.action,
-        added=change.added,
-        removed=change.removed,
-        note=change.note,
-        model=CellModel(policy=manifest.model),
-        fingerprints=manifest.fingerprints,
-    )
-
-
-def _diff(store: Store, cell_id: str, name: str, other: str) -> VersionDiff:
-    before, after = find_version(store, cell_id, name), find_version(store, cell_id, other)
-    held = read_contents(store, before)
-    ids_before, ids_after = held.ids, read_contents(store, after, held).ids
-    return VersionDiff(
-        before=_side(before),
-        after=_side(after),
-        added=_ids(ids_after[~np.isin(ids_after, ids_before)]),
-        removed=_ids(ids_before[~np.isin(ids_before, ids_after)]),
-        description=_changes(description_of(before.cell), description_of(after.cell)),
-        retention=_changes(retention_of(before.retention), retention_of(after.retention)),
-        model=_changes(CellModel(policy=before.model), CellModel(policy=after.model)),
-    )
-
-
-def _side(manifest: Manifest) -> VersionSide:
-    survey = manifest.quality.get("survey")
-    extent = msgspec.convert(survey["extent"], list[float]) if isinstance(survey, dict) else None
-    return VersionSide(version=manifest.version, fingerprints=manifest.fingerprints, extent=extent)
-
-
-def _ids(ids: NDArray[np.uint64]) -> FingerprintChange:
-    return FingerprintChange(count=len(ids), ids=names_of(ids[:_IDS_SHOWN]), complete=len(ids) <= _IDS_SHOWN)
-
-
-def _changes(before: msgspec.Struct, after: msgspec.Struct) -> list[FieldChange]:
-    was, now = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return [FieldChange(field=name, before=was[name], after=now[name]) for name in was if was[name] != now[name]]
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+router.include_router(_changes)

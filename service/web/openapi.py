@@ -7,7 +7,8 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 
 from service.auth.route_scopes import scope_needed
-from service.web.media import JSON, MSGPACK
+from service.web.media import JSON
+from service.web.problems import problem_responses
 
 Json = dict[str, Any]
 Examples = dict[str, Json]  # by operationId: examples of the body by their title
@@ -29,13 +30,14 @@ def show_openapi(request: Request) -> Json:
 def describe(app: FastAPI, examples: Examples, *, keyed: bool) -> Json:
     """The OpenAPI document of the app.
 
-    FastAPI does not know that bodies may be msgpack, which bodies the service answers just now, or which scope the
-    middleware asks for.
+    FastAPI does not know which bodies the service answers just now, or which scope the middleware asks for. Routes of
+    rooms below `service.web` cannot list problems. The document names JSON alone: generators of clients know no
+    msgpack.
     """
     document = deepcopy(app.openapi())
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _add_msgpack(operation)
+            operation["responses"] = {**problem_responses(), **operation["responses"]}
             if found := examples.get(operation["operationId"]):
                 content = operation["requestBody"]["content"][JSON.media_type]
                 content["examples"] = {title: {"value": value} for title, value in found.items()}
@@ -45,16 +47,6 @@ def describe(app: FastAPI, examples: Examples, *, keyed: bool) -> Json:
     if keyed:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": _KEY}}
     return document
-
-
-def _add_msgpack(operation: Json) -> None:
-    """To the body, and, where users are located, to the answer."""
-    contents = [operation.get("requestBody", {}).get("content", {})]
-    if operation.get("tags") == ["locate"]:
-        contents.append(operation["responses"]["200"]["content"])
-    for content in contents:
-        if JSON.media_type in content:
-            content[MSGPACK.media_type] = {"schema": content[JSON.media_type]["schema"]}
 
 
 def operation_id(route: APIRoute) -> str:

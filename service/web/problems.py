@@ -6,10 +6,12 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from fingerpost.wire import InvalidParameter, Problem
 from fingerpost.wire_model import NOT_BASE64
@@ -53,10 +55,13 @@ async def on_service_error(request: Request, error: ServiceError) -> Response:
 
 async def on_http_exception(request: Request, error: HTTPException) -> Response:
     """For unknown paths and methods."""
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_allowed_methods(request))}
     status = HTTPStatus(error.status_code)
     cause = _HTTP_CAUSES.get(status, "UNSPECIFIED_MSG_FAILURE")
     problem = _problem(status, cause, f"{request.method} {request.url.path}")
-    return Response(_encode(problem), status, error.headers, media_type=PROBLEM_JSON)
+    return Response(_encode(problem), status, headers, media_type=PROBLEM_JSON)
 
 
 async def on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
@@ -115,6 +120,17 @@ def problem_responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, A
         },
         "default": {"description": "Any other problem.", "content": content},
     }
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes of the path. A router names those of the first route only."""
+    methods = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _field_error(param: str, kind: str, message: str) -> FieldError:

@@ -22,7 +22,7 @@ from service.inference.estimator import Estimator, User
 from service.inference.mateformer_session import MateformerSession
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
-from service.updates.cell_wire import description_of
+from service.updates.cell_wire import describe_cell
 from tests.service.plane_cell import make_cell, users_at
 
 CELL = make_cell("changing")
@@ -86,7 +86,7 @@ class Change(NamedTuple):
 def replacement(number: int, cell_id: str = CELL.cell_id) -> Change:
     """The whole cell, as the version of a number has it."""
     sent = _sent(_fingerprints(GRID, moved(number)))
-    body = {"cell": msgspec.to_builtins(description_of(CELL)), "fingerprints": sent}
+    body = {"cell": describe_cell(CELL).model_dump(mode="json"), "fingerprints": sent}
     return Change("PUT", f"/cells/{cell_id}", body)
 
 

@@ -45,6 +45,19 @@ _BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints/", "query after")
 _STRICTER = ("Expected int, got float", "Invalid RFC3339")
 
 
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
+    """Adds msgpack, which the document leaves out: generators of clients do not know this media type."""
+    for operations in raw_schema["paths"].values():
+        for operation in operations.values():
+            contents = [operation.get("requestBody", {}).get("content", {})]
+            if operation.get("tags") == ["locate"]:
+                contents.append(operation["responses"]["200"]["content"])
+            for content in contents:
+                if "application/json" in content:
+                    content["application/msgpack"] = {"schema": content["application/json"]["schema"]}
+
+
 @schemathesis.serializer("application/msgpack")
 def _packed(context: Any, value: Any) -> bytes:
     return msgspec.msgpack.encode(_with_bytes(value))

@@ -112,7 +112,7 @@ def page(browser: webdriver.Chrome, url: str, imported: None) -> Iterator[Page]:
     browser.get(f"{url}/console")
     page = Page(browser)
     page.says("#name", CELL)
-    page.says("#errors-said", "located without GNSS")
+    page.says("#errors-status", "located without GNSS")
     yield page
     asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert asked
@@ -163,20 +163,20 @@ def test_a_rollback_that_others_were_quicker_than_changes_nothing(page: Page, op
 def test_estimates_are_drawn_while_watched_and_then_gone(page: Page, operator: httpx.Client) -> None:
     watch(page)
     locate(operator, range(5))
-    page.says("#live-said", "located in the last minute, 95 % within")
+    page.says("#live-status", "located in the last minute, 95 % within")
     for stage in ("decode", "queue", "retrieve", "frame", "infer", "encode", "/locate"):
         page.says("#latency", stage)
     page.until(
         lambda: re.fullmatch(r"[0-9.]+ (µs|ms|s)", page.text("#latency .whole .p99")), "how long it takes is said"
     )
     page.click("#watch")
-    page.says("#live-said", "Nothing is kept while nobody watches.")
+    page.says("#live-status", "The service keeps no estimates while no page watches.")
 
 
 def watch(page: Page) -> None:
     """From here on estimates are kept."""
     page.click("#watch")
-    page.until(lambda: re.search(r"Nobody was|located in", page.text("#live-said")), "the page has asked once")
+    page.until(lambda: re.search(r"No user was|located in", page.text("#live-status")), "the page has asked once")
 
 
 def locate(client: httpx.Client, rows: Any) -> None:
@@ -229,8 +229,8 @@ def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Cl
     with screen(page, 1400, 930):
         watch(page)
         locate(operator, range(10, 22))
-        page.until(lambda: int(page.text("#live-said").split()[0]) >= 12, "all of them are drawn")
-        page.says("#errors-said", "200 located")
+        page.until(lambda: int(page.text("#live-status").split()[0]) >= 12, "all of them are drawn")
+        page.says("#errors-status", "200 located")
         page.says("#latency", "/locate")
         picture(page, "console.png")
         before = page.colours(0.6, 0.1, 0.25, 0.3)

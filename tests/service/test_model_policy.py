@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +13,7 @@ from fingerpost import build_locate_body
 from reference_db import DirectoryStore
 from service.app import create_app
 from service.commands.cli import app as command_line
-from service.updates.cell_wire import description_of
+from service.updates.cell_wire import describe_cell
 from tests.service.learned_cells import TRAJECTORY, fill, learned_cell, seen_at, trajectory, write_artifacts
 from tests.service.plane_cell import Json
 from tests.service.serving import serving
@@ -123,7 +122,7 @@ async def test_a_cell_that_only_the_network_for_trajectories_can_serve_is_accept
     ):
         statuses = {}
         for cell_id in ("bare", "unlearned"):
-            body = {"cell": msgspec.to_builtins(description_of(learned_cell(cell_id)))}
+            body = {"cell": describe_cell(learned_cell(cell_id)).model_dump(mode="json")}
             statuses[cell_id] = (await client.put(f"/cells/{cell_id}", json=body)).status_code
         assert statuses == {"bare": 201, "unlearned": 409}
         assert (await client.post("/locate/trajectory", json=trajectory("bare"))).status_code == 200

@@ -1,4 +1,4 @@
-// The page as a whole: which cell is shown, and when it is asked about again.
+// The whole page: the cell that it shows, and when it asks the service again.
 
 import { ageRamp, errorRamp, gradient, onThemeChange } from "./colours.js";
 import { byId, element } from "./element.js";
@@ -10,16 +10,16 @@ import { Versions } from "./versions.js";
 import { ago, count, metres, short, span } from "./words.js";
 
 const MOST_POINTS = 50_000;
-const SAMPLES = [40, 200]; // leave-one-out errors: first a glimpse, then enough for a map
+const SAMPLES = [40, 200]; // leave-one-out errors: first a few at once, then enough for a map
 const LARGE_SAMPLE = 1000;
 const EVERY_MS = 5000;
 
 const map = new CellMap(byId("canvas"), showTip);
 const versions = new Versions({ onMarks: mark, onChange: refresh });
-const live = new LiveWatch(map, byId("watch"), byId("live-said"));
+const live = new LiveWatch(map, byId("watch"), byId("live-status"));
 const latency = new LatencyPanel(byId("latency"), byId("latency-window"));
 let chosen = null; // the cell's name
-let looking = null; // the cell that is being asked about
+let looking = null; // the cell that a request is in progress for
 let shown = null; // { detail, points, errors: Map of id to metres, asking: AbortController }
 
 start();
@@ -56,7 +56,7 @@ async function listCells() {
     byId("cell").replaceChildren(
       ...names.map((name) => element("option", { value: name }, name)),
       ...unreadable.map((name) => element("option", { value: name }, `${name} (damaged)`)));
-    if (!byId("cell").length) throw new Error("There is no cell yet: fingerpost cells import makes one.");
+    if (!byId("cell").length) throw new Error("There is no cell yet. Create one with fingerpost cells import.");
     if (chosen) byId("cell").value = chosen;
     else await choose(names.includes(wanted()) ? wanted() : (names[0] ?? unreadable[0]));
   });
@@ -74,12 +74,12 @@ async function choose(cell) {
   latency.clear();
   document.querySelector("main").hidden = false;
   byId("name").textContent = cell;
-  for (const id of ["facts", "age-range", "error-range", "errors-said"]) byId(id).replaceChildren();
+  for (const id of ["facts", "age-range", "error-range", "errors-status"]) byId(id).replaceChildren();
   byId("more-errors").hidden = true;
   await refresh();
 }
 
-// Looks whether another version serves by now; of a damaged one only the versions may be seen, to go back to one.
+// Shows a new version, if there is one. A damaged cell shows its versions only, so that operators can roll back.
 async function refresh() {
   if (!chosen) return listCells();
   const cell = chosen;
@@ -144,14 +144,14 @@ function facts(detail, drawn) {
   }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
 }
 
-// Has some of the version's fingerprints located, each left out in its turn.
+// Loads the leave-one-out errors of some of the version's fingerprints.
 async function locateOwn(limits) {
   const { detail, asking } = shown;
   byId("more-errors").hidden = true;
   try {
     for (const limit of limits) {
       const sample = Math.min(limit, detail.fingerprints);
-      byId("errors-said").textContent = `Locating ${count(sample)} of its own fingerprints …`;
+      byId("errors-status").textContent = `Locating ${count(sample)} of the cell's fingerprints …`;
       const path = `${cellPath(detail.cellId, "errors")}?version=${detail.version}&limit=${limit}`;
       const { errors } = await ask(path, { signal: asking.signal });
       if (shown?.detail !== detail) return;
@@ -160,7 +160,7 @@ async function locateOwn(limits) {
     }
     byId("more-errors").hidden = limits.at(-1) >= LARGE_SAMPLE;
   } catch (problem) {
-    if (problem.name !== "AbortError") byId("errors-said").textContent = problem.message;
+    if (problem.name !== "AbortError") byId("errors-status").textContent = problem.message;
   }
 }
 
@@ -173,11 +173,11 @@ function showErrors(errors) {
   shown.errors = new Map(errors.map(({ id, error }) => [id, error]));
   map.setErrors({ samples, largest });
   byId("error-range").textContent = `0 – ${metres(largest)}`;
-  byId("errors-said").textContent =
+  byId("errors-status").textContent =
     `${count(samples.length)} located without GNSS: median ${metres(at(0.5))}, p95 ${metres(at(0.95))}`;
 }
 
-// Draws what differs between two versions; of removed fingerprints only an older version knows where they were.
+// Marks the fingerprints that differ between two versions. The positions of removed ones are in the older version.
 async function mark(difference) {
   map.setMarks(null);
   if (!difference || !shown) return;
@@ -223,7 +223,7 @@ async function orTrouble(work) {
     await work();
     trouble.hidden = true;
   } catch (problem) {
-    trouble.textContent = problem.message + (problem.status === 401 ? " (the field above takes an API key)" : "");
+    trouble.textContent = problem.message + (problem.status === 401 ? " (enter an API key in the field above)" : "");
     trouble.hidden = false;
     if (problem.status === 401) byId("key").focus();
   }

@@ -1,4 +1,4 @@
-// Elements out of words. Text is only ever text: nothing that comes as data becomes markup.
+// Creates elements. Data becomes text, never markup.
 
 export function byId(id) {
   return document.getElementById(id);

@@ -1,4 +1,4 @@
-// Errors at some places as a picture of everywhere near them: a kernel mean, transparent where no sample is near.
+// A heat map of errors: the kernel mean of the samples, transparent far from all samples.
 
 import { stepOf } from "./colours.js";
 

@@ -1,4 +1,4 @@
-// How long each stage takes: half and 99 % of users, of the last minute, or since the start where that was quiet.
+// Latency of each stage: p50 and p99 of the last minute, or since the start if no user was located in that minute.
 
 import { element } from "./element.js";
 import { ask } from "./service.js";
@@ -8,11 +8,11 @@ const WINDOW_MS = 60_000;
 const [LEAST, MOST] = [1e-4, 10]; // seconds, the ends of the axis
 
 export class LatencyPanel {
-  constructor(rows, said) {
-    Object.assign(this, { rows, said, asked: [] });
+  constructor(rows, window) {
+    Object.assign(this, { rows, window, asked: [] });
   }
 
-  // `cell`: through a load balancer its requests go to one replica, and this question with them.
+  // A load balancer routes by the header: this request reaches the replica that serves the cell.
   async refresh(cell) {
     const { histograms } = await ask("latency", { headers: { "Fingerpost-Cell": cell } });
     const now = Date.now();
@@ -22,8 +22,8 @@ export class LatencyPanel {
     const lately = histograms.map((one) => ({ ...one, counts: difference(one.counts, before.get(one.stage)) }));
     const busy = this.asked.length > 1 && lately.some(({ counts }) => counts.at(-1) > 0);
     const shown = (busy ? lately : histograms).filter(({ counts }) => counts.at(-1) > 0);
-    this.said.textContent = busy ? "the last minute" : "since the start";
-    this.rows.replaceChildren(...(shown.length ? [head(), ...shown.map(row)] : ["Nobody has been located yet."]));
+    this.window.textContent = busy ? "the last minute" : "since the start";
+    this.rows.replaceChildren(...(shown.length ? [head(), ...shown.map(row)] : ["No user has been located yet."]));
   }
 
   clear() {
@@ -31,7 +31,7 @@ export class LatencyPanel {
   }
 }
 
-// A process that was started anew counts from nothing.
+// A process that has restarted counts from zero.
 function difference(counts, before) {
   if (!before || counts.some((number, i) => number < before[i])) return counts;
   return counts.map((number, i) => number - before[i]);
@@ -55,7 +55,7 @@ function row({ stage, upTo, counts }) {
     element("span", { class: "p99" }, duration(most)));
 }
 
-// As Prometheus has it: straight lines between the bounds of a bucket. `counts` are cumulative.
+// As in Prometheus: linear interpolation within a bucket. `counts` are cumulative.
 export function quantile(upTo, counts, share) {
   const rank = share * counts.at(-1);
   const at = counts.findIndex((number) => number >= rank);

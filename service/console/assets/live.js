@@ -1,4 +1,4 @@
-// Where users are located just now. The service keeps nothing unless asked, and forgets when nobody asks any more.
+// Live estimates. The service keeps estimates only while a page asks for them.
 
 import { ask, cellPath } from "./service.js";
 import { count, metres } from "./words.js";
@@ -7,12 +7,12 @@ const EVERY_MS = 1000;
 const SHOWN_MS = 60_000;
 
 export class LiveWatch {
-  constructor(map, box, said) {
-    Object.assign(this, { map, box, said, estimates: [], timer: null, cell: null });
+  constructor(map, box, status) {
+    Object.assign(this, { map, box, status, estimates: [], timer: null, cell: null });
     box.addEventListener("change", () => (box.checked ? this.start() : this.stop()));
   }
 
-  // Watching is for one cell: whoever looks at another asks again.
+  // The page watches one cell. For another cell, the operator has to switch watching on again.
   setCell(cell) {
     this.box.checked = false;
     this.stop();
@@ -22,7 +22,7 @@ export class LiveWatch {
   start() {
     this.after = null;
     this.watched = Date.now();
-    this.said.textContent = "Waiting for users.";
+    this.status.textContent = "Waiting for users.";
     this.poll();
   }
 
@@ -31,7 +31,7 @@ export class LiveWatch {
     this.timer = null;
     this.estimates = [];
     this.map.setEstimates([]);
-    this.said.textContent = "Nothing is kept while nobody watches.";
+    this.status.textContent = "The service keeps no estimates while no page watches.";
   }
 
   async poll() {
@@ -47,10 +47,10 @@ export class LiveWatch {
       if (problem.status === 403 || problem.status === 401) {
         this.box.checked = false;
         this.stop();
-        this.said.textContent = problem.message;
+        this.status.textContent = problem.message;
         return;
       }
-      this.said.textContent = problem.message;
+      this.status.textContent = problem.message;
     }
     this.timer = setTimeout(() => this.poll(), EVERY_MS);
   }
@@ -61,13 +61,13 @@ export class LiveWatch {
     this.estimates = [...kept, ...fresh.map((estimate) => ({ ...estimate, seen: now }))];
     this.map.setEstimates(this.estimates);
     if (!this.estimates.length) {
-      this.said.textContent = "Nobody was located lately.";
+      this.status.textContent = "No user was located in the last minute.";
       return;
     }
     const radii = this.estimates.map(({ uncertaintyEllipse }) => uncertaintyEllipse.semiMajor).sort((a, b) => a - b);
     const { confidence } = this.estimates.at(-1);
     const usual = metres(radii[Math.floor(radii.length / 2)]);
-    this.said.textContent =
+    this.status.textContent =
       `${count(this.estimates.length)} located in the last minute, ${confidence} % within ${usual} (median).`;
   }
 }

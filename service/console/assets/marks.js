@@ -1,9 +1,9 @@
-// What stands on the map beside fingerprints: the base station, the extent, what differs, estimates, scale and north.
+// Marks on the map beside fingerprints: base station, extent, differences, estimates, scale bar and north arrow.
 
 import { metres } from "./words.js";
 
-const FADED_S = 60; // so old estimates are gone
-const FACING = Math.PI / 3; // half the sector that shows where the array looks
+const FADED_S = 60; // age at which estimates disappear
+const FACING = Math.PI / 3; // half the sector in front of the array
 
 // The base station: the array as a bar, its broadside as an arrow. `yawDeg` counts counter-clockwise from east.
 export function drawStation(map) {
@@ -31,8 +31,8 @@ export function drawStation(map) {
   context.lineWidth = 5;
   line(context, [0, -15], [0, 15]);
   context.restore();
-  const said = `BS, ${metres(map.cell.height)} high, faces ${bearing(map.cell)}°`;
-  label(map, said, x - 6, y + (Math.sin(yaw) > 0 ? 30 : -24), "left"); // behind the array
+  const text = `BS, ${metres(map.cell.height)} high, faces ${bearing(map.cell)}°`;
+  label(map, text, x - 6, y + (Math.sin(yaw) > 0 ? 30 : -24), "left"); // behind the array
 }
 
 // Degrees clockwise from north.
@@ -127,7 +127,7 @@ export function drawNorth(map) {
   label(map, "N", x, y + 13, "center");
 }
 
-// Text with a halo, so that it reads on whatever lies below.
+// Text with a halo, readable on any background.
 function label(map, text, x, y, align) {
   const { context } = map;
   context.font = `12px ${map.colour("--font")}`;

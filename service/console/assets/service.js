@@ -1,6 +1,6 @@
-// What the service is asked, and what it says. Paths are relative, so that a proxy may add a prefix.
+// Requests to the service. Paths are relative, so that a proxy may add a prefix.
 
-const KEY = "fingerpost-key"; // in sessionStorage: gone with the tab
+const KEY = "fingerpost-key"; // in sessionStorage, which ends with the tab
 
 export class Problem extends Error {
   constructor(status, { title, detail, cause }) {
@@ -19,26 +19,26 @@ export function setKey(value) {
 }
 
 export async function ask(path, { method = "GET", headers = {}, body, signal } = {}) {
-  const sent = { ...headers };
-  if (key()) sent.Authorization = `Bearer ${key()}`;
-  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const all = { ...headers };
+  if (key()) all.Authorization = `Bearer ${key()}`;
+  if (body !== undefined) all["Content-Type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method, headers: sent, body: JSON.stringify(body), signal });
+    answer = await fetch(path, { method, headers: all, body: JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "The service does not answer" });
   }
   if (answer.ok) return answer.json();
-  const said = await answer.json().catch(() => ({}));
-  throw new Problem(answer.status, { ...said, title: said.title ?? `HTTP ${answer.status}` });
+  const problem = await answer.json().catch(() => ({}));
+  throw new Problem(answer.status, { ...problem, title: problem.title ?? `HTTP ${answer.status}` });
 }
 
 export function cellPath(cell, ...rest) {
   return ["cells", cell, ...rest].map(encodeURIComponent).join("/");
 }
 
-// Once for each change that somebody means: asked again after a lost answer, nothing changes twice.
+// An idempotency key, one for each change: a request sent again after a lost answer changes nothing twice.
 export function freshKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,12 +1,12 @@
-// A cell's versions: who made them, when and why; what lies between two; and the way back to an older one.
+// A cell's versions: author, time and note of each, the differences between two, and rollback.
 
 import { byId, element } from "./element.js";
 import { ask, cellPath, freshKey } from "./service.js";
 import { ago, clock, count, metres } from "./words.js";
 
 export class Versions {
-  // `onMarks` is told which fingerprints differ: the compared versions and the ids added and removed.
-  // `onChange` is told when this page has published a version.
+  // `onMarks` receives the compared versions and the ids of the fingerprints added and removed.
+  // `onChange` is called after this page has published a version.
   constructor({ onMarks, onChange }) {
     Object.assign(this, { onMarks, onChange, cell: null, versions: [], current: null });
     byId("older").addEventListener("click", () => this.load(this.next));
@@ -23,7 +23,7 @@ export class Versions {
     await this.load();
   }
 
-  // The newest ones, or those before a number.
+  // Loads the newest versions, or those before a number.
   async load(before) {
     const cell = this.cell;
     const page = await ask(cellPath(cell, "versions") + (before ? `?before=${before}` : ""));
@@ -37,7 +37,7 @@ export class Versions {
     this.offer(byId("after"), this.versions[0]);
   }
 
-  // Time goes on.
+  // Updates the ages.
   tick() {
     for (const time of byId("versions").querySelectorAll("time")) time.textContent = since(time.dateTime);
   }
@@ -73,20 +73,20 @@ export class Versions {
     try {
       const diff = await ask(cellPath(cell, "versions", before, "diff", after));
       if (cell !== this.cell) return;
-      byId("diff").replaceChildren(...told(diff));
+      byId("diff").replaceChildren(...describeDiff(diff));
       this.onMarks({ before, after, added: diff.added.ids, removed: diff.removed.ids });
     } catch (problem) {
       byId("diff").replaceChildren(element("p", { class: "problem" }, problem.message));
     }
   }
 
-  // Asks whether this is meant, and remembers which version was seen when it was.
+  // Asks for confirmation, and remembers the version that is current now.
   ask(version) {
-    this.meant = { version, seen: this.current, key: freshKey() };
+    this.pending = { version, seen: this.current, key: freshKey() };
     byId("rollback-title").textContent = `Roll ${this.cell} back to version ${version.number}?`;
-    byId("rollback-said").textContent =
-      `Its ${count(version.fingerprints)} fingerprints are published once more, as a new version, in the place of ` +
-      `version ${this.current}. Users are located with it as soon as it is ready.`;
+    byId("rollback-text").textContent =
+      `This publishes its ${count(version.fingerprints)} fingerprints again, as a new version that replaces version ` +
+      `${this.current}. The service uses the new version as soon as it is ready.`;
     byId("note").value = "";
     byId("rollback-problem").hidden = true;
     byId("rollback-confirm").disabled = false;
@@ -94,17 +94,17 @@ export class Versions {
   }
 
   async rollBack() {
-    const { version, seen, key } = this.meant;
-    const said = new URLSearchParams({ author: byId("author").value, note: byId("note").value });
+    const { version, seen, key } = this.pending;
+    const query = new URLSearchParams({ author: byId("author").value, note: byId("note").value });
     byId("rollback-confirm").disabled = true;
     try {
-      await ask(`${cellPath(this.cell, "rollback")}?${said}`, {
+      await ask(`${cellPath(this.cell, "rollback")}?${query}`, {
         method: "POST",
         headers: { "If-Match": `"${seen}"`, "Idempotency-Key": key },
         body: { version: version.version },
       });
     } catch (problem) {
-      const again = problem.status === 412 ? " Nothing has changed: look at the new version, then decide again." : "";
+      const again = problem.status === 412 ? " Nothing has changed. Check the new version, then decide again." : "";
       byId("rollback-problem").textContent = `${problem.message}.${again}`;
       byId("rollback-problem").hidden = false;
       byId("rollback-confirm").disabled = problem.status === 412;
@@ -116,7 +116,7 @@ export class Versions {
   }
 }
 
-function told({ before, after, added, removed, description, retention }) {
+function describeDiff({ before, after, added, removed, description, retention }) {
   const lines = [
     element("p", { class: "counts" },
       element("span", { class: "added" }, `+${count(added.count)} added`),
@@ -128,7 +128,7 @@ function told({ before, after, added, removed, description, retention }) {
   const [was, now] = [before, after].map(({ extent }) => extent && size(extent));
   if (was !== now) lines.push(element("p", {}, `extent ${was ?? "none"} → ${now ?? "none"}`));
   if (!added.complete || !removed.complete) {
-    lines.push(element("p", { class: "aside" }, "The map marks the first thousand of each."));
+    lines.push(element("p", { class: "aside" }, "The map marks the first thousand fingerprints of each."));
   }
   return lines;
 }

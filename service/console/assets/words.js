@@ -1,4 +1,4 @@
-// Figures as people read them.
+// Numbers, lengths and times as text.
 
 const AGES = [[31_557_600, "y"], [2_629_800, "mo"], [86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
@@ -25,7 +25,7 @@ export function duration(seconds) {
   return seconds < 1 ? `${short(seconds * 1000, 2)} ms` : `${short(seconds, 2)} s`;
 }
 
-// So many digits that mean something, and never an exponent.
+// So many significant digits, never an exponent.
 export function short(value, digits) {
   return String(Number(value.toPrecision(digits)));
 }

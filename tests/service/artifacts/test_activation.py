@@ -283,7 +283,7 @@ def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -
         models = client.get("/models").json()["models"]
         info = client.get("/metrics").text
     check_refused(forgetful, "cell both: the artifact for trajectories was not trained on this cell", tmp_path)
-    check_refused(longer, "it takes 4 snapshots, clients send 3", tmp_path)
+    check_refused(longer, "takes 4 snapshots, but clients send 3", tmp_path)
     assert [one["provenance"]["artifact"]["version"] for one in (before, after)] == ["1", "2"]
     np.testing.assert_allclose(local_points(after), local_points(before))
     assert {model["folder"] for model in models if model["state"] == "active"} == {"mateformer", "newer"}

@@ -6,7 +6,8 @@ import pytest
 from reference_db import Contents, Fingerprints, replace_cell
 from service.errors import FieldIncorrect
 from service.updates.cell_wire import CellArea
-from service.updates.selection import Circle, Selection, names_of, selected
+from service.updates.fingerprint_wire import Circle, Selection
+from service.updates.selection import format_ids, select_fingerprints
 from tests.service.tiny_cell import ORIGIN, tiny_cell
 from tests.service.updates.wire import on_a_line
 
@@ -20,7 +21,7 @@ def contents() -> Contents:
 
 
 def rows(selection: Selection, contents: Contents) -> list[int]:
-    return np.flatnonzero(selected(selection, contents)).tolist()
+    return np.flatnonzero(select_fingerprints(selection, contents)).tolist()
 
 
 def second(n: int) -> datetime:
@@ -28,7 +29,7 @@ def second(n: int) -> datetime:
 
 
 def test_by_id(contents: Contents) -> None:
-    names = names_of(contents.ids)
+    names = format_ids(contents.ids)
     assert rows(Selection(ids=[names[7], names[2], "f" * 16]), contents) == [2, 7]
     assert all(len(name) == 16 for name in names)
 
@@ -57,4 +58,4 @@ def test_criteria_narrow_each_other(contents: Contents) -> None:
 
 def test_no_criterion_selects_nothing(contents: Contents) -> None:
     with pytest.raises(FieldIncorrect):
-        selected(Selection(), contents)
+        select_fingerprints(Selection(), contents)

@@ -222,7 +222,7 @@ async def test_a_cell_described_wrongly_is_not_created(empty: httpx.AsyncClient)
     nowhere = {"west": float("nan"), "south": 0.0, "east": 1.0, "north": 1.0}
     body = msgspec.msgpack.encode({"cell": DESCRIPTION | {"area": nowhere}})
     packed = await empty.put("/cells/c", content=body, headers={"Content-Type": "application/msgpack"})
-    assert_problem(packed, 400, "MANDATORY_IE_INCORRECT", "/cell/area")
+    assert_problem(packed, 400, "MANDATORY_IE_INCORRECT", "/cell/area/west")
     assert (await empty.get("/cells")).json() == {"cells": []}
 
 

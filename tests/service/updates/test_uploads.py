@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service import errors
-from service.updates.upload import uploaded
+from service.updates.uploads import receive_upload
 
 
 def make_request(chunks: Iterable[bytes], *, ends: bool = True, length: int | None = None) -> Request:
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("chunks", [[], [b"abc"], [b"a", b"", b"bc"], [b"x" * 700_000] * 4])
 async def test_what_was_sent_is_in_the_file_in_order(chunks: list[bytes], folder: Path) -> None:
     body = b"".join(chunks)
-    async with uploaded(make_request(chunks), b"PUT /\n", limit=len(body), timeout=60) as upload:
+    async with receive_upload(make_request(chunks), b"PUT /\n", limit=len(body), timeout_s=60) as upload:
         upload.file.seek(0)
         assert upload.file.read() == body
         assert upload.digest == sha256(b"PUT /\n" + body).hexdigest()
@@ -50,14 +50,14 @@ async def test_what_was_sent_is_in_the_file_in_order(chunks: list[bytes], folder
 async def test_a_body_over_the_limit_is_refused_before_or_while_it_comes() -> None:
     for request in (make_request([], length=9), make_request([b"x"] * 9), make_request([b"x" * 9], length=3)):
         with pytest.raises(errors.BodyTooLarge):
-            async with uploaded(request, b"", limit=8, timeout=60):
+            async with receive_upload(request, b"", limit=8, timeout_s=60):
                 pass
 
 
 @pytest.mark.anyio
 async def test_a_client_that_hangs_up_has_sent_no_whole_body() -> None:
     with pytest.raises(errors.MalformedBody):
-        async with uploaded(make_request([b"half"], ends=False), b"", limit=8, timeout=60):
+        async with receive_upload(make_request([b"half"], ends=False), b"", limit=8, timeout_s=60):
             pass
 
 
@@ -68,7 +68,7 @@ async def test_a_client_that_falls_silent_is_not_waited_for() -> None:
         raise AssertionError
 
     with pytest.raises(errors.BodyTooSlow):
-        async with uploaded(Request({"type": "http", "headers": []}, receive), b"", limit=8, timeout=0.01):
+        async with receive_upload(Request({"type": "http", "headers": []}, receive), b"", limit=8, timeout_s=0.01):
             pass
 
 
@@ -78,7 +78,7 @@ async def test_a_full_disk_is_not_the_clients_fault() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
     try:
         with pytest.raises(errors.StorageFull):
-            async with uploaded(make_request([bytes(2**21)]), b"", limit=2**22, timeout=60):
+            async with receive_upload(make_request([bytes(2**21)]), b"", limit=2**22, timeout_s=60):
                 pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,0 +1,136 @@
+"""Models as they go over the wire."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fingerpost.wire_model import WireModel
+from models.artifact import MateformerManifest, TrajectoryManifest
+
+State = Literal["active", "activating", "available"]
+
+
+class ModelCsi(WireModel):
+    """The channel that the model was trained for, in hertz."""
+
+    antennas: int
+    subcarriers: int
+    carrier_frequency: float
+    bandwidth: float
+
+
+class Band(WireModel):
+    """A channel on any of several carriers, in hertz."""
+
+    antennas: int
+    subcarriers: int
+    bandwidth: float
+
+
+class ListedModel(WireModel):
+    """The fields that models of all families have."""
+
+    folder: Annotated[str, Field(description="The name by which the model is activated.")]
+    state: Annotated[State, Field(description="The state on this replica. The active model locates users.")]
+    configured: Annotated[
+        bool, Field(description="Whether the settings name this model: it is the active one after a restart.")
+    ]
+    name: str
+    version: str
+    digest: str
+    created_at: str
+    execution_providers: Annotated[
+        list[str], Field(description="The execution providers that run the model. Empty unless it is active.")
+    ]
+    training_data_digest: str
+    metrics: dict[str, float]
+    opset: int
+
+
+class Model(ListedModel):
+    """A model for any cell of its channel. `tilePitch` is in metres, `metrics` are metres on held-out data."""
+
+    family: Literal["mateformer"] = "mateformer"
+    csi: ModelCsi
+    neighbourhood_size: int
+    minimum_neighbours: int
+    passes: int
+    tile_pitch: float
+
+
+class Radii(WireModel):
+    """Radii in metres of the circles that contain 95 % of the points, and of the centroids."""
+
+    vertex: float
+    centroid: float
+
+
+class PathFeatureRadii(WireModel):
+    """Radii by where the path features come from: measured by the base station, or estimated from the CSI."""
+
+    measured: Radii
+    estimated: Radii
+
+
+class TrajectoryModel(ListedModel):
+    """A model for trajectories in the cells that it was trained in, on these carriers (hertz).
+
+    It takes `vertices` snapshots, measured within `radius` metres of one of them. `metrics` are metres on held-out
+    data.
+    """
+
+    family: Literal["scadf-moe"] = "scadf-moe"
+    csi: Band
+    carrier_frequencies: list[float]
+    cells: list[str]
+    vertices: int
+    radius: float
+    radii: PathFeatureRadii
+
+
+class UnusableModel(WireModel):
+    """A folder whose artifact cannot be read."""
+
+    folder: str
+    reason: str
+
+
+class ModelList(WireModel):
+    """The models of this replica, the active ones first."""
+
+    models: list[Annotated[Model | TrajectoryModel, Field(discriminator="family")]]
+    unusable: Annotated[list[UnusableModel], Field(description="Artifacts that cannot be read.")]
+
+
+def describe_model(
+    directory: Path,
+    manifest: MateformerManifest | TrajectoryManifest,
+    digest: str,
+    *,
+    state: State,
+    configured: bool,
+    providers: list[str],
+) -> Model | TrajectoryModel:
+    """The model in `directory`. `providers`: the execution providers that run it."""
+    fields: dict[str, Any] = {
+        "folder": directory.name,
+        "state": state,
+        "configured": configured,
+        "digest": digest,
+        "execution_providers": providers,
+    }
+    if isinstance(manifest, MateformerManifest):
+        return Model(**_copy_fields(manifest, Model), **fields, csi=ModelCsi(**manifest.csi.model_dump()))
+    measured, estimated = (Radii(**one.model_dump()) for one in (manifest.radii.measured, manifest.radii.estimated))
+    return TrajectoryModel(
+        **_copy_fields(manifest, TrajectoryModel),
+        **fields,
+        csi=Band(**manifest.csi.model_dump()),
+        radii=PathFeatureRadii(measured=measured, estimated=estimated),
+    )
+
+
+def _copy_fields(manifest: MateformerManifest | TrajectoryManifest, kind: type[ListedModel]) -> dict[str, Any]:
+    """The fields that the manifest has under the same name."""
+    return manifest.model_dump(mode="json", include=set(kind.model_fields) - {"csi", "radii", "digest", "family"})

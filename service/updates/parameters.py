@@ -1,0 +1,49 @@
+"""Parameters and dependencies that several of the operators' routes share."""
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import Field
+from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic.json_schema import SkipJsonSchema
+
+from service.updates.publisher import Publisher
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a terminal may act on these; a tab and a new line are text
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def get_publisher(request: Request) -> Publisher:
+    publisher: Publisher = request.app.state.publisher
+    return publisher
+
+
+def _check_text(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("contains control characters")
+    return value
+
+
+def _parse_flag(value: object) -> object:
+    if isinstance(value, str):
+        if value.lower() not in _FLAGS:
+            raise ValueError("neither true nor false")
+        return _FLAGS[value.lower()]
+    return value
+
+
+# Terminals show these texts.
+_TEXT_PATTERN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+Text = Annotated[str, Field(max_length=256, json_schema_extra=_TEXT_PATTERN), AfterValidator(_check_text)]
+LongText = Annotated[str, Field(max_length=4096, json_schema_extra=_TEXT_PATTERN), AfterValidator(_check_text)]
+Flag = Annotated[bool, BeforeValidator(_parse_flag)]
+
+# The type of an absent parameter. The document leaves it out, as the query and headers cannot carry null.
+Absent = SkipJsonSchema[None]
+
+UpdatesPublisher = Annotated[Publisher, Depends(get_publisher)]
+VersionInPath = Annotated[str, Path(description="A version as in 3-ab12cd34ef56, or its number.", examples=["1"])]
+VersionInQuery = Annotated[
+    Text | Absent, Query(alias="version", description="A version or its number. Absent: the current version.")
+]

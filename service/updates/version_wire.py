@@ -1,0 +1,78 @@
+"""Versions of cells as they go over the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fingerpost.wire_model import WireModel, WireRequest, optional
+from service.updates.cell_wire import CellModel
+
+
+class VersionSummary(WireModel):
+    """A version in short. `added` and `removed` count fingerprints."""
+
+    version: str
+    number: int
+    digest: str
+    parent: Annotated[str | None, Field(description="The digest of the version before. null: this is the first.")]
+    created_at: datetime
+    author: str
+    action: str
+    added: int
+    removed: int
+    note: str
+    model: CellModel
+    fingerprints: int
+
+
+class VersionList(WireModel):
+    """Newest first."""
+
+    versions: list[VersionSummary]
+    unreadable: list[int] | None = optional("Numbers of versions that are damaged.")
+    next: int | None = optional("The value of `before` for the next page. Absent on the last page.")
+
+
+class FieldChange(WireModel):
+    """The values of a field in the two versions."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class FingerprintChange(WireModel):
+    """Fingerprints that only one of the two versions has."""
+
+    count: int
+    ids: Annotated[list[str], Field(description="At most the first thousand ids.")]
+    complete: Annotated[bool, Field(description="Whether `ids` holds all ids.")]
+
+
+class VersionSide(WireModel):
+    """One of the two versions."""
+
+    version: str
+    fingerprints: int
+    extent: Annotated[
+        list[float] | None, Field(description="West, south, east, north in metres. null: there are no fingerprints.")
+    ]
+
+
+class VersionDiff(WireModel):
+    """The differences between version `before` and version `after`."""
+
+    before: VersionSide
+    after: VersionSide
+    added: FingerprintChange
+    removed: FingerprintChange
+    description: list[FieldChange]
+    retention: list[FieldChange]
+    model: list[FieldChange]
+
+
+class Rollback(WireRequest):
+    """The version to publish again."""
+
+    version: Annotated[str | int, Field(description="The name of a version, or its number.", examples=["3"])]
