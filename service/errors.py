@@ -16,13 +16,21 @@ class InvalidParam(NamedTuple):
 class ServiceError(Exception):
     """Base class. `detail` goes to the client: it names no internals and no coordinates.
 
-    `status` and `cause` belong to the class; `headers` go into the response. `retry_after_s` is set where the same
-    request may succeed later.
+    Each kind of error is a class with a `status` and a `cause`. `retry_after_s` is set where the same request may
+    succeed later. `headers` go into the response.
     """
 
     status: ClassVar[HTTPStatus]
     cause: ClassVar[str]
     retry_after_s: int | None = None
+
+    def __init_subclass__(
+        cls, status: HTTPStatus | None = None, cause: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        if status is not None and cause is not None:
+            cls.status, cls.cause = status, cause
+        if retry_after_s is not None:
+            cls.retry_after_s = retry_after_s
 
     def __init__(self, detail: str, *invalid_params: InvalidParam) -> None:
         super().__init__(detail)
@@ -47,80 +55,53 @@ class FieldError(ServiceError):
 
 
 # The body as a whole
-class MalformedBody(ServiceError):
+class MalformedBody(ServiceError, status=HTTPStatus.BAD_REQUEST, cause="INVALID_MSG_FORMAT"):
     """The body is not of the media type that it claims, or ended early."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "INVALID_MSG_FORMAT"
 
-
-class BodyTooLarge(ServiceError):
+class BodyTooLarge(ServiceError, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, cause="BODY_TOO_LARGE"):
     """The body is longer than the limit."""
 
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    cause = "BODY_TOO_LARGE"
 
-
-class BodyTooSlow(ServiceError):
+class BodyTooSlow(ServiceError, status=HTTPStatus.REQUEST_TIMEOUT, cause="BODY_TOO_SLOW"):
     """The body did not arrive in time."""
 
-    status = HTTPStatus.REQUEST_TIMEOUT
-    cause = "BODY_TOO_SLOW"
 
-
-class UnsupportedMediaType(ServiceError):
+class UnsupportedMediaType(ServiceError, status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, cause="UNSUPPORTED_MEDIA_TYPE"):
     """The service does not read bodies of this media type, or compressed bodies."""
 
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    cause = "UNSUPPORTED_MEDIA_TYPE"
 
-
-class NotAcceptable(ServiceError):
+class NotAcceptable(ServiceError, status=HTTPStatus.NOT_ACCEPTABLE, cause="NOT_ACCEPTABLE"):
     """The service cannot answer in any media type that the client accepts."""
-
-    status = HTTPStatus.NOT_ACCEPTABLE
-    cause = "NOT_ACCEPTABLE"
 
 
 # API keys
-class KeyMissing(ServiceError):
+class KeyMissing(ServiceError, status=HTTPStatus.UNAUTHORIZED, cause="KEY_MISSING"):
     """The request carries no API key."""
-
-    status = HTTPStatus.UNAUTHORIZED
-    cause = "KEY_MISSING"
 
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": _CHALLENGE}
 
 
-class KeyUnknown(ServiceError):
+class KeyUnknown(ServiceError, status=HTTPStatus.UNAUTHORIZED, cause="KEY_UNKNOWN"):
     """The API key is unknown or was revoked."""
-
-    status = HTTPStatus.UNAUTHORIZED
-    cause = "KEY_UNKNOWN"
 
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
 
 
-class ScopeMissing(ServiceError):
+class ScopeMissing(ServiceError, status=HTTPStatus.FORBIDDEN, cause="SCOPE_MISSING"):
     """The API key lacks the scope of this route."""
-
-    status = HTTPStatus.FORBIDDEN
-    cause = "SCOPE_MISSING"
 
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'}
 
 
-class RateExceeded(ServiceError):
+class RateExceeded(ServiceError, status=HTTPStatus.TOO_MANY_REQUESTS, cause="NF_CONGESTION_RISK"):
     """The API key exceeded its rate."""
-
-    status = HTTPStatus.TOO_MANY_REQUESTS
-    cause = "NF_CONGESTION_RISK"
 
     def __init__(self, detail: str, retry_after_s: int) -> None:
         super().__init__(detail)
@@ -128,32 +109,20 @@ class RateExceeded(ServiceError):
 
 
 # Fields of the body, the path and the query
-class FieldMissing(FieldError):
+class FieldMissing(FieldError, status=HTTPStatus.BAD_REQUEST, cause="MANDATORY_IE_MISSING"):
     """A required field is absent."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "MANDATORY_IE_MISSING"
 
-
-class FieldIncorrect(FieldError):
+class FieldIncorrect(FieldError, status=HTTPStatus.BAD_REQUEST, cause="MANDATORY_IE_INCORRECT"):
     """A field has a value that the schema does not allow."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "MANDATORY_IE_INCORRECT"
 
-
-class UnknownField(FieldError):
+class UnknownField(FieldError, status=HTTPStatus.BAD_REQUEST, cause="UNKNOWN_FIELD"):
     """The request has a field or a parameter that the schema does not know."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "UNKNOWN_FIELD"
 
-
-class BatchTooLarge(FieldError):
+class BatchTooLarge(FieldError, status=HTTPStatus.BAD_REQUEST, cause="BATCH_TOO_LARGE"):
     """The batch has more items than the limit."""
-
-    status = HTTPStatus.BAD_REQUEST
-    cause = "BATCH_TOO_LARGE"
 
 
 # CSI
@@ -164,287 +133,168 @@ class CsiNotBase64(FieldError):
     cause = "CSI_NOT_BASE64"
 
 
-class CsiLengthMismatch(FieldError):
+class CsiLengthMismatch(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_LENGTH_MISMATCH"):
     """The number of CSI bytes does not fit the shape."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CSI_LENGTH_MISMATCH"
 
-
-class CsiShapeMismatch(FieldError):
+class CsiShapeMismatch(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_SHAPE_MISMATCH"):
     """The CSI's shape is not the cell's."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CSI_SHAPE_MISMATCH"
 
-
-class CsiNotFinite(FieldError):
+class CsiNotFinite(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_NOT_FINITE"):
     """The CSI contains NaN or infinity."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CSI_NOT_FINITE"
 
-
-class CsiAllZero(FieldError):
+class CsiAllZero(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_ALL_ZERO"):
     """The CSI is all zero."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CSI_ALL_ZERO"
 
-
-class CsiOutOfRange(FieldError):
+class CsiOutOfRange(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_OUT_OF_RANGE"):
     """The CSI's mean power is outside the range that float32 holds."""
-
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CSI_OUT_OF_RANGE"
 
 
 # The coarse position
-class CoarsePositionIncorrect(FieldError):
+class CoarsePositionIncorrect(FieldError, status=HTTPStatus.BAD_REQUEST, cause="COARSE_POSITION_INCORRECT"):
     """The coarse position is neither lat and lon, nor x and y."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "COARSE_POSITION_INCORRECT"
 
-
-class CoarsePositionOutsideCell(FieldError):
+class CoarsePositionOutsideCell(
+    FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="COARSE_POSITION_OUTSIDE_CELL"
+):
     """The coarse position lies outside the cell."""
-
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    cause = "COARSE_POSITION_OUTSIDE_CELL"
 
 
 # The cell
-class CellNotFound(FieldError):
+class CellNotFound(FieldError, status=HTTPStatus.NOT_FOUND, cause="CELL_NOT_FOUND"):
     """There is no cell of this name."""
 
-    status = HTTPStatus.NOT_FOUND
-    cause = "CELL_NOT_FOUND"
 
-
-class CellTooSmall(FieldError):
+class CellTooSmall(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_TOO_SMALL"):
     """The cell has fewer fingerprints than the model or its calibration needs."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "CELL_TOO_SMALL"
 
-
-class CellNotServed(FieldError):
+class CellNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_NOT_SERVED_BY_ARTIFACT"):
     """The artifact was not made for the cell's channel, or was not trained in the cell."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "CELL_NOT_SERVED_BY_ARTIFACT"
 
-
-class BandNotServed(FieldError):
+class BandNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="BAND_NOT_SERVED_BY_ARTIFACT"):
     """The artifact was not trained at the cell's carrier frequency or bandwidth."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "BAND_NOT_SERVED_BY_ARTIFACT"
 
-
-class ModelNotAllowed(FieldError):
+class ModelNotAllowed(FieldError, status=HTTPStatus.CONFLICT, cause="MODEL_NOT_ALLOWED_BY_CELL"):
     """The cell's model policy excludes this model."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "MODEL_NOT_ALLOWED_BY_CELL"
 
-
-class CellUnreadable(ServiceError):
+class CellUnreadable(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, cause="CELL_UNREADABLE"):
     """The cell's stored fingerprints are damaged."""
-
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    cause = "CELL_UNREADABLE"
 
 
 # Trajectories and tracks
-class NoTrajectoryArtifact(ServiceError):
+class NoTrajectoryArtifact(ServiceError, status=HTTPStatus.NOT_IMPLEMENTED, cause="NO_TRAJECTORY_ARTIFACT"):
     """The service has no artifact for trajectories."""
 
-    status = HTTPStatus.NOT_IMPLEMENTED
-    cause = "NO_TRAJECTORY_ARTIFACT"
 
-
-class TrajectoryLength(FieldError):
+class TrajectoryLength(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TRAJECTORY_LENGTH"):
     """The trajectory has another number of snapshots than the artifact takes."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "TRAJECTORY_LENGTH"
 
-
-class TrackTooShort(FieldError):
+class TrackTooShort(FieldError, status=HTTPStatus.CONFLICT, cause="TRACK_TOO_SHORT"):
     """The service holds too few recent snapshots of this track."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "TRACK_TOO_SHORT"
 
-
-class TrackTooWide(FieldError):
+class TrackTooWide(FieldError, status=HTTPStatus.CONFLICT, cause="TRACK_TOO_WIDE"):
     """The track's snapshots lie farther apart than the artifact allows."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "TRACK_TOO_WIDE"
 
-
-class TracksUnavailable(ServiceError):
+class TracksUnavailable(
+    ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="TRACKS_UNAVAILABLE", retry_after_s=1
+):
     """Redis, which holds the tracks, cannot be reached."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "TRACKS_UNAVAILABLE"
-    retry_after_s = 1
 
 
 # Changes by operators
-class FingerprintsUnreadable(ServiceError):
+class FingerprintsUnreadable(ServiceError, status=HTTPStatus.BAD_REQUEST, cause="FINGERPRINTS_UNREADABLE"):
     """The fingerprint file cannot be read."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "FINGERPRINTS_UNREADABLE"
 
-
-class FingerprintRefused(FieldError):
+class FingerprintRefused(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="FINGERPRINT_REFUSED"):
     """A fingerprint has an invalid value."""
 
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    cause = "FINGERPRINT_REFUSED"
 
-
-class UpdateRefused(ServiceError):
+class UpdateRefused(ServiceError, status=HTTPStatus.CONFLICT, cause="UPDATE_REFUSED"):
     """The change does not apply to the cell as it is."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "UPDATE_REFUSED"
 
-
-class VersionRefused(ServiceError):
+class VersionRefused(ServiceError, status=HTTPStatus.CONFLICT, cause="VERSION_REFUSED"):
     """The canary found that users would be located far worse than before."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "VERSION_REFUSED"
 
-
-class VersionNotFound(FieldError):
+class VersionNotFound(FieldError, status=HTTPStatus.NOT_FOUND, cause="VERSION_NOT_FOUND"):
     """The cell has no such version."""
 
-    status = HTTPStatus.NOT_FOUND
-    cause = "VERSION_NOT_FOUND"
 
-
-class PreconditionFailed(ServiceError):
+class PreconditionFailed(ServiceError, status=HTTPStatus.PRECONDITION_FAILED, cause="PRECONDITION_FAILED"):
     """The cell is not at the version that the change is meant for."""
 
-    status = HTTPStatus.PRECONDITION_FAILED
-    cause = "PRECONDITION_FAILED"
 
-
-class IdempotencyKeyReused(ServiceError):
+class IdempotencyKeyReused(ServiceError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="IDEMPOTENCY_KEY_REUSED"):
     """The idempotency key was used for another request."""
 
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    cause = "IDEMPOTENCY_KEY_REUSED"
 
-
-class StoreDown(ServiceError):
+class StoreDown(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="STORE_UNAVAILABLE", retry_after_s=1):
     """The reference database cannot be reached. Cells in memory continue to serve."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "STORE_UNAVAILABLE"
-    retry_after_s = 1
 
 
 # Artifacts
-class ArtifactNotFound(ServiceError):
+class ArtifactNotFound(ServiceError, status=HTTPStatus.NOT_FOUND, cause="ARTIFACT_NOT_FOUND"):
     """There is no artifact of this name."""
 
-    status = HTTPStatus.NOT_FOUND
-    cause = "ARTIFACT_NOT_FOUND"
 
-
-class ArtifactRefused(ServiceError):
+class ArtifactRefused(ServiceError, status=HTTPStatus.CONFLICT, cause="ARTIFACT_REFUSED"):
     """The artifact is damaged, fails its test inference, or cannot serve the cells in memory."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "ARTIFACT_REFUSED"
 
-
-class ActivationInProgress(ServiceError):
+class ActivationInProgress(ServiceError, status=HTTPStatus.CONFLICT, cause="ACTIVATION_IN_PROGRESS"):
     """Another activation is in progress."""
 
-    status = HTTPStatus.CONFLICT
-    cause = "ACTIVATION_IN_PROGRESS"
 
-
-class StorageFull(ServiceError):
+class StorageFull(ServiceError, status=HTTPStatus.INSUFFICIENT_STORAGE, cause="STORAGE_FULL"):
     """There is no space left for the data sent. Everything stored continues to serve."""
-
-    status = HTTPStatus.INSUFFICIENT_STORAGE
-    cause = "STORAGE_FULL"
 
 
 # The console
-class WatchingForbidden(ServiceError):
+class WatchingForbidden(ServiceError, status=HTTPStatus.FORBIDDEN, cause="WATCHING_FORBIDDEN"):
     """The settings forbid watching live estimates."""
-
-    status = HTTPStatus.FORBIDDEN
-    cause = "WATCHING_FORBIDDEN"
 
 
 # The service itself
-class InferenceFailed(ServiceError):
+class InferenceFailed(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, cause="INFERENCE_FAILED"):
     """The model could not be run."""
 
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    cause = "INFERENCE_FAILED"
 
-
-class EstimateNotFinite(ServiceError):
+class EstimateNotFinite(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, cause="ESTIMATE_NOT_FINITE"):
     """The model returned no usable coordinates."""
 
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    cause = "ESTIMATE_NOT_FINITE"
 
-
-class OutOfMemory(ServiceError):
+class OutOfMemory(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="OUT_OF_MEMORY", retry_after_s=5):
     """There is not enough memory for this request."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "OUT_OF_MEMORY"
-    retry_after_s = 5
 
-
-class Congested(ServiceError):
+class Congested(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="NF_CONGESTION", retry_after_s=1):
     """Too many requests are waiting."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "NF_CONGESTION"
-    retry_after_s = 1
 
-
-class ClientGone(ServiceError):
+class ClientGone(ServiceError, status=HTTPStatus.BAD_REQUEST, cause="CLIENT_GONE"):
     """The client closed the connection before the answer was ready."""
 
-    status = HTTPStatus.BAD_REQUEST
-    cause = "CLIENT_GONE"
 
-
-class TooLate(ServiceError):
+class TooLate(ServiceError, status=HTTPStatus.GATEWAY_TIMEOUT, cause="MAX_RESP_TIME_EXCEEDED"):
     """The request's maxRespTime passed before the answer was ready."""
 
-    status = HTTPStatus.GATEWAY_TIMEOUT
-    cause = "MAX_RESP_TIME_EXCEEDED"
 
-
-class NotReady(ServiceError):
+class NotReady(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="NOT_READY", retry_after_s=1):
     """The service cannot locate users now."""
 
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "NOT_READY"
-    retry_after_s = 1
 
-
-class Stopping(ServiceError):
+class Stopping(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="DRAINING", retry_after_s=1):
     """The service is about to stop. Only readiness answers this; all other requests are served."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    cause = "DRAINING"
-    retry_after_s = 1
