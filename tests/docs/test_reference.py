@@ -122,3 +122,10 @@ def test_every_file_that_the_pages_name_is_there() -> None:
     named = {path for page in PAGES for path in re.findall(rf"`((?:{rooms})/[\w./-]*\w)`", page.read_text())}
     assert named
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_table_of_a_city_has_the_figures_of_the_deployment() -> None:
+    """`tests/benchmarks/sizing` compares those with the code."""
+    computed = [row[1:] for row in rows("../deploy/README.md") if len(row) == 3]
+    documented = [row[1:] for row in rows("run/sizing.md") if len(row) == 3]
+    assert [row for row in documented if row in computed][:15] == documented[:15]
