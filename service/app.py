@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
+from fingerpost import __version__
 from models.artifact import MateformerManifest, load_artifact
 from reference_db.stores.opening import open_store
 from reference_db.stores.store import News
@@ -60,6 +60,29 @@ Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes). Answers co
 by default that of the request. An optional field may be absent or null. Every 4xx and 5xx is `application/problem+json`
 with a machine-readable `cause` and, where a field is at fault, `invalidParams`."""
 
+_TAGS = [
+    {"name": "locate", "description": "Locate users."},
+    {"name": "cells", "description": "The cells of the reference database: descriptions, policies, errors."},
+    {"name": "fingerprints", "description": "The fingerprints of a cell: list, append, delete, export."},
+    {"name": "versions", "description": "The versions of a cell: list, compare, roll back."},
+    {"name": "models", "description": "The artifacts that locate users, and those that could."},
+    {"name": "health", "description": "Probes for load balancers and orchestrators."},
+    {"name": "telemetry", "description": "What the service measures of itself."},
+]
+_ROUTERS = (
+    locating_router,  # the busiest first: routes are tried in this order
+    cells_router,
+    fingerprints_router,
+    versions_router,
+    live_router,
+    models_router,
+    health_router,
+    telemetry_router,
+    openapi_router,
+    docs_router,
+    console_router,
+)
+
 
 def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
@@ -108,12 +131,13 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
     app = FastAPI(
         title="Fingerpost",
-        version=version("fingerpost"),
+        version=__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_url=None,  # `service.web.openapi` adds what FastAPI cannot know
         docs_url=None,
         redoc_url=None,
+        openapi_tags=_TAGS,
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
         lifespan=lifespan,
@@ -136,17 +160,8 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.health = Health(settings, lambda: served.engine.session, draining or Draining())
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.examples = Examples(served, trajectories, store).by_operation
-    app.include_router(locating_router)
-    app.include_router(cells_router)
-    app.include_router(fingerprints_router)
-    app.include_router(versions_router)
-    app.include_router(live_router)
-    app.include_router(models_router)
-    app.include_router(health_router)
-    app.include_router(telemetry_router)
-    app.include_router(openapi_router)
+    for router in _ROUTERS:
+        app.include_router(router)
     mount_swagger_ui(app)
-    app.include_router(docs_router)
     mount_console_assets(app)
-    app.include_router(console_router)
     return app

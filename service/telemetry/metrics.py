@@ -3,16 +3,16 @@
 import platform
 import time
 from functools import cache
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fingerpost import __version__
 from service.telemetry.dispatch_metrics import DispatchMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.stopwatch import Stopwatch
 
-_BUILD = {"version": version("fingerpost"), "python": platform.python_version()}
+_BUILD = {"version": __version__, "python": platform.python_version()}
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 

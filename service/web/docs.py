@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -34,9 +35,10 @@ async def show_docs() -> Response:
 
 @router.get("/docs/{name}")
 async def load_docs_file(name: str) -> Response:
-    """The script and the style sheet of the page. Any other name is not found."""
-    known = {file.name: file for file in _PAGE.iterdir() if file.suffix in (".js", ".css")}
-    return FileResponse(known[name], headers=_HEADERS) if name in known else Response(status_code=404)
+    """The script and the style sheet of the page."""
+    if name not in ("docs.js", "docs.css"):
+        raise HTTPException(404)
+    return FileResponse(_PAGE / name, headers=_HEADERS)
 
 
 def mount_swagger_ui(app: FastAPI) -> None:
