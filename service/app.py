@@ -18,6 +18,7 @@ from service.artifacts.router import Models
 from service.artifacts.router import router as models_router
 from service.auth.key_store import KeyStore
 from service.auth.middleware import AuthMiddleware
+from service.auth.route_scopes import scope_needed
 from service.cells.registry import ServedCells
 from service.cells.trajectories import load_trajectories
 from service.console.router import mount_console_assets
@@ -159,6 +160,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.error_maps = error_maps
     app.state.health = Health(settings, lambda: served.engine.session, draining or Draining())
     app.state.models = Models(folders, served, trajectories, activation, settings)
+    app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation
     for router in _ROUTERS:
         app.include_router(router)
