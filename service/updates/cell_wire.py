@@ -19,9 +19,12 @@ M = TypeVar("M", bound=BaseModel)
 _YAW_DECIMALS = 9  # so that an answer's degrees, sent back, are the same degrees
 
 
-def null_means(default: object) -> BeforeValidator:
-    """For an optional field with a default: null means the same as absent."""
-    return BeforeValidator(lambda value: default if value is None else value)
+def null_means(default: object, kind: Any) -> BeforeValidator:
+    """For an optional field of a kind that has a default: null means the same as absent."""
+    return BeforeValidator(lambda value: default if value is None else value, json_schema_input_type=kind | None)
+
+
+Spacing = Annotated[float, Field(gt=0, le=100)]
 
 
 class Place(WireRequest):
@@ -36,7 +39,7 @@ class CellArray(WireRequest):
 
     rows: Annotated[int, Field(ge=1, le=256)]
     columns: Annotated[int, Field(ge=1, le=256)]
-    spacing: Annotated[float, Field(gt=0, le=100), null_means(0.5)] = 0.5
+    spacing: Annotated[Spacing, null_means(0.5, Spacing)] = 0.5
 
 
 class CellArea(WireRequest):

@@ -15,7 +15,7 @@ from reference_db.update import Origin
 from service import errors
 from service.errors import CellNotFound, FieldIncorrect, ServiceError
 from service.updates.cell_wire import describe_version
-from service.updates.parameters import Absent, Flag, LongText, Text, get_publisher
+from service.updates.parameters import Flag, LongText, Text, get_publisher
 from service.updates.publisher import Conditions, Published, Publisher
 from service.web.media import JSON, READING_ERRORS
 from service.web.parameters import CellName, cell_name
@@ -77,15 +77,15 @@ def read_change_request(
         ),
     ] = False,
     if_match: Annotated[
-        Annotated[str, Field(json_schema_extra={"pattern": "^[^,]*$"})] | Absent,
+        Annotated[str, Field(json_schema_extra={"pattern": "^[^,]*$"})] | None,
         Header(alias="If-Match", description="Change the cell only at this version. `*`: at any version."),
     ] = None,
     if_none_match: Annotated[
-        Annotated[str, Field(json_schema_extra={"pattern": r"^\*$"})] | Absent,
+        Annotated[str, Field(json_schema_extra={"enum": ["*"]})] | None,
         Header(alias="If-None-Match", description="`*`: change the cell only if it does not exist."),
     ] = None,
     idempotency_key: Annotated[
-        Annotated[str, Field(pattern="^[ -~]{1,256}$")] | Absent,
+        Annotated[str, Field(pattern="^[ -~]{1,256}$")] | None,
         Header(
             alias="Idempotency-Key",
             description="The service answers a second request with the same key and body without a second change.",

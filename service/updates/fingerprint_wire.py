@@ -11,6 +11,11 @@ from reference_db.fingerprint_file import DEFAULT_SIGMA
 from service.updates.cell_wire import CellArea, CellInput, null_means
 
 FingerprintName = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", description="The id of a fingerprint.")]
+Sigma = Annotated[float, Field(gt=0, le=100, description="1-sigma error of the position, metres.")]
+UnknownTime = Annotated[
+    bool,
+    Field(description="Selects fingerprints of unknown time. With `measuredBefore`: those measured before it as well."),
+]
 
 
 class FingerprintInput(WireRequest):
@@ -22,9 +27,7 @@ class FingerprintInput(WireRequest):
     x: East | None = optional()
     y: North | None = optional()
     time: Timestamp | None = optional("When the CSI was measured. Absent: unknown.")
-    sigma: Annotated[
-        float, Field(gt=0, le=100, description="1-sigma error of the position, metres."), null_means(DEFAULT_SIGMA)
-    ] = DEFAULT_SIGMA
+    sigma: Annotated[Sigma, null_means(DEFAULT_SIGMA, Sigma)] = DEFAULT_SIGMA
 
 
 class CellBody(WireRequest):
@@ -79,13 +82,7 @@ class Selection(WireRequest):
     measured_before: Timestamp | None = optional(
         "Selects fingerprints measured before this time, and none of unknown time unless `unknownTime` is true."
     )
-    unknown_time: Annotated[
-        bool,
-        Field(
-            description="Selects fingerprints of unknown time. With `measuredBefore`: those measured before it as well."
-        ),
-        null_means(False),
-    ] = False
+    unknown_time: Annotated[UnknownTime, null_means(False, UnknownTime)] = False
 
 
 class Preview(WireModel):

@@ -47,7 +47,7 @@ from service.updates.fingerprint_wire import (
     Selection,
 )
 from service.updates.history import find_current_version, find_version
-from service.updates.parameters import Absent, Flag, Text, UpdatesPublisher, VersionInQuery
+from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQuery
 from service.updates.selection import format_ids, parse_id, select_fingerprints
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.media import JSON
@@ -75,7 +75,7 @@ async def list_fingerprints(
     publisher: UpdatesPublisher,
     version: VersionInQuery = None,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most fingerprints to list.")] = _PAGE,
-    after: Annotated[Text | Absent, Query(description="Only fingerprints after the one with this id.")] = None,
+    after: Annotated[Text | None, Query(description="Only fingerprints after the one with this id.")] = None,
 ) -> Response:
     """A page of a version's fingerprints, without their CSI."""
     page = await publisher.read(_encode_page, publisher.store, cell_id, version, limit, after)

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 from pydantic.functional_validators import AfterValidator, BeforeValidator
-from pydantic.json_schema import SkipJsonSchema
 
 from service.updates.publisher import Publisher
 
@@ -39,11 +38,8 @@ Text = Annotated[str, Field(max_length=256, json_schema_extra=_TEXT_PATTERN), Af
 LongText = Annotated[str, Field(max_length=4096, json_schema_extra=_TEXT_PATTERN), AfterValidator(_check_text)]
 Flag = Annotated[bool, BeforeValidator(_parse_flag)]
 
-# The type of an absent parameter. The document leaves it out, as the query and headers cannot carry null.
-Absent = SkipJsonSchema[None]
-
 UpdatesPublisher = Annotated[Publisher, Depends(get_publisher)]
 VersionInPath = Annotated[str, Path(description="A version as in 3-ab12cd34ef56, or its number.", examples=["1"])]
 VersionInQuery = Annotated[
-    Text | Absent, Query(alias="version", description="A version or its number. Absent: the current version.")
+    Text | None, Query(alias="version", description="A version or its number. Absent: the current version.")
 ]

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from reference_db import update
@@ -23,7 +24,7 @@ from service.updates.change_request import (
     version_response,
 )
 from service.updates.history import compare_versions, find_version, list_page_of_versions
-from service.updates.parameters import Absent, UpdatesPublisher, VersionInPath
+from service.updates.parameters import UpdatesPublisher, VersionInPath
 from service.updates.version_wire import Rollback, VersionDiff, VersionList
 from service.web.parameters import CellName
 from service.web.problems import problem_responses
@@ -46,7 +47,7 @@ async def list_versions(
     publisher: UpdatesPublisher,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
     before: Annotated[
-        int | Absent, Query(ge=1, le=_GREATEST_NUMBER, description="Only versions with lower numbers.")
+        Annotated[int, Field(ge=1, le=_GREATEST_NUMBER)] | None, Query(description="Only versions with lower numbers.")
     ] = None,
 ) -> VersionList:
     """Lists versions of a cell, newest first: who made each, when and why."""

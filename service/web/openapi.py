@@ -38,6 +38,8 @@ def describe(app: FastAPI, examples: Examples, scope_needed: ScopeNeeded | None,
     document = deepcopy(app.openapi())
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = _without_null(parameter["schema"])
             operation["responses"] = {**problem_responses(), **operation["responses"]}
             if found := examples.get(operation["operationId"]):
                 content = operation["requestBody"]["content"][JSON.media_type]
@@ -49,6 +51,15 @@ def describe(app: FastAPI, examples: Examples, scope_needed: ScopeNeeded | None,
     if scope_needed is not None:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": _KEY}}
     return document
+
+
+def _without_null(schema: Json) -> Json:
+    """The schema of a parameter. FastAPI allows null in optional ones, but the query and headers cannot carry null."""
+    match schema.get("anyOf"):
+        case [dict(kind), {"type": "null"}]:
+            return {name: value for name, value in schema.items() if name != "anyOf"} | kind
+        case _:
+            return schema
 
 
 def operation_id(route: APIRoute) -> str:
