@@ -42,8 +42,8 @@ def settings_table() -> str:
 
 def causes_table() -> str:
     """Each cause that a problem may carry, with its status, its meaning and what a client should do."""
-    rows = [(str(status), f"`{cause}`", f"{meaning} {ADVICE[cause]}") for status, cause, meaning in sorted(causes())]
-    return _table(("Status", "Cause", "Meaning, and what to do"), rows)
+    rows = [(str(status), f"`{cause}`", meaning, ADVICE[cause]) for status, cause, meaning in sorted(causes())]
+    return _table(("Status", "Cause", "Meaning", "What to do"), rows)
 
 
 def causes() -> Iterator[tuple[int, str, str]]:

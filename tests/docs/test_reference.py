@@ -51,6 +51,10 @@ def test_the_causes_are_those_of_the_code(tables: ModuleType) -> None:
     assert {cause for _, cause, _ in tables.causes()} == {kind.cause for kind in raised if hasattr(kind, "cause")}
 
 
+def test_each_cause_has_a_meaning(tables: ModuleType) -> None:
+    assert [cause for _, cause, meaning in tables.causes() if not meaning] == []
+
+
 def test_each_cause_has_advice_and_no_advice_is_left_over(tables: ModuleType) -> None:
     assert {cause for _, cause, _ in tables.causes()} == set(tables.ADVICE)
 
