@@ -52,9 +52,10 @@ class Csi(WireRequest):
         Field(min_length=2, max_length=2, description="[antennas, subcarriers]. The subcarrier index runs fastest."),
     ]
     data: Annotated[Base64, Field(description="base64 in JSON, raw bytes in msgpack.")]
-    scale: Annotated[
-        float, Field(gt=0, description="The factor to multiply the numbers by, where complex32 cannot hold them.")
-    ] = 1.0
+    scale: Annotated[float, Field(gt=0)] | None = Field(
+        default=1.0,
+        description="The factor to multiply the numbers by, where complex32 cannot hold them. Absent or null: 1.",
+    )
 
 
 class CoarsePosition(WireRequest):

@@ -21,7 +21,7 @@ def decode_csi(csi: Csi) -> NDArray[np.float32]:
 
     Raises `CsiLengthMismatch`, `CsiNotFinite`, `CsiAllZero` or `CsiOutOfRange`.
     """
-    dtype = _DTYPES[csi.encoding]
+    dtype, scale = _DTYPES[csi.encoding], csi.scale or 1.0
     antennas, subcarriers = csi.shape
     expected = 2 * antennas * subcarriers * dtype.itemsize
     if len(csi.data) != expected:
@@ -29,7 +29,7 @@ def decode_csi(csi: Csi) -> NDArray[np.float32]:
             "/csi/data", f"{len(csi.data)} bytes, expected {expected} for {csi.encoding} {csi.shape}"
         )
     received = np.frombuffer(csi.data, dtype)
-    if csi.scale == 1 and dtype == np.float32 and _is_plainly_good(received):
+    if scale == 1 and dtype == np.float32 and _is_plainly_good(received):
         return received.reshape(antennas, subcarriers, 2)  # the common case is not copied
     sent = received.astype(np.float64)
     energy = float(sent @ sent)  # float64 neither overflows nor underflows here
@@ -37,11 +37,11 @@ def decode_csi(csi: Csi) -> NDArray[np.float32]:
         raise errors.CsiNotFinite("/csi/data", "contains NaN or infinity")
     if energy == 0:
         raise errors.CsiAllZero("/csi/data", "is all zero")
-    if not _LEAST_POWER <= energy / len(sent) * csi.scale * csi.scale <= _GREATEST_POWER:
+    if not _LEAST_POWER <= energy / len(sent) * scale * scale <= _GREATEST_POWER:
         raise errors.CsiOutOfRange(
             "/csi/data", f"mean power outside {_LEAST_POWER:g} to {_GREATEST_POWER:g} after scaling"
         )
-    sent *= csi.scale
+    sent *= scale
     return sent.astype(np.float32).reshape(antennas, subcarriers, 2)
 
 

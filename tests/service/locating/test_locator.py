@@ -177,3 +177,14 @@ def test_calibrates_a_cell_that_was_imported_without(client: httpx.Client) -> No
         answers = list(threads.map(lambda _: client.post("/locate", json=body).json(), range(4)))
     assert len({answer["hAccuracy"] for answer in answers}) == 1
     assert 0 < answers[0]["hAccuracy"] < 1e3
+
+
+def test_every_optional_field_may_be_null(client: httpx.Client, request_body: MakeRequest) -> None:
+    body = request_body()
+    absent = client.post("/locate", json=body).json()
+    nulls = dict.fromkeys(("timestamp", "hAccuracy", "maxRespTime", "requestId", "trackId"))
+    place = body["coarsePosition"] | {"lat": None, "lon": None}
+    sent = body | nulls | {"coarsePosition": place, "csi": body["csi"] | {"scale": None}}
+    assert client.post("/locate", json=sent).json().keys() == absent.keys()
+    alone = client.post("/locate", json=body | {"coarsePosition": None})
+    assert alone.json()["provenance"]["coarsePositionUsed"] is False
