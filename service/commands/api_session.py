@@ -103,7 +103,7 @@ async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
 
 def _create_app(target: Target) -> Any:
     settings = load_settings(target.database, artifact_directory=target.artifact)
-    # Whoever can write the database's files needs no API key.
+    # A user who can write the files of the database needs no API key.
     settings = settings.model_copy(update={"keys_file": None, "traces_endpoint": None})
     from models.artifact import ArtifactError
     from reference_db.errors import StoreUnavailable

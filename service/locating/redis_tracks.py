@@ -3,7 +3,7 @@
     fingerpost:{<cell_id>}:track:<digest of the trackId>   list: the last snapshots; expires
     fingerpost:{<cell_id>}:tracks                          sorted set of these digests by their last use; expires
 
-The braces keep what belongs to a cell on one node of a cluster.
+The braces keep the keys of a cell on one node of a cluster.
 """
 
 import time
@@ -19,12 +19,12 @@ from service.inference.workers import Workers
 from service.locating.tracks import TrackSnapshot
 
 _THREADS = 4
-_TIMEOUT_S = 0.25  # a user can be located without: better soon than late
-_PAUSE_S = 1.0  # after a failure nobody waits for Redis for so long
+_TIMEOUT_S = 0.25  # a user can be located without the track, and should not wait long
+_PAUSE_S = 1.0  # after a failure, requests do not wait for Redis for this long
 
-# KEYS: the track, the tracks. ARGV: a snapshot, how many are kept, milliseconds to live, the track's digest, how many
-# tracks are kept, the beginning of every track's key. Microseconds, so that no two tracks are used at one time. The
-# first command that writes is one that Redis refuses when its memory is full.
+# KEYS: the track, the set of tracks. ARGV: a snapshot, snapshots to keep, milliseconds to live, the digest of the
+# trackId, tracks to keep, the prefix of every track's key. Scores are microseconds, so that no two tracks share one.
+# Redis refuses the first writing command, RPUSH, when its memory is full, so nothing is half written.
 _EXTEND = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -46,7 +46,7 @@ return redis.call('LRANGE', KEYS[1], 0, -1)
 
 
 class RedisTracks:
-    """As `MemoryTracks`; `limit` tracks of each cell. `url` as for `RedisClient`. For the event loop's thread."""
+    """Like `MemoryTracks`, but `limit` tracks of each cell. `url` as in `RedisClient`. For the event loop's thread."""
 
     def __init__(self, url: str, length: int, ttl_s: float, limit: int, waiting_limit: int) -> None:
         self._redis = RedisClient(url, _TIMEOUT_S)
@@ -56,12 +56,12 @@ class RedisTracks:
         self._threads = Workers("tracks", _THREADS, waiting_limit)
         self._paused_until = 0.0  # time.monotonic
 
-    async def extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
         try:
             self._check_pause()
-            return await self._threads.run(self._extended, cell_id, track_id, snapshot)
+            return await self._threads.run(self._append, cell_id, track_id, snapshot)
         except (StoreUnavailable, Congested, ValueError) as error:
-            raise TracksUnavailable("the users' last snapshots cannot be reached") from error
+            raise TracksUnavailable("the tracks cannot be reached") from error
 
     def close(self) -> None:
         self._threads.close()
@@ -69,10 +69,10 @@ class RedisTracks:
 
     def _check_pause(self) -> None:
         if time.monotonic() < self._paused_until:
-            raise StoreUnavailable("Redis has just not answered")
+            raise StoreUnavailable("Redis did not answer a moment ago")
 
-    def _extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
-        self._check_pause()  # it may have begun while this one waited
+    def _append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+        self._check_pause()  # the pause may have begun while this call waited
         digest = blake2b(track_id.encode(), digest_size=16).hexdigest()
         track, tracks = (f"fingerpost:{{{cell_id}}}:{name}" for name in ("track:", "tracks"))
         keys = [track + digest, tracks]

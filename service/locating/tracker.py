@@ -104,7 +104,7 @@ class Tracker:
             described = cell.version.cell
             check_shape(user.csi, described)
             newest = TrackSnapshot.of(user.csi, user.time)
-            kept = await self._tracks.extended(user.cell_id, user.track_id, newest)
+            kept = await self._tracks.append(user.cell_id, user.track_id, newest)
             csi = [one.pairs() for one in kept if self._belongs(one, newest)]
             if len(csi) < self._length:
                 raise errors.TrackTooShort(

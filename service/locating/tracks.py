@@ -1,4 +1,4 @@
-"""The last snapshots of users who want to be located by several of them; kept for seconds, and nowhere logged."""
+"""The last snapshots of each track. The service keeps them for seconds and never logs them."""
 
 import asyncio
 import struct
@@ -15,7 +15,7 @@ _HEAD = struct.Struct("<dfHH")
 
 
 class TrackSnapshot(NamedTuple):
-    """CSI as `pack_csi` has it, float16 `[antennas, subcarriers, 2]`, and when it was measured in Unix seconds."""
+    """CSI packed by `pack_csi`, float16 `[antennas, subcarriers, 2]`, and its time of measurement in Unix seconds."""
 
     csi: NDArray[np.float16]
     scale: float
@@ -29,7 +29,7 @@ class TrackSnapshot(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Raises `ValueError` for what `to_bytes` has not made."""
+        """The inverse of `to_bytes`. Raises `ValueError` for other data."""
         try:
             time, scale, antennas, subcarriers = _HEAD.unpack_from(data)
         except struct.error as error:
@@ -42,22 +42,25 @@ class TrackSnapshot(NamedTuple):
         return _HEAD.pack(self.time, self.scale, antennas, subcarriers) + self.csi.astype("<f2").tobytes()
 
     def pairs(self) -> NDArray[np.float32]:
-        """float32 `[antennas, subcarriers, 2]`"""
+        """Real-imaginary pairs float32 `[antennas, subcarriers, 2]`."""
         return unpack_csi(self.csi, np.array(self.scale, np.float32))
 
 
 class Tracks(Protocol):
-    async def extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
-        """Adds a snapshot to a track of a cell: its last ones, this one the very last. Raises `TracksUnavailable`."""
+    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+        """Adds a snapshot to a track of a cell. Returns the kept snapshots of the track, the new one last.
+
+        Raises `TracksUnavailable`.
+        """
 
     def close(self) -> None:
-        """Forgets, or leaves to others, what is kept."""
+        """Drops the connection, and the tracks that only this process holds."""
 
 
 class MemoryTracks:
-    """Tracks of this process: `length` snapshots each, `limit` tracks, gone `ttl_s` after their last snapshot.
+    """Tracks of this process: `limit` tracks of `length` snapshots, each dropped `ttl_s` after its last snapshot.
 
-    Those not used for longest make room. For the event loop's thread.
+    The least recently used tracks make room. For the event loop's thread.
     """
 
     def __init__(self, length: int, ttl_s: float, limit: int) -> None:
@@ -67,7 +70,7 @@ class MemoryTracks:
         self._held: OrderedDict[tuple[str, str], tuple[float, deque[TrackSnapshot]]] = OrderedDict()  # oldest first
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def extended(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
         now = time.monotonic()
         self._forget(now)
         _, track = self._held.pop((cell_id, track_id), (now, deque(maxlen=self._length)))
@@ -92,7 +95,7 @@ class MemoryTracks:
             self._held.popitem(last=False)
 
     def _sweep_up(self) -> None:
-        """Where people were is forgotten even if nobody asks any more."""
+        """Drops expired tracks when no request arrives either: positions of people are personal."""
         self._forget(time.monotonic())
         loop = asyncio.get_running_loop()
         self._sweep = loop.call_later(self._ttl, self._sweep_up) if self._held else None

@@ -1,4 +1,4 @@
-"""TLS: how the service proves itself, and how those who ask must prove themselves."""
+"""TLS: the certificate of the service, and the client certificates that it asks for."""
 
 import asyncio
 import logging
@@ -12,18 +12,18 @@ _PERIOD_S = 1.0
 
 
 class TlsUnusable(Exception):
-    """A certificate, key or client CA is not there, damaged, or does not belong to the others."""
+    """A certificate, key or client CA is missing or damaged, or the key is not the certificate's."""
 
 
 class Certificate(NamedTuple):
-    """A certificate and its chain, and its private key, as PEM files; the key may lie in the certificate's file."""
+    """PEM files: a certificate with its chain, and its private key. None: the key is in the certificate's file."""
 
     file: Path
     key_file: Path | None
 
 
 def server_context(certificate: Certificate, client_ca: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer; with a client CA only whoever has a certificate of it comes in. Raises `TlsUnusable`."""
+    """A context for TLS 1.2 or newer. `client_ca`: clients need a certificate of this CA. Raises `TlsUnusable`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -34,12 +34,12 @@ def server_context(certificate: Certificate, client_ca: Path | None) -> ssl.SSLC
         try:
             context.load_verify_locations(client_ca)
         except OSError as error:
-            raise TlsUnusable(f"{client_ca} is no client CA: {error}") from error
+            raise TlsUnusable(f"{client_ca} is not a client CA: {error}") from error
     return context
 
 
 async def follow_certificate(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """Proves itself by the new certificate whenever its files change, for ever. Connections go on by the old one."""
+    """Loads the certificate again whenever its files change. Never returns. Open connections keep the old one."""
     stamps = _stamps(certificate)
     while True:
         await asyncio.sleep(_PERIOD_S)
@@ -47,10 +47,10 @@ async def follow_certificate(context: ssl.SSLContext, certificate: Certificate) 
             continue
         stamps = now
         try:
-            server_context(certificate, None)  # one that half fits would spoil the context in use
+            server_context(certificate, None)  # a mismatch must not damage the context in use
             _load(context, certificate)
         except TlsUnusable as error:
-            _log.error("the certificate in use stays: %s", error)
+            _log.error("keeping the certificate in use: %s", error)
         else:
             _log.info("a new certificate is in use")
 
@@ -60,11 +60,11 @@ def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
         context.load_cert_chain(*certificate, password=_no_password)
     except OSError as error:
         names = " and ".join(str(path) for path in certificate if path is not None)
-        raise TlsUnusable(f"{names}: no certificate with its key: {error}") from error
+        raise TlsUnusable(f"{names}: not a certificate with its key: {error}") from error
 
 
 def _no_password() -> str:
-    """Else OpenSSL would ask for one at a terminal where nobody sits."""
+    """Without this OpenSSL would ask for a password at the terminal."""
     return ""
 
 

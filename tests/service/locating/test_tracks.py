@@ -192,7 +192,7 @@ async def extended(tracks: Tracks, snapshot: TrackSnapshot, track_id: str = UE) 
     async with asyncio.timeout(GUARD_S):
         while True:
             try:
-                return await tracks.extended(CELL, track_id, snapshot)
+                return await tracks.append(CELL, track_id, snapshot)
             except TracksUnavailable:
                 await asyncio.sleep(0.1)
 
@@ -244,7 +244,7 @@ async def test_an_absent_redis_is_waited_for_once_and_then_left_alone() -> None:
     tracks = RedisTracks("redis://127.0.0.1:1", VERTICES, 60, 3, waiting_limit=8)
     for _ in range(3):
         with pytest.raises(TracksUnavailable):
-            await tracks.extended(CELL, UE, SNAPSHOTS[0])
+            await tracks.append(CELL, UE, SNAPSHOTS[0])
     tracks.close()
 
 
