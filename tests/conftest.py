@@ -1,8 +1,18 @@
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.redis_servers import RedisCluster, RedisServer, redis_server_binary
+
+# A slow machine fails no property test: there is no deadline, and no limit to the time that examples take to draw.
+settings.register_profile("base", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# The same examples in every run, so that a test fails for what was changed. Hypothesis then keeps no database.
+settings.register_profile("repeatable", settings.get_profile("base"), derandomize=True)
+# `make fuzz`: other examples in every run, and many more. Those that fail are kept in `.hypothesis` and tried again.
+settings.register_profile("fuzz", settings.get_profile("base"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")
