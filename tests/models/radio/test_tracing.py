@@ -1,10 +1,8 @@
 """Against Sionna RT itself: what the path tables promise about channels, repeatability and resumption."""
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,27 @@ from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_o
 from reference_db.cell import AntennaArray
 
 CARRIER = 3.5e9
+
+FEW = 40  # users at once, where tracing as many as usual would only take longer
+
+# `fingerpost-train` with few users at once; where it is told to, it kills itself once its first part is on the disk.
+TRACER = f"""
+import os, signal, sys
+import models.radio.city, models.radio.tracing
+from models.cli import app
+from models.radio.path_table import PathTable
+
+models.radio.city.USERS_AT_ONCE = models.radio.tracing.USERS_AT_ONCE = {FEW}
+save, dies = PathTable.save, sys.argv.pop(1) == "dies"
+
+def save_and_die(table, path):
+    save(table, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if dies:
+    PathTable.save = save_and_die
+app()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +97,19 @@ def test_csi_from_the_path_table_equals_sionnas_own(etoile: City) -> None:
 
 
 @pytest.mark.raytracing
-def test_the_same_seed_gives_the_same_file_also_after_a_kill(etoile: City, tmp_path: Path) -> None:
-    users = USERS_AT_ONCE + 40
+@pytest.mark.usefixtures("etoile")
+def test_the_same_seed_gives_the_same_file_also_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("city", "tracing"):
+        monkeypatch.setattr(f"models.radio.{module}.USERS_AT_ONCE", FEW)
+    users = FEW + 10
     (whole,) = trace_cells([("etoile", 901)], tmp_path / "whole", users, CARRIER, threads=None)
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "models.cli", "scenes", "trace", "etoile:901", "--out", str(killed)]
-    process = subprocess.Popen(
-        [*command, "--users", str(users)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ,
-    )
-    first_part = killed / "etoile-0901.paths.parts" / "0000000.safetensors"
-    for _ in _until(first_part, process):
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / whole.name).exists()
-    subprocess.run([*command, "--users", str(users)], check=True, capture_output=True)
+    words = ["scenes", "trace", "etoile:901", "--out", str(killed), "--users", str(users)]
+    process = subprocess.run([sys.executable, "-c", TRACER, "dies", *words], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert [path.name for path in killed.rglob("*.safetensors")] == ["0000000.safetensors"]
+    subprocess.run([sys.executable, "-c", TRACER, "goes on", *words], check=True, capture_output=True)
 
     assert (killed / whole.name).read_bytes() == whole.read_bytes()
     assert [path.name for path in killed.iterdir()] == [whole.name]
@@ -141,12 +154,3 @@ def test_the_same_users_are_traced_at_several_carriers(
     assert (low.site.carrier_frequency, high.site.carrier_frequency) == (2.6e9, 28e9)
     strongest = [np.maximum.reduceat(np.abs(t.gain), t.offsets[:-1][t.reached]).max() for t in (low, high)]
     assert strongest[0] / strongest[1] == pytest.approx(28 / 2.6, rel=0.3)  # by the wavelength, in free space
-
-
-def _until(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    import time
-
-    while not path.exists():
-        assert process.poll() is None, "the tracer ended before its first chunk"
-        time.sleep(0.05)
-        yield
