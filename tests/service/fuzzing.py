@@ -173,15 +173,17 @@ def schemathesis(service: Fuzzed, *options: str, seconds: float) -> subprocess.C
         "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks",
         "PYTHONPATH": os.pathsep.join([str(_HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    return subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-        cwd=tempfile.gettempdir(),
-    )
+    # It keeps what it finds out where it runs, and would begin with that the next time.
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        return subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            cwd=folder,
+        )
 
 
 def main() -> None:
