@@ -169,9 +169,11 @@ def scripted(*script: int | bytes | None) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Scripted) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
     assert _Scripted.script == []
 
 
