@@ -189,8 +189,9 @@ def schemathesis(service: Fuzzed, *options: str, seconds: float) -> subprocess.C
 def main() -> None:
     parser = argparse.ArgumentParser(description="Send a real service what nobody in his senses would.")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of a run to repeat")
     options = parser.parse_args()
+    print(f"fuzz: --seed {options.seed}", flush=True)
     half = 30 * options.minutes
     with fuzzed_service() as service:
         headers = {"Authorization": f"Bearer {service.key}"}
