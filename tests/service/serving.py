@@ -35,7 +35,7 @@ def serving(settings: Settings) -> Iterator[str]:
             prefix = "fingerpost: serving at "
             assert line.startswith(prefix), line
             yield line.removeprefix(prefix).strip()
-        finally:  # also where a test fails: the process would be waited for without end
+        finally:  # also after a failed test: Popen would wait for the process without end
             process.send_signal(signal.SIGINT)  # which does not wait for balancers
             try:
                 status = process.wait(GUARD_S)

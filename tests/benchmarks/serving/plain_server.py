@@ -28,9 +28,9 @@ def response(status: int = 200, body: bytes = b"ok") -> bytes:
 def plain_server(
     answer: Answer = lambda number, body: response(), arrived: Callable[[], object] = lambda: None
 ) -> Iterator[PlainServer]:
-    """A thread a connection, but one request at a time: while `answer` sleeps, everybody waits.
+    """A thread for each connection, but one request at a time: while `answer` sleeps, all clients wait.
 
-    `arrived` is called for each request before its turn comes, for all of them at once.
+    Each connection's thread calls `arrived` as soon as a request has arrived, before it waits for its turn.
     """
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     server, lock, stopping = PlainServer(listening.getsockname()[1]), threading.Lock(), threading.Event()

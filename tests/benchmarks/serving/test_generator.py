@@ -22,14 +22,14 @@ def test_requests_leave_at_a_constant_rate_and_every_body_in_turn(generator: Pat
     assert answers.rows["marked"].tolist() == [1, 2, 0] * 33 + [1]
     assert sorted(server.bodies) == sorted([b"a", b"b", b"c"] * 33 + [b"b"])
     assert np.allclose(answers.rows["due"], np.arange(100) / 200)
-    # However late a busy machine lets them leave, none leaves before it is due.
+    # A busy machine may delay a request, but no request leaves before it is due.
     assert (np.sort(server.times) - begun >= answers.rows["due"]).all()
     assert answers.status_counts() == {200: 100}
 
 
-def test_it_waits_for_no_answer(generator: Path, tmp_path: Path) -> None:
-    everybody = threading.Barrier(50)
-    with plain_server(arrived=lambda: everybody.wait(60)) as server:
+def test_requests_leave_without_waiting_for_answers(generator: Path, tmp_path: Path) -> None:
+    all_arrived = threading.Barrier(50)
+    with plain_server(arrived=lambda: all_arrived.wait(60)) as server:
         answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=200, count=50, timeout_s=60)
     assert answers.complete
     assert answers.located == 50
@@ -42,7 +42,7 @@ def test_a_stall_of_the_server_counts_for_every_request_it_delayed(generator: Pa
 
     with plain_server(stall_once) as server:
         answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=200, count=250)
-    # 200 requests were due in the first second of the three; a client that waits for answers sees a single slow one.
+    # 200 requests were due in the first of the three seconds. A client that waits for answers sees a single slow one.
     slow = answers.rows["latency"] > 1
     assert slow.sum() == 200
     assert answers.quantile(0.99) > 2.9

@@ -20,9 +20,9 @@ from reference_db.cell import AntennaArray
 
 CARRIER = 3.5e9
 
-USERS_AT_ONCE = 40  # 250 as usual take gigabytes and minutes
+USERS_AT_ONCE = 40  # the usual 250 take gigabytes and minutes
 
-# `fingerpost-train`; where it is told to, it kills itself once its first part is on the disk.
+# `fingerpost-train`. With "dies" it kills itself as soon as its first part is on the disk.
 TRACER = f"""
 import os, signal, sys
 import models.radio.city, models.radio.tracing
@@ -125,14 +125,14 @@ def test_the_same_seed_gives_the_same_file_also_after_a_kill(tmp_path: Path) -> 
 
 @pytest.mark.raytracing
 def test_parts_from_a_run_with_other_users_are_traced_again(etoile: City, table: PathTable, tmp_path: Path) -> None:
-    """All users are asked for; a part of only a few of them lies there already."""
+    """The folder already has a part with fewer users than the run asks for."""
     parts = tmp_path / "etoile-0900.paths.parts"
     parts.mkdir()
     users = draw_users(etoile, table.site, USERS_AT_ONCE)
     etoile.trace(table.site, users[:7]).save(parts / "0000000.safetensors")
     (path,) = trace_cells([("etoile", 900)], tmp_path, USERS_AT_ONCE, CARRIER, threads=None)
     assert len(PathTable.load(path).users) == USERS_AT_ONCE
-    for path_table in (PathTable.load(path), table):  # where users stand follows from the seed
+    for path_table in (PathTable.load(path), table):  # the seed determines the positions of users
         users = draw_users(etoile, table.site, len(path_table.users)) - np.array(table.site.bs)
         np.testing.assert_array_equal(path_table.users, users.astype(np.float32))
 

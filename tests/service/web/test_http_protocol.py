@@ -19,7 +19,7 @@ def connected(url: str) -> Iterator[socket.socket]:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Everything up to where the service breaks off."""
+    """All bytes until the service closes the connection."""
     answer = b""
     with suppress(ConnectionError):
         while part := connection.recv(65536):
@@ -62,7 +62,7 @@ def test_a_long_head_is_read_and_one_too_long_is_refused(url: str) -> None:
     assert httpx.get(f"{url}/health/live", headers={"a": "a" * 60_000}, timeout=DEADLINE_S).status_code == 200
     with connected(url) as connection:
         head = b"GET /health/live HTTP/1.1\r\nHost: a\r\nA: "
-        # Not a byte more than is refused: bytes still on their way could cost the answer.
+        # Not more than the limit + 1: bytes that the service does not read reset the connection.
         connection.sendall(head.ljust(2**16 + 1, b"a"))
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
