@@ -32,10 +32,12 @@ def refusal(store: KeyStore, authorization: str | None, needed: Scope = "locate"
 async def followed(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(key_store, "_PERIOD_S", 0.001)
     task = asyncio.create_task(store.follow())
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def becomes(store: KeyStore, key: str, expected: type[ServiceError] | None) -> None:
