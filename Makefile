@@ -46,7 +46,8 @@ soak: $(VENV)/.dev  ## run the long tests: killed writers, failing Redis, rollin
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
-fuzz: $(VENV)/.dev  ## send random and malformed requests for ten minutes
+fuzz: $(VENV)/.dev  ## search for failing property tests at random, then send malformed requests for ten minutes
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m hypothesis
 	$(BIN)/python -m tests.service.fuzzing
 
 .venv-bench/.rivals: benchmarks/serving/rivals.txt

@@ -1,8 +1,18 @@
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.redis_servers import RedisCluster, RedisServer, redis_server_binary
+
+# No deadline and no limit on the time to generate examples: a slow machine must not fail a property test.
+settings.register_profile("base", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# The same examples in every run: a failure is due to a change of the code. Hypothesis then keeps no database.
+settings.register_profile("repeatable", settings.get_profile("base"), derandomize=True)
+# For `make fuzz`: more examples, at random. Hypothesis keeps failing examples in `.hypothesis` and tries them again.
+settings.register_profile("fuzz", settings.get_profile("base"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

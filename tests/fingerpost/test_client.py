@@ -62,7 +62,7 @@ def test_the_estimate_equals_the_json_answer(url: str) -> None:
     body = build_locate_body("plane", CSI, {"x": 50.6, "y": 4.5, "hAccuracy": 1.0}) | {
         "timestamp": "2026-01-01T00:00:00Z"
     }
-    answer = httpx.post(f"{url}/locate", json=body).content
+    answer = httpx.post(f"{url}/locate", json=body, timeout=60).content
     assert LocateResponse.model_validate_json(answer) == estimate
 
 
@@ -169,9 +169,11 @@ def scripted(*script: int | bytes | None) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Scripted) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
     assert _Scripted.script == []
 
 

@@ -96,7 +96,7 @@ class _Kept:
         self.versions.append((contents, rows, retention))
 
 
-@settings(max_examples=settings.default.max_examples // 2, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(first=_ROWS, steps=st.lists(_STEPS, max_size=20))
 def test_any_sequence_of_updates_leaves_what_a_plain_set_would_hold(
     first: Set[int], steps: list[tuple[str, Any]]

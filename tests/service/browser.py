@@ -80,5 +80,7 @@ def screen(page: Page, width: int, height: int, *, mobile: bool = False) -> Iter
     metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     page.until(lambda: page.driver.execute_script("return innerWidth") == width, "the page has the screen's width")
-    yield
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    try:
+        yield
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -173,22 +173,25 @@ def schemathesis(service: Fuzzed, *options: str, seconds: float) -> subprocess.C
         "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks",
         "PYTHONPATH": os.pathsep.join([str(_HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    return subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-        cwd=tempfile.gettempdir(),
-    )
+    # Schemathesis keeps failures in its working directory and would try them again in the next run.
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        return subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            cwd=folder,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Send a real service what nobody in his senses would.")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="random by default")
     options = parser.parse_args()
+    print(f"fuzz: --seed {options.seed}", flush=True)
     half = 30 * options.minutes
     with fuzzed_service() as service:
         headers = {"Authorization": f"Bearer {service.key}"}

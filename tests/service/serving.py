@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from service.settings import Settings
+from tests.redis_servers import GUARD_S
 
 
 @contextmanager
@@ -28,10 +29,17 @@ def serving(settings: Settings) -> Iterator[str]:
         text=True,
     )
     with process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        prefix = "fingerpost: serving at "
-        assert line.startswith(prefix), line
-        yield line.removeprefix(prefix).strip()
-        process.send_signal(signal.SIGINT)  # which does not wait for balancers
-        assert process.wait(timeout=30) == 0
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            prefix = "fingerpost: serving at "
+            assert line.startswith(prefix), line
+            yield line.removeprefix(prefix).strip()
+        finally:  # also after a failed test: Popen would wait for the process without end
+            process.send_signal(signal.SIGINT)  # which does not wait for balancers
+            try:
+                status = process.wait(GUARD_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert status == 0

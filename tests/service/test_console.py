@@ -233,6 +233,9 @@ def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Cl
         page.says("#errors-status", "200 located")
         page.says("#latency", "/locate")
         picture(page, "console.png")
+        page.click("#watch")  # estimates fade, which changes colours
+        page.says("#live-status", "The service keeps no estimates while no page watches.")
+        page.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
         before = page.colours(0.6, 0.1, 0.25, 0.3)
         page.driver.execute_script("before.value = after.options[after.length - 1].value")  # the first version
         page.click("#compare")

@@ -57,8 +57,10 @@ def full(disk: Path) -> Iterator[None]:
                 pass
         except OSError:
             pass
-    yield
-    filler.unlink()
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 def created(replica: Replica) -> str:

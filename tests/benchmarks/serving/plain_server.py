@@ -25,8 +25,13 @@ def response(status: int = 200, body: bytes = b"ok") -> bytes:
 
 
 @contextlib.contextmanager
-def plain_server(answer: Answer = lambda number, body: response()) -> Iterator[PlainServer]:
-    """A thread a connection, but one request at a time: while `answer` sleeps, everybody waits."""
+def plain_server(
+    answer: Answer = lambda number, body: response(), arrived: Callable[[], object] = lambda: None
+) -> Iterator[PlainServer]:
+    """A thread for each connection, but one request at a time: while `answer` sleeps, all clients wait.
+
+    Each connection's thread calls `arrived` as soon as a request has arrived, before it waits for its turn.
+    """
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     server, lock, stopping = PlainServer(listening.getsockname()[1]), threading.Lock(), threading.Event()
     connections: list[socket.socket] = []
@@ -34,6 +39,7 @@ def plain_server(answer: Answer = lambda number, body: response()) -> Iterator[P
     def converse(connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             while (body := _read_request(connection)) is not None:
+                arrived()
                 with lock:
                     server.times.append(time.monotonic())
                     server.bodies.append(body)

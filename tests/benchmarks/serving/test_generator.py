@@ -1,3 +1,4 @@
+import threading
 import time
 from pathlib import Path
 
@@ -13,28 +14,39 @@ def requests(folder: Path, *bodies: bytes, users: int = 1) -> Requests:
 
 
 def test_requests_leave_at_a_constant_rate_and_every_body_in_turn(generator: Path, tmp_path: Path) -> None:
-    with plain_server() as server:
-        answers = fire(generator, server.port, requests(tmp_path, b"a", b"b", b"c"), rate=200, count=100, first=1)
-    assert sorted(server.bodies[:6]) == sorted([b"b", b"c", b"a"] * 2)
+    marks = {b"a": b"", b"b": b"x", b"c": b"xx"}
+    begun = time.monotonic()
+    with plain_server(lambda number, body: response(body=marks[body])) as server:
+        asked = requests(tmp_path, *marks, users=3)
+        answers = fire(generator, server.port, asked, rate=200, count=100, first=1, marker="x")
+    assert answers.rows["marked"].tolist() == [1, 2, 0] * 33 + [1]
     assert sorted(server.bodies) == sorted([b"a", b"b", b"c"] * 33 + [b"b"])
     assert np.allclose(answers.rows["due"], np.arange(100) / 200)
-    assert 0.4 < server.times[-1] - server.times[0] < 1.5
+    # A busy machine may delay a request, but no request leaves before it is due.
+    assert (np.sort(server.times) - begun >= answers.rows["due"]).all()
+    assert answers.status_counts() == {200: 100}
+
+
+def test_requests_leave_without_waiting_for_answers(generator: Path, tmp_path: Path) -> None:
+    all_arrived = threading.Barrier(50)
+    with plain_server(arrived=lambda: all_arrived.wait(60)) as server:
+        answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=200, count=50, timeout_s=60)
     assert answers.complete
-    assert answers.located == 100
+    assert answers.located == 50
 
 
 def test_a_stall_of_the_server_counts_for_every_request_it_delayed(generator: Path, tmp_path: Path) -> None:
     def stall_once(number: int, body: bytes) -> bytes:
-        time.sleep(0.5 if number == 50 else 0)
+        time.sleep(3 if number == 50 else 0)
         return response()
 
     with plain_server(stall_once) as server:
         answers = fire(generator, server.port, requests(tmp_path, b"a"), rate=200, count=250)
-    # 100 requests were due during the half second; a client that waits for answers would have seen a single slow one.
-    slow = answers.rows["latency"] > 0.1
-    assert 60 <= slow.sum() <= 200
-    assert answers.quantile(0.99) > 0.4
-    assert answers.quantile(0.1) < 0.1
+    # 200 requests were due in the first of the three seconds. A client that waits for answers sees a single slow one.
+    slow = answers.rows["latency"] > 1
+    assert slow.sum() == 200
+    assert answers.quantile(0.99) > 2.9
+    assert answers.quantile(0.1) < 1
     assert answers.complete
 
 
@@ -44,10 +56,10 @@ def test_who_is_never_answered_hangs_and_who_is_hung_up_on_is_lost(generator: Pa
 
     with plain_server(answer) as server:
         asked = requests(tmp_path, b"answer", b"silence", b"hang up")
-        answers = fire(generator, server.port, asked, rate=300, count=30, timeout_s=1.0)
+        answers = fire(generator, server.port, asked, rate=300, count=30, timeout_s=3.0)
     assert answers.status_counts() == {200: 10, HANGING: 10, LOST: 10}
     assert answers.rows["status"].tolist() == [200, HANGING, LOST] * 10
-    assert (answers.rows["latency"][1::3] >= 1.0).all()
+    assert (answers.rows["latency"][1::3] >= 3.0).all()
     assert not answers.complete
 
 

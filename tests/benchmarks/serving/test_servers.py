@@ -5,6 +5,7 @@ import psutil
 import pytest
 
 from benchmarks.serving.servers import Command, NotStarted, running
+from tests.redis_servers import GUARD_S, wait_until
 
 BUSY = """
 import http.server, os, sys, threading, time
@@ -21,12 +22,11 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 def test_usage_includes_children_and_all_processes_end() -> None:
     command = Command("busy", (sys.executable, "-c", BUSY, "{port}"), "/")
     with running(command) as server:
-        assert httpx.get(server.url).status_code == 200
+        assert httpx.get(server.url, timeout=GUARD_S).status_code == 200
         family = server.family()
         assert len(family) == 2
-        while (used := server.usage()).cpu_s < 0.1:
-            pass
-        assert used.memory_bytes > 64 << 20
+        wait_until(lambda: server.usage().cpu_s >= 0.1, "it uses no CPU")
+        wait_until(lambda: server.usage().memory_bytes > 64 << 20, "its child holds no memory")
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
 
 

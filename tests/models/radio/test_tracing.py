@@ -1,6 +1,5 @@
 """Against Sionna RT itself: what the path tables promise about channels, repeatability and resumption."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.radio.channel import subcarrier_offsets, synthesise
-from models.radio.city import USERS_AT_ONCE, City, TracingUnavailable
+from models.radio.city import City, TracingUnavailable
 from models.radio.path_table import PathTable
 from models.radio.siting import draw_site, draw_users
 from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
@@ -21,9 +20,38 @@ from reference_db.cell import AntennaArray
 
 CARRIER = 3.5e9
 
+USERS_AT_ONCE = 40  # the usual 250 take gigabytes and minutes
+
+# `fingerpost-train`. With "dies" it kills itself as soon as its first part is on the disk.
+TRACER = f"""
+import os, signal, sys
+import models.radio.city, models.radio.tracing
+from models.cli import app
+from models.radio.path_table import PathTable
+
+models.radio.city.USERS_AT_ONCE = models.radio.tracing.USERS_AT_ONCE = {USERS_AT_ONCE}
+save, dies = PathTable.save, sys.argv.pop(1) == "dies"
+
+def save_and_die(table, path):
+    save(table, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if dies:
+    PathTable.save = save_and_die
+app()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_users_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for module in ("city", "tracing"):
+            monkeypatch.setattr(f"models.radio.{module}.USERS_AT_ONCE", USERS_AT_ONCE)
+        yield
+
 
 @pytest.fixture(scope="module")
-def etoile() -> City:
+def etoile(few_users_at_once: None) -> City:
     try:
         return City("etoile")
     except TracingUnavailable as missing:
@@ -78,25 +106,17 @@ def test_csi_from_the_path_table_equals_sionnas_own(etoile: City) -> None:
 
 
 @pytest.mark.raytracing
-def test_the_same_seed_gives_the_same_file_also_after_a_kill(etoile: City, tmp_path: Path) -> None:
-    users = USERS_AT_ONCE + 40
+@pytest.mark.usefixtures("etoile")
+def test_the_same_seed_gives_the_same_file_also_after_a_kill(tmp_path: Path) -> None:
+    users = USERS_AT_ONCE + 10
     (whole,) = trace_cells([("etoile", 901)], tmp_path / "whole", users, CARRIER, threads=None)
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "models.cli", "scenes", "trace", "etoile:901", "--out", str(killed)]
-    process = subprocess.Popen(
-        [*command, "--users", str(users)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ,
-    )
-    first_part = killed / "etoile-0901.paths.parts" / "0000000.safetensors"
-    for _ in _until(first_part, process):
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / whole.name).exists()
-    subprocess.run([*command, "--users", str(users)], check=True, capture_output=True)
+    words = ["scenes", "trace", "etoile:901", "--out", str(killed), "--users", str(users)]
+    process = subprocess.run([sys.executable, "-c", TRACER, "dies", *words], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert [path.name for path in killed.rglob("*.safetensors")] == ["0000000.safetensors"]
+    subprocess.run([sys.executable, "-c", TRACER, "goes on", *words], check=True, capture_output=True)
 
     assert (killed / whole.name).read_bytes() == whole.read_bytes()
     assert [path.name for path in killed.iterdir()] == [whole.name]
@@ -105,14 +125,16 @@ def test_the_same_seed_gives_the_same_file_also_after_a_kill(etoile: City, tmp_p
 
 @pytest.mark.raytracing
 def test_parts_from_a_run_with_other_users_are_traced_again(etoile: City, table: PathTable, tmp_path: Path) -> None:
-    """The 250 users of the shipped table are asked for; a part of only 40 of them lies there already."""
+    """The folder already has a part with fewer users than the run asks for."""
     parts = tmp_path / "etoile-0900.paths.parts"
     parts.mkdir()
     users = draw_users(etoile, table.site, USERS_AT_ONCE)
-    etoile.trace(table.site, users[:40]).save(parts / "0000000.safetensors")
+    etoile.trace(table.site, users[:7]).save(parts / "0000000.safetensors")
     (path,) = trace_cells([("etoile", 900)], tmp_path, USERS_AT_ONCE, CARRIER, threads=None)
     assert len(PathTable.load(path).users) == USERS_AT_ONCE
-    np.testing.assert_array_equal(PathTable.load(path).users, table.users)
+    for path_table in (PathTable.load(path), table):  # the seed determines the positions of users
+        users = draw_users(etoile, table.site, len(path_table.users)) - np.array(table.site.bs)
+        np.testing.assert_array_equal(path_table.users, users.astype(np.float32))
 
 
 @pytest.mark.raytracing
@@ -141,12 +163,3 @@ def test_the_same_users_are_traced_at_several_carriers(
     assert (low.site.carrier_frequency, high.site.carrier_frequency) == (2.6e9, 28e9)
     strongest = [np.maximum.reduceat(np.abs(t.gain), t.offsets[:-1][t.reached]).max() for t in (low, high)]
     assert strongest[0] / strongest[1] == pytest.approx(28 / 2.6, rel=0.3)  # by the wavelength, in free space
-
-
-def _until(path: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    import time
-
-    while not path.exists():
-        assert process.poll() is None, "the tracer ended before its first chunk"
-        time.sleep(0.05)
-        yield

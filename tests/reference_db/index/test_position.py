@@ -137,7 +137,7 @@ def _places(kind: str, n: int, seed: int) -> NDArray[np.float32]:
     shares=st.lists(st.floats(0, 1), max_size=5),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=settings.default.max_examples // 7, deadline=None)  # each makes whole indices
+@settings(max_examples=settings.default.max_examples // 7)  # each makes whole indices
 def test_an_extended_index_equals_brute_force_over_all_positions(
     kind: str, size: int, shares: list[float], seed: int
 ) -> None:

@@ -47,7 +47,7 @@ def _centres(positions: Floats, random: np.random.Generator) -> Floats:
 
 @pytest.mark.parametrize("kind", TOWNS)
 @given(size=st.integers(1, 6000), share=st.floats(0, 1), origin=st.sampled_from([0.0, 5e4]), seed=st.integers(0, 2**32))
-@settings(max_examples=settings.default.max_examples // 8, deadline=None)  # each makes whole indices
+@settings(max_examples=settings.default.max_examples // 8)  # each makes whole indices
 def test_the_nearest_equal_brute_force_for_every_distribution(
     kind: str, size: int, share: float, origin: float, seed: int
 ) -> None:
@@ -61,7 +61,7 @@ def test_the_nearest_equal_brute_force_for_every_distribution(
 
 @pytest.mark.parametrize("kind", TOWNS)
 @given(size=st.integers(1, 6000), radius=st.floats(0, 2e5), seed=st.integers(0, 2**32))
-@settings(max_examples=settings.default.max_examples // 8, deadline=None)  # each makes whole indices
+@settings(max_examples=settings.default.max_examples // 8)  # each makes whole indices
 def test_all_within_a_radius_are_found_in_ascending_order(kind: str, size: int, radius: float, seed: int) -> None:
     positions = _town(kind, size, 0.0, seed)
     boxes = PositionBoxes(positions)

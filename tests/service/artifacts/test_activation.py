@@ -158,7 +158,7 @@ def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(
     before = states(replica.client)
     expected = replica.client.post("/locate", json=user()).json()["provenance"]["artifact"]
     try:
-        write(artifacts / "bad")
+        write(artifacts / "bad", beside=0.1)  # differs from the active one, which would be left alone
         damage(artifacts / "bad")
         check_refused(activated(replica.client, "bad"), reason, artifacts)
     finally:

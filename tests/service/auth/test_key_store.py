@@ -32,10 +32,12 @@ def refusal(store: KeyStore, authorization: str | None, needed: Scope = "locate"
 async def followed(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(key_store, "_PERIOD_S", 0.001)
     task = asyncio.create_task(store.follow())
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def becomes(store: KeyStore, key: str, expected: type[ServiceError] | None) -> None:
@@ -119,14 +121,20 @@ async def test_the_last_keys_stay_in_force_while_the_file_is_damaged_or_missing(
             while caplog.text.count(word) < times:
                 await asyncio.sleep(0.001)
 
+    def write(content: bytes) -> None:
+        """Replaces the file at once: the store never reads a file that is half written."""
+        written = file.with_suffix(".new")
+        written.write_bytes(content)
+        written.replace(file)
+
     async with followed(store, monkeypatch):
-        file.write_bytes(whole[:50])
+        write(whole[:50])
         await told("the last keys stay in force", 1)
         assert refusal(store, f"Bearer {key}") is None
         file.unlink()
         await told("No such file", 1)
         assert refusal(store, f"Bearer {key}") is None
-        file.write_bytes(whole)
+        write(whole)
         await told("1 keys in force", 1)
         await asyncio.sleep(0.05)
     assert refusal(store, f"Bearer {key}") is None

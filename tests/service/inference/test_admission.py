@@ -1,10 +1,11 @@
 """Admission by the time that users have waited and will have to wait."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from service.errors import Congested
+from service.inference import admission
 from service.inference.admission import Admission
 
 LONGEST, STANDING = 0.25, 0.005
@@ -12,17 +13,25 @@ MS = 1e-3
 
 
 @pytest.fixture
-def burst() -> Admission:
-    """The model was idle a moment ago."""
-    admission = Admission(LONGEST, STANDING)
-    admission.start_busy_period()
-    return admission
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Moves only when a test changes `now`, so that a slow machine does not turn a burst into lasting load."""
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(admission, "time", clock)
+    return clock
 
 
 @pytest.fixture
-def lasting(burst: Admission) -> Admission:
+def burst(clock: SimpleNamespace) -> Admission:
+    """The model was idle a moment ago."""
+    burst = Admission(LONGEST, STANDING)
+    burst.start_busy_period()
+    return burst
+
+
+@pytest.fixture
+def lasting(burst: Admission, clock: SimpleNamespace) -> Admission:
     """The model has been busy for longer than a burst."""
-    time.sleep(60 * MS)
+    clock.now += 60 * MS
     return burst
 
 
@@ -49,9 +58,9 @@ def test_load_after_a_pause_is_a_burst_again(lasting: Admission) -> None:
     lasting.check("single", 240 * MS, 0)
 
 
-def test_time_spent_encoding_does_not_count_as_lasting_load(burst: Admission) -> None:
+def test_time_spent_encoding_does_not_count_as_lasting_load(burst: Admission, clock: SimpleNamespace) -> None:
     burst.record_dispatch(1, 101 * MS, 100 * MS)
-    time.sleep(60 * MS)
+    clock.now += 60 * MS
     burst.check("single", 240 * MS, 0)
 
 
