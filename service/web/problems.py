@@ -46,7 +46,7 @@ def field_error(error: ValidationError) -> FieldError:
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)
     first = min(found, key=lambda one: one["type"] == "missing")
-    return _field_error("".join(f"/{part}" for part in first["loc"]), first["type"], first["msg"])
+    return _field_error("".join(f"/{_escape(str(part))}" for part in first["loc"]), first["type"], first["msg"])
 
 
 async def on_service_error(request: Request, error: ServiceError) -> Response:
@@ -131,6 +131,11 @@ def _allowed_methods(request: Request) -> list[str]:
         for method in route.methods or ()
     }
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+def _escape(part: str) -> str:
+    """A part of a JSON pointer (RFC 6901)."""
+    return part.replace("~", "~0").replace("/", "~1")
 
 
 def _field_error(param: str, kind: str, message: str) -> FieldError:

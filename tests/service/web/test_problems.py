@@ -43,6 +43,7 @@ def test_problem_says_which_field_is_at_fault() -> None:
     [
         ({"cellId": "a", "csi": {"shape": ["a", 2]}}, errors.FieldIncorrect, "/csi/shape/0"),
         ({"cellId": "a", "csi": {"a`b": 1}}, errors.UnknownField, "/csi/a`b"),
+        ({"cellId": "a", "csi": {"a/b~c": 1}}, errors.UnknownField, "/csi/a~1b~0c"),
         ({"cellId": "a"}, errors.FieldMissing, "/csi"),
         ([], errors.FieldIncorrect, ""),
     ],
