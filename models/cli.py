@@ -65,11 +65,16 @@ def _run(context: typer.Context, words: list[str], find: Callable[[str], Path | 
     if path is None:
         asked = "--help" in words
         usage = f"{context.command.help}\n\nAdd --help after the file to list its family's options. {hint}"
+        if words and not asked:
+            usage = f"{context.command.name}: there is no such file or name among: {' '.join(words)}\n\n{usage}"
         typer.echo(usage.rstrip(), err=not asked)
         raise typer.Exit(0 if asked else 2)
     with exit_in_one_line():
-        commands = get_group(load_commands(read_family(path)))
-        commands([str(context.info_name), *words], prog_name="fingerpost-train")
+        family, command = read_family(path), str(context.info_name)
+        group = get_group(load_commands(family))
+        if command not in group.commands:
+            context.fail(f"the family {family} has no command {command}; it has: {', '.join(group.commands)}")
+        group([command, *words], prog_name="fingerpost-train")
 
 
 def main() -> None:

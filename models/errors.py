@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pydantic import ValidationError
+from yaml import YAMLError
+
 from models.artifact import ArtifactError
 
 
@@ -17,3 +20,8 @@ def exit_in_one_line() -> Iterator[None]:
         yield
     except (TrainerError, ArtifactError, FileNotFoundError) as error:
         raise SystemExit(f"fingerpost-train: {error}") from error
+    except ValidationError as error:  # of a recipe or an experiment
+        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise SystemExit(f"fingerpost-train: {error.title}: {'; '.join(wrong)}") from error
+    except YAMLError as error:
+        raise SystemExit(f"fingerpost-train: not YAML: {' '.join(str(error).split())}") from error

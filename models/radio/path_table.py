@@ -63,6 +63,11 @@ class PathTable:
 
     @classmethod
     def load(cls, path: Path) -> PathTable:
+        """Raises `FileNotFoundError`, which names the command that makes a path table."""
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no path table {path}: trace the cell with `fingerpost-train scenes trace`"
+            )
         with safe_open(str(path), framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             site = Site.from_json(json.loads(file.metadata()["site"]))

@@ -9,6 +9,8 @@ import models
 from models.cli import app
 from models.families import FAMILIES, PACKAGE, UnknownFamily, find_experiments, find_yaml, load_commands, read_family
 
+SHIPPED = sorted((PACKAGE / "artifacts").iterdir())
+
 NEW_FAMILY = """
 import typer
 
@@ -20,6 +22,11 @@ app = typer.Typer()
 @app.command()
 def fit(recipe: RecipeFile, run: RunFolder, shots: int = 1) -> None:
     typer.echo(f"lwlm learns from {shots} shots in {run}")
+
+
+@app.command()
+def predict() -> None:
+    pass
 """
 
 
@@ -51,7 +58,7 @@ def test_help_after_a_recipe_lists_the_options_of_its_family(lwlm: Path) -> None
 def test_a_command_that_the_family_does_not_have_is_a_usage_error(lwlm: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(lwlm), "runs/few", "artifact"])
     assert done.exit_code == 2
-    assert "No such command 'export'" in done.output
+    assert "the family lwlm has no command export; it has: fit, predict" in done.output
 
 
 @pytest.mark.parametrize("words", [["fit"], ["fit", "--help"], ["evaluate", "--help"], ["experiment", "--help"]])
@@ -73,14 +80,20 @@ def test_a_recipe_without_a_known_family_is_one_line_not_a_traceback(content: st
 
 def test_the_family_is_read_from_recipes_experiments_and_artifacts() -> None:
     for family, package in FAMILIES.items():
-        files = [*find_yaml(package, "recipes"), *find_yaml(package, "experiments"), PACKAGE / "artifacts" / family]
-        assert len(files) >= 3
+        files = [*find_yaml(package, "recipes"), *find_yaml(package, "experiments")]
         assert {read_family(file) for file in files} == {family}
+    assert {folder.name: read_family(folder) for folder in SHIPPED} == {folder.name: folder.name for folder in SHIPPED}
 
 
-def test_every_family_trains_exports_and_experiments() -> None:
+def test_every_family_trains_and_a_shipped_one_exports_and_experiments() -> None:
     for family in FAMILIES:
-        assert set(get_group(load_commands(family)).commands) >= {"fit", "export", "experiment"}
+        assert "fit" in get_group(load_commands(family)).commands
+    assert {"mateformer", "scadf-moe"} <= {folder.name for folder in SHIPPED}
+    for folder in SHIPPED:
+        assert set(get_group(load_commands(read_family(folder))).commands) >= {"fit", "export", "experiment"}
+        assert (
+            len([*find_yaml(FAMILIES[folder.name], "recipes"), *find_yaml(FAMILIES[folder.name], "experiments")]) >= 2
+        )
     with pytest.raises(UnknownFamily, match="oracle"):
         load_commands("oracle")
 
