@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     artifacts_directory: Path | None = Field(
         None,
         description="Directory whose folders are artifacts that operators may activate. Default: the parent of "
-        "artifact_directory.",
+        "FINGERPOST_ARTIFACT_DIRECTORY.",
     )
     trajectory_artifact_directory: Path | None = Field(
         default_factory=_shipped_trajectory_artifact,
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(
         None,
-        description="Redis that holds the reference database instead of database_directory: redis:// or "
+        description="Redis that holds the reference database instead of FINGERPOST_DATABASE_DIRECTORY: redis:// or "
         "redis+cluster://.",
     )
     follow_period_s: float = Field(
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     frame_cache_bytes: int = Field(
         512 * 2**20,
         gt=0,
-        description="Memory for frames (encoded neighbourhoods); at least inference_batch frames are held.",
+        description="Memory for frames (encoded neighbourhoods); at least FINGERPOST_INFERENCE_BATCH frames are held.",
     )
     execution_providers: list[str] = Field(
         ["CPUExecutionProvider"], description="Execution providers of ONNX Runtime, preferred first."

@@ -108,16 +108,22 @@ def _command(path: str, command: Any) -> str:
     )
     described = [(f"`{one.name.upper()}`", _help_of(one)) for one in arguments]
     described += [
-        (", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)), _help_of(one)) for one in options
+        (", ".join(f"`{name}`" for name in (*one.opts, *one.secondary_opts)) + _format_of(one), _help_of(one))
+        for one in options
     ]
     text = f"### `{usage}`\n\n{_first_paragraph(command.help)}"
     return f"{text}\n\n{_table(('Argument or option', 'Meaning'), described)}" if described else text
 
 
+def _format_of(option: Any) -> str:
+    """How the value is written, such as ``W,S,E,N``, if the command names it."""
+    return f" `{option.metavar}`" if option.metavar else ""
+
+
 def _help_of(parameter: Any) -> str:
     said = (getattr(parameter, "help", None) or "").strip()
     default = parameter.default
-    if isinstance(default, (str, int, float)) and not isinstance(default, bool):
+    if isinstance(default, (str, int, float)) and not isinstance(default, bool) and default != "":
         said += f" Default: `{default}`."
     return said
 

@@ -157,11 +157,21 @@ def _describe_area(area: dict[str, float] | None) -> str:
 
 def _describe_limits(retention: Json) -> str:
     limits = (
-        ("maxAgeS", "age {:g} s"),
+        ("maxAgeS", "age {}"),
         ("maxFingerprints", "{} fingerprints"),
         ("minSpacingM", "spacing {:g} m"),
     )
+    if retention.get("maxAgeS") is not None:
+        retention = retention | {"maxAgeS": _describe_age(retention["maxAgeS"])}
     return ", ".join(text.format(retention[name]) for name, text in limits if retention.get(name) is not None)
+
+
+def _describe_age(seconds: float) -> str:
+    """As ``--max-age`` takes it: 90d, 12h, 30m or 45s."""
+    for unit, length_s in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % length_s == 0:
+            return f"{seconds / length_s:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _describe_extent(extent: list[float] | None) -> str:

@@ -45,7 +45,7 @@ class Format(NamedTuple):
             return self.parse(body)
         except (ValueError, RecursionError) as error:
             reason = "" if isinstance(error, UnicodeDecodeError | RecursionError) else f": {error}"
-            raise errors.MalformedBody(f"not {self.media_type}{reason}") from error
+            raise errors.MalformedBody(f"the body is not valid {self.media_type}{reason}") from error
 
     def response(self, answer: BaseModel) -> Response:
         return Response(self.encode(answer), media_type=self.media_type)
