@@ -85,7 +85,7 @@ def _check_timestamp(value: Any) -> Any:
     """pydantic would take a number, and the text of one, for seconds since 1970."""
     if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
         return value
-    raise PydanticCustomError("timestamp", "Input should be a date and time with an offset, as RFC 3339 has it")
+    raise PydanticCustomError("timestamp", "Input should be an RFC 3339 date and time with a UTC offset")
 
 
 # Not strict: text is a timestamp, in msgpack too.
