@@ -54,8 +54,8 @@ from service.web.openapi import router as openapi_router
 from service.web.problems import EXCEPTION_HANDLERS
 
 _DESCRIPTION = """\
-Locates a radio user from one snapshot of channel state information (CSI) and, where there is one, a coarse position;
-or from several snapshots together, in cells that the model was trained in.
+Locates a radio user from one snapshot of channel state information (CSI) and an optional coarse position. In cells that
+the trajectory model was trained in, it also locates several snapshots of a user together.
 
 Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes). Answers come in the format that `Accept` asks for,
 by default that of the request. An optional field may be absent or null. Every 4xx and 5xx is `application/problem+json`

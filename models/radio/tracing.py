@@ -25,7 +25,7 @@ def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
     for text in ranges:
         match = re.fullmatch(r"(\w+):(\d+)(?:-(\d+))?", text)
         if match is None or match[1] not in CITIES:
-            raise BadCellRange(f"{text!r} is not city:first-last with a city of {', '.join(CITIES)}")
+            raise BadCellRange(f"{text!r} is not of the form city:first-last; the cities are {', '.join(CITIES)}")
         first = int(match[2])
         cells += [(match[1], seed) for seed in range(first, int(match[3] or first) + 1)]
     return cells

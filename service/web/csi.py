@@ -54,4 +54,4 @@ def check_shape(csi: NDArray[np.float32], cell: Cell, param: str = "/csi/shape")
     """Raises `CsiShapeMismatch` about `param` unless `csi` `[antennas, subcarriers, 2]` has the shape of the cell."""
     expected = (cell.antennas, cell.subcarriers)
     if csi.shape[:2] != expected:
-        raise errors.CsiShapeMismatch(param, f"{list(csi.shape[:2])}, the cell's is {list(expected)}")
+        raise errors.CsiShapeMismatch(param, f"is {list(csi.shape[:2])}, but the cell has {list(expected)}")
