@@ -87,7 +87,8 @@ def test_create_append_delete_retain_and_roll_back(
     assert second in done(fingerpost, "fingerprints", "c", "--limit", "1", "--after", first)
     done(fingerpost, "delete", "c", "--id", first, "--id", second)
     assert current().fingerprints == 38
-    done(fingerpost, "retention", "c", "--max-age", "36500d", "--max-fingerprints", "30")
+    shown = done(fingerpost, "retention", "c", "--max-age", "36500d", "--max-fingerprints", "30")
+    assert "age 36500d, 30 fingerprints" in shown
     assert (current().retention.max_age_s, current().fingerprints) == (36500 * 86400, 30)
     done(fingerpost, "retention", "c", "--keep-all", "--note", "[/enough]")
     assert current().retention.max_age_s is None
