@@ -60,6 +60,7 @@ FILE_ERRORS = (
     FingerprintsUnreadable,
 )
 _MOST_BYTES = 256 * 2**20  # of JSON and msgpack, which are read into memory; files are not
+_PART_VALUES = 256  # the description of a cell, or one row, holds fewer
 
 
 class FingerprintsInput(Protocol):
@@ -116,7 +117,7 @@ def read_cell(upload: Upload, media_type: str, cell_id: str, limit: int) -> Fing
     cell = None
     if "cell" in fields:
         with _located_at("/cell"):
-            described = reads.read(bytes(fields["cell"]), CellInput)
+            described = reads.read(bytes(fields["cell"]), CellInput, _PART_VALUES)
         cell = read_cell_input(described, cell_id)
     rows = _split_rows(fields["fingerprints"], reads) if "fingerprints" in fields else []
     return _read_rows(rows, reads, cell)
@@ -186,7 +187,7 @@ def _read_rows(rows: _RawRows, reads: Format, cell: Cell | None) -> FingerprintR
     inputs, csi = [], []
     for row, raw in enumerate(rows):
         with _located_at(f"/fingerprints/{row}"):
-            inputs.append(reads.read(bytes(raw), FingerprintInput))
+            inputs.append(reads.read(bytes(raw), FingerprintInput, _PART_VALUES))
             csi.append(decode_csi(inputs[-1].csi))
     return FingerprintRows(cell, inputs, csi)
 

@@ -76,7 +76,7 @@ class Circle(WireRequest):
 class Selection(WireRequest):
     """The fingerprints that meet all criteria given. At least one criterion is required."""
 
-    ids: Annotated[list[FingerprintName], Field(min_length=1)] | None = optional()
+    ids: Annotated[list[FingerprintName], Field(min_length=1, fail_fast=True)] | None = optional()
     area: CellArea | None = optional()
     circle: Circle | None = optional()
     measured_before: Timestamp | None = optional(

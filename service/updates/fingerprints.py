@@ -51,7 +51,7 @@ from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQu
 from service.updates.selection import format_ids, parse_id, select_fingerprints
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.media import JSON
-from service.web.parameters import CellName
+from service.web.parameters import CellName, WholeNumber
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
 
@@ -74,7 +74,7 @@ async def list_fingerprints(
     cell_id: CellName,
     publisher: UpdatesPublisher,
     version: VersionInQuery = None,
-    limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most fingerprints to list.")] = _PAGE,
+    limit: Annotated[WholeNumber, Query(ge=1, le=_LARGEST_PAGE, description="The most fingerprints to list.")] = _PAGE,
     after: Annotated[Text | None, Query(description="Only fingerprints after the one with this id.")] = None,
 ) -> Response:
     """A page of a version's fingerprints, without their CSI."""
@@ -159,7 +159,9 @@ async def show_errors(
     cell_id: CellName,
     error_maps: Annotated[ErrorMaps, Depends(get_error_maps)],
     version: VersionInQuery = None,
-    limit: Annotated[int, Query(ge=1, le=LARGEST_SAMPLE, description="The most fingerprints to locate.")] = SAMPLE,
+    limit: Annotated[
+        WholeNumber, Query(ge=1, le=LARGEST_SAMPLE, description="The most fingerprints to locate.")
+    ] = SAMPLE,
 ) -> ErrorMap:
     """Locates a sample of a version's fingerprints. Each is left out of the cell while the service locates it, and no
     coarse position is used.

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fingerpost.wire_model import WireModel, WireRequest, optional
 from service.updates.cell_wire import CellModel
@@ -72,7 +72,18 @@ class VersionDiff(WireModel):
     model: list[FieldChange]
 
 
+def _check_name_or_number(value: object) -> object:
+    """Where neither fits, pydantic names the members of the union as if they were fields."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("Input should be a string or an integer")
+    return value
+
+
 class Rollback(WireRequest):
     """The version to publish again."""
 
-    version: Annotated[str | int, Field(description="The name of a version, or its number.", examples=["3"])]
+    version: Annotated[
+        str | int,
+        Field(description="The name of a version, or its number.", examples=["3"]),
+        BeforeValidator(_check_name_or_number),
+    ]

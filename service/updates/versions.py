@@ -26,7 +26,7 @@ from service.updates.change_request import (
 from service.updates.history import compare_versions, find_version, list_page_of_versions
 from service.updates.parameters import UpdatesPublisher, VersionInPath
 from service.updates.version_wire import Rollback, VersionDiff, VersionList
-from service.web.parameters import CellName
+from service.web.parameters import CellName, WholeNumber
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
 
@@ -45,9 +45,9 @@ _changes = APIRouter(route_class=ExistingCellRoute)
 async def list_versions(
     cell_id: CellName,
     publisher: UpdatesPublisher,
-    limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
+    limit: Annotated[WholeNumber, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
     before: Annotated[
-        Annotated[int, Field(ge=1, le=_GREATEST_NUMBER)] | None, Query(description="Only versions with lower numbers.")
+        Annotated[WholeNumber, Field(ge=1, le=_GREATEST_NUMBER)] | None, Query(description="Only versions with lower numbers.")
     ] = None,
 ) -> VersionList:
     """Lists versions of a cell, newest first: who made each, when and why."""

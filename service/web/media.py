@@ -19,6 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 _HARMLESS_BYTES = 2**18  # of msgpack: even if each byte becomes an object, they take less than 20 MiB
+_MOST_ERRORS = 1000  # to list a million errors takes ten seconds
 
 
 class Format(NamedTuple):
@@ -52,10 +53,15 @@ class Format(NamedTuple):
 
 
 def validated(parsed: Any, model: type[M]) -> M:
-    """A parsed body as a model. Raises a `FieldError` for the first field that the model does not allow."""
+    """A parsed body as a model. Raises a `FieldError` for the first field that the model does not allow.
+
+    The error names no field where more than a thousand are wrong.
+    """
     try:
         return model.model_validate(parsed, by_alias=True, by_name=False)
     except ValidationError as error:
+        if error.error_count() > _MOST_ERRORS:
+            raise errors.FieldIncorrect("", f"{error.error_count()} fields are wrong") from None
         raise field_error(error) from error
 
 

@@ -4,6 +4,7 @@ import re
 from typing import Annotated
 
 from fastapi import Depends, Path
+from pydantic import BeforeValidator
 
 from fingerpost.wire import CELL_ID_PATTERN
 from service.errors import CellNotFound
@@ -18,4 +19,12 @@ def cell_name(cell_id: Annotated[str, Path(alias="cellId", description="The name
     return cell_id
 
 
+def _check_digits(value: object) -> object:
+    """pydantic would take `1_0` for ten, and `+1` and `1.0` for one."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("Input should be a whole number")
+    return value
+
+
 CellName = Annotated[str, Depends(cell_name)]
+WholeNumber = Annotated[int, BeforeValidator(_check_digits)]

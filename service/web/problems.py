@@ -56,8 +56,8 @@ async def on_service_error(request: Request, error: ServiceError) -> Response:
 async def on_http_exception(request: Request, error: HTTPException) -> Response:
     """For unknown paths and methods."""
     headers = error.headers
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {"Allow": ", ".join(_allowed_methods(request))}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _allowed_methods(request)):
+        headers = {"Allow": ", ".join(methods)}
     status = HTTPStatus(error.status_code)
     cause = _HTTP_CAUSES.get(status, "UNSPECIFIED_MSG_FAILURE")
     problem = _problem(status, cause, f"{request.method} {request.url.path}")
@@ -68,7 +68,7 @@ async def on_invalid_parameter(request: Request, error: RequestValidationError) 
     """For parameters of the path, the query and the headers. As in 3GPP TS 29.571 the query is named in the pointer."""
     first = error.errors()[0]
     place, *names = first["loc"]
-    name = "/".join(map(str, names))
+    name = "".join(map(str, names[:1]))  # the rest names the member of a union, not a part of the request
     param = f"/{name}" if place in ("path", "body") else f"{place} {name}"
     return await on_service_error(request, _field_error(param, first["type"], first["msg"]))
 
@@ -123,7 +123,7 @@ def problem_responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, A
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes of the path. A router names those of the first route only."""
+    """The methods of all routes of the path, none for a mounted folder. A router names those of the first route only."""
     methods = {
         method
         for route in iter_route_contexts(request.app.routes)
@@ -144,6 +144,8 @@ def _field_error(param: str, kind: str, message: str) -> FieldError:
             return errors.FieldMissing(param, "required field is missing")
         case "extra_forbidden":
             return errors.UnknownField(param, "unknown field")
+        case "model_type":
+            message = "Input should be an object"
     reason = message.removeprefix("Value error, ")
     return _FIELD_ERRORS.get(kind, errors.FieldIncorrect)(param, reason)
 

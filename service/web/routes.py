@@ -14,6 +14,9 @@ from starlette.types import Receive, Scope
 from service.errors import FieldIncorrect, UnknownField
 from service.web.media import format_of, media_type_of, read_body
 
+_FEW_VALUES = 256  # more than the fields of any body that has no list
+_LISTED_BYTES = 16  # no element of a list is shorter: the ids of fingerprints have 16 digits
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[[Request], Awaitable[Response]])
 
@@ -37,7 +40,8 @@ class ApiRoute(APIRoute):
                 reads = format_of(media_type_of(request))
                 settings = request.app.state.settings
                 body = await read_body(request, settings.body_limit_bytes, settings.body_timeout_s)
-                request = _ReadRequest(request.scope, request.receive, body, reads.read(body, model))
+                most_values = _FEW_VALUES + len(body) // _LISTED_BYTES
+                request = _ReadRequest(request.scope, request.receive, body, reads.read(body, model, most_values))
             return await handle(request)
 
         return check_and_handle

@@ -1,5 +1,6 @@
 """Methods of the operators' routes, and nulls in the bodies that they take."""
 
+import time
 from typing import Any
 
 import httpx
@@ -101,3 +102,58 @@ async def test_a_required_list_may_not_be_null(service: httpx.AsyncClient) -> No
     assert_problem(response, 400, "MANDATORY_IE_MISSING", "/fingerprints")
     neither = await service.put("/cells/c", json={"cell": None, "fingerprints": None})
     assert_problem(neither, 400, "MANDATORY_IE_MISSING", "/cell")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("body", "cause", "params"),
+    [
+        (b'{"ids":[' + b"0," * 400_000 + b"0]}", "INVALID_MSG_FORMAT", []),
+        (b'{"ids":[' + b'"not the id of any",' * 40_000 + b"0]}", "MANDATORY_IE_INCORRECT", ["/ids/0"]),
+        (b"{" + b",".join(b'"%016x":0' % i for i in range(40_000)) + b"}", "MANDATORY_IE_INCORRECT", [""]),
+    ],
+)
+async def test_a_body_that_is_wrong_everywhere_is_refused_at_once(
+    service: httpx.AsyncClient, body: bytes, cause: str, params: list[str]
+) -> None:
+    started = time.monotonic()
+    response = await service.post("/cells/c/fingerprints/delete", content=body)
+    assert_problem(response, 400, cause, *params)
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.anyio
+async def test_a_fingerprint_of_too_many_values_is_refused(service: httpx.AsyncClient) -> None:
+    body = b'{"fingerprints":[{"csi":[' + b"[]," * 1000 + b"[]]}]}"
+    assert_problem(await service.post("/cells/c/fingerprints", content=body), 400, "INVALID_MSG_FORMAT")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("versions?before=abc", "query before"),
+        ("versions?before=1_0", "query before"),
+        ("versions?limit=1.0", "query limit"),
+        ("fingerprints?limit=%2B1", "query limit"),
+        ("fingerprints?after=%00", "query after"),
+        ("export?version=%00", "query version"),
+        ("live?after=1_0", "query after"),
+    ],
+)
+async def test_a_wrong_parameter_of_the_query_is_named(service: httpx.AsyncClient, query: str, param: str) -> None:
+    assert_problem(await service.get(f"/cells/c/{query}"), 400, "MANDATORY_IE_INCORRECT", param)
+
+
+@pytest.mark.anyio
+async def test_a_wrong_header_is_named(service: httpx.AsyncClient) -> None:
+    headers = {"Idempotency-Key": "a" * 257}
+    response = await service.put("/cells/c/model", json={"policy": "auto"}, headers=headers)
+    assert_problem(response, 400, "MANDATORY_IE_INCORRECT", "header Idempotency-Key")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", [None, 1.5, True, []])
+async def test_a_wrong_version_to_roll_back_to_is_named(service: httpx.AsyncClient, version: object) -> None:
+    response = await service.post("/cells/c/rollback", json={"version": version})
+    assert_problem(response, 400, "MANDATORY_IE_INCORRECT", "/version")
