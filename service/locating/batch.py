@@ -3,9 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from fingerpost.wire import BatchResponse, BatchResult, LocateResponse
-from service.errors import BatchTooLarge, FieldIncorrect, FieldMissing, OutOfMemory, ServiceError, UnknownField
-from service.web.media import Format
+from service.errors import (
+    BatchTooLarge,
+    FieldIncorrect,
+    FieldMissing,
+    MalformedBody,
+    OutOfMemory,
+    ServiceError,
+    UnknownField,
+)
+from service.web.media import JSON, Format
 from service.web.problems import problem_of
 
 USER_VALUES = 320  # one user's body has fewer: a requestId and a trackId of 128 commas each, and two dozen fields
@@ -15,11 +25,16 @@ B = TypeVar("B")
 
 
 def parse_items(body: bytes, reads: Format, most: int) -> list[Any]:
-    """The items of a batch, parsed but not validated. Each of them is validated by itself.
+    """The items of a batch, parsed but not validated. An item that cannot be parsed is its error.
 
     Raises `BatchTooLarge` for more than `most`, `MalformedBody`, or a `FieldError` where there is no array of items.
     """
-    batch = reads.parsed(body, USER_VALUES * most)
+    if reads.has_more_values(body, USER_VALUES * most):
+        raise BatchTooLarge("/items", f"more values than {most} items may have")
+    try:
+        batch = reads.parsed(body)
+    except MalformedBody as error:
+        batch = _parse_one_by_one(body, reads, error)
     if not isinstance(batch, dict):
         raise FieldIncorrect("", "Input should be an object")
     if unknown := next((name for name in batch if name != "items"), None):
@@ -32,6 +47,16 @@ def parse_items(body: bytes, reads: Format, most: int) -> list[Any]:
     if len(items) > most:
         raise BatchTooLarge("/items", f"{len(items)} items, {most} at most")
     return items
+
+
+def _parse_one_by_one(body: bytes, reads: Format, malformed: MalformedBody) -> dict[str, list[Any]]:
+    """A batch of which an item cannot be parsed. Raises `malformed` where the items cannot be told apart."""
+    decode = msgspec.json.decode if reads is JSON else msgspec.msgpack.decode
+    try:
+        split = decode(body, type=dict[str, list[msgspec.Raw]])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise malformed from None
+    return {name: map_results(items, lambda item: reads.parsed(bytes(item))) for name, items in split.items()}
 
 
 def map_results(items: Sequence[A | ServiceError], step: Callable[[A], B]) -> list[B | ServiceError]:

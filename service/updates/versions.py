@@ -47,7 +47,8 @@ async def list_versions(
     publisher: UpdatesPublisher,
     limit: Annotated[WholeNumber, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
     before: Annotated[
-        Annotated[WholeNumber, Field(ge=1, le=_GREATEST_NUMBER)] | None, Query(description="Only versions with lower numbers.")
+        Annotated[WholeNumber, Field(ge=1, le=_GREATEST_NUMBER)] | None,
+        Query(description="Only versions with lower numbers."),
     ] = None,
 ) -> VersionList:
     """Lists versions of a cell, newest first: who made each, when and why."""

@@ -65,3 +65,28 @@ def test_what_ends_early(body: bytes) -> None:
     for reads in (JSON, MSGPACK):
         with pytest.raises(ServiceError):
             parse_items(body, reads, 256)
+
+
+@pytest.mark.parametrize("items", [[0] * 100_000, [{"a": [1, 2, 3]}] * 40_000])
+@pytest.mark.parametrize("reads", [JSON, MSGPACK])
+def test_a_batch_of_far_too_many_items_is_too_large(reads: Format, items: list[object]) -> None:
+    with pytest.raises(BatchTooLarge):
+        parse_items(encoded(reads, items), reads, 256)
+
+
+@pytest.mark.parametrize(
+    ("reads", "item"),
+    [
+        (JSON, b'"\xff"'),
+        (JSON, b"9" * 5000),
+        (JSON, b"[" * 500 + b"]" * 500),
+        (MSGPACK, b"\xa1\xff"),
+        (MSGPACK, b"\xd7\xff" + b"\xff" * 8),
+    ],
+    ids=["not UTF-8", "too large a number", "too deep", "msgpack not UTF-8", "no msgpack timestamp"],
+)
+def test_an_item_that_cannot_be_parsed_spoils_no_other(reads: Format, item: bytes) -> None:
+    body = b'{"items":[1,' + item + b",2]}" if reads is JSON else packed([])[:-1] + b"\x93\x01" + item + b"\x02"
+    first, bad, last = parse_items(body, reads, 256)
+    assert (first, last) == (1, 2)
+    assert isinstance(bad, MalformedBody)

@@ -50,6 +50,8 @@ async def test_head_answers_the_headers_of_get(service: httpx.AsyncClient, path:
         ("/cells/c/live", "GET, HEAD"),
         ("/models", "GET, HEAD"),
         ("/models/a:activate", "POST"),
+        ("/docs/files/swagger-ui.css", "GET, HEAD"),
+        ("/console/assets/console.js", "GET, HEAD"),
     ],
 )
 async def test_another_method_is_refused_with_all_methods_of_the_path(
