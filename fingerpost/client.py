@@ -6,6 +6,7 @@ with Client("http://127.0.0.1:8080", key="fp_...") as client:
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from ssl import SSLContext
@@ -14,7 +15,7 @@ from typing import Any, Self, TypedDict
 import httpx
 
 from fingerpost import exchange
-from fingerpost.errors import NoAnswer
+from fingerpost.errors import ClientError, NoAnswer
 from fingerpost.exchange import Attempt, Exchange, Outcome, Result
 from fingerpost.requests import Array, build_locate_request, build_trajectory_request
 from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem
@@ -92,7 +93,7 @@ class Client:
     def _send(self, attempt: Attempt) -> Outcome:
         try:
             return self._http.post(attempt.path, content=attempt.content, headers=attempt.headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 
@@ -152,13 +153,17 @@ class AsyncClient:
     async def _send(self, attempt: Attempt) -> Outcome:
         try:
             return await self._http.post(attempt.path, content=attempt.content, headers=attempt.headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 
 def authorization_headers(key: str | None) -> dict[str, str]:
-    """The HTTP headers that carry an API key."""
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
+    """The HTTP headers that carry an API key. Raises `ClientError`, which does not show the key."""
+    if key is None:
+        return {}
+    if not re.fullmatch("[!-~]+", key.strip()):  # httpx would show the key in its error
+        raise ClientError("the API key contains characters that are not allowed in keys")
+    return {"Authorization": f"Bearer {key.strip()}"}
 
 
 class _HttpOptions(TypedDict):

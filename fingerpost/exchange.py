@@ -39,7 +39,7 @@ class Attempt(NamedTuple):
 
 Response = TypeVar("Response", bound=BaseModel)
 Result = TypeVar("Result")
-Outcome: TypeAlias = httpx.Response | httpx.TransportError
+Outcome: TypeAlias = httpx.Response | httpx.RequestError
 Exchange: TypeAlias = Generator[Attempt, Outcome, Result]
 
 
@@ -89,7 +89,7 @@ def _batches(requests: Sequence[LocateRequest]) -> Iterator[list[int]]:
 
 def _read(outcome: Outcome, expected: type[Response]) -> Response:
     """The body of a successful response. Raises `Refused` or `NoAnswer`."""
-    if isinstance(outcome, httpx.TransportError):
+    if isinstance(outcome, httpx.RequestError):
         reason = str(outcome) or type(outcome).__name__
         raise NoAnswer(f"no answer from {outcome.request.url}: {reason}") from outcome
     try:

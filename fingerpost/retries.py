@@ -28,7 +28,7 @@ class Retries:
         self._random_share = random_share
         self._backoff_s = _FIRST_WAIT_S
 
-    def wait_after(self, outcome: httpx.Response | httpx.TransportError, now: datetime | None = None) -> float | None:
+    def wait_after(self, outcome: httpx.Response | httpx.RequestError, now: datetime | None = None) -> float | None:
         """Seconds to wait before the next try; None if the outcome is final."""
         self._left -= 1
         if self._left <= 0 or not _is_temporary(outcome):
@@ -41,7 +41,7 @@ class Retries:
         return None if wait_s > self._longest_wait_s else wait_s * (1 + _JITTER * self._random_share())
 
 
-def _is_temporary(outcome: httpx.Response | httpx.TransportError) -> bool:
+def _is_temporary(outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
         return outcome.status_code in _BUSY
     return isinstance(outcome, _BROKEN)

@@ -81,12 +81,17 @@ async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
     import httpx
 
     from fingerpost.client import authorization_headers
+    from fingerpost.errors import ClientError
 
     if target.url is not None:
         credentials = read_credentials()
+        try:
+            headers = authorization_headers(credentials.key)
+        except ClientError as error:
+            fail(str(error))
         async with httpx.AsyncClient(
             base_url=target.url.rstrip("/"),
-            headers=authorization_headers(credentials.key),
+            headers=headers,
             verify=credentials.verify,
             timeout=httpx.Timeout(_TIMEOUT_S, read=_READ_TIMEOUT_S),
         ) as client:

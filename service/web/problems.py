@@ -123,7 +123,7 @@ def problem_responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, A
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes of the path, none for a mounted folder. A router names those of the first route only."""
+    """The methods of all routes of the path, none for a mounted folder. A router names the first route's only."""
     methods = {
         method
         for route in iter_route_contexts(request.app.routes)

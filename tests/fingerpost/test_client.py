@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from fingerpost import (
     AsyncClient,
     Client,
+    ClientError,
     CoarsePosition,
     LocateResponse,
     NoAnswer,
@@ -143,6 +144,7 @@ class _Scripted(BaseHTTPRequestHandler):
 
     script: ClassVar[list[int | bytes | None]] = []
     seen: ClassVar[list[dict[str, str]]] = []
+    encoding = "identity"
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -155,6 +157,7 @@ class _Scripted(BaseHTTPRequestHandler):
         assert isinstance(content, bytes)
         self.send_response(200 if isinstance(step, bytes) else step)
         self.send_header("Retry-After", "0")
+        self.send_header("Content-Encoding", self.encoding)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -164,7 +167,8 @@ class _Scripted(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted(*script: int | bytes | None) -> Iterator[str]:
+def scripted(*script: int | bytes | None, encoding: str = "identity") -> Iterator[str]:
+    _Scripted.encoding = encoding
     _Scripted.script[:], _Scripted.seen[:] = script, []
     with ThreadingHTTPServer(("127.0.0.1", 0), _Scripted) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -240,6 +244,24 @@ def test_unknown_fields_of_an_answer_about_a_trajectory_are_ignored(learned_url:
         part["altitude"] = "new"
     with scripted(json.dumps(later).encode()) as url, Client(url) as client:
         assert max(trajectory_errors(client.locate_trajectory("bare", seen_at(TRAJECTORY)))) < 1
+
+
+def test_an_answer_that_cannot_be_decompressed_is_no_answer() -> None:
+    with scripted(b"{}", encoding="gzip") as url, Client(url) as client, pytest.raises(NoAnswer):
+        client.locate("plane", CSI)
+
+
+def test_a_key_may_end_in_a_new_line(answer: bytes) -> None:
+    with scripted(answer) as url, Client(url, "fp_key\n") as client:
+        client.locate("plane", CSI)
+    assert _Scripted.seen[0]["authorization"] == "Bearer fp_key"
+
+
+@pytest.mark.parametrize("key", ["fp_sécret", "fp_\nsecret", "fp secret", ""])
+def test_a_key_that_no_header_can_carry_is_not_shown(key: str) -> None:
+    with pytest.raises(ClientError) as error:
+        Client("http://127.0.0.1:9", key)
+    assert "cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nothing", "http://[", "ftp://127.0.0.1"])
