@@ -73,7 +73,9 @@ class TrajectoryLocator:
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         vertices = engine.artifact.manifest.vertices
         with stopwatch.stage("decode"):
-            read = _read(reads.read(body, TrajectoryRequest, USER_VALUES * (vertices + 1)), vertices)
+            if reads.has_more_values(body, USER_VALUES * (vertices + 1)):
+                raise errors.TrajectoryLength("/snapshots", f"more values than {vertices} snapshots may have")
+            read = _read(reads.read(body, TrajectoryRequest), vertices)
         cell = await trajectories.serve(read.request.cell_id, engine)
         trajectory = _place(read, cell)
         limit = read.request.max_resp_time

@@ -1,5 +1,6 @@
 """Uploaded fingerprints: rows of JSON or msgpack, or a fingerprint file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import SEEK_END
@@ -150,17 +151,29 @@ def _read_whole(upload: Upload) -> bytes:
 
 # A parse of 256 MiB holds the interpreter's lock for seconds, while users wait. msgspec finds the ends of the rows
 # without building objects, and each row is parsed alone: other threads run between two rows. pydantic cannot do this.
-_RawFields = dict[str, msgspec.Raw]
 _RawRows = list[msgspec.Raw]
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def _split_fields(body: bytes, reads: Format, known: set[str]) -> _RawFields:
+class _RawBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a body, each still encoded, empty where absent. A dict would hold millions of unknown fields."""
+
+    cell: msgspec.Raw = msgspec.Raw()
+    fingerprints: msgspec.Raw = msgspec.Raw()
+
+
+def _split_fields(body: bytes, reads: Format, known: set[str]) -> dict[str, msgspec.Raw]:
     """The fields of a body that are present and not null, each still encoded."""
-    fields = _split(body, reads, _RawFields, FieldIncorrect("", "Input should be an object"))
+    raw = _split(body, reads, _RawBody, FieldIncorrect("", "Input should be an object"))
+    fields = {
+        name: value
+        for name, value in (("cell", raw.cell), ("fingerprints", raw.fingerprints))
+        if len(memoryview(value))
+    }
     if unknown := next((name for name in fields if name not in known), None):
         raise UnknownField(f"/{unknown}", "unknown field")
     null = b"null" if reads is JSON else b"\xc0"
-    return {name: raw for name, raw in fields.items() if memoryview(raw) != null}
+    return {name: value for name, value in fields.items() if memoryview(value) != null}
 
 
 def _split_rows(field: msgspec.Raw, reads: Format) -> _RawRows:
@@ -177,6 +190,8 @@ def _split(body: bytes | msgspec.Raw, reads: Format, kind: type[T], wrong: Field
     try:
         return decode(body, type=kind)
     except msgspec.ValidationError as error:
+        if found := _UNKNOWN_FIELD.match(str(error)):
+            raise UnknownField(f"/{found[1]}", "unknown field") from error
         raise wrong from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, msgspec.DecodeError) else ""

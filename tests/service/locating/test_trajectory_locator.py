@@ -149,6 +149,7 @@ def all_zero(body: Json) -> None:
     [
         (without_last, 400, "TRAJECTORY_LENGTH", "/snapshots"),
         (lambda body: body["snapshots"].append(body["snapshots"][0]), 400, "TRAJECTORY_LENGTH", "/snapshots"),
+        (lambda body: body.update(snapshots=body["snapshots"] * 100), 400, "TRAJECTORY_LENGTH", "/snapshots"),
         (lambda body: body["snapshots"].clear(), 400, "MANDATORY_IE_INCORRECT", "/snapshots"),
         (of_other_shape, 400, "CSI_SHAPE_MISMATCH", "/snapshots/1/csi/shape"),
         (all_zero, 400, "CSI_ALL_ZERO", "/snapshots/2/csi/data"),

@@ -1,8 +1,10 @@
 """Bodies on their way into a file."""
 
 import asyncio
+import io
 import resource
 import tempfile
+import tracemalloc
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +14,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service import errors
-from service.updates.uploads import receive_upload
+from service.updates.fingerprint_input import read_fingerprints
+from service.updates.uploads import Upload, receive_upload
 
 
 def make_request(chunks: Iterable[bytes], *, ends: bool = True, length: int | None = None) -> Request:
@@ -82,3 +85,15 @@ async def test_a_full_disk_is_not_the_clients_fault() -> None:
                 pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_unknown_fields_of_an_upload_take_no_memory() -> None:
+    body = b"{" + b",".join(b'"%07x":0' % i for i in range(300_000)) + b"}"
+    upload = Upload(io.BytesIO(body), "")
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.UnknownField, match="/0000000"):
+            read_fingerprints(upload, "application/json", "c", limit=len(body))
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
+    finally:
+        tracemalloc.stop()
