@@ -10,7 +10,7 @@ from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 from service import errors
 from service.locating.live import Live, LiveEstimates
 from service.web.media import READING_ERRORS
-from service.web.parameters import CellName, WholeNumber
+from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute, BareRoute, takes
 
@@ -131,7 +131,7 @@ async def watch_cell(
     response: Response,
     cell_id: CellName,
     live: Annotated[Live, Depends(_live)],
-    after: Annotated[WholeNumber, Query(ge=1, le=_LAST_NUMBER, description="Only estimates of a higher number.")]
+    after: Annotated[int, Query(ge=1, le=_LAST_NUMBER, description="Only estimates of a higher number."), DIGITS_ONLY]
     | None = None,
 ) -> LiveEstimates:
     """The last estimates of a cell, where FINGERPOST_CONSOLE_LIVE allows it."""

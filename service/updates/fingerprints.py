@@ -51,7 +51,7 @@ from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQu
 from service.updates.selection import format_ids, parse_id, select_fingerprints
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.media import JSON
-from service.web.parameters import CellName, WholeNumber
+from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
 
@@ -74,7 +74,9 @@ async def list_fingerprints(
     cell_id: CellName,
     publisher: UpdatesPublisher,
     version: VersionInQuery = None,
-    limit: Annotated[WholeNumber, Query(ge=1, le=_LARGEST_PAGE, description="The most fingerprints to list.")] = _PAGE,
+    limit: Annotated[
+        int, Query(ge=1, le=_LARGEST_PAGE, description="The most fingerprints to list."), DIGITS_ONLY
+    ] = _PAGE,
     after: Annotated[Text | None, Query(description="Only fingerprints after the one with this id.")] = None,
 ) -> Response:
     """A page of a version's fingerprints, without their CSI."""
@@ -160,7 +162,7 @@ async def show_errors(
     error_maps: Annotated[ErrorMaps, Depends(get_error_maps)],
     version: VersionInQuery = None,
     limit: Annotated[
-        WholeNumber, Query(ge=1, le=LARGEST_SAMPLE, description="The most fingerprints to locate.")
+        int, Query(ge=1, le=LARGEST_SAMPLE, description="The most fingerprints to locate."), DIGITS_ONLY
     ] = SAMPLE,
 ) -> ErrorMap:
     """Locates a sample of a version's fingerprints. Each is left out of the cell while the service locates it, and no

@@ -26,7 +26,7 @@ from service.updates.change_request import (
 from service.updates.history import compare_versions, find_version, list_page_of_versions
 from service.updates.parameters import UpdatesPublisher, VersionInPath
 from service.updates.version_wire import Rollback, VersionDiff, VersionList
-from service.web.parameters import CellName, WholeNumber
+from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
 
@@ -45,9 +45,9 @@ _changes = APIRouter(route_class=ExistingCellRoute)
 async def list_versions(
     cell_id: CellName,
     publisher: UpdatesPublisher,
-    limit: Annotated[WholeNumber, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list.")] = _PAGE,
+    limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE, description="The most versions to list."), DIGITS_ONLY] = _PAGE,
     before: Annotated[
-        Annotated[WholeNumber, Field(ge=1, le=_GREATEST_NUMBER)] | None,
+        Annotated[int, Field(ge=1, le=_GREATEST_NUMBER), DIGITS_ONLY] | None,
         Query(description="Only versions with lower numbers."),
     ] = None,
 ) -> VersionList:

@@ -27,4 +27,5 @@ def _check_digits(value: object) -> object:
 
 
 CellName = Annotated[str, Depends(cell_name)]
-WholeNumber = Annotated[int, BeforeValidator(_check_digits)]
+# After the bounds, which the document would not show otherwise.
+DIGITS_ONLY = BeforeValidator(_check_digits)
