@@ -17,7 +17,7 @@ def build_locate_request(
     """A request to locate one user.
 
     `csi` is complex `[antennas, subcarriers]`; `fields` are further fields of `LocateRequest`, such as `timestamp`.
-    Raises `pydantic.ValidationError` if a field is wrong.
+    Raises `pydantic.ValidationError` if a field is wrong, and `ValueError` if `csi` has other dimensions.
     """
     return LocateRequest(cell_id=cell_id, csi=_encode_csi(csi), coarse_position=coarse_position, **fields)
 
@@ -30,9 +30,11 @@ def build_trajectory_request(
     `csi` is complex `[snapshots, antennas, subcarriers]`; `GET /models` tells how many snapshots the model takes and
     how near to each other they must be. `path_features` has one element for each snapshot: what the base station
     measured beside the CSI. `fields` are further fields of `TrajectoryRequest`. Raises `pydantic.ValidationError` if a
-    field is wrong.
+    field is wrong, and `ValueError` if there are not as many path features as snapshots.
     """
     measured: Sequence[PathFeatures | None] = [None] * len(csi) if path_features is None else path_features
+    if len(measured) != len(csi):
+        raise ValueError(f"{len(measured)} path features for {len(csi)} snapshots")
     snapshots = [
         Snapshot(csi=_encode_csi(one), path_features=features) for one, features in zip(csi, measured, strict=True)
     ]
@@ -50,4 +52,7 @@ def build_locate_body(cell_id: str, csi: Array, coarse_position: dict[str, float
 
 
 def _encode_csi(csi: Array) -> Csi:
-    return Csi(encoding="complex64", shape=list(csi.shape), data=np.ascontiguousarray(csi, "<c8").tobytes())
+    array = np.ascontiguousarray(csi, "<c8")
+    if np.ndim(csi) != 2:
+        raise ValueError(f"csi must have the dimensions [antennas, subcarriers], not {np.ndim(csi)} dimensions")
+    return Csi(encoding="complex64", shape=list(array.shape), data=array.tobytes())

@@ -215,6 +215,8 @@ def _located_at(pointer: str) -> Iterator[None]:
     except FieldError as error:
         ((param, reason),) = error.invalid_params
         raise type(error)(f"{pointer}{param}", reason) from error
+    except MalformedBody as error:
+        raise MalformedBody(f"{pointer}: {error.detail}") from error
 
 
 def _position(row: FingerprintInput, frame: LocalFrame, number: int) -> tuple[float, float]:

@@ -159,3 +159,11 @@ async def test_a_wrong_header_is_named(service: httpx.AsyncClient) -> None:
 async def test_a_wrong_version_to_roll_back_to_is_named(service: httpx.AsyncClient, version: object) -> None:
     response = await service.post("/cells/c/rollback", json={"version": version})
     assert_problem(response, 400, "MANDATORY_IE_INCORRECT", "/version")
+
+
+@pytest.mark.anyio
+async def test_a_row_that_cannot_be_parsed_is_named(service: httpx.AsyncClient) -> None:
+    body = b'{"fingerprints":[{"x":1e999}]}'
+    answer = await service.post("/cells/c/fingerprints", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "/fingerprints/0" in answer.json()["detail"]
