@@ -71,7 +71,6 @@ _TAGS = [
     {"name": "telemetry", "description": "What the service measures of itself."},
 ]
 _ROUTERS = (
-    locating_router,  # the busiest first: routes are tried in this order
     cells_router,
     fingerprints_router,
     versions_router,
@@ -162,6 +161,8 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation
+    # The busiest first: routes are tried in this order. FastAPI matches the routes of an included router twice.
+    app.router.routes.extend(locating_router.routes)
     for router in _ROUTERS:
         app.include_router(router)
     mount_swagger_ui(app)

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fingerpost.wire import BatchResponse, BatchResult, LocateResponse
 from service.errors import (
     BatchTooLarge,
     FieldIncorrect,
@@ -15,6 +14,8 @@ from service.errors import (
     ServiceError,
     UnknownField,
 )
+from service.locating.estimates import Json
+from service.locating.users import Answer
 from service.web.media import JSON, Format
 from service.web.problems import problem_of
 
@@ -75,11 +76,11 @@ def map_results(items: Sequence[A | ServiceError], step: Callable[[A], B]) -> li
     return results
 
 
-def batch_response(results: Sequence[LocateResponse | ServiceError]) -> BatchResponse:
-    return BatchResponse(results=[_result(one) for one in results])
-
-
-def _result(result: LocateResponse | ServiceError) -> BatchResult:
-    if isinstance(result, ServiceError):
-        return BatchResult(problem=problem_of(result))
-    return BatchResult(location=result)
+def describe_batch(results: Sequence[Answer | ServiceError]) -> Json:
+    """A `BatchResponse` with the names of the wire."""
+    return {
+        "results": [
+            {"problem": problem_of(one).model_dump()} if isinstance(one, ServiceError) else {"location": one.body}
+            for one in results
+        ]
+    }

@@ -1,8 +1,7 @@
 """A local position as answers state it: on the globe and in the cell's frame, inside a circle."""
 
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ from service.errors import EstimateNotFinite
 _FARTHEST = 1e6
 _MOST_MINUTES = 32767
 
+Json = dict[str, Any]
+
 
 class Received(NamedTuple):
     """When a request arrived, by the wall clock and by `time.monotonic`."""
@@ -25,10 +26,12 @@ class Received(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """One position in the two shapes of TS 29.572."""
+    """One position in the two shapes of TS 29.572, as `PointUncertaintyEllipse` and `Local2dPointUncertaintyEllipse`
+    name their fields on the wire. Dicts: to make the models takes longer than to convert the position.
+    """
 
-    globe: wire.PointUncertaintyEllipse
-    local: wire.Local2dPointUncertaintyEllipse
+    globe: Json
+    local: Json
 
 
 def estimates_of(
@@ -43,30 +46,26 @@ def estimates_of(
     if not (abs(east) < _FARTHEST and abs(north) < _FARTHEST):  # also when NaN
         raise EstimateNotFinite("the model returned no usable coordinates")
     lat, lon = frame.to_wgs84(east, north)
-    circle = _circle(radius)
+    circle = {"semiMajor": radius, "semiMinor": radius, "orientationMajor": 0}
     per_cent = round(100 * confidence)
     return Estimates(
-        globe=wire.PointUncertaintyEllipse(
-            point=wire.Point(lat=lat, lon=lon), uncertainty_ellipse=circle, confidence=per_cent
-        ),
-        local=wire.Local2dPointUncertaintyEllipse(
-            local_origin=_origin(cell.cell_id, cell.latitude_deg, cell.longitude_deg),
-            point=wire.LocalPoint(x=east, y=north),
-            uncertainty_ellipse=circle,
-            confidence=per_cent,
-        ),
+        globe={
+            "shape": "POINT_UNCERTAINTY_ELLIPSE",
+            "point": {"lat": lat, "lon": lon},
+            "uncertaintyEllipse": circle,
+            "confidence": per_cent,
+        },
+        local={
+            "shape": "LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE",
+            "localOrigin": {
+                "coordinateId": cell.cell_id,
+                "point": {"lat": cell.latitude_deg, "lon": cell.longitude_deg},
+            },
+            "point": {"x": east, "y": north},
+            "uncertaintyEllipse": circle,
+            "confidence": per_cent,
+        },
     )
-
-
-# Each cell has one origin and few radii: to make the models anew takes a third of the time of an answer.
-@lru_cache(4096)
-def _origin(cell_id: str, lat: float, lon: float) -> wire.LocalOrigin:
-    return wire.LocalOrigin(coordinate_id=cell_id, point=wire.Point(lat=lat, lon=lon))
-
-
-@lru_cache(4096)
-def _circle(radius: float) -> wire.UncertaintyEllipse:
-    return wire.UncertaintyEllipse(semi_major=radius, semi_minor=radius, orientation_major=0)
 
 
 def fulfilment(wanted: float | None, radius: float) -> wire.Fulfilment | None:

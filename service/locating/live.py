@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import count
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -53,14 +53,15 @@ class Live:
         self._leases: dict[str, asyncio.TimerHandle] = {}
         self._numbers = count(1)
 
-    def note(self, answers: Iterable[LocateResponse]) -> None:
-        """Keeps the estimates of watched cells."""
+    def note(self, answers: Iterable[dict[str, Any]]) -> None:
+        """Keeps the estimates of watched cells. An answer is a `LocateResponse` with the names of the wire."""
         if not self._kept:
             return
-        for answer in answers:
-            local, source = answer.local_location_estimate, answer.provenance
-            kept = self._kept.get(local.local_origin.coordinate_id)
+        for body in answers:
+            kept = self._kept.get(body["localLocationEstimate"]["localOrigin"]["coordinateId"])
             if kept is not None:
+                answer = LocateResponse.model_validate(body)
+                local, source = answer.local_location_estimate, answer.provenance
                 kept.append(
                     LiveEstimate(
                         number=next(self._numbers),

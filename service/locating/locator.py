@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import LocateRequest, LocateResponse
+from fingerpost.wire import LocateRequest
 from service import errors
 from service.auth.middleware import charge
 from service.cells.registry import ServedCells
@@ -20,12 +20,12 @@ from service.inference.admission import Lane
 from service.inference.dispatcher import Position
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
-from service.locating.batch import USER_VALUES, batch_response, map_results, parse_items
+from service.locating.batch import USER_VALUES, describe_batch, map_results, parse_items
 from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
 from service.locating.live import Live
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
-from service.locating.users import LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
+from service.locating.users import Answer, LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -70,7 +70,7 @@ class Locator:
             self._count(users, [result], stopwatch)
             raise result
         with stopwatch.stage("encode"), span("encode"):
-            response = writes.response(result)
+            response = writes.response(result.body)
         self._count(users, [result], stopwatch)
         return response
 
@@ -167,7 +167,7 @@ class Locator:
         located: Sequence[LocatedUser | TrackedUser | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
-    ) -> list[LocateResponse | ServiceError]:
+    ) -> list[Answer | ServiceError]:
         with stopwatch.stage("encode"):
             return map_results(located, partial(answer_user, received.at))
 
@@ -181,17 +181,17 @@ class Locator:
     ) -> Response:
         results = self._answer(users, located, received, stopwatch)
         with stopwatch.stage("encode"), span("encode"):
-            response = writes.response(batch_response(results))
+            response = writes.response(describe_batch(results))
         self._count(users, results, stopwatch)
         return response
 
     def _count(
         self,
         users: list[ReadUser | ServiceError],
-        results: list[LocateResponse | ServiceError],
+        results: list[Answer | ServiceError],
         stopwatch: Stopwatch,
     ) -> None:
-        self._live.note([one for one in results if isinstance(one, LocateResponse)])
+        self._live.note([one.body for one in results if isinstance(one, Answer)])
         self._metrics.stages(stopwatch)
         self._metrics.locations.note(map(_cell_of, users), results)
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fingerpost import wire_trajectory as wire
+from fingerpost.wire import Local2dPointUncertaintyEllipse, PointUncertaintyEllipse
 from fingerpost.wire_trajectory import FeatureSource, FeatureSources, TrajectoryRequest, TrajectoryResponse
 from models.artifact import RADII_CONFIDENCE, Radii
 from service import errors
@@ -146,8 +147,8 @@ def _answer(
             for snapshot, features, estimates in zip(request.snapshots, read.path_features, points, strict=True)
         ],
         centroid=wire.Centroid(
-            location_estimate=centroid.globe,
-            local_location_estimate=centroid.local,
+            location_estimate=PointUncertaintyEllipse.model_validate(centroid.globe),
+            local_location_estimate=Local2dPointUncertaintyEllipse.model_validate(centroid.local),
             h_accuracy=radii.centroid,
             accuracy_fulfilment_indicator=fulfilment(request.h_accuracy, radii.centroid),
         ),
@@ -171,8 +172,8 @@ def _point(
 ) -> wire.LocatedPoint:
     measured = snapshot.timestamp or received
     return wire.LocatedPoint(
-        location_estimate=estimates.globe,
-        local_location_estimate=estimates.local,
+        location_estimate=PointUncertaintyEllipse.model_validate(estimates.globe),
+        local_location_estimate=Local2dPointUncertaintyEllipse.model_validate(estimates.local),
         h_accuracy=radius,
         accuracy_fulfilment_indicator=fulfilment(wanted, radius),
         age_of_location_estimate=whole_minutes(received - measured),

@@ -1,18 +1,19 @@
 """A user at each step of locating, and the answer."""
 
 from datetime import datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.wire import LocateRequest, LocateResponse, Provenance, TrackProvenance
+from fingerpost.wire import ArtifactReference, Fulfilment, LocateRequest, Provenance, TrackProvenance
 from service.cells.calibration import CalibrationLevel
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
 from service.inference.estimator import RETRIEVAL, User
 from service.locating.coarse_position import Fix
-from service.locating.estimates import Estimates, estimates_of, fulfilment, whole_minutes
+from service.locating.estimates import Estimates, Json, estimates_of, fulfilment, whole_minutes
 from service.locating.tracker import LocatedTrack
 
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
@@ -56,28 +57,48 @@ class TrackedUser(NamedTuple):
     track: LocatedTrack
 
 
-def answer_user(received: datetime, located: LocatedUser | TrackedUser) -> LocateResponse:
+class Answer(NamedTuple):
+    """What a user is answered. `body` is a `LocateResponse` with the names of the wire; the rest is for metrics.
+
+    A dict, not the model: to make and to encode the model takes a batch an eighth of its rate
+    (`benchmarks/results/rebuild.md`). Tests validate bodies by the model.
+    """
+
+    body: Json
+    h_accuracy: float
+    accuracy_fulfilment_indicator: Fulfilment | None
+    provenance: Provenance | TrackProvenance
+
+
+def answer_user(received: datetime, located: LocatedUser | TrackedUser) -> Answer:
     """The answer, with its calibrated circle. Raises `EstimateNotFinite`."""
     if isinstance(located, TrackedUser):
-        return _answer(located.user.request, *located.track, received)
+        estimates, radius, made = located.track
+        return _answer(located.user.request, estimates, radius, made, made.model_dump(), received)
     placed, position = located
     version, radius = placed.served.version, placed.level.radius
     estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
-    return _answer(placed.user.request, estimates, radius, _provenance(placed), received)
+    return _answer(placed.user.request, estimates, radius, *_provenance(placed), received)
 
 
-def _provenance(placed: PlacedUser) -> Provenance:
-    version, engine = placed.served.version, placed.served.engine
-    return Provenance(
-        artifact=engine.reference,
+def _provenance(placed: PlacedUser) -> tuple[Provenance, Json]:
+    version, engine, fallback = placed.served.version, placed.served.engine, placed.user.fallback
+    return _make_provenance(
+        *(engine.reference.name, engine.reference.version, engine.reference.digest),
         cell_version=version.version,
         neighbours=engine.estimator.neighbours(len(version)),
         passes=engine.artifact.manifest.passes,
-        retrieval=RETRIEVAL,
         coarse_position_used=placed.fix is not None,
         calibrated_h_accuracy=placed.level.sigma,
-        fallback=None if placed.user.fallback is None else placed.user.fallback.cause,
+        fallback=None if fallback is None else fallback.cause,
     )
+
+
+@lru_cache(4096)  # each version of a cell has few
+def _make_provenance(name: str, version: str, digest: str, **fields: Any) -> tuple[Provenance, Json]:
+    artifact = ArtifactReference(name=name, version=version, digest=digest)
+    made = Provenance(artifact=artifact, retrieval=RETRIEVAL, **fields)
+    return made, made.model_dump()
 
 
 def _answer(
@@ -85,16 +106,20 @@ def _answer(
     estimates: Estimates,
     radius: float,
     provenance: Provenance | TrackProvenance,
+    described: Json,
     received: datetime,
-) -> LocateResponse:
+) -> Answer:
     measured = request.timestamp or received
-    return LocateResponse(
-        request_id=request.request_id,
-        location_estimate=estimates.globe,
-        local_location_estimate=estimates.local,
-        h_accuracy=radius,
-        accuracy_fulfilment_indicator=fulfilment(request.h_accuracy, radius),
-        age_of_location_estimate=whole_minutes(received - measured),
-        timestamp_of_location_estimate=measured,
-        provenance=provenance,
-    )
+    body: Json = {} if request.request_id is None else {"requestId": request.request_id}
+    body |= {
+        "locationEstimate": estimates.globe,
+        "localLocationEstimate": estimates.local,
+        "hAccuracy": radius,
+        "ageOfLocationEstimate": whole_minutes(received - measured),
+        "timestampOfLocationEstimate": measured,
+        "provenance": described,
+    }
+    indicator = fulfilment(request.h_accuracy, radius)
+    if indicator is not None:
+        body["accuracyFulfilmentIndicator"] = indicator
+    return Answer(body, radius, indicator, provenance)

@@ -3,16 +3,30 @@
 from collections.abc import Iterable, Sequence
 from functools import cache
 from threading import Lock
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
-from fingerpost.wire import LocateResponse, Provenance
+from fingerpost.wire import Fulfilment, Provenance, TrackProvenance
 from service.errors import ServiceError
 
 OTHER_CELLS = "other cells"  # cell ids hold no spaces
 
 _NONE = "none"
-Result = LocateResponse | ServiceError
+
+
+class Answer(Protocol):
+    """What the metrics count of a located user, named as in `fingerpost.wire.LocateResponse`."""
+
+    @property
+    def h_accuracy(self) -> float: ...
+    @property
+    def accuracy_fulfilment_indicator(self) -> Fulfilment | None: ...
+    @property
+    def provenance(self) -> Provenance | TrackProvenance: ...
+
+
+Result = Answer | ServiceError
 
 
 class LocationMetrics:
@@ -59,7 +73,7 @@ class LocationMetrics:
         kinds = [_labels(result) for result in results]
         for kind in set(kinds):  # for one user this is faster than a `collections.Counter`
             self._location(*kind).inc(kinds.count(kind))
-        answers = [result for result in results if isinstance(result, LocateResponse)]
+        answers = [result for result in results if not isinstance(result, ServiceError)]
         made = [answer.provenance for answer in answers]
         used = [one.coarse_position_used for one in made if isinstance(one, Provenance)]
         for one in set(used):
@@ -108,10 +122,10 @@ class _CellMetrics:
         self._stated = cache(stated.labels)
 
     def note(self, cell_id: str | None, result: Result) -> None:
-        located = isinstance(result, LocateResponse)
+        located = not isinstance(result, ServiceError)
         cell = self._series(cell_id, located)
         self._users(cell, "located" if located else "failed").inc()
-        if isinstance(result, LocateResponse):
+        if not isinstance(result, ServiceError):
             self._stated(cell).observe(result.h_accuracy)
 
     def _series(self, cell_id: str | None, located: bool) -> str:

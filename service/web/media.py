@@ -28,7 +28,7 @@ class Format(NamedTuple):
     media_type: str
     parse: Callable[[bytes], Any]
     has_more_values: Callable[[bytes, int], bool]
-    encode: Callable[[BaseModel], bytes]
+    encode: Callable[[Any], bytes]
 
     def read(self, body: bytes, model: type[M], most_values: int | None = None) -> M:
         """A body as a model. Raises what `parsed` and `validated` raise."""
@@ -48,7 +48,8 @@ class Format(NamedTuple):
             reason = "" if isinstance(error, UnicodeDecodeError | RecursionError) else f": {error}"
             raise errors.MalformedBody(f"the body is not valid {self.media_type}{reason}") from error
 
-    def response(self, answer: BaseModel) -> Response:
+    def response(self, answer: Any) -> Response:
+        """A model, or a dict with the names of the wire."""
         return Response(self.encode(answer), media_type=self.media_type)
 
 
@@ -69,12 +70,13 @@ def _parse_json(body: bytes) -> Any:
     return from_json(body, allow_inf_nan=False)
 
 
-def _encode_json(answer: BaseModel) -> bytes:
-    return answer.__pydantic_serializer__.to_json(answer)
+def _encode_json(answer: Any) -> bytes:
+    # msgspec takes a third of the time of pydantic for the dicts of the busiest routes.
+    return answer.model_dump_json().encode() if isinstance(answer, BaseModel) else msgspec.json.encode(answer)
 
 
-def _encode_msgpack(answer: BaseModel) -> bytes:
-    return msgspec.msgpack.encode(answer.model_dump())
+def _encode_msgpack(answer: Any) -> bytes:
+    return msgspec.msgpack.encode(answer.model_dump() if isinstance(answer, BaseModel) else answer)
 
 
 def _has_more_values_json(body: bytes, most: int) -> bool:
