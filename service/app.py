@@ -138,6 +138,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=_TAGS,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # the service measures and traces by itself
         separate_input_output_schemas=False,
         generate_unique_id_function=operation_id,
         lifespan=lifespan,
@@ -161,7 +162,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation
-    # The busiest first: routes are tried in this order. FastAPI matches the routes of an included router twice.
+    # The busiest first: routes are tried in this order.
     app.router.routes.extend(locating_router.routes)
     for router in _ROUTERS:
         app.include_router(router)

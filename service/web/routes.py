@@ -9,7 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from service.errors import FieldIncorrect, UnknownField
 from service.web.media import format_of, media_type_of, read_body
@@ -65,13 +65,19 @@ class _ReadRequest(Request):
 class BareRoute(APIRoute):
     """Documents a route as FastAPI does and calls its endpoint with the request alone.
 
-    For the routes that back ends call for every user: FastAPI takes longer to solve dependencies than such a request
-    takes to decode (`benchmarks/results/rebuild.md`). Their endpoints read the body themselves; `takes` documents it.
+    For the routes that back ends call for every user: to solve dependencies and to keep two exit stacks open takes
+    FastAPI as long as such a request takes to decode (`benchmarks/results/rebuild.md`). The endpoints read the body
+    themselves; `takes` documents it. Add such routes to the app itself: an included router would wrap them again.
     """
 
-    def get_route_handler(self) -> Handler:
-        endpoint: Handler = self.endpoint
-        return endpoint
+    def __init__(self, path: str, endpoint: Handler, **documented: Any) -> None:
+        super().__init__(path, endpoint, **documented)
+
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await endpoint(Request(scope, receive, send))
+            await response(scope, receive, send)
+
+        self.app = call
 
 
 def takes(model: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:
