@@ -52,6 +52,7 @@ from service.web.health import router as health_router
 from service.web.openapi import operation_id
 from service.web.openapi import router as openapi_router
 from service.web.problems import EXCEPTION_HANDLERS
+from service.web.routes import BareRoutes
 
 _DESCRIPTION = """\
 Locates a radio user from one snapshot of channel state information (CSI) and an optional coarse position. In cells that
@@ -71,6 +72,7 @@ _TAGS = [
     {"name": "telemetry", "description": "What the service measures of itself."},
 ]
 _ROUTERS = (
+    locating_router,
     cells_router,
     fingerprints_router,
     versions_router,
@@ -149,6 +151,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
             Middleware(RequestMetrics, metrics=metrics),
             *auth,
             Middleware(HeadMiddleware),
+            Middleware(BareRoutes, routes=locating_router.routes),
         ],
     )
     app.state.settings = settings
@@ -162,8 +165,6 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation
-    # The busiest first: routes are tried in this order.
-    app.router.routes.extend(locating_router.routes)
     for router in _ROUTERS:
         app.include_router(router)
     mount_swagger_ui(app)

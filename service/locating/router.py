@@ -48,7 +48,7 @@ _SERVING_ERRORS = (
 )
 _LAST_NUMBER = 2**53
 
-router = APIRouter(route_class=BareRoute)
+router = APIRouter(tags=["locate"], route_class=BareRoute)
 live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
 
 
@@ -68,8 +68,6 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
         errors.TrackTooWide,
         errors.TracksUnavailable,
     ),
-    tags=["locate"],
-    operation_id="locate",
     summary="Locate one user",
     openapi_extra=_CELL_HEADER,
 )
@@ -86,8 +84,6 @@ async def locate(request: Request) -> Response:
     "/locate/batch",
     response_model=BatchResponse,
     responses=problem_responses(*READING_ERRORS, errors.BatchTooLarge, errors.Congested, errors.OutOfMemory),
-    tags=["locate"],
-    operation_id="locateBatch",
     summary="Locate many users",
     openapi_extra=_CELL_HEADER,
 )
@@ -109,8 +105,6 @@ async def locate_batch(request: Request) -> Response:
         errors.BandNotServed,
         errors.NoTrajectoryArtifact,
     ),
-    tags=["locate"],
-    operation_id="locateTrajectory",
     summary="Locate the points of one trajectory",
     openapi_extra=_CELL_HEADER,
 )

@@ -59,7 +59,7 @@ def validated(parsed: Any, model: type[M]) -> M:
     The error names no field where more than a thousand are wrong.
     """
     try:
-        return model.model_validate(parsed, by_alias=True, by_name=False)
+        return model.__pydantic_validator__.validate_python(parsed, by_alias=True, by_name=False)  # type: ignore[no-any-return]
     except ValidationError as error:
         if error.error_count() > _MOST_ERRORS:
             raise errors.FieldIncorrect("", f"{error.error_count()} fields are wrong") from None

@@ -107,6 +107,17 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
 }
 
 
+async def answer_exception(request: Request, error: Exception) -> Response:
+    """The response of the handler for the nearest class of `error`. Raises unexpected errors again: the server logs
+    them and answers.
+    """
+    kind = next(kind for kind in type(error).__mro__ if kind in EXCEPTION_HANDLERS)
+    if kind is Exception:
+        raise error
+    response: Response = await EXCEPTION_HANDLERS[kind](request, error)
+    return response
+
+
 def problem_responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI responses of a route that raises errors of these kinds, a status each with its causes."""
     causes: dict[int, list[str]] = {}

@@ -1,7 +1,7 @@
 """The two kinds of routes of the service: `ApiRoute`, and `BareRoute` for the busiest paths."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Request
@@ -9,10 +9,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import FieldIncorrect, UnknownField
 from service.web.media import format_of, media_type_of, read_body
+from service.web.problems import answer_exception
 
 _FEW_VALUES = 256  # more than the fields of any body that has no list
 _LISTED_BYTES = 16  # no element of a list is shorter: the ids of fingerprints have 16 digits
@@ -63,21 +65,45 @@ class _ReadRequest(Request):
 
 
 class BareRoute(APIRoute):
-    """Documents a route as FastAPI does and calls its endpoint with the request alone.
+    """A route that FastAPI documents, and whose endpoint `BareRoutes` calls with the request alone.
 
-    For the routes that back ends call for every user: to solve dependencies and to keep two exit stacks open takes
-    FastAPI as long as such a request takes to decode (`benchmarks/results/rebuild.md`). The endpoints read the body
-    themselves; `takes` documents it. Add such routes to the app itself: an included router would wrap them again.
+    For the routes that back ends call for every user. FastAPI spends as much on such a request as decoding it takes: to
+    match the route, to solve dependencies, to open three exit stacks (`benchmarks/results/rebuild.md`). The endpoints
+    read the body themselves; `takes` documents it.
     """
 
-    def __init__(self, path: str, endpoint: Handler, **documented: Any) -> None:
-        super().__init__(path, endpoint, **documented)
+    def get_route_handler(self) -> Handler:
+        endpoint: Handler = self.endpoint
+        return endpoint
 
-        async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
 
-        self.app = call
+class BareRoutes:
+    """ASGI middleware: answers each `BareRoute` by its exact path and method, and leaves other requests to FastAPI.
+
+    Exceptions reach the same handlers as elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._routes = {
+            (method, route.path): route
+            for route in routes
+            if isinstance(route, BareRoute)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route  # for the metrics and the trace
+        request = Request(scope, receive, send)
+        try:
+            response: Response = await route.endpoint(request)
+        except Exception as error:
+            response = await answer_exception(request, error)
+        await response(scope, receive, send)
 
 
 def takes(model: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics, RequestMetrics
 from service.web.head import HeadMiddleware
 from service.web.problems import EXCEPTION_HANDLERS
-from service.web.routes import ApiRoute, BareRoute, takes
+from service.web.routes import ApiRoute, BareRoute, BareRoutes, takes
 
 
 class Deletion(WireRequest):
@@ -64,15 +64,19 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-@pytest.fixture
-async def client(metrics: Metrics) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(params=["in front", "by FastAPI alone"])
+async def client(metrics: Metrics, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI(
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[Middleware(RequestMetrics, metrics=metrics), Middleware(HeadMiddleware)],
+        middleware=[
+            Middleware(RequestMetrics, metrics=metrics),
+            Middleware(HeadMiddleware),
+            *([Middleware(BareRoutes, routes=bare.routes)] if request.param == "in front" else []),
+        ],
     )
     app.state.settings = Settings(body_limit_bytes=100)
     app.include_router(router)
-    app.router.routes.extend(bare.routes)
+    app.include_router(bare)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
@@ -166,6 +170,6 @@ async def test_compressed_bodies_and_unknown_media_types_are_refused(client: htt
 
 def test_the_body_of_a_bare_route_is_documented() -> None:
     app = FastAPI()
-    app.router.routes.extend(bare.routes)
+    app.include_router(bare)
     content = app.openapi()["paths"]["/echo"]["post"]["requestBody"]["content"]
     assert content["application/json"]["schema"]["$ref"].endswith("/Deletion")
