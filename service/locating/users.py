@@ -110,16 +110,18 @@ def _answer(
     received: datetime,
 ) -> Answer:
     measured = request.timestamp or received
+    indicator = fulfilment(request.h_accuracy, radius)
     body: Json = {} if request.request_id is None else {"requestId": request.request_id}
     body |= {
         "locationEstimate": estimates.globe,
         "localLocationEstimate": estimates.local,
         "hAccuracy": radius,
+    }
+    if indicator is not None:
+        body["accuracyFulfilmentIndicator"] = indicator
+    body |= {
         "ageOfLocationEstimate": whole_minutes(received - measured),
         "timestampOfLocationEstimate": measured,
         "provenance": described,
     }
-    indicator = fulfilment(request.h_accuracy, radius)
-    if indicator is not None:
-        body["accuracyFulfilmentIndicator"] = indicator
     return Answer(body, radius, indicator, provenance)
