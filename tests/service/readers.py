@@ -1,4 +1,4 @@
-"""Users who ask without a pause, and remember every answer."""
+"""Clients that send requests without a pause and keep every answer."""
 
 import http.client
 import itertools
@@ -16,10 +16,14 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Answer(NamedTuple):
-    """`body` is what was asked, counted from 0; what follows `seconds` is of each user, where `status` is 200."""
+    """`body` is the number of the request's body; `started` is a time of `time.monotonic`.
+
+    The lists have an element for each user. They are empty unless `status` is 200.
+    """
 
     body: int
     status: int
+    started: float
     seconds: float
     places: list[tuple[float, float]]
     versions: list[str]
@@ -46,14 +50,21 @@ class Readers:
             thread.join()
 
     def wait_for(self, more: int) -> list[Answer]:
-        """Returns the next answers, at least so many: those to requests sent from now on."""
-        first = len(self.answers) + len(self._threads)  # so many may be on their way
-        wait_until(lambda: len(self.answers) >= first + more or bool(self.broken), "users are not answered")
+        """Returns the answers to requests sent from now on, at least `more` of them.
+
+        Requests on their way do not count, however late their answers arrive.
+        """
+        first, now = len(self.answers), time.monotonic()
+
+        def find_new() -> list[Answer]:
+            return [answer for answer in self.answers[first:] if answer.started >= now]
+
+        wait_until(lambda: len(find_new()) >= more or bool(self.broken), "users are not answered")
         assert not self.broken, self.broken
-        return self.answers[first:]
+        return find_new()
 
     def wait_for_version(self, version: str) -> None:
-        """Returns once somebody is located in a version."""
+        """Returns once a user is located in a version."""
         seen = len(self.answers)
 
         def is_served() -> bool:
@@ -62,7 +73,7 @@ class Readers:
             seen += len(new)
             return bool(self.broken) or any(version in one.versions for one in new)
 
-        wait_until(is_served, f"nobody is located in version {version}")
+        wait_until(is_served, f"no user is located in version {version}")
         assert not self.broken, self.broken
 
     def _read(self, first: int) -> None:
@@ -72,7 +83,7 @@ class Readers:
                 if self._stop.is_set():
                     return
                 self.answers.append(self._ask(connection, turn % len(self._requests)))
-        except Exception as error:  # for whoever waits
+        except Exception as error:  # the test raises it
             self.broken.append(error)
         finally:
             connection.close()
@@ -85,15 +96,15 @@ class Readers:
         data = response.read()
         seconds = time.monotonic() - started
         if response.status != 200:
-            return Answer(body, response.status, seconds, [], [], [])
+            return Answer(body, response.status, started, seconds, [], [], [])
         whole = msgspec.json.decode(data)
         found = [one.get("location") for one in whole["results"]] if "results" in whole else [whole]
         if None in found:
-            return Answer(body, 207, seconds, [], [], [])  # somebody in a batch was not located
+            return Answer(body, 207, started, seconds, [], [], [])  # a user of the batch was not located
         points = [one["localLocationEstimate"]["point"] for one in found]
         versions = [one["provenance"]["cellVersion"] for one in found]
         artifacts = [one["provenance"]["artifact"]["digest"] for one in found]
-        return Answer(body, 200, seconds, [(point["x"], point["y"]) for point in points], versions, artifacts)
+        return Answer(body, 200, started, seconds, [(point["x"], point["y"]) for point in points], versions, artifacts)
 
 
 @contextmanager
