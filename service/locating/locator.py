@@ -63,9 +63,9 @@ class Locator:
         self._cells.engine.dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        users = self._read([body], partial(self._parse_user, reads), stopwatch)
+        users = self._read([body], partial(_parse_user, reads), stopwatch)
         located = await self._locate(users, request, received, "single")
-        (result,) = self._answer(users, located, received, stopwatch)
+        (result,) = _answer(located, received, stopwatch)
         if isinstance(result, ServiceError):
             self._count(users, [result], stopwatch)
             raise result
@@ -98,9 +98,6 @@ class Locator:
         if users <= _FEW:
             return function(*args, **kwargs)
         return await self._workers.run(function, *args, **kwargs)
-
-    def _parse_user(self, reads: Format, body: bytes) -> LocateRequest:
-        return reads.read(body, LocateRequest, USER_VALUES)
 
     def _read(
         self, items: Sequence[A], validate: Callable[[A], LocateRequest], stopwatch: Stopwatch
@@ -161,16 +158,6 @@ class Locator:
             fix = locate_coarsely(request.coarse_position, served.version, self._settings.position_margin_m)
         return PlacedUser(user, served, fix, served.calibration.level(None if fix is None else fix.accuracy))
 
-    def _answer(
-        self,
-        users: list[ReadUser | ServiceError],
-        located: Sequence[LocatedUser | TrackedUser | ServiceError],
-        received: Received,
-        stopwatch: Stopwatch,
-    ) -> list[Answer | ServiceError]:
-        with stopwatch.stage("encode"):
-            return map_results(located, partial(answer_user, received.at))
-
     def _answer_batch(
         self,
         users: list[ReadUser | ServiceError],
@@ -179,7 +166,7 @@ class Locator:
         stopwatch: Stopwatch,
         writes: Format,
     ) -> Response:
-        results = self._answer(users, located, received, stopwatch)
+        results = _answer(located, received, stopwatch)
         with stopwatch.stage("encode"), span("encode"):
             response = writes.response(describe_batch(results))
         self._count(users, results, stopwatch)
@@ -194,6 +181,17 @@ class Locator:
         self._live.note([one.body for one in results if isinstance(one, Answer)])
         self._metrics.stages(stopwatch)
         self._metrics.locations.note(map(_cell_of, users), results)
+
+
+def _answer(
+    located: Sequence[LocatedUser | TrackedUser | ServiceError], received: Received, stopwatch: Stopwatch
+) -> list[Answer | ServiceError]:
+    with stopwatch.stage("encode"):
+        return map_results(located, partial(answer_user, received.at))
+
+
+def _parse_user(reads: Format, body: bytes) -> LocateRequest:
+    return reads.read(body, LocateRequest, USER_VALUES)
 
 
 def _validate_user(item: Any) -> LocateRequest:
