@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -16,9 +17,10 @@ from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders
 from service.artifacts.router import Models
 from service.artifacts.router import router as models_router
-from service.auth.key_store import KeyStore
+from service.auth.key_store import PERIOD_S, READING_S, UNSAFE_AFTER_S, KeyStore
 from service.auth.middleware import AuthMiddleware
 from service.auth.route_scopes import scope_needed
+from service.background import Background, Job
 from service.cells.registry import ServedCells
 from service.cells.trajectories import load_trajectories
 from service.console.router import mount_console_assets
@@ -98,6 +100,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series)
     trajectory_metrics = TrajectoryMetrics(metrics)
+    background = Background(metrics.background)
     engine = start_engine(load_artifact(settings.artifact_directory, MateformerManifest), settings, metrics)
     store = open_store(settings.redis_url or settings.database_directory)
     served = ServedCells(store, engine, settings, metrics)
@@ -112,17 +115,20 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = [served.follow(settings.follow_period_s), run_retention_job(publisher, settings.retention_period_s)]
+        jobs = [
+            Job("versions", served.follow, settings.follow_period_s, timeout_s=120),
+            Job("retention", partial(run_retention_job, publisher), settings.retention_period_s, None, 3600, False),
+        ]
         if isinstance(store, News):
-            watching.append(served.listen(store))
+            jobs.append(Job("news", partial(served.listen, store), 0))
         if trajectories is not None:
-            watching.append(trajectories.cells.follow(settings.follow_period_s))
+            jobs.append(Job("descriptions", trajectories.cells.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
-            watching.append(keys.follow())
-        tasks = [asyncio.create_task(watch) for watch in watching]
+            jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
+        for job in jobs:
+            background.start(job)
         yield
-        for task in tasks:
-            task.cancel()
+        await background.stop()
         for part in (live, workers, error_maps, publisher, served, tracker, trajectories, store):
             if part is not None:
                 part.close()
@@ -158,10 +164,11 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.locator = Locator(settings, served, workers, metrics, tracker, live)
     app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, trajectory_metrics)
+    app.state.background = background
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
-    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining())
+    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background)
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation

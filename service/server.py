@@ -1,6 +1,5 @@
 """Runs the app under uvicorn."""
 
-import asyncio
 import ctypes
 import gc
 import logging
@@ -16,11 +15,12 @@ from typing import NamedTuple
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.background import Background, Job
 from service.settings import Settings
 from service.telemetry.logs import log_config
 from service.web.health import Draining
 from service.web.http_protocol import HttpProtocol
-from service.web.tls import Certificate, follow_certificate, server_context
+from service.web.tls import PERIOD_S, Certificate, CertificateFollower, server_context
 
 _log = logging.getLogger("fingerpost.server")
 
@@ -38,12 +38,12 @@ class Unguarded(Exception):
     """The service would listen on a public address without API keys. The text is fit to show to a person."""
 
 
-def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
+def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Background) -> None:
     """Serves until SIGINT or a second SIGTERM, or for `drain_s` after the first SIGTERM; then finishes open requests.
 
     The first SIGTERM begins `draining`: each answer then closes its connection, so that load balancers send no more
-    requests on it. Prints ``fingerpost: serving at URL`` once it listens. Raises `Unguarded`, `TlsUnusable`, or
-    `OSError` when the port is taken.
+    requests on it. `background` follows the TLS certificate. Prints ``fingerpost: serving at URL`` once it listens.
+    Raises `Unguarded`, `TlsUnusable`, or `OSError` when the port is taken.
     """
     check_guarded(settings)
     tls = _load_tls(settings)
@@ -69,7 +69,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining) -> None:
         signal.signal(number, lambda *_: None)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
-        _Server(config, tls, draining, settings.drain_s).run(sockets=[listening])
+        _Server(config, tls, draining, background, settings.drain_s).run(sockets=[listening])
 
 
 def check_guarded(settings: Settings) -> None:
@@ -114,10 +114,12 @@ def _load_tls(settings: Settings) -> _Tls | None:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, tls: _Tls | None, draining: Draining, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tls: _Tls | None, draining: Draining, background: Background, drain_s: float
+    ) -> None:
         super().__init__(config)
         self._tls = tls
-        self._following: asyncio.Task[None] | None = None
+        self._background = background
         self._draining = draining
         self._drain_s = drain_s
         self._drained = float("inf")  # time.monotonic
@@ -127,7 +129,8 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             if self._tls is not None:
-                self._following = asyncio.create_task(follow_certificate(self._tls.context, self._tls.certificate))
+                follower = CertificateFollower(self._tls.context, self._tls.certificate)
+                self._background.start(Job("certificate", follower.follow, PERIOD_S))
             scheme = "http" if self._tls is None else "https"
             print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 

@@ -1,6 +1,5 @@
 """The API keys in force: scopes, rate limits, and the file that they are read from."""
 
-import asyncio
 import hmac
 import logging
 import math
@@ -10,11 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.auth.keys import KeyRecord, KeysUnreadable, Scope, digest_of, id_of, read_keys
+from service.background import BlockingCalls, JobFailed
 from service.errors import KeyMissing, KeyUnknown, RateExceeded, ScopeMissing
 
 _log = logging.getLogger("fingerpost.keys")
 
-_PERIOD_S = 1.0  # a revoked key works for at most this long
+PERIOD_S = 1.0  # a revoked key works for at most this long
+UNSAFE_AFTER_S = 60.0  # without a reading; revoked keys may still be in force
+READING_S = 10.0  # a file system that takes longer does not answer
 _BEARER = b"bearer "
 _NO_DIGEST = bytes(32)  # compared for an unknown id too, so that the time taken tells nothing about ids
 
@@ -68,6 +70,7 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._holders: dict[bytes, KeyHolder] = {}
+        self._reading = BlockingCalls("keys")
         self._stamp = _read_stamp(path)
         self._replace(read_keys(path))
 
@@ -92,19 +95,16 @@ class KeyStore:
         return holder
 
     async def follow(self) -> None:
-        """Reads the file again when it changes; keeps the last keys while it is damaged. Runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(_PERIOD_S)
-            try:
-                stamp = await asyncio.to_thread(_read_stamp, self._path)
-                if stamp == self._stamp:
-                    continue
-                self._stamp = stamp
-                self._replace(await asyncio.to_thread(read_keys, self._path))
-            except KeysUnreadable as error:
-                _log.error("cannot read the keys file, the last keys stay in force: %s", error)
-            else:
-                _log.info("%d keys in force", len(self._holders))
+        """Reads the file again if it has changed. Raises `JobFailed` where it cannot: the last keys stay in force."""
+        try:
+            stamp = await self._reading.run(_read_stamp, self._path)
+            if stamp == self._stamp:
+                return
+            self._replace(await self._reading.run(read_keys, self._path))
+        except KeysUnreadable as error:
+            raise JobFailed(f"cannot read the keys file, the last keys stay in force: {error}") from error
+        self._stamp = stamp
+        _log.info("%d keys in force", len(self._holders))
 
     def _replace(self, records: list[KeyRecord]) -> None:
         """Puts records into force; an unchanged key keeps its tokens."""

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
-from reference_db.errors import CorruptManifest, StoreUnavailable
+from reference_db.errors import CorruptManifest
 from reference_db.manifest import Manifest
 from reference_db.stores.store import News, Store
 from service import errors
+from service.background import BlockingCalls
 from service.cells.calibration import check_serves
 from service.cells.memory import CellMemory
 from service.cells.served_cell import ServedCell, move_cell, prepare_cell
@@ -27,7 +28,7 @@ from service.telemetry.metrics import Metrics
 
 _log = logging.getLogger("fingerpost.cells")
 
-_LISTENING_S = 1.0  # longest wait for news; a shutdown waits for it
+_LISTENING_S = 1.0  # longest wait for news
 _RETRIED_S = 60.0  # a version that could not be served is tried again after this time
 
 
@@ -54,7 +55,6 @@ class ServedCells:
         self._tried: dict[str, int] = {}  # number of the last version that was to replace a cell
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
-        self._news = asyncio.Event()
         self._versions_wait = False  # while `switch` runs, new versions wait
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
@@ -64,7 +64,8 @@ class ServedCells:
             metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))
         # Threads of their own: a cell that calibrates for seconds must not delay requests.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")
-        self._listener = ThreadPoolExecutor(1, thread_name_prefix="news")
+        self._asking = BlockingCalls("versions")
+        self._listening = BlockingCalls("news")
         self._replacers = ThreadPoolExecutor(2, thread_name_prefix="new-versions", initializer=lower_thread_priority)
 
     async def serve(self, cell_ids: Iterable[str]) -> Mapping[str, ServedCell | ServiceError]:
@@ -94,7 +95,7 @@ class ServedCells:
     def notify(self, cell_id: str, like: CellVersion | None = None) -> None:
         """Call when a cell has a new version. `like`: a version of the same fingerprints whose indices are built."""
         self._notified[cell_id] = like
-        self._news.set()
+        self._replace_notified()
 
     async def switch(self, engine: MateformerEngine, *, force: bool) -> int:
         """Replaces the engine in service; returns how many cells in memory moved to it.
@@ -119,7 +120,7 @@ class ServedCells:
             self._refused.clear()  # these were refused with the old engine
         finally:
             self._versions_wait = False
-            self._news.set()
+            self._replace_notified()
         return len(held)
 
     def _count_waiting(self, lane: Lane) -> int:
@@ -134,48 +135,23 @@ class ServedCells:
         held = self._memory.all().items()
         return {name: cell for name, cell in held if name not in ready or ready[name].version is not cell.version}
 
-    async def follow(self, period_s: float) -> None:
-        """Replaces cells in memory by their new versions. Runs until it is cancelled.
+    async def follow(self) -> None:
+        """Asks the store once which cells in memory have new versions, because a notification may be lost.
 
-        Acts on `notify` at once, and asks the store every `period_s` seconds, because a notification may be lost. A new
-        version replaces the old one when it is loaded, calibrated and warm; when it cannot be served the old one stays.
+        A new version replaces the old one when it is loaded, calibrated and warm; when it cannot be served the old one
+        stays. Raises `StoreUnavailable` or `JobFailed`.
         """
-        due = time.monotonic() + period_s
-        while True:
-            try:
-                async with asyncio.timeout(max(0.0, due - time.monotonic())):
-                    await self._news.wait()
-            except TimeoutError:
-                await self._ask_store()
-                due = time.monotonic() + period_s
-            self._news.clear()
-            if self._versions_wait:
-                continue
-            notified, self._notified = self._notified, {}
-            for cell_id, like in notified.items():
-                self._start_replacing(cell_id, like)
-
-    async def listen(self, news: News) -> None:
-        """Calls `notify` as soon as another replica publishes a version. Runs until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                for cell_id in await loop.run_in_executor(self._listener, news.changed, _LISTENING_S):
-                    self.notify(cell_id)
-            except StoreUnavailable:
-                await asyncio.sleep(_LISTENING_S)  # `follow` logs the outage
-
-    async def _ask_store(self) -> None:
-        """Asks the store which cells in memory have new versions."""
         held = {cell_id: served.version.manifest.number for cell_id, served in self._memory.all().items()}
-        try:
-            newer = await asyncio.get_running_loop().run_in_executor(self._replacers, self._find_newer, held)
-        except StoreUnavailable as error:
-            _log.warning("cannot ask the reference database for new versions: %s", error)
-            return
+        newer = await self._asking.run(self._find_newer, held)
         self._up_to_date = time.monotonic()
         for cell_id in newer:
             self._notified.setdefault(cell_id, None)
+        self._replace_notified()
+
+    async def listen(self, news: News) -> None:
+        """Waits a moment for versions that other replicas publish. Raises `StoreUnavailable` or `JobFailed`."""
+        for cell_id in await self._listening.run(news.changed, _LISTENING_S):
+            self.notify(cell_id)
 
     def _find_newer(self, held: Mapping[str, int]) -> list[str]:
         """The cells whose newest version is not the one held, except versions refused a short time ago."""
@@ -194,20 +170,26 @@ class ServedCells:
 
     def close(self) -> None:
         """Waits for work in progress, then stops the threads and the engine."""
-        for executor in (self._loaders, self._replacers, self._listener):
+        for executor in (self._loaders, self._replacers):
             executor.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
 
-    def _start_replacing(self, cell_id: str, like: CellVersion | None) -> None:
-        held = self._memory.get(cell_id)
-        if held is None:
+    def _replace_notified(self) -> None:
+        """Starts to replace the cells with new versions. A cell that is being replaced is replaced again afterwards:
+        its task may have read the manifest before the newest version was published.
+        """
+        if self._versions_wait:
             return
-        if cell_id in self._replacing:
-            # The running task may have read the manifest before this version was published: try again after it.
-            self._replacing[cell_id].add_done_callback(lambda _: self.notify(cell_id, like))
-            return
-        task = self._replacing[cell_id] = asyncio.create_task(self._replace_cell(cell_id, held, like))
-        task.add_done_callback(lambda _: self._replacing.pop(cell_id))
+        for cell_id in [name for name in self._notified if name not in self._replacing]:
+            like, held = self._notified.pop(cell_id), self._memory.get(cell_id)
+            if held is not None:
+                task = self._replacing[cell_id] = asyncio.create_task(self._replace_cell(cell_id, held, like))
+                task.add_done_callback(partial(self._finish_replacing, cell_id))
+
+    def _finish_replacing(self, cell_id: str, task: asyncio.Task[None]) -> None:
+        del self._replacing[cell_id]
+        if not task.cancelled():
+            self._replace_notified()
 
     async def _replace_cell(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> None:
         load = partial(self._load_successor, cell_id, held, like)

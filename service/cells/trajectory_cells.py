@@ -1,17 +1,17 @@
 """Descriptions of the cells that an artifact for trajectories has learned, kept up to date with the store."""
 
-import asyncio
 import logging
 import math
 from collections import OrderedDict
 from typing import NamedTuple
 
 from models.artifact import TrajectoryManifest
-from reference_db.errors import CorruptManifest, ReferenceDatabaseError
+from reference_db.errors import CorruptManifest
 from reference_db.geodesy import LocalFrame
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service import errors
+from service.background import BlockingCalls
 from service.cells.store_errors import translate_store_errors
 from service.inference.workers import Workers
 
@@ -64,6 +64,7 @@ class TrajectoryCells:
         self._store = store
         self._held: OrderedDict[str, DescribedCell] = OrderedDict()  # least recently used first
         self._threads = Workers("descriptions", 2, waiting_limit)
+        self._asking = BlockingCalls("descriptions")
 
     async def describe(self, cell_id: str) -> DescribedCell:
         """Returns a cell as it is now, whether the artifact has learned it or not.
@@ -83,18 +84,11 @@ class TrajectoryCells:
         """Call when a cell has a new version."""
         self._held.pop(cell_id, None)
 
-    async def follow(self, period_s: float) -> None:
-        """Drops descriptions of cells that have changed in the store. Runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(period_s)
-            held = {cell_id: cell.version.number for cell_id, cell in self._held.items()}
-            try:
-                changed = await self._threads.run(self._find_changed, held)
-            except (ReferenceDatabaseError, errors.Congested) as error:
-                _log.debug("cannot check cells' descriptions: %s", error)  # `ServedCells.follow` warns of outages
-                continue
-            for cell_id in changed:
-                self.notify(cell_id)
+    async def follow(self) -> None:
+        """Drops descriptions of cells that have changed in the store. Raises `StoreUnavailable` or `JobFailed`."""
+        held = {cell_id: cell.version.number for cell_id, cell in self._held.items()}
+        for cell_id in await self._asking.run(self._find_changed, held):
+            self.notify(cell_id)
 
     def close(self) -> None:
         self._threads.close()

@@ -96,7 +96,8 @@ def serve(
     give_back_large_arrays()
     draining = Draining()
     try:
-        run_server(create_app(settings, draining), settings, draining)
+        service = create_app(settings, draining)
+        run_server(service, settings, draining, service.state.background)
     except (KeysUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, ModelUnusable) as error:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fingerpost import __version__
+from service.telemetry.background_metrics import BackgroundMetrics
 from service.telemetry.dispatch_metrics import DispatchMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.stopwatch import Stopwatch
@@ -23,6 +24,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="fingerpost", registry=registry)
         self.locations = LocationMetrics(registry, cell_series)
+        self.background = BackgroundMetrics(registry)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
             "Time spent in a stage. decode and encode: of one request; other stages: of all users in one dispatch.",

@@ -1,6 +1,5 @@
-"""Removes fingerprints that are older than the retention of their cell allows, in regular intervals."""
+"""Removes fingerprints that are older than the retention of their cell allows."""
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 
@@ -8,6 +7,7 @@ from reference_db.contents import Contents
 from reference_db.errors import BadUpdate
 from reference_db.manifest import Manifest
 from reference_db.update import Origin, Update, apply_retention
+from service.background import JobFailed
 from service.errors import CellNotFound, ServiceError
 from service.updates.publisher import Conditions, Publisher
 
@@ -16,24 +16,24 @@ _log = logging.getLogger("fingerpost.updates")
 _AUTHOR = "retention"
 
 
-async def run_retention_job(publisher: Publisher, period_s: float) -> None:
-    """Every `period_s` seconds, publishes each cell without the fingerprints that its retention no longer keeps.
+async def run_retention_job(publisher: Publisher) -> None:
+    """Publishes each cell without the fingerprints that its retention no longer keeps.
 
     A version that the artifact cannot serve, or that the canary refuses, is not published but logged. Each replica runs
-    this job. If several try at once, one publishes.
+    this job. If several try at once, one publishes. A cell that fails does not stop the others. Raises `JobFailed` when
+    a cell failed for an unforeseen reason, and what the store raises.
     """
-    while True:
-        await asyncio.sleep(period_s)
+    failed = []
+    for cell_id in await publisher.read(publisher.store.cells):
         try:
-            cell_ids = await publisher.read(publisher.store.cells)
+            await _apply_retention(publisher, cell_id, datetime.now(UTC))
         except ServiceError as error:
-            _log.warning("retention job skipped: %s", error)
-            continue
-        for cell_id in cell_ids:
-            try:
-                await _apply_retention(publisher, cell_id, datetime.now(UTC))
-            except ServiceError as error:
-                _log.warning("cell %s keeps fingerprints that are too old: %s", cell_id, error)
+            _log.warning("cell %s keeps fingerprints that are too old: %s", cell_id, error)
+        except Exception:
+            _log.exception("cell %s keeps fingerprints that are too old", cell_id)
+            failed.append(cell_id)
+    if failed:
+        raise JobFailed(f"{len(failed)} cells keep fingerprints that are too old, among them {failed[0]}")
 
 
 async def _apply_retention(publisher: Publisher, cell_id: str, now: datetime) -> None:

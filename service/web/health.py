@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 
 from fingerpost.wire_model import WireModel
 from service import errors
+from service.background import Background
 from service.errors import InferenceFailed, NotReady, OutOfMemory, Stopping
 from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
@@ -33,17 +34,28 @@ class Ready(WireModel):
 
 
 class Health:
-    def __init__(self, settings: Settings, session: Callable[[], MateformerSession], draining: Draining) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: Callable[[], MateformerSession],
+        draining: Draining,
+        background: Background,
+    ) -> None:
         """`session` returns the session that serves at the moment."""
         self._settings = settings
         self._session = session
         self._draining = draining
+        self._background = background
         self._proof: asyncio.Task[None] | None = None
 
     async def check_ready(self) -> None:
-        """Raises `Stopping`, or `NotReady` when the last inference is long ago and a new one fails or hangs."""
+        """Raises `Stopping`, or `NotReady` when it is unsafe to serve on because a task in the background does not
+        succeed, or when the last inference is long ago and a new one fails or hangs.
+        """
         if self._draining.began:
             raise Stopping("the service is about to stop")
+        if (unsafe := self._background.find_unsafe()) is not None:
+            raise NotReady(unsafe)
         session = self._session()
         if session.seconds_since_answer <= self._settings.readiness_period_s:
             return

@@ -1,14 +1,15 @@
 """TLS: the certificate of the service, and the client certificates that it asks for."""
 
-import asyncio
 import logging
 import ssl
 from pathlib import Path
 from typing import NamedTuple
 
+from service.background import BlockingCalls, JobFailed
+
 _log = logging.getLogger("fingerpost.tls")
 
-_PERIOD_S = 1.0
+PERIOD_S = 1.0
 
 
 class TlsUnusable(Exception):
@@ -38,21 +39,28 @@ def server_context(certificate: Certificate, client_ca: Path | None) -> ssl.SSLC
     return context
 
 
-async def follow_certificate(context: ssl.SSLContext, certificate: Certificate) -> None:
-    """Loads the certificate again whenever its files change. Never returns. Open connections keep the old one."""
-    stamps = _stamps(certificate)
-    while True:
-        await asyncio.sleep(_PERIOD_S)
-        if (now := _stamps(certificate)) == stamps:
-            continue
-        stamps = now
+class CertificateFollower:
+    """Loads a certificate again when its files change. Open connections keep the old one."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: Certificate) -> None:
+        self._context = context
+        self._certificate = certificate
+        self._stamps = _stamps(certificate)
+        self._reading = BlockingCalls("certificate")
+
+    async def follow(self) -> None:
+        """Looks once. Raises `JobFailed` where the new files cannot be used: the certificate in use stays."""
+        stamps = await self._reading.run(_stamps, self._certificate)
+        if stamps == self._stamps:
+            return
         try:
-            server_context(certificate, None)  # a mismatch must not damage the context in use
-            _load(context, certificate)
+            # A mismatch must not damage the context in use. Its handshakes run on the loop, so it is changed there.
+            await self._reading.run(server_context, self._certificate, None)
+            _load(self._context, self._certificate)
         except TlsUnusable as error:
-            _log.error("keeping the certificate in use: %s", error)
-        else:
-            _log.info("a new certificate is in use")
+            raise JobFailed(f"keeping the certificate in use: {error}") from error
+        self._stamps = stamps
+        _log.info("a new certificate is in use")
 
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:

@@ -1,15 +1,16 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from service.auth import key_store
 from service.auth.key_store import KeyStore, TokenBucket
 from service.auth.keys import KeysUnreadable, Scope, edit_keys
+from service.background import Background, Job
 from service.errors import KeyMissing, KeyUnknown, RateExceeded, ScopeMissing, ServiceError
+from service.telemetry.metrics import Metrics
 from tests.service.tiny_service import added_key
 
 DEADLINE_S = 60.0
@@ -29,15 +30,13 @@ def refusal(store: KeyStore, authorization: str | None, needed: Scope = "locate"
 
 
 @asynccontextmanager
-async def followed(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(key_store, "_PERIOD_S", 0.001)
-    task = asyncio.create_task(store.follow())
+async def followed(store: KeyStore) -> AsyncIterator[None]:
+    background = Background(Metrics().background)
+    background.start(Job("keys", store.follow, 0.001))
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await background.stop()
 
 
 async def becomes(store: KeyStore, key: str, expected: type[ServiceError] | None) -> None:
@@ -92,12 +91,12 @@ def test_a_key_without_the_scope_costs_no_token(file: Path) -> None:
 
 @pytest.mark.anyio
 async def test_added_and_revoked_keys_take_effect_and_others_keep_their_tokens(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path,
 ) -> None:
     old, slow = added_key(file, ["locate"]), added_key(file, ["locate"], rate=0.001)
     store = KeyStore(file)
     assert refusal(store, f"Bearer {slow}") is None
-    async with followed(store, monkeypatch):
+    async with followed(store):
         new = added_key(file, ["locate"])
         await becomes(store, new, None)
         assert refusal(store, f"Bearer {old}") is None
@@ -110,11 +109,11 @@ async def test_added_and_revoked_keys_take_effect_and_others_keep_their_tokens(
 
 @pytest.mark.anyio
 async def test_the_last_keys_stay_in_force_while_the_file_is_damaged_or_missing(
-    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = added_key(file, ["locate"])
     store, whole = KeyStore(file), file.read_bytes()
-    caplog.set_level(logging.INFO, "fingerpost.keys")
+    caplog.set_level(logging.INFO, "fingerpost")
 
     async def told(word: str, times: int) -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -127,7 +126,7 @@ async def test_the_last_keys_stay_in_force_while_the_file_is_damaged_or_missing(
         written.write_bytes(content)
         written.replace(file)
 
-    async with followed(store, monkeypatch):
+    async with followed(store):
         write(whole[:50])
         await told("the last keys stay in force", 1)
         assert refusal(store, f"Bearer {key}") is None

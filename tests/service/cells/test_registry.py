@@ -12,6 +12,7 @@ import pytest
 
 from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
+from service.background import Background, Job
 from service.cells.registry import ServedCells
 from service.inference.engine import MateformerEngine, start_engine
 from service.inference.estimator import Estimator, User
@@ -64,9 +65,10 @@ async def served(
     """Asks the store for new versions a hundred times a second."""
     settings = Settings(artifact_directory=artifact_directory, calibration_samples=20, calibration_sigmas_m=(1.0,))
     cells = ServedCells(store, engine, settings, metrics)
-    following = asyncio.create_task(cells.follow(0.01))
+    background = Background(metrics.background)
+    background.start(Job("versions", cells.follow, 0.01))
     yield cells
-    following.cancel()
+    await background.stop()
     cells.close()
 
 
