@@ -70,8 +70,9 @@ def metrics_table() -> str:
     TrajectoryMetrics(metrics)
     rows = []
     for collector in list(metrics.registry._collector_to_names):
-        labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
         for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
+            names = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ())
+            labels = ", ".join(f"`{label}`" for label in names)
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
             name = family.name.removesuffix(suffix) + suffix
             rows.append((f"`{name}`", family.type, labels or "-", family.documentation))

@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 
 from service.cells.served_cell import ServedCell
+from service.telemetry.cell_metrics import Measured
 from service.telemetry.metrics import Metrics
 
 _log = logging.getLogger("fingerpost.cells")
@@ -40,9 +41,11 @@ class CellMemory:
         before = self._held.pop(cell_id, None)
         self._bytes += served.version.resident_bytes - (before.version.resident_bytes if before else 0)
         self._held[cell_id] = served
+        self._show_ages(cell_id, _measured(served))
         while self._bytes > self._budget and len(self._held) > 1:
             evicted_id, evicted = self._held.popitem(last=False)
             self._bytes -= evicted.version.resident_bytes
+            self._show_ages(evicted_id, None)
             self._metrics.cells_evicted.inc()
             _log.info("cell %s: evicted from memory to make room", evicted_id)
         self._update_gauges()
@@ -53,9 +56,24 @@ class CellMemory:
         if dropped is None:
             return False
         self._bytes -= dropped.version.resident_bytes
+        self._show_ages(cell_id, None)
         self._update_gauges()
         return True
 
     def _update_gauges(self) -> None:
         self._metrics.cells_held.set(len(self._held))
         self._metrics.cell_bytes.set(self._bytes)
+
+    def _show_ages(self, cell_id: str, measured: Measured | None) -> None:
+        if self._metrics.locations.cells is not None:
+            self._metrics.locations.cells.hold(cell_id, measured)
+
+
+def _measured(served: ServedCell) -> Measured | None:
+    survey = served.version.manifest.quality.get("survey")
+    if not isinstance(survey, dict):
+        return None
+    oldest, newest = survey.get("oldest"), survey.get("newest")
+    if isinstance(oldest, float | int) and isinstance(newest, float | int):
+        return Measured(oldest, newest)
+    return None

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from threading import Lock
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from fingerpost.wire import Fulfilment, Provenance, TrackProvenance
 from service.errors import ServiceError
-
-OTHER_CELLS = "other cells"  # cell ids hold no spaces
+from service.telemetry.cell_metrics import CellMetrics
 
 _NONE = "none"
+# Answers state 0.05 to 5 m as a rule: there each bound is at most half as large again as the one before.
+_RADII = (0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 10, 25, 50, 100)
 
 
 class Answer(Protocol):
@@ -50,7 +50,7 @@ class LocationMetrics:
             "fingerpost_stated_accuracy_meters",
             "Accuracy stated to users: the radius of the circle in the answer.",
             registry=registry,
-            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100),
+            buckets=_RADII,
         )
         self._fulfilments = Counter(
             "fingerpost_accuracy_requests_total",
@@ -58,7 +58,7 @@ class LocationMetrics:
             ["indicator"],
             registry=registry,
         )
-        self._cells = _CellMetrics(registry, cell_series) if cell_series else None
+        self.cells = CellMetrics(registry, cell_series) if cell_series else None
         # A look-up of labels costs more than the count.
         self._location = cache(self._locations.labels)
         self._retrieval = cache(self._retrievals.labels)
@@ -82,9 +82,9 @@ class LocationMetrics:
             self._stated.observe(answer.h_accuracy)
             if answer.accuracy_fulfilment_indicator is not None:
                 self._fulfilment(answer.accuracy_fulfilment_indicator).inc()
-        if self._cells is not None:
+        if self.cells is not None:
             for cell_id, result in zip(cell_ids, results, strict=True):
-                self._cells.note(cell_id, result)
+                self.cells.note(cell_id, None if isinstance(result, ServiceError) else result.h_accuracy)
 
 
 def _labels(result: Result) -> tuple[str, str, str]:
@@ -94,43 +94,3 @@ def _labels(result: Result) -> tuple[str, str, str]:
     made = result.provenance
     fallback = made.fallback if isinstance(made, Provenance) else None
     return "located", made.source, fallback or _NONE
-
-
-class _CellMetrics:
-    """Series of the first `most` cells in which a user was located, and one series for all other cells.
-
-    A cell gets a series only once a user was located in it: requests for unknown cells must not use up the series.
-    """
-
-    def __init__(self, registry: CollectorRegistry, most: int) -> None:
-        self._most = most
-        self._named: set[str] = set()
-        self._naming = Lock()  # worker threads record batches
-        users = Counter(
-            "fingerpost_cell_locations_total",
-            "Users, by cell and whether they were located.",
-            ["cell", "outcome"],
-            registry=registry,
-        )
-        stated = Summary(
-            "fingerpost_cell_stated_accuracy_meters",
-            "Accuracy stated to users of a cell: the radius of the circle in the answer.",
-            ["cell"],
-            registry=registry,
-        )
-        self._users = cache(users.labels)
-        self._stated = cache(stated.labels)
-
-    def note(self, cell_id: str | None, result: Result) -> None:
-        located = not isinstance(result, ServiceError)
-        cell = self._series(cell_id, located)
-        self._users(cell, "located" if located else "failed").inc()
-        if not isinstance(result, ServiceError):
-            self._stated(cell).observe(result.h_accuracy)
-
-    def _series(self, cell_id: str | None, located: bool) -> str:
-        if cell_id is not None and cell_id not in self._named and located:
-            with self._naming:
-                if len(self._named) < self._most:
-                    self._named.add(cell_id)
-        return cell_id if cell_id in self._named and cell_id is not None else OTHER_CELLS

@@ -4,7 +4,15 @@ import platform
 import time
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fingerpost import __version__
@@ -22,7 +30,9 @@ class Metrics:
 
     def __init__(self, cell_series: int = 0) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(namespace="fingerpost", registry=registry)
+        # They add a series to every counter and histogram.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        ProcessCollector(registry=registry)
         self.locations = LocationMetrics(registry, cell_series)
         self.background = BackgroundMetrics(registry)
         self._stages = Histogram(

@@ -259,7 +259,7 @@ def test_memory_does_not_grow_with_the_artifacts_that_have_served(artifact_direc
             for number in range(changing_cell.USERS):
                 assert replica.client.post("/locate", json=user(number)).status_code == 200
             assert activated(replica.client, f"v{turn % 2}").status_code == 200
-            resident.append(replica.metric("fingerpost_process_resident_memory_bytes"))
+            resident.append(replica.metric("process_resident_memory_bytes"))
     # Each network and its frames are tens of megabytes.
     assert min(resident[-4:]) < max(resident[:4]) + 2**25, [round(held / 2**20) for held in resident]
 

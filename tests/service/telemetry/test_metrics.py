@@ -1,15 +1,20 @@
 import platform
 import re
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reference_db import DirectoryStore, import_fingerprints, read_contents
+from tests.redis_servers import GUARD_S
 from tests.service.learned_cells import TRAJECTORY, snapshot
 from tests.service.plane_cell import Json
 from tests.service.running import running, tiny_request, tiny_service
@@ -25,8 +30,31 @@ def samples(client: httpx.Client) -> dict[tuple[str, tuple[tuple[str, str], ...]
     }
 
 
-def test_every_name_has_the_prefix(client: httpx.Client) -> None:
-    assert all(name.startswith("fingerpost_") for name, _ in samples(client))
+def test_names_are_the_services_own_or_the_standard_ones_of_a_process(client: httpx.Client) -> None:
+    names = {name for name, _ in samples(client)}
+    assert {name for name in names if not name.startswith("fingerpost_")} == {
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_virtual_memory_bytes",
+    }
+
+
+def test_no_series_tells_when_another_series_began(client: httpx.Client, request_body: Callable[..., Json]) -> None:
+    client.post("/locate", json=request_body())
+    names = {name for name, _ in samples(client)}
+    assert "fingerpost_locations_total" in names
+    assert not [name for name in names if name.endswith("_created")]
+
+
+def test_stated_accuracies_between_5_cm_and_5_m_are_resolved(client: httpx.Client) -> None:
+    name = "fingerpost_stated_accuracy_meters_bucket"
+    bounds = sorted(float(dict(labels)["le"]) for found, labels in samples(client) if found == name)
+    assert {0.05, 5} <= set(bounds)
+    usual = [bound for bound in bounds if 0.05 <= bound <= 5]
+    assert max(upper / lower for lower, upper in pairwise(usual)) <= 1.5
 
 
 def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body: Callable[..., Json]) -> None:
@@ -127,6 +155,37 @@ async def test_at_most_cell_series_cells_get_their_own_series(tmp_path: Path) ->
         ("other cells", "failed"): 3,
     }
     assert re.search(r'^fingerpost_cell_stated_accuracy_meters_count\{cell="c"\} 3', text, re.MULTILINE)
+
+
+@pytest.mark.anyio
+async def test_cells_with_series_show_how_old_their_fingerprints_are(tmp_path: Path) -> None:
+    """`c` has no times; `old` was measured 1,000 to 5,000 s ago; a replica without room keeps one cell in memory."""
+    settings = tiny_service(tmp_path).model_copy(update={"cell_series": 2, "cell_memory_bytes": 1})
+    store = DirectoryStore(settings.database_directory)
+    first = store.current("c")
+    assert first is not None
+    fingerprints = read_contents(store, first).fingerprints()
+    times = time.time() - np.linspace(5000, 1000, len(fingerprints.times))
+    cell = first.cell.model_copy(update={"cell_id": "old"})
+    import_fingerprints(store, cell, replace(fingerprints, times=times), {}, ORIGIN)
+    async with running(settings) as client:
+        for cell_id in ("c", "old"):
+            (await client.post("/locate", json=tiny_request(1) | {"cellId": cell_id})).raise_for_status()
+        ages = _ages((await client.get("/metrics")).text)
+        assert ages.keys() == {("old", "oldest"), ("old", "newest")}
+        assert ages["old", "oldest"] - ages["old", "newest"] == pytest.approx(4000, abs=1e-3)
+        assert 1000 <= ages["old", "newest"] < 1000 + GUARD_S
+        await client.post("/locate", json=tiny_request(1))
+        assert _ages((await client.get("/metrics")).text) == {}
+
+
+def _ages(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.labels["cell"], sample.labels["fingerprint"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "fingerpost_cell_fingerprint_age_seconds"
+    }
 
 
 def test_reports_queue_length_end_of_dispatches_and_version(
