@@ -35,6 +35,7 @@ from service.locating.router import router as locating_router
 from service.locating.tracker import Tracker
 from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
+from service.telemetry.access_log import AccessLog
 from service.telemetry.correlation import CorrelationMiddleware
 from service.telemetry.metrics import Metrics, RequestMetrics
 from service.telemetry.router import router as telemetry_router
@@ -136,6 +137,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
             await asyncio.to_thread(traces.close)
 
     tracing = [] if traces is None else [Middleware(TracingMiddleware, traces=traces)]
+    access_log = [Middleware(AccessLog)] if settings.access_log else []
     auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
     app = FastAPI(
         title="Fingerpost",
@@ -154,6 +156,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         middleware=[
             Middleware(CorrelationMiddleware),
             *tracing,
+            *access_log,
             Middleware(RequestMetrics, metrics=metrics),
             *auth,
             Middleware(HeadMiddleware),

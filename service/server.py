@@ -55,7 +55,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
     config = uvicorn.Config(
         app,
         log_config=log_config(settings),
-        access_log=settings.access_log,
+        access_log=False,  # `service.telemetry.access_log` writes it
         server_header=False,
         proxy_headers=settings.access_log,  # only access logs use the client's address
         http=HttpProtocol,

@@ -41,7 +41,11 @@ class Settings(BaseSettings):
     log_format: Literal["line", "json"] = Field(
         "line", description="line: text for people. json: one JSON object a line."
     )
-    access_log: bool = Field(False, description="Log each request, with its path and status only.")
+    access_log: bool = Field(
+        False,
+        description="Log each request: method, route, path without its query, status, duration in seconds, and the "
+        "client's address.",
+    )
     keys_file: Path | None = Field(
         None,
         description="File of API keys, written by `fingerpost keys`; read again when it changes. None: requests need "

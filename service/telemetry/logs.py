@@ -16,10 +16,9 @@ def log_config(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+            "line": {"()": LineFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
             "json": {"()": JsonFormatter},
         },
-        "filters": {"path": {"()": PathFilter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": settings.log_format}},
         "loggers": {
             "fingerpost": {"handlers": ["stderr"], "level": level, "propagate": False},
@@ -29,13 +28,21 @@ def log_config(settings: Settings) -> dict[str, Any]:
                 "propagate": False,
             },
             "opentelemetry": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-            "uvicorn.access": {"level": "INFO", "filters": ["path"]},
+            "fingerpost.access": {"level": "INFO"},  # the setting access_log alone decides
         },
     }
 
 
+class LineFormatter(logging.Formatter):
+    """Writes text for people, with the fields of the event and of the current request as ``name=value`` at the end."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        fields = _fields(record)
+        return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in fields.items())])
+
+
 class JsonFormatter(logging.Formatter):
-    """Writes one JSON object a line, with the correlation fields of the current request."""
+    """Writes one JSON object a line, with the fields of the event and of the current request."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -43,18 +50,13 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **correlation_fields(),
+            **_fields(record),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)
 
 
-class PathFilter(logging.Filter):
-    """Removes the query from uvicorn's access log: a query may hold coordinates."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            client, method, target, *rest = record.args
-            record.args = (client, method, str(target).partition("?")[0], *rest)
-        return True
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Returns what the event carries as `extra={"fields": ...}`, and the correlation fields."""
+    return {**getattr(record, "fields", {}), **correlation_fields()}

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -89,11 +90,78 @@ def test_logs_and_metrics_hold_no_coordinates_csi_or_keys(
         assert secret not in written, secret
         assert secret not in metrics, secret
     lines = [json.loads(line) for line in written.splitlines()]
-    assert {line["logger"] for line in lines} >= {"uvicorn.access", "fingerpost.cells", "fingerpost.updates"}
-    accesses = [line for line in lines if line["logger"] == "uvicorn.access"]
+    assert {line["logger"] for line in lines} >= {"fingerpost.access", "fingerpost.cells", "fingerpost.updates"}
+    accesses = [line for line in lines if line["logger"] == "fingerpost.access"]
     assert len(accesses) == len(statuses) + 1
     for line in accesses:
         assert (line["traceId"], line["spanId"], line["correlator"]) == (TRACE[3:35], TRACE[36:52], "here-i-am")
+
+
+@pytest.fixture
+def strange_requests() -> list[tuple[str, str]]:
+    """One that is answered, one with a query, one for an unknown name, and two for paths without a route."""
+    return [
+        ("GET", "/health/live"),
+        ("GET", "/cells/c?lat=43.7004321"),
+        ("PUT", "/cells/nowhere/model"),
+        ("GET", "/nothing%0A2026-01-01 ERROR fingerpost: forged"),
+        ("GET", "/" + 3000 * "x"),
+    ]
+
+
+ROUTES = ["/health/live", "/cells/{cellId}", "/cells/{cellId}/model", "none", "none"]
+STATUSES = [200, 400, 404, 404, 404]
+
+
+def test_access_lines_have_method_route_path_status_duration_and_correlation_as_json(
+    tmp_path: Path, strange_requests: list[tuple[str, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_tiny_settings(tmp_path, access_log=True, log_format="json", log_level="warning")
+    headers = {"traceparent": TRACE, "X-Correlator": "here-i-am"}
+    start = time.monotonic()
+    with serving(settings) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        for one in strange_requests:
+            client.request(*one)
+    whole = time.monotonic() - start
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    lines = [line for line in lines if line["logger"] == "fingerpost.access"]
+    assert [line["method"] for line in lines] == [method for method, _ in strange_requests]
+    assert [line["route"] for line in lines] == ROUTES
+    assert [line["status"] for line in lines] == STATUSES
+    assert [line["path"] for line in lines[:3]] == ["/health/live", "/cells/c", "/cells/nowhere/model"]
+    assert all(line["duration"] > 0 for line in lines)
+    assert sum(line["duration"] for line in lines) < whole
+    assert {(line["client"], line["traceId"], line["correlator"]) for line in lines} == {
+        ("127.0.0.1", TRACE[3:35], "here-i-am")
+    }
+    assert max(len(line["path"]) for line in lines) < 300
+
+
+def test_access_lines_for_people_have_the_same_fields_and_cannot_be_forged(
+    tmp_path: Path, strange_requests: list[tuple[str, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_tiny_settings(tmp_path, access_log=True, log_level="warning")
+    headers = {"traceparent": TRACE, "X-Correlator": "here-i-am"}
+    with serving(settings) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        for one in strange_requests:
+            client.request(*one)
+    lines = [line for line in capfd.readouterr().err.splitlines() if " INFO fingerpost.access: " in line]
+    fields = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
+    assert [(one["route"], int(one["status"])) for one in fields] == list(zip(ROUTES, STATUSES, strict=True))
+    assert {(one["traceId"], one["correlator"]) for one in fields} == {(TRACE[3:35], "here-i-am")}
+    assert all(float(one["duration"]) > 0 for one in fields)
+    assert fields[1]["path"] == "/cells/c"
+
+
+def test_a_failure_inside_the_service_has_an_access_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_tiny_settings(tmp_path, access_log=True, log_format="json")
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post("/locate", json=build_locate_body("c", _csi(-1))).status_code == 500
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (line,) = [line for line in lines if line["logger"] == "fingerpost.access"]
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/locate", 500)
 
 
 def test_any_event_becomes_one_line_of_json() -> None:

@@ -1,0 +1,51 @@
+"""The access log: one line for each request, with the fields that people search by."""
+
+import logging
+import time
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger("fingerpost.access")
+_LONGEST_PATH = 256  # characters
+
+
+class AccessLog:
+    """ASGI middleware that logs method, route, path, status and duration (seconds) of each request.
+
+    The path comes without its query, which may hold coordinates. uvicorn's own access log knows neither the route nor
+    the duration, and writes one string.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        start = time.perf_counter()
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            path = quote(scope["path"])  # without control characters
+            if len(path) > _LONGEST_PATH:
+                path = f"{path[:_LONGEST_PATH]}..."
+            client = scope.get("client")
+            fields = {
+                "method": scope["method"],
+                "route": getattr(scope.get("route"), "path", "none"),
+                "path": path,
+                "status": status,
+                "duration": round(time.perf_counter() - start, 6),
+                "client": client[0] if client else None,
+            }
+            _log.info("%s %s %d", scope["method"], path, status, extra={"fields": fields})
