@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.commands.options import console
+from service.commands.tables import id_column, make_table, number_column, print_table, text_column
 
 if TYPE_CHECKING:
     import httpx
-    from rich.table import Column, Table
+    from rich.table import Table
 
 Json = dict[str, Any]
 
@@ -27,15 +28,15 @@ def print_response(response: "httpx.Response", print_table: Callable[[Json], Non
 
 def print_cells(listed: Json) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(unwrapped_column("cell"), unwrapped_column("version"), "fingerprints", "created", "author", "note")
+    columns = (id_column("cell"), id_column("version"), number_column("fingerprints"), text_column("created"))
+    table = make_table(*columns)
     for cell in listed["cells"]:
-        facts = (cell["cellId"], cell["version"], str(cell["fingerprints"]), _format_minute(cell["createdAt"]))
-        table.add_row(*facts, escape(cell["author"]), escape(cell["note"]))
+        created = ", ".join([_format_minute(cell["createdAt"]), *_describe_origin(cell)])
+        table.add_row(cell["cellId"], cell["version"], str(cell["fingerprints"]), escape(created))
     for cell_id in listed.get("unreadable", []):
-        table.add_row(cell_id, "[red]damaged[/red]", "", "", "", "")
-    console().print(table)
+        table.add_row(cell_id, "[red]damaged[/red]", "", "")
+    print_table(table)
 
 
 def print_cell(cell: Json) -> None:
@@ -66,32 +67,22 @@ def print_cell(cell: Json) -> None:
             facts.add_row(name, escape(value))
     console().print(facts)
     for calibration in cell["quality"].get("calibration", {}).values():
-        console().print(_calibration_table(calibration))
+        console().print()
+        print_table(_calibration_table(calibration))
 
 
 def print_versions(listed: Json) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    columns = (
-        unwrapped_column("version"),
-        "created",
-        "author",
-        "change",
-        "added",
-        "removed",
-        "fingerprints",
-        "located by",
-        "note",
-    )
-    table = Table(*columns)
+    columns = (id_column("version"), id_column("created"), number_column("fingerprints"), text_column("change"))
+    table = make_table(*columns)
     for one in listed["versions"]:
-        counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
-        who, why = escape(one["author"]), escape(one["note"])
-        table.add_row(
-            one["version"], _format_minute(one["createdAt"]), who, one["action"], *counts, one["model"]["policy"], why
-        )
-    console().print(table)
+        change = [f"{one['action']}, +{one['added']} -{one['removed']}", *_describe_origin(one)]
+        if one["model"]["policy"] != "auto":
+            change.append(f"located by {one['model']['policy']}")
+        facts = (one["version"], _format_minute(one["createdAt"]), str(one["fingerprints"]))
+        table.add_row(*facts, escape("\n".join(change)))
+    print_table(table)
     for number in listed.get("unreadable", []):
         console().print(f"version {number} is damaged")
     if "next" in listed:
@@ -99,29 +90,27 @@ def print_versions(listed: Json) -> None:
 
 
 def print_diff(diff: Json) -> None:
-    from rich.table import Table
-
-    table = Table("", *(unwrapped_column(diff[side]["version"]) for side in ("before", "after")))
     sides = (diff["before"], diff["after"])
+    table = make_table(id_column(""), *(text_column(side["version"]) for side in sides))
     table.add_row("fingerprints", *(str(side["fingerprints"]) for side in sides))
     table.add_row("extent (m)", *(_describe_extent(side.get("extent")) for side in sides))
     for one in diff["description"] + diff["retention"] + diff["model"]:
-        table.add_row(one["field"], str(one.get("before")), str(one.get("after")))
-    console().print(table)
+        table.add_row(one["field"], _describe_value(one.get("before")), _describe_value(one.get("after")))
+    print_table(table)
     for name in ("added", "removed"):
         ids = diff[name]["ids"][:_IDS_SHOWN]
         more = " ..." if diff[name]["count"] > len(ids) else ""
-        console().print(f"{diff[name]['count']} {name} {' '.join(ids)}{more}", highlight=False, soft_wrap=True)
+        console().print(f"{diff[name]['count']} {name} {' '.join(ids)}{more}", highlight=False)
 
 
 def print_fingerprints(listed: Json) -> None:
-    from rich.table import Table
-
-    table = Table("id", "x (m)", "y (m)", "measured", "sigma (m)")
+    columns = (id_column("id"), number_column("x (m)"), number_column("y (m)"), id_column("measured"))
+    table = make_table(*columns, number_column("sigma (m)"))
     for one in listed["fingerprints"]:
         place = (f"{one['x']:.2f}", f"{one['y']:.2f}")
-        table.add_row(one["id"], *place, one.get("time", "unknown"), f"{one['sigma']:.3g}")
-    console().print(table)
+        measured = _format_second(one["time"]) if one.get("time") else "unknown"
+        table.add_row(one["id"], *place, measured, f"{one['sigma']:.3g}")
+    print_table(table)
     console().print(f"{len(listed['fingerprints'])} of {listed['count']} in version {listed['version']}")
     if "next" in listed:
         console().print(f"more fingerprints: --after {listed['next']}")
@@ -132,23 +121,26 @@ def print_preview(preview: Json) -> None:
     console().print(f"{preview['selected']} of {version} would be deleted")
 
 
-def unwrapped_column(name: str) -> "Column":
-    """A column that keeps its values in one piece in a narrow terminal, because other commands take them."""
-    from rich.table import Column
-
-    return Column(name, no_wrap=True)
-
-
 def _calibration_table(calibration: Json) -> "Table":
-    from rich.table import Table
-
     title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
     radius = f"stated radius ({calibration['confidence']:.0%})"
-    errors = Table("coarse position", "mean", "median", "95 %", radius, title=title)
+    columns = (number_column(name) for name in ("mean", "median", "95 %", radius))
+    errors = make_table("coarse position", *columns, title=title)
     for level in calibration["rungs"]:
         position = "none" if level.get("sigma") is None else f"± {level['sigma']:g} m"
         errors.add_row(position, *(f"{level[figure]:.2f}" for figure in ("mean", "median", "p95", "radius")))
     return errors
+
+
+def _describe_origin(change: Json) -> list[str]:
+    """The author and the note of a change, where they are known."""
+    return [f"by {change['author']}"] * bool(change["author"]) + [change["note"]] * bool(change["note"])
+
+
+def _describe_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return "none" if value is None else str(value)
 
 
 def _describe_area(area: dict[str, float] | None) -> str:
@@ -180,3 +172,7 @@ def _describe_extent(extent: list[float] | None) -> str:
 
 def _format_minute(timestamp: str) -> str:
     return f"{timestamp[:16].replace('T', ' ')}Z"
+
+
+def _format_second(timestamp: str) -> str:
+    return f"{timestamp[:19].replace('T', ' ')}Z"

@@ -9,6 +9,7 @@ from fingerpost import __version__
 from service.commands import cell_changes, cells, keys, models
 from service.commands.credentials import read_credentials
 from service.commands.options import ArtifactOption, Database, console, fail, load_settings
+from service.commands.tables import make_table, number_column, print_table
 
 if TYPE_CHECKING:
     from fingerpost import LocateResponse, Problem
@@ -140,18 +141,20 @@ def locate(
 def _print_locations(users: "list[FileUser]", results: "list[LocateResponse | Problem]") -> None:
     import math
 
-    from rich.table import Table
-
     from fingerpost import Problem
 
-    table = Table("user", "lat", "lon", "x (m)", "y (m)", "95 % radius (m)", "error (m)")
+    names = ("user", "lat", "lon", "x (m)", "y (m)", "95 % radius (m)", "error (m)")
+    table = make_table(*map(number_column, names))
     for number, (user, result) in enumerate(zip(users, results, strict=True)):
         if isinstance(result, Problem):
-            table.add_row(str(number), f"[red]{result.cause}[/red]", "", "", "", "", "")
             continue
         point, local = result.location_estimate.point, result.local_location_estimate.point
         error = "" if user.truth is None else f"{math.dist(user.truth, (local.x, local.y)):.2f}"
         degrees = (f"{point.lat:.7f}", f"{point.lon:.7f}")
         metres = (f"{length:.2f}" for length in (local.x, local.y, result.h_accuracy))
         table.add_row(str(number), *degrees, *metres, error)
-    console().print(table)
+    if table.row_count:
+        print_table(table)
+    for number, result in enumerate(results):
+        if isinstance(result, Problem):
+            console().print(f"user {number}: [red]{result.cause}[/red]", highlight=False)

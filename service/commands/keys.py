@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.commands.options import console, fail
+from service.commands.options import fail
+from service.commands.tables import id_column, make_table, print_table, text_column
 
 KeysFile = Annotated[
     Path, typer.Option("--file", envvar="FINGERPOST_KEYS_FILE", help="File of the keys, which the service reads.")
@@ -48,7 +49,6 @@ def add(
 def list_keys(file: KeysFile) -> None:
     """List the API keys: id, owner, scopes and rate limit. The keys themselves cannot be shown."""
     from rich.markup import escape
-    from rich.table import Table
 
     from service.auth.keys import KeysUnreadable, read_keys
 
@@ -56,11 +56,12 @@ def list_keys(file: KeysFile) -> None:
         keys = read_keys(file)
     except KeysUnreadable as error:
         fail(str(error))
-    table = Table("id", "name", "scopes", "users a second", "created")
+    columns = (id_column("id"), text_column("name"), "scopes", "users a second", id_column("created"))
+    table = make_table(*columns)
     for key in keys:
         rate = "no limit" if key.rate is None else f"{key.rate:g}"
         table.add_row(key.id, escape(key.name), " ".join(key.scopes), rate, f"{key.created_at:%Y-%m-%d %H:%M}Z")
-    console().print(table)
+    print_table(table)
 
 
 def revoke(

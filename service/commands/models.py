@@ -7,8 +7,8 @@ import typer
 
 from service.commands.api_session import Target, send_request
 from service.commands.cell_options import Json
-from service.commands.cell_tables import print_response, unwrapped_column
-from service.commands.options import console
+from service.commands.cell_tables import print_response
+from service.commands.tables import id_column, make_table, print_table, text_column
 
 Url = Annotated[str, typer.Option(help="URL of one replica of the service. Do not give the URL of a load balancer.")]
 _DEFAULT_URL = "http://127.0.0.1:8080"
@@ -16,7 +16,7 @@ _DEFAULT_URL = "http://127.0.0.1:8080"
 
 def list_models(url: Url = _DEFAULT_URL, json: Json = False) -> None:
     """List the models that the service can load, and which are active."""
-    print_response(send_request(Target(url, None, None), "GET", "/models"), _print_models, json)
+    print_response(send_request(Target(url, None, None), "GET", "/models"), print_models, json)
 
 
 def activate(
@@ -28,17 +28,18 @@ def activate(
     """Locate users with another model from now on, without a restart."""
     path = f"/models/{quote(folder, safe='')}:activate"
     response = send_request(Target(url, None, None), "POST", path, params={"force": force})
-    print_response(response, _print_models, json)
+    print_response(response, print_models, json)
 
 
-def _print_models(listed: dict[str, Any]) -> None:
+def print_models(listed: dict[str, Any]) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(unwrapped_column("folder"), "family", "name", "version", "state", "after restart", "digest")
+    columns = (id_column("folder"), id_column("state"), text_column("model"), "after\nrestart", id_column("digest"))
+    table = make_table(*columns)
     for model in listed["models"]:
-        facts = (model[fact] for fact in ("folder", "family", "name", "version", "state"))
-        table.add_row(*map(escape, facts), "yes" if model["configured"] else "", model["digest"][:12])
+        name = " ".join(model[fact] for fact in ("family", "name", "version"))
+        facts = (model["folder"], model["state"], escape(name))
+        table.add_row(*facts, "yes" if model["configured"] else "", model["digest"][:12])
     for one in listed["unusable"]:
-        table.add_row(escape(one["folder"]), "", "", "", "[red]unusable[/red]", "", escape(one["reason"]))
-    console().print(table)
+        table.add_row(escape(one["folder"]), "[red]unusable[/red]", escape(one["reason"]))
+    print_table(table)

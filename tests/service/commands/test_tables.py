@@ -1,0 +1,122 @@
+"""Tables of the command line in a terminal of 80 columns."""
+
+from typing import Any
+
+import pytest
+
+from service.commands.cell_tables import print_cell, print_cells, print_diff, print_fingerprints, print_versions
+from service.commands.models import print_models
+
+WIDTH = 80
+CREATED = "2026-11-29T15:52:11.123456Z"
+NOTE = "new kiosks, north-east corner; measured again because of the scaffolding"
+VERSION: dict[str, Any] = {
+    "version": "12-ab12cd34ef56",
+    "createdAt": CREATED,
+    "author": "somebody-with-a-long-name",
+    "action": "appended",
+    "added": 1200,
+    "removed": 0,
+    "fingerprints": 21934,
+    "model": {"policy": "scadf-moe"},
+    "note": NOTE,
+}
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("…" in line for line in lines), lines  # a value that was cut
+    return lines
+
+
+def _fits(lines: list[str]) -> bool:
+    return max(len(line.rstrip()) for line in lines) <= WIDTH
+
+
+def test_versions_keep_their_words_in_one_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    print_versions({"versions": [VERSION, VERSION | {"version": "1-0123456789ab", "note": ""}], "next": 1})
+    lines = _printed(capsys)
+    assert _fits(lines)
+    assert len(lines) < 14  # a note that wraps at every letter would take more
+    text = "\n".join(lines)
+    for words in ("12-ab12cd34ef56", "2026-11-29 15:52Z", "21934", "appended, +1200 -0", "located by scadf-moe"):
+        assert words in text
+    assert all(word in text.split() for word in (*NOTE.split(), VERSION["author"]))
+
+
+def test_cells_keep_their_words_in_one_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    print_cells({"cells": [{"cellId": "florence-0000", **VERSION}], "unreadable": ["broken"]})
+    lines = _printed(capsys)
+    assert _fits(lines)
+    assert all(word in " ".join(lines).split() for word in ("florence-0000", "12-ab12cd34ef56", *NOTE.split()))
+    assert lines[-1].split() == ["broken", "damaged"]
+
+
+def test_ids_that_do_not_fit_make_lines_longer_and_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "gnb-001-01-0004711-sector-north-west-rooftop-of-the-old-exchange"
+    print_cells({"cells": [{"cellId": name, **VERSION}]})
+    lines = _printed(capsys)
+    assert any(name in line and VERSION["version"] in line and "21934" in line for line in lines)
+
+
+def test_models_show_digest_and_reason_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"folder": "mateformer-of-next-year", "family": "mateformer", "name": "street", "version": "2026.11"}
+    reason = "artifact.json: the schema version 99 is unknown to this service; it reads 1 to 4"
+    print_models(
+        {
+            "models": [{**model, "state": "available", "configured": True, "digest": "0123456789ab" * 6}],
+            "unusable": [{"folder": "broken", "reason": reason}],
+        }
+    )
+    lines = _printed(capsys)
+    assert _fits(lines)
+    shown = " ".join(lines).split()
+    assert all(word in shown for word in (model["folder"], "available", "yes", "0123456789ab", *reason.split()))
+
+
+def test_a_cell_its_fingerprints_and_a_difference_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    level = {"mean": 0.5, "median": 0.25, "p95": 1.25, "radius": 1.5}
+    calibration = {"artifact": "mateformer 2026.11", "samples": 300, "confidence": 0.95, "rungs": [level]}
+    print_cell(
+        VERSION
+        | {
+            "cellId": "florence-0000",
+            "change": VERSION,
+            "retention": {"maxAgeS": 7_776_000, "maxFingerprints": 50000, "minSpacingM": 0.2},
+            "point": {"lat": 43.77, "lon": 11.25},
+            "height": 25,
+            "yawDeg": 93.2,
+            "array": {"rows": 1, "columns": 32},
+            "carrierFrequency": 3.5e9,
+            "bandwidth": 4e7,
+            "subcarriers": 32,
+            "quality": {"calibration": {"x": calibration}},
+        }
+    )
+    place = {"id": "0123456789abcdef", "x": -1234.567, "y": 88.125, "time": CREATED, "sigma": 0.05}
+    print_fingerprints({"fingerprints": [place], "count": 1, "version": VERSION["version"]})
+    arrays = ({"rows": rows, "columns": 32 // rows, "spacing": 0.5} for rows in (1, 2))
+    changed = dict(zip(("before", "after"), arrays, strict=True))
+    ids = {"ids": 12 * ["0123456789abcdef"], "count": 12}
+    print_diff(
+        {
+            "before": VERSION,
+            "after": VERSION,
+            "description": [{"field": "array", **changed}],
+            "retention": [],
+            "model": [],
+            "added": ids,
+            "removed": ids,
+        }
+    )
+    lines = _printed(capsys)
+    assert _fits(lines)
+    assert ["none", "0.50", "0.25", "1.25", "1.50"] in [line.split() for line in lines]
+    text = "\n".join(lines)
+    for words in ("2026-11-29 15:52:11Z", "rows 2, columns 16, spacing 0.5", NOTE[:40]):
+        assert words in text
