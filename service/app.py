@@ -44,6 +44,7 @@ from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.updates.cells import router as cells_router
 from service.updates.error_map import ErrorMaps
 from service.updates.fingerprints import router as fingerprints_router
+from service.updates.overview import Overview
 from service.updates.publisher import Publisher
 from service.updates.retention_job import run_retention_job
 from service.updates.versions import router as versions_router
@@ -171,6 +172,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
+    app.state.overview = Overview(served, trajectories, settings)
     app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background)
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed

@@ -92,6 +92,11 @@ class ServedCells:
         found = self._memory.get(cell_id)
         return None if found is None else found.version
 
+    def refusal(self, cell_id: str, number: int) -> str | None:
+        """Why a version cannot replace the one in memory; None where it can. For any thread."""
+        refused = self._refused.get(cell_id)
+        return refused.complaint if refused is not None and refused.number == number else None
+
     def notify(self, cell_id: str, like: CellVersion | None = None) -> None:
         """Call when a cell has a new version. `like`: a version of the same fingerprints whose indices are built."""
         self._notified[cell_id] = like

@@ -137,8 +137,27 @@ class CellDetail(CellDescription):
     quality: dict[str, Any]
 
 
+class CellAccuracy(WireModel):
+    """Errors in metres without a coarse position, leave-one-out on the cell's own fingerprints.
+
+    The circle with this radius contains `confidence` percent of the users.
+    """
+
+    median: float
+    p95: float
+    radius: float
+    confidence: int
+
+
+class NotServed(WireModel):
+    """Why no model of this replica locates users in a cell: the cause and the detail that a request would get."""
+
+    cause: str
+    detail: str
+
+
 class CellSummary(WireModel):
-    """The current version of a cell, in short."""
+    """The current version of a cell, in short, and how the models that are active on this replica serve it."""
 
     cell_id: str
     version: str
@@ -146,6 +165,13 @@ class CellSummary(WireModel):
     created_at: datetime
     author: str
     note: str
+    newest_measured: datetime | None = optional("When the newest fingerprint was measured. Absent: unknown.")
+    models: Annotated[list[str], Field(description="The families of the models that locate users in the cell.")]
+    not_served: NotServed | None = optional("Present where `models` is empty.")
+    accuracy: CellAccuracy | None = optional(
+        "Absent where the version was not calibrated for the active model when it was published."
+    )
+    refused: str | None = optional("Why this replica cannot serve the version, and serves an earlier one.")
 
 
 class CellList(WireModel):

@@ -42,9 +42,9 @@ _changes = APIRouter(route_class=ExistingCellRoute)
     responses=problem_responses(UnknownField, *STORE_ERRORS),
     summary="List the cells",
 )
-async def list_cells(publisher: UpdatesPublisher) -> CellList:
-    """The current version of each cell, in short."""
-    return await publisher.read(list_current_versions, publisher.store)
+async def list_cells(request: Request, publisher: UpdatesPublisher) -> CellList:
+    """The current version of each cell, in short, and how this replica serves it."""
+    return await publisher.read(list_current_versions, publisher.store, request.app.state.overview)
 
 
 @router.get(

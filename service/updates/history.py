@@ -11,7 +11,8 @@ from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, CellUnreadable, VersionNotFound
-from service.updates.cell_wire import CellList, CellModel, CellSummary, describe_cell, describe_retention
+from service.updates.cell_wire import CellList, CellModel, describe_cell, describe_retention
+from service.updates.overview import Overview
 from service.updates.selection import format_ids
 from service.updates.version_wire import (
     FieldChange,
@@ -55,7 +56,7 @@ def find_version(store: Store, cell_id: str, name: str | None) -> Manifest:
     return manifest
 
 
-def list_current_versions(store: Store) -> CellList:
+def list_current_versions(store: Store, overview: Overview) -> CellList:
     """The current version of each cell. A damaged cell does not hide the others. Blocking."""
     cells, unreadable = [], []
     for cell_id in store.cells():
@@ -66,16 +67,7 @@ def list_current_versions(store: Store) -> CellList:
             unreadable.append(cell_id)
             continue
         if manifest is not None:
-            cells.append(
-                CellSummary(
-                    cell_id=cell_id,
-                    version=manifest.version,
-                    fingerprints=manifest.fingerprints,
-                    created_at=manifest.created_at,
-                    author=manifest.change.author,
-                    note=manifest.change.note,
-                )
-            )
+            cells.append(overview.summarise(manifest))
     return CellList(cells=cells, unreadable=unreadable or None)
 
 

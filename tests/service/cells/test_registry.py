@@ -139,8 +139,11 @@ async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
     publish(store, STREET[:5])  # fewer than the model needs
     await refusal_logged(caplog)
     assert await version_served(served) is before
+    assert "the cell has 5 fingerprints" in str(served.refusal("plane", 2))
+    assert served.refusal("plane", 3) is None
     publish(store, STREET[:200])
     assert len(await successor(served, before)) == 200
+    assert served.refusal("plane", 2) is None
 
 
 @pytest.mark.anyio

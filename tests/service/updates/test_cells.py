@@ -1,7 +1,15 @@
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
 import httpx
+import numpy as np
 import pytest
 
-from reference_db import DirectoryStore
+from reference_db import DirectoryStore, import_fingerprints, read_contents
+from service.cells.calibration import Calibration
+from tests.service.running import running, tiny_service
+from tests.service.tiny_cell import ORIGIN
 
 
 def test_lists_every_cell(client: httpx.Client) -> None:
@@ -13,6 +21,59 @@ def test_lists_every_cell(client: httpx.Client) -> None:
         ("plane", 300),
         ("small", 10),
     ]
+
+
+def test_the_list_says_which_models_locate_users_in_a_cell_or_why_none_does(client: httpx.Client) -> None:
+    cells = {cell["cellId"]: cell for cell in client.get("/cells").json()["cells"]}
+    assert {name: cell["models"] for name, cell in cells.items()} == {
+        "fresh": ["mateformer"],
+        "narrow": [],
+        "other": ["mateformer"],
+        "plane": ["mateformer"],
+        "small": [],
+    }
+    for name, cause in (("narrow", "CELL_NOT_SERVED_BY_ARTIFACT"), ("small", "CELL_TOO_SMALL")):
+        assert cells[name]["notServed"]["cause"] == cause
+        assert str(10 if name == "small" else 32) in cells[name]["notServed"]["detail"]
+    assert "notServed" not in cells["plane"]
+
+
+def test_the_list_has_the_errors_of_each_cell(client: httpx.Client, store: DirectoryStore) -> None:
+    cells = {cell["cellId"]: cell for cell in client.get("/cells").json()["cells"]}
+    manifest = store.current("plane")
+    assert manifest is not None
+    (calibration,) = Calibration.all_of_quality(manifest.quality)
+    level = calibration.level(None)
+    assert cells["plane"]["accuracy"] == {
+        "median": level.median,
+        "p95": level.p95,
+        "radius": level.radius,
+        "confidence": 95,
+    }
+    assert "newestMeasured" not in cells["plane"]  # its fingerprints have no times
+
+
+@pytest.mark.anyio
+async def test_the_list_says_when_a_cell_was_last_measured(tmp_path: Path) -> None:
+    settings = tiny_service(tmp_path)
+    store = DirectoryStore(settings.database_directory)
+    first = store.current("c")
+    assert first is not None
+    fingerprints = read_contents(store, first).fingerprints()
+    times = np.linspace(1.6e9, 1.7e9, len(fingerprints.times))
+    import_fingerprints(store, first.cell, replace(fingerprints, times=times), {}, ORIGIN)
+    async with running(settings) as client:
+        (cell,) = (await client.get("/cells")).json()["cells"]
+    assert datetime.fromisoformat(cell["newestMeasured"]).timestamp() == 1.7e9
+    assert "accuracy" not in cell  # the import measured none
+
+
+def test_the_list_tells_cells_of_one_model_from_cells_of_both(learned: httpx.Client) -> None:
+    cells = {cell["cellId"]: cell for cell in learned.get("/cells").json()["cells"]}
+    models = {name: cell["models"] for name, cell in cells.items()}
+    assert models["both"] == ["mateformer", "scadf-moe"]
+    assert models["only-tracks"] == ["scadf-moe"]
+    assert models["only-fingerprints"] == models["other-band"] == ["mateformer"]
 
 
 def test_shows_a_cell(client: httpx.Client, store: DirectoryStore) -> None:

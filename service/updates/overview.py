@@ -1,0 +1,68 @@
+"""Each cell in short: which models locate users in it, how well, or why none does."""
+
+from datetime import UTC, datetime
+
+from reference_db.manifest import Manifest
+from service.cells.calibration import Calibration, check_serves
+from service.cells.registry import ServedCells
+from service.cells.trajectories import Trajectories
+from service.errors import ServiceError
+from service.settings import Settings
+from service.updates.cell_wire import CellAccuracy, CellSummary, NotServed
+
+
+class Overview:
+    """For any thread. Reads manifests only, no fingerprints."""
+
+    def __init__(self, served: ServedCells, trajectories: Trajectories | None, settings: Settings) -> None:
+        self._served = served
+        self._trajectories = trajectories
+        self._confidence = settings.confidence
+
+    def summarise(self, manifest: Manifest) -> CellSummary:
+        """The current version of a cell, as the models that are active now serve it."""
+        artifact = self._served.engine.artifact
+        families: list[str] = []
+        reason: NotServed | None = None
+        try:
+            check_serves(artifact, manifest, self._confidence)
+            families.append(artifact.manifest.family)
+        except ServiceError as error:
+            reason = NotServed(cause=error.cause, detail=error.reason)
+        if self._trajectories is not None:
+            try:
+                self._trajectories.check(manifest)
+                families.append(self._trajectories.engine.artifact.manifest.family)
+            except ServiceError as error:
+                # A cell with the policy `scadf-moe` depends on this model alone.
+                if manifest.model == "scadf-moe":
+                    reason = NotServed(cause=error.cause, detail=error.reason)
+        return CellSummary(
+            cell_id=manifest.cell.cell_id,
+            version=manifest.version,
+            fingerprints=manifest.fingerprints,
+            created_at=manifest.created_at,
+            author=manifest.change.author,
+            note=manifest.change.note,
+            newest_measured=_newest(manifest),
+            models=families,
+            not_served=None if families else reason,
+            accuracy=_accuracy(manifest, artifact.digest),
+            refused=self._served.refusal(manifest.cell.cell_id, manifest.number),
+        )
+
+
+def _newest(manifest: Manifest) -> datetime | None:
+    survey = manifest.quality.get("survey")
+    newest = survey.get("newest") if isinstance(survey, dict) else None
+    return datetime.fromtimestamp(newest, UTC) if isinstance(newest, float | int) else None
+
+
+def _accuracy(manifest: Manifest, artifact_digest: str) -> CellAccuracy | None:
+    calibration = Calibration.of_quality(manifest.quality, artifact_digest)
+    if calibration is None:
+        return None
+    level = calibration.level(None)
+    return CellAccuracy(
+        median=level.median, p95=level.p95, radius=level.radius, confidence=round(100 * calibration.confidence)
+    )
