@@ -28,7 +28,11 @@ MaxRespTime = Annotated[
 ]
 RequestId = Annotated[
     str,
-    Field(max_length=128, description="The answer repeats it. Do not put anything in it that identifies a person."),
+    Field(
+        max_length=128,
+        description="Names this request. The answer repeats it. A retry has the same requestId: snapshots of a track "
+        "with the same requestId count once. Do not put anything in it that identifies a person.",
+    ),
 ]
 Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
 WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes.")]
@@ -80,7 +84,8 @@ class LocateRequest(WireRequest):
     request_id: RequestId | None = optional()
     track_id: Annotated[str, Field(min_length=1, max_length=128)] | None = optional(
         "A name that the user keeps for some seconds. The service holds the last snapshots of each trackId for a short "
-        "time and locates them together once there are enough. Do not put anything in it that identifies a person."
+        "time and locates them together once there are enough. Other API keys have tracks of their own. The same "
+        "requestId, or the same CSI and timestamp, is one snapshot. Do not put anything in it that identifies a person."
     )
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from fingerpost.wire import LocateRequest
 from service import errors
-from service.auth.middleware import charge
+from service.auth.middleware import charge, key_id_of
 from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
@@ -25,6 +25,7 @@ from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
 from service.locating.live import Live
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
+from service.locating.tracks import TrackName
 from service.locating.users import Answer, LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -119,7 +120,8 @@ class Locator:
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
     ) -> list[ReadUser | TrackedUser | ServiceError]:
         """Locates the users with a track. A user whose track cannot be located stays a `ReadUser` with a fallback."""
-        tracks = {i: track for i, one in enumerate(users) if (track := _track_of(one, received)) is not None}
+        owner = key_id_of(request)
+        tracks = {i: track for i, one in enumerate(users) if (track := _track_of(one, owner, received)) is not None}
         found: Sequence[LocatedTrack | ServiceError] = [_NO_TRACKS] * len(tracks)
         if self._tracker is not None:
             found = await self._tracker.locate(list(tracks.values()), request, lane)
@@ -210,12 +212,18 @@ def _has_track(one: ReadUser | ServiceError) -> bool:
     return isinstance(one, ReadUser) and one.request.track_id is not None
 
 
-def _track_of(user: ReadUser | ServiceError, received: Received) -> TrackUser | None:
+def _track_of(user: ReadUser | ServiceError, owner: str, received: Received) -> TrackUser | None:
     if isinstance(user, ServiceError) or user.request.track_id is None:
         return None
     request = user.request
-    measured = request.timestamp or received.at
-    return TrackUser(request.cell_id, user.request.track_id, user.csi, measured.timestamp(), _deadline(user, received))
+    return TrackUser(
+        TrackName(request.cell_id, owner, user.request.track_id),
+        user.csi,
+        received.at.timestamp(),
+        request.timestamp,
+        request.request_id,
+        _deadline(user, received),
+    )
 
 
 def _with_cause(user: ReadUser, found: LocatedUser | ServiceError) -> LocatedUser | ServiceError:

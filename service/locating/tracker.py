@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from service.inference.trajectory_estimator import Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Estimates, estimates_of
-from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
+from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
 from service.settings import Settings
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.web.csi import check_shape
@@ -41,13 +42,14 @@ NOT_THIS_TIME = (
 class TrackUser(NamedTuple):
     """A user's newest snapshot: CSI float32 `[antennas, subcarriers, 2]`.
 
-    `time` in Unix seconds; `deadline` a moment of `time.monotonic`.
+    `received` in Unix seconds; `deadline` a moment of `time.monotonic`.
     """
 
-    cell_id: str
-    track_id: str
+    track: TrackName
     csi: NDArray[np.float32]
-    time: float
+    received: float
+    timestamp: datetime | None
+    request_id: str | None
     deadline: float
 
 
@@ -100,11 +102,11 @@ class Tracker:
 
     async def _ask(self, user: TrackUser, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
         try:
-            cell = await self._trajectories.serve(user.cell_id, engine)
+            cell = await self._trajectories.serve(user.track.cell_id, engine)
             described = cell.version.cell
             check_shape(user.csi, described)
-            newest = TrackSnapshot.of(user.csi, user.time)
-            kept = await self._tracks.append(user.cell_id, user.track_id, newest)
+            newest = TrackSnapshot.of(user.csi, user.received, user.timestamp, user.request_id)
+            kept = await self._tracks.append(user.track, newest)
             csi = [one.pairs() for one in kept if self._belongs(one, newest)]
             if len(csi) < self._length:
                 raise errors.TrackTooShort(
