@@ -19,7 +19,10 @@ Longitude = Annotated[float, Field(ge=-180, le=180, description="WGS84 degrees."
 East = Annotated[float, Field(description="Metres east of the base station.")]
 North = Annotated[float, Field(description="Metres north of the base station.")]
 Dimension = Annotated[int, Field(ge=1, le=65536)]
-MeasuredAt = Annotated[Timestamp, Field(description="When the CSI was measured. Absent: now.")]
+MeasuredAt = Annotated[
+    Timestamp,
+    Field(description="When the CSI was measured: since 2010, and at most a minute in the future. Absent: now."),
+]
 WantedAccuracy = Annotated[
     float, Field(gt=0, description="The accuracy wanted, metres. accuracyFulfilmentIndicator answers it.")
 ]
@@ -35,7 +38,7 @@ RequestId = Annotated[
     ),
 ]
 Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
-WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes.")]
+WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes. 32767: so many or more.")]
 Confidence = Annotated[int, Field(ge=0, le=100, description="Per cent of users inside the ellipse.")]
 Radius = Annotated[float, Field(description="Radius of the circle of this confidence, metres.")]
 

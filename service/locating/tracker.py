@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from fingerpost.wire import TrackProvenance
 from models.artifact import RADII_CONFIDENCE
+from reference_db.cell import Cell
 from service import errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
@@ -96,6 +97,13 @@ class Tracker:
         for one in found:
             self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
         return found
+
+    async def describe(self, cell_id: str) -> Cell | ServiceError:
+        """A cell as tracks are located in it, or why they cannot be."""
+        try:
+            return (await self._trajectories.serve(cell_id, self._trajectories.engine)).version.cell
+        except ServiceError as error:
+            return error
 
     def close(self) -> None:
         self._tracks.close()
