@@ -19,7 +19,10 @@ Longitude = Annotated[float, Field(ge=-180, le=180, description="WGS84 degrees."
 East = Annotated[float, Field(description="Metres east of the base station.")]
 North = Annotated[float, Field(description="Metres north of the base station.")]
 Dimension = Annotated[int, Field(ge=1, le=65536)]
-MeasuredAt = Annotated[Timestamp, Field(description="When the CSI was measured. Absent: now.")]
+MeasuredAt = Annotated[
+    Timestamp,
+    Field(description="When the CSI was measured: since 2010, and at most a minute in the future. Absent: now."),
+]
 WantedAccuracy = Annotated[
     float, Field(gt=0, description="The accuracy wanted, metres. accuracyFulfilmentIndicator answers it.")
 ]
@@ -28,10 +31,14 @@ MaxRespTime = Annotated[
 ]
 RequestId = Annotated[
     str,
-    Field(max_length=128, description="The answer repeats it. Do not put anything in it that identifies a person."),
+    Field(
+        max_length=128,
+        description="Names this request. The answer repeats it. A retry has the same requestId: snapshots of a track "
+        "with the same requestId count once. Do not put anything in it that identifies a person.",
+    ),
 ]
 Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
-WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes.")]
+WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes. 32767: so many or more.")]
 Confidence = Annotated[int, Field(ge=0, le=100, description="Per cent of users inside the ellipse.")]
 Radius = Annotated[float, Field(description="Radius of the circle of this confidence, metres.")]
 
@@ -80,7 +87,8 @@ class LocateRequest(WireRequest):
     request_id: RequestId | None = optional()
     track_id: Annotated[str, Field(min_length=1, max_length=128)] | None = optional(
         "A name that the user keeps for some seconds. The service holds the last snapshots of each trackId for a short "
-        "time and locates them together once there are enough. Do not put anything in it that identifies a person."
+        "time and locates them together once there are enough. Other API keys have tracks of their own. The same "
+        "requestId, or the same CSI and timestamp, is one snapshot. Do not put anything in it that identifies a person."
     )
 
 

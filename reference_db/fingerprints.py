@@ -1,6 +1,7 @@
 """Fingerprints in memory, and the checks that they must pass before a cell accepts them."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 
 import numpy as np
@@ -16,6 +17,8 @@ _FAINTEST, _LOUDEST = 1e-15, 1e15
 _FARTHEST = 1e5
 _VAGUEST = 100.0  # metres: a label with a larger error is useless
 _LAST_TIME = 253_402_300_800.0  # the year 10000: a larger value is probably in milliseconds
+_EARLIEST_TIME = datetime(2010, 1, 1, tzinfo=UTC).timestamp()  # clocks that have never been set start before it
+_CLOCK_TOLERANCE = 60.0  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,15 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
     _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma must be a positive number of metres")
     _refuse(sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m")
     _refuse_duplicates(fingerprints)
+
+
+def check_times(times: NDArray[np.float64], now: datetime) -> None:
+    """Checks `times` `[n]`, Unix seconds or 0 for unknown, against the time of the change that adds the fingerprints.
+
+    Raises `BadFingerprint` for the first that is after `now` by more than a minute, or before the year 2010.
+    """
+    _refuse(times > now.timestamp() + _CLOCK_TOLERANCE, "time is in the future")
+    _refuse((times != 0) & (times < _EARLIEST_TIME), "time is before 2010; use 0 if it is unknown")
 
 
 def fingerprint_ids(

@@ -11,6 +11,7 @@ SPEED_OF_LIGHT = 299_792_458.0
 USER_HEIGHT = 1.5  # metres above the ground that the cell's `height` is measured from
 
 _CHUNK = 256  # snapshots at once
+_EARLY = 1 / 16  # of the unambiguous delays
 _HALVINGS = 6  # refine the peak from one bin of the spectrum to 1/64 of a bin
 
 
@@ -25,7 +26,8 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
     - *AoA*: azimuth of arrival at the user, in radians. A user with one antenna cannot measure it. The value is the
       direction back to the base station, which is the AoA of a direct path.
     - *range*: length of the path in metres, from its absolute delay. A sampling-time offset adds to it, and it is
-      ambiguous beyond `SPEED_OF_LIGHT · subcarriers / bandwidth`.
+      ambiguous beyond `SPEED_OF_LIGHT · subcarriers / bandwidth`. The last sixteenth of that length is taken for
+      arrivals before time zero, as early clocks and timing advance make them: their range is 0.
     - *gain*: mean power of the channel over antennas and subcarriers, linear.
 
     Args:
@@ -48,6 +50,7 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
         scaled = csi[rows] / np.sqrt(power[rows])[:, None, None].astype(np.float32)
         snapshots = scaled.reshape(-1, cell.array.columns, cell.array.rows, cell.subcarriers)
         turn, delay = _peak(np.moveaxis(snapshots, 2, 1))  # cycles per column, cycles per subcarrier
+        delay = np.where(delay < 1 - _EARLY, delay, 0.0)
         distance = delay * cell.subcarriers / cell.bandwidth * SPEED_OF_LIGHT
         off_broadside = _off_broadside(turn / cell.array.spacing, distance, cell.height - USER_HEIGHT)
         departure = _wrapped(cell.yaw + off_broadside)
@@ -83,9 +86,11 @@ def _peak(snapshots: NDArray[np.complex64]) -> tuple[NDArray[np.float64], NDArra
 def _off_broadside(cone: NDArray[np.float64], distance: NDArray[np.float64], height: float) -> NDArray[np.float64]:
     """Azimuth from broadside in radians of a user ``height`` below the array.
 
-    ``cone`` [n] is the component of the unit direction along the array, ``distance`` [n] the range in metres.
+    ``cone`` [n] is the component of the unit direction along the array, ``distance`` [n] the range in metres. A range
+    shorter than the height is the fault of a clock and says nothing of the elevation.
     """
     down = np.clip(height / np.maximum(distance, 1e-3), -0.99, 0.99)
+    down = np.where(distance < abs(height), 0.0, down)
     return np.arcsin(np.clip(cone / np.sqrt(1 - down**2), -1.0, 1.0))
 
 

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from reference_db.cell import Cell
 from reference_db.contents import Contents
 from reference_db.errors import BadFingerprint, BadUpdate
-from reference_db.fingerprints import Fingerprints, check_fingerprints
+from reference_db.fingerprints import Fingerprints, check_fingerprints, check_times
 from reference_db.manifest import Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.retention import Retention
 from reference_db.segment import Segment, digest_of
@@ -62,6 +62,7 @@ def replace_cell(before: Manifest | None, cell: Cell, fingerprints: Fingerprints
         segments = []
     else:
         check_fingerprints(fingerprints, cell)
+        check_times(fingerprints.times, origin.now)
         segments = Segment.of(fingerprints).parts()
     plan = VersionPlan(segments, np.zeros(0, np.uint64), len(segments))
     added = sum(map(len, segments))
@@ -78,6 +79,7 @@ def append_fingerprints(before: Contents, fingerprints: Fingerprints, origin: Or
     `TooFewFingerprints` for fingerprints that the cell does not accept or already has.
     """
     check_fingerprints(fingerprints, before.manifest.cell)
+    check_times(fingerprints.times, origin.now)
     new = Segment.of(fingerprints)
     known = np.isin(new.ids, before.ids)
     if known.any():

@@ -150,7 +150,12 @@ class CsiAllZero(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_ALL_ZERO"
 
 
 class CsiOutOfRange(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_OUT_OF_RANGE"):
-    """The CSI's mean power is outside the range that float32 holds."""
+    """The CSI's mean power is outside the range of float32, or its numbers are outside the range of complex32."""
+
+
+# The time of the measurement
+class TimestampImplausible(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TIMESTAMP_IMPLAUSIBLE"):
+    """The CSI was measured in the future or before 2010: the clock or the unit is wrong."""
 
 
 # The coarse position

@@ -159,7 +159,8 @@ class Settings(BaseSettings):
     track_limit: int = Field(
         2000,
         gt=0,
-        description="Most users whose last snapshots are kept; in Redis, most users a cell. The oldest are dropped.",
+        description="Most users of one API key whose last snapshots are kept; in Redis, of one key and cell. The "
+        "oldest are dropped. Without keys, all clients share the limit.",
     )
 
     position_margin_m: float = Field(

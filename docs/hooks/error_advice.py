@@ -44,6 +44,7 @@ ADVICE = {
     "SCOPE_MISSING": "Use a key with the scope of the route: see [HTTP endpoints](http.md).",
     "STORAGE_FULL": "Make room on the disk or in Redis.",
     "STORE_UNAVAILABLE": "Wait as long as `Retry-After` says.",
+    "TIMESTAMP_IMPLAUSIBLE": "Set the clock of the sender, or leave `timestamp` out.",
     "TRACKS_UNAVAILABLE": "Nothing: users are located by single snapshots until Redis answers again.",
     "TRACK_TOO_SHORT": "Nothing: send further snapshots with the same `trackId`.",
     "TRACK_TOO_WIDE": "Nothing: send snapshots more often, or use a new `trackId`.",

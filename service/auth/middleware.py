@@ -39,6 +39,12 @@ def charge(request: Request, users: int) -> None:
         holder.bucket.charge(users)
 
 
+def key_id_of(request: Request) -> str:
+    """The public id of a request's key; empty where the service needs no keys."""
+    holder: KeyHolder | None = request.scope.get(_HOLDER)
+    return "" if holder is None else holder.record.id
+
+
 def _read_authorization(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == b"authorization":

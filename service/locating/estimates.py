@@ -1,6 +1,6 @@
 """A local position as answers state it: on the globe and in the cell's frame, inside a circle."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 from fingerpost import wire
 from reference_db.cell import Cell
 from reference_db.geodesy import LocalFrame
-from service.errors import EstimateNotFinite
+from service.errors import EstimateNotFinite, TimestampImplausible
 
 # Metres. No cell extends so far, and the conversion to WGS84 is meaningless beyond: the service treats it as NaN.
 _FARTHEST = 1e6
 _MOST_MINUTES = 32767
+# Clocks of sender and server may differ by so much.
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+# Clocks that have never been set start in 1970, 1980 or 2000.
+_EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
 
 Json = dict[str, Any]
 
@@ -66,6 +70,17 @@ def estimates_of(
             "confidence": per_cent,
         },
     )
+
+
+def check_timestamp(timestamp: datetime | None, received: Received, param: str = "/timestamp") -> None:
+    """Raises `TimestampImplausible` about `param` for a time in the future or before 2010."""
+    if timestamp is None:
+        return
+    if timestamp > received.at + _CLOCK_TOLERANCE:
+        seconds = (timestamp - received.at).total_seconds()
+        raise TimestampImplausible(param, f"lies {seconds:.0f} s in the future; the service allows 60 s")
+    if timestamp < _EARLIEST:
+        raise TimestampImplausible(param, "lies before 2010; leave it out if the time is unknown")
 
 
 def fulfilment(wanted: float | None, radius: float) -> wire.Fulfilment | None:

@@ -2,17 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost.wire import LocateRequest
 from service import errors
-from service.auth.middleware import charge
+from service.auth.middleware import key_id_of
 from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
@@ -20,25 +18,22 @@ from service.inference.admission import Lane
 from service.inference.dispatcher import Position
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
-from service.locating.batch import USER_VALUES, describe_batch, map_results, parse_items
+from service.locating.batch import describe_batch, map_results
 from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
 from service.locating.live import Live
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
+from service.locating.tracks import TrackName
+from service.locating.user_reader import FEW, ONLY_TRACKS, UserReader
 from service.locating.users import Answer, LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.tracing import span
-from service.web.csi import check_shape, decode_csi
-from service.web.media import Format, formats, read_body, validated
+from service.web.csi import check_shape
+from service.web.media import Format, formats, read_body
 
 _NO_TRACKS = errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
-_ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
-_FEW = 32  # users: the event loop decodes or encodes them in well under a millisecond
-
-P = ParamSpec("P")
-A = TypeVar("A")
 
 
 class Locator:
@@ -56,6 +51,7 @@ class Locator:
         self._workers = workers
         self._metrics = metrics
         self._tracker = tracker
+        self._reader = UserReader(cells, tracker, workers, settings.batch_limit)
         self._live = live
 
     async def locate(self, request: Request) -> Response:
@@ -63,7 +59,7 @@ class Locator:
         self._cells.engine.dispatcher.check_room("single")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        users = self._read([body], partial(_parse_user, reads), stopwatch)
+        users = await self._reader.read_one(body, reads, received, stopwatch)
         located = await self._locate(users, request, received, "single")
         (result,) = _answer(located, received, stopwatch)
         if isinstance(result, ServiceError):
@@ -79,12 +75,11 @@ class Locator:
         self._cells.engine.dispatcher.check_room("batch")
         reads, writes, body, received = await self._receive(request)
         stopwatch = Stopwatch()
-        with stopwatch.stage("decode"):
-            items = parse_items(body, reads, self._settings.batch_limit)
-        charge(request, len(items) - 1)
-        users = await self._work(len(items), self._read, items, _validate_user, stopwatch)
+        users = await self._reader.read_batch(body, reads, received, stopwatch, request)
         located = await self._locate(users, request, received, "batch")
-        return await self._work(len(items), self._answer_batch, users, located, received, stopwatch, writes)
+        if len(users) <= FEW:
+            return self._answer_batch(users, located, received, stopwatch, writes)
+        return await self._workers.run(self._answer_batch, users, located, received, stopwatch, writes)
 
     async def _receive(self, request: Request) -> tuple[Format, Format, bytes, Received]:
         received = Received(datetime.now(UTC), time.monotonic())
@@ -92,18 +87,6 @@ class Locator:
         with span("receive"):
             body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         return reads, writes, body, received
-
-    async def _work(self, users: int, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-        """Calls `function` in a worker thread, or at once for few users: the handover would take longer."""
-        if users <= _FEW:
-            return function(*args, **kwargs)
-        return await self._workers.run(function, *args, **kwargs)
-
-    def _read(
-        self, items: Sequence[A], validate: Callable[[A], LocateRequest], stopwatch: Stopwatch
-    ) -> list[ReadUser | ServiceError]:
-        with stopwatch.stage("decode"), span("decode"):
-            return map_results(items, lambda item: _read_user(validate(item)))
 
     async def _locate(
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
@@ -119,7 +102,8 @@ class Locator:
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
     ) -> list[ReadUser | TrackedUser | ServiceError]:
         """Locates the users with a track. A user whose track cannot be located stays a `ReadUser` with a fallback."""
-        tracks = {i: track for i, one in enumerate(users) if (track := _track_of(one, received)) is not None}
+        owner = key_id_of(request)
+        tracks = {i: track for i, one in enumerate(users) if (track := _track_of(one, owner, received)) is not None}
         found: Sequence[LocatedTrack | ServiceError] = [_NO_TRACKS] * len(tracks)
         if self._tracker is not None:
             found = await self._tracker.locate(list(tracks.values()), request, lane)
@@ -190,18 +174,6 @@ def _answer(
         return map_results(located, partial(answer_user, received.at))
 
 
-def _parse_user(reads: Format, body: bytes) -> LocateRequest:
-    return reads.read(body, LocateRequest, USER_VALUES)
-
-
-def _validate_user(item: Any) -> LocateRequest:
-    return validated(item, LocateRequest)
-
-
-def _read_user(request: LocateRequest) -> ReadUser:
-    return ReadUser(request, decode_csi(request.csi))
-
-
 def _cell_of(one: ReadUser | ServiceError) -> str | None:
     return one.request.cell_id if isinstance(one, ReadUser) else None
 
@@ -210,17 +182,23 @@ def _has_track(one: ReadUser | ServiceError) -> bool:
     return isinstance(one, ReadUser) and one.request.track_id is not None
 
 
-def _track_of(user: ReadUser | ServiceError, received: Received) -> TrackUser | None:
+def _track_of(user: ReadUser | ServiceError, owner: str, received: Received) -> TrackUser | None:
     if isinstance(user, ServiceError) or user.request.track_id is None:
         return None
     request = user.request
-    measured = request.timestamp or received.at
-    return TrackUser(request.cell_id, user.request.track_id, user.csi, measured.timestamp(), _deadline(user, received))
+    return TrackUser(
+        TrackName(request.cell_id, owner, user.request.track_id),
+        user.csi,
+        received.at.timestamp(),
+        request.timestamp,
+        request.request_id,
+        _deadline(user, received),
+    )
 
 
 def _with_cause(user: ReadUser, found: LocatedUser | ServiceError) -> LocatedUser | ServiceError:
     """In a cell that locates tracks only, the answer says why the track could not be located."""
-    if isinstance(found, _ONLY_TRACKS) and isinstance(user.fallback, NOT_THIS_TIME):
+    if isinstance(found, ONLY_TRACKS) and isinstance(user.fallback, NOT_THIS_TIME):
         return user.fallback
     return found
 

@@ -1,13 +1,12 @@
 """Tracks in Redis, for several replicas.
 
-    fingerpost:{<cell_id>}:track:<digest of the trackId>   list: the last snapshots; expires
-    fingerpost:{<cell_id>}:tracks                          sorted set of these digests by their last use; expires
+    fingerpost:{<cell_id>}:track:<digest>    list: the last snapshots of one owner's trackId; expires
+    fingerpost:{<cell_id>}:tracks:<digest>   sorted set: the digests of one owner's tracks by their last use; expires
 
-The braces keep the keys of a cell on one node of a cluster.
+The owner is an API key. The braces keep the keys of a cell on one node of a cluster.
 """
 
 import time
-from hashlib import blake2b
 from typing import cast
 
 from redis.commands.core import Script
@@ -16,19 +15,30 @@ from reference_db.errors import StoreUnavailable
 from reference_db.stores.redis_client import RedisClient
 from service.errors import Congested, TracksUnavailable
 from service.inference.workers import Workers
-from service.locating.tracks import TrackSnapshot
+from service.locating.tracks import DIGEST_BYTES, TrackName, TrackSnapshot, digest
 
 _THREADS = 4
 _TIMEOUT_S = 0.25  # a user can be located without the track, and should not wait long
 _PAUSE_S = 1.0  # after a failure, requests do not wait for Redis for this long
 
-# KEYS: the track, the set of tracks. ARGV: a snapshot, snapshots to keep, milliseconds to live, the digest of the
-# trackId, tracks to keep, the prefix of every track's key. Scores are microseconds, so that no two tracks share one.
-# Redis refuses the first writing command, RPUSH, when its memory is full, so nothing is half written.
+# KEYS: the track, the owner's set of tracks. ARGV: a snapshot, snapshots to keep, milliseconds to live, the digest of
+# the track, tracks to keep, the prefix of every track's key, bytes of a digest. A snapshot starts with the digests of
+# its request (zeros where it has none) and of its measurement, as `TrackSnapshot.repeats` compares them. Scores are
+# microseconds, so that no two tracks share one. Redis refuses the first writing command, RPUSH, when its memory is
+# full, so nothing is half written.
 _EXTEND = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
+local size = tonumber(ARGV[7])
+local request, measurement = ARGV[1]:sub(1, size), ARGV[1]:sub(size + 1, 2 * size)
+local named = request ~= string.rep('\\0', size)
+local before = redis.call('LRANGE', KEYS[1], 0, -1)
 redis.call('RPUSH', KEYS[1], ARGV[1])
+for _, one in ipairs(before) do
+    if one:sub(size + 1, 2 * size) == measurement or (named and one:sub(1, size) == request) then
+        redis.call('LREM', KEYS[1], 1, one)
+    end
+end
 redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 1000 * ARGV[3]))
@@ -46,7 +56,10 @@ return redis.call('LRANGE', KEYS[1], 0, -1)
 
 
 class RedisTracks:
-    """Like `MemoryTracks`, but `limit` tracks of each cell. `url` as in `RedisClient`. For the event loop's thread."""
+    """Like `MemoryTracks`, but `limit` tracks of each owner and cell. `url` as in `RedisClient`.
+
+    For the event loop's thread.
+    """
 
     def __init__(self, url: str, length: int, ttl_s: float, limit: int, waiting_limit: int) -> None:
         self._redis = RedisClient(url, _TIMEOUT_S)
@@ -56,10 +69,10 @@ class RedisTracks:
         self._threads = Workers("tracks", _THREADS, waiting_limit)
         self._paused_until = 0.0  # time.monotonic
 
-    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
         try:
             self._check_pause()
-            return await self._threads.run(self._append, cell_id, track_id, snapshot)
+            return await self._threads.run(self._append, name, snapshot)
         except (StoreUnavailable, Congested, ValueError) as error:
             raise TracksUnavailable("the tracks cannot be reached") from error
 
@@ -71,18 +84,19 @@ class RedisTracks:
         if time.monotonic() < self._paused_until:
             raise StoreUnavailable("Redis did not answer a moment ago")
 
-    def _append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    def _append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
         self._check_pause()  # the pause may have begun while this call waited
-        digest = blake2b(track_id.encode(), digest_size=16).hexdigest()
-        track, tracks = (f"fingerpost:{{{cell_id}}}:{name}" for name in ("track:", "tracks"))
-        keys = [track + digest, tracks]
+        cell, owner = f"fingerpost:{{{name.cell_id}}}", name.owner.encode()
+        track = digest(owner, name.track_id.encode()).hex()
+        keys = [f"{cell}:track:{track}", f"{cell}:tracks:{digest(owner).hex()}"]
         arguments: list[bytes | str | int] = [
             snapshot.to_bytes(),
             self._length,
             self._ttl_ms,
-            digest,
-            self._limit,
             track,
+            self._limit,
+            f"{cell}:track:",
+            DIGEST_BYTES,
         ]
         try:
             with self._redis.connected() as client:

@@ -58,6 +58,7 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
     responses=problem_responses(
         *READING_ERRORS,
         *_CSI_ERRORS,
+        errors.TimestampImplausible,
         errors.CoarsePositionIncorrect,
         errors.CoarsePositionOutsideCell,
         *_SERVING_ERRORS,
@@ -100,6 +101,7 @@ async def locate_batch(request: Request) -> Response:
     responses=problem_responses(
         *READING_ERRORS,
         *_CSI_ERRORS,
+        errors.TimestampImplausible,
         errors.TrajectoryLength,
         *_SERVING_ERRORS,
         errors.BandNotServed,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from starlette.requests import Request
 
 from fingerpost.wire import TrackProvenance
 from models.artifact import RADII_CONFIDENCE
+from reference_db.cell import Cell
 from service import errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
@@ -21,7 +23,7 @@ from service.inference.trajectory_estimator import Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Estimates, estimates_of
-from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
+from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
 from service.settings import Settings
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.web.csi import check_shape
@@ -41,13 +43,14 @@ NOT_THIS_TIME = (
 class TrackUser(NamedTuple):
     """A user's newest snapshot: CSI float32 `[antennas, subcarriers, 2]`.
 
-    `time` in Unix seconds; `deadline` a moment of `time.monotonic`.
+    `received` in Unix seconds; `deadline` a moment of `time.monotonic`.
     """
 
-    cell_id: str
-    track_id: str
+    track: TrackName
     csi: NDArray[np.float32]
-    time: float
+    received: float
+    timestamp: datetime | None
+    request_id: str | None
     deadline: float
 
 
@@ -95,16 +98,23 @@ class Tracker:
             self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
         return found
 
+    async def describe(self, cell_id: str) -> Cell | ServiceError:
+        """A cell as tracks are located in it, or why they cannot be."""
+        try:
+            return (await self._trajectories.serve(cell_id, self._trajectories.engine)).version.cell
+        except ServiceError as error:
+            return error
+
     def close(self) -> None:
         self._tracks.close()
 
     async def _ask(self, user: TrackUser, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
         try:
-            cell = await self._trajectories.serve(user.cell_id, engine)
+            cell = await self._trajectories.serve(user.track.cell_id, engine)
             described = cell.version.cell
             check_shape(user.csi, described)
-            newest = TrackSnapshot.of(user.csi, user.time)
-            kept = await self._tracks.append(user.cell_id, user.track_id, newest)
+            newest = TrackSnapshot.of(user.csi, user.received, user.timestamp, user.request_id)
+            kept = await self._tracks.append(user.track, newest)
             csi = [one.pairs() for one in kept if self._belongs(one, newest)]
             if len(csi) < self._length:
                 raise errors.TrackTooShort(

@@ -3,7 +3,9 @@
 import asyncio
 import struct
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict
+from datetime import datetime
+from hashlib import blake2b
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -11,44 +13,86 @@ from numpy.typing import NDArray
 
 from reference_db.half_csi import as_complex, pack_csi, unpack_csi
 
-_HEAD = struct.Struct("<dfHH")
+DIGEST_BYTES = 16
+_NO_REQUEST = bytes(DIGEST_BYTES)
+_HEAD = struct.Struct(f"<{DIGEST_BYTES}s{DIGEST_BYTES}sdfHH")
+
+
+class TrackName(NamedTuple):
+    """A track of one cell. `owner` is the public id of the API key that sends its snapshots, empty without keys."""
+
+    cell_id: str
+    owner: str
+    track_id: str
 
 
 class TrackSnapshot(NamedTuple):
-    """CSI packed by `pack_csi`, float16 `[antennas, subcarriers, 2]`, and its time of measurement in Unix seconds."""
+    """CSI packed by `pack_csi`, float16 `[antennas, subcarriers, 2]`, and its time of measurement in Unix seconds.
+
+    `request` is the digest of its requestId, zeros where it has none; `measurement` that of its CSI and timestamp.
+    """
 
     csi: NDArray[np.float16]
     scale: float
     time: float
+    request: bytes
+    measurement: bytes
 
     @classmethod
-    def of(cls, csi: NDArray[np.float32], time: float) -> Self:
-        """`csi` float32 `[antennas, subcarriers, 2]`, finite and not all zero."""
+    def of(
+        cls, csi: NDArray[np.float32], received: float, timestamp: datetime | None = None, request_id: str | None = None
+    ) -> Self:
+        """`csi` float32 `[antennas, subcarriers, 2]`, finite and not all zero. `received`, in Unix seconds, is the
+        time of measurement where there is no timestamp.
+        """
         packed, scale = pack_csi(as_complex(csi)[np.newaxis])
-        return cls(packed[0], float(scale[0]), time)
+        when = "" if timestamp is None else str(timestamp.timestamp())
+        return cls(
+            packed[0],
+            float(scale[0]),
+            received if timestamp is None else timestamp.timestamp(),
+            _NO_REQUEST if request_id is None else digest(request_id.encode()),
+            digest(when.encode(), csi.tobytes()),
+        )
+
+    def repeats(self, other: "TrackSnapshot") -> bool:
+        """Whether both are one snapshot that was sent twice: the same requestId, or the same CSI and timestamp."""
+        same_request = self.request == other.request != _NO_REQUEST
+        return same_request or self.measurement == other.measurement
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`. Raises `ValueError` for other data."""
         try:
-            time, scale, antennas, subcarriers = _HEAD.unpack_from(data)
+            request, measurement, time, scale, antennas, subcarriers = _HEAD.unpack_from(data)
         except struct.error as error:
             raise ValueError(str(error)) from error
         csi = np.frombuffer(data, "<f2", offset=_HEAD.size).astype(np.float16, copy=False)
-        return cls(csi.reshape(antennas, subcarriers, 2), scale, time)
+        return cls(csi.reshape(antennas, subcarriers, 2), scale, time, request, measurement)
 
     def to_bytes(self) -> bytes:
         antennas, subcarriers, _ = self.csi.shape
-        return _HEAD.pack(self.time, self.scale, antennas, subcarriers) + self.csi.astype("<f2").tobytes()
+        head = _HEAD.pack(self.request, self.measurement, self.time, self.scale, antennas, subcarriers)
+        return head + self.csi.astype("<f2").tobytes()
 
     def pairs(self) -> NDArray[np.float32]:
         """Real-imaginary pairs float32 `[antennas, subcarriers, 2]`."""
         return unpack_csi(self.csi, np.array(self.scale, np.float32))
 
 
+def digest(*parts: bytes) -> bytes:
+    """Keeps names out of the store."""
+    hashed = blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        hashed.update(len(part).to_bytes(8) + part)
+    return hashed.digest()
+
+
 class Tracks(Protocol):
-    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
-        """Adds a snapshot to a track of a cell. Returns the kept snapshots of the track, the new one last.
+    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+        """Adds a snapshot to a track. Returns the kept snapshots of the track, the new one last.
+
+        The new snapshot replaces those that it repeats.
 
         Raises `TracksUnavailable`.
         """
@@ -58,29 +102,33 @@ class Tracks(Protocol):
 
 
 class MemoryTracks:
-    """Tracks of this process: `limit` tracks of `length` snapshots, each dropped `ttl_s` after its last snapshot.
+    """Tracks of this process: `limit` tracks of each owner, of `length` snapshots, each dropped `ttl_s` after its last
+    snapshot.
 
-    The least recently used tracks make room. For the event loop's thread.
+    The least recently used tracks of the same owner make room. For the event loop's thread.
     """
 
     def __init__(self, length: int, ttl_s: float, limit: int) -> None:
         self._length = length
         self._ttl = ttl_s
         self._limit = limit
-        self._held: OrderedDict[tuple[str, str], tuple[float, deque[TrackSnapshot]]] = OrderedDict()  # oldest first
+        # By owner, the least recently used track first.
+        self._held: dict[str, OrderedDict[TrackName, tuple[float, list[TrackSnapshot]]]] = defaultdict(OrderedDict)
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def append(self, cell_id: str, track_id: str, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
         now = time.monotonic()
         self._forget(now)
-        _, track = self._held.pop((cell_id, track_id), (now, deque(maxlen=self._length)))
-        track.append(snapshot)
-        self._held[cell_id, track_id] = now, track
-        if len(self._held) > self._limit:
-            self._held.popitem(last=False)
+        held = self._held[name.owner]
+        _, before = held.pop(name, (now, []))
+        others = [one for one in before if not one.repeats(snapshot)]
+        track = [*others, snapshot][-self._length :]
+        held[name] = now, track
+        if len(held) > self._limit:
+            held.popitem(last=False)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(self._ttl, self._sweep_up)
-        return list(track)
+        return track
 
     def close(self) -> None:
         if self._sweep is not None:
@@ -88,11 +136,14 @@ class MemoryTracks:
         self._held.clear()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     def _forget(self, now: float) -> None:
-        while self._held and next(iter(self._held.values()))[0] <= now - self._ttl:
-            self._held.popitem(last=False)
+        for owner, held in list(self._held.items()):
+            while held and next(iter(held.values()))[0] <= now - self._ttl:
+                held.popitem(last=False)
+            if not held:
+                del self._held[owner]
 
     def _sweep_up(self) -> None:
         """Drops expired tracks when no request arrives either: positions of people are personal."""

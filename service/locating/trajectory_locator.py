@@ -1,9 +1,10 @@
 """`POST /locate/trajectory`: the whole path of a request, top to bottom."""
 
 import math
+import re
 import time
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fingerpost import wire_trajectory as wire
-from fingerpost.wire import Local2dPointUncertaintyEllipse, PointUncertaintyEllipse
+from fingerpost.wire import CELL_ID_PATTERN, Local2dPointUncertaintyEllipse, PointUncertaintyEllipse
 from fingerpost.wire_trajectory import FeatureSource, FeatureSources, TrajectoryRequest, TrajectoryResponse
 from models.artifact import RADII_CONFIDENCE, Radii
 from service import errors
@@ -21,14 +22,15 @@ from service.errors import ServiceError
 from service.inference.engine import TrajectoryEngine
 from service.inference.trajectory_estimator import Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
+from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES
-from service.locating.estimates import Estimates, Received, estimates_of, fulfilment, whole_minutes
+from service.locating.estimates import Estimates, Received, check_timestamp, estimates_of, fulfilment, whole_minutes
 from service.settings import Settings
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
-from service.web.csi import check_shape, decode_csi
-from service.web.media import formats, read_body
+from service.web.csi import check_declared_shape, check_shape, decode_csi
+from service.web.media import LARGE_BYTES, Format, formats, read_body, validated
 
 
 class _ReadTrajectory(NamedTuple):
@@ -46,8 +48,11 @@ class _ReadTrajectory(NamedTuple):
 
 
 class TrajectoryLocator:
-    def __init__(self, settings: Settings, trajectories: Trajectories | None, metrics: TrajectoryMetrics) -> None:
+    def __init__(
+        self, settings: Settings, trajectories: Trajectories | None, workers: Workers, metrics: TrajectoryMetrics
+    ) -> None:
         self._settings = settings
+        self._workers = workers
         self._trajectories = trajectories
         self._metrics = metrics
 
@@ -73,10 +78,15 @@ class TrajectoryLocator:
         reads, writes = formats(request)
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
         vertices = engine.artifact.manifest.vertices
-        with stopwatch.stage("decode"):
-            if reads.has_more_values(body, USER_VALUES * (vertices + 1)):
-                raise errors.TrajectoryLength("/snapshots", f"more values than {vertices} snapshots may have")
-            read = _read(reads.read(body, TrajectoryRequest), vertices)
+        if len(body) > LARGE_BYTES:
+            with stopwatch.stage("decode"):
+                parsed = await self._workers.run(_parse, body, reads, vertices)
+            await _check_declared(parsed, trajectories, engine)
+            with stopwatch.stage("decode"):
+                read = await self._workers.run(_read, parsed, vertices, received)
+        else:
+            with stopwatch.stage("decode"):
+                read = _read(_parse(body, reads, vertices), vertices, received)
         cell = await trajectories.serve(read.request.cell_id, engine)
         trajectory = _place(read, cell)
         limit = read.request.max_resp_time
@@ -90,13 +100,30 @@ class TrajectoryLocator:
         return response, read.source
 
 
-def _read(request: TrajectoryRequest, vertices: int) -> _ReadTrajectory:
+def _parse(body: bytes, reads: Format, vertices: int) -> Any:
+    if reads.has_more_values(body, USER_VALUES * (vertices + 1)):
+        raise errors.TrajectoryLength("/snapshots", f"more values than {vertices} snapshots may have")
+    return reads.parsed(body)
+
+
+async def _check_declared(parsed: Any, trajectories: Trajectories, engine: TrajectoryEngine) -> None:
+    """Raises why the cell cannot be served, or `CsiShapeMismatch`, before any CSI is decoded."""
+    cell_id, snapshots = (parsed.get("cellId"), parsed.get("snapshots")) if isinstance(parsed, dict) else (None, None)
+    if isinstance(cell_id, str) and re.fullmatch(CELL_ID_PATTERN, cell_id) and isinstance(snapshots, list):
+        cell = (await trajectories.serve(cell_id, engine)).version.cell
+        for i, snapshot in enumerate(snapshots):
+            check_declared_shape(snapshot, cell, f"/snapshots/{i}/csi/shape")
+
+
+def _read(parsed: Any, vertices: int, received: Received) -> _ReadTrajectory:
+    request = validated(parsed, TrajectoryRequest)
     if len(request.snapshots) != vertices:
         raise errors.TrajectoryLength(
             "/snapshots", f"{len(request.snapshots)} snapshots, the artifact takes {vertices}"
         )
     csi = []
     for i, snapshot in enumerate(request.snapshots):
+        check_timestamp(snapshot.timestamp, received, f"/snapshots/{i}/timestamp")
         try:
             csi.append(decode_csi(snapshot.csi))
         except errors.FieldError as error:

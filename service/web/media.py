@@ -18,6 +18,7 @@ from service.web.problems import field_error
 M = TypeVar("M", bound=BaseModel)
 
 
+LARGE_BYTES = 2**18  # the event loop parses and decodes shorter bodies in a millisecond
 _HARMLESS_BYTES = 2**18  # of msgpack: even if each byte becomes an object, they take less than 20 MiB
 _MOST_ERRORS = 1000  # to list a million errors takes ten seconds
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reference_db import BadFingerprint, Cell, Fingerprints, TooFewFingerprints, check_fingerprints
+from reference_db import BadFingerprint, Cell, Fingerprints, Origin, TooFewFingerprints, check_fingerprints
+from reference_db.fingerprints import check_times
 
 
 @pytest.fixture
@@ -81,3 +82,22 @@ def test_arrays_of_different_lengths_or_dtypes_are_refused(fingerprints: Fingerp
         replace(fingerprints, times=fingerprints.times.astype(np.float32))
     with pytest.raises(ValueError, match="csi"):
         replace(fingerprints, csi=fingerprints.csi.astype(np.complex128))
+
+
+@pytest.mark.parametrize("time", [61.0, 30 * 86400.0])
+def test_a_time_in_the_future_is_refused(fingerprints: Fingerprints, origin: Origin, time: float) -> None:
+    times = fingerprints.times[:3].copy()
+    check_times(times, origin.now)
+    times[1] = origin.now.timestamp() + time
+    with pytest.raises(BadFingerprint, match="row 1: time is in the future"):
+        check_times(times, origin.now)
+
+
+@pytest.mark.parametrize("time", [1.0, 3e8, 946_684_800.0])
+def test_a_time_of_a_clock_that_was_never_set_is_refused(
+    fingerprints: Fingerprints, origin: Origin, time: float
+) -> None:
+    times = fingerprints.times[:3].copy()
+    times[1:] = 0.0, time
+    with pytest.raises(BadFingerprint, match="row 2: time is before 2010"):
+        check_times(times, origin.now)

@@ -79,3 +79,28 @@ def test_an_estimate_does_not_depend_on_the_other_snapshots() -> None:
 def test_csi_that_is_not_finite_zero_or_of_another_shape_is_refused(csi: np.ndarray, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         estimate_path_features(csi, cell())
+
+
+def test_a_long_path_is_no_early_arrival() -> None:
+    street = cell()
+    csi = path(street, street.yaw + 0.4, 350.0, 1e-5)[np.newaxis].astype(np.complex64)
+    assert abs(estimate_path_features(csi, street)[0, 2] - 350.0) < 0.1
+
+
+@pytest.mark.parametrize("early_ns", [1, 10, 60, 200])
+def test_an_early_clock_shortens_the_range_and_never_wraps_it(early_ns: float) -> None:
+    street = cell()
+    early = np.exp(2j * np.pi * street.bandwidth / street.subcarriers * np.arange(street.subcarriers) * early_ns * 1e-9)
+    csi = np.stack([path(street, street.yaw + 0.4, distance, 1e-5) for distance in (40.0, 60.0)]) * early
+    distance = estimate_path_features(csi.astype(np.complex64), street)[:, 2]
+    expected = np.maximum(np.array([40.0, 60.0]) - early_ns * 1e-9 * SPEED_OF_LIGHT, 0.0)
+    np.testing.assert_allclose(distance, expected, atol=0.1)
+
+
+def test_a_range_shorter_than_the_mast_does_not_spoil_the_bearing() -> None:
+    street = cell()
+    early = np.exp(2j * np.pi * street.bandwidth / street.subcarriers * np.arange(street.subcarriers) * 170e-9)
+    csi = (path(street, street.yaw + 0.4, 55.0, 1e-5) * early)[np.newaxis].astype(np.complex64)
+    departure, _, distance, _ = estimate_path_features(csi, street)[0]
+    assert distance < HEIGHT
+    assert abs(np.exp(1j * (departure - street.yaw - 0.4)) - 1) < math.radians(2.0)

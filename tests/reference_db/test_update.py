@@ -170,13 +170,13 @@ def test_retention_takes_effect_at_once_and_with_each_update(
     check_sound(few)
     newest = np.sort(np.argsort(created.contents.times)[-5:])
     np.testing.assert_array_equal(few.contents.ids, created.contents.ids[newest])
-    fresh = replace(make_fingerprints(3, 1), times=np.full(3, 1.8e9))
+    fresh = replace(make_fingerprints(3, 1), times=np.full(3, origin.now.timestamp()))
     update = append_fingerprints(few.contents, fresh, origin)
     check_sound(update)
     assert (update.manifest.change.added, update.manifest.change.removed) == (3, 3)
     assert len(update.contents) == 5
     assert np.isin(Segment.of(fresh).ids, update.contents.ids).all()
-    stale = replace(make_fingerprints(2, 2), times=np.ones(2))
+    stale = replace(make_fingerprints(2, 2), times=np.full(2, 1.3e9))
     update = append_fingerprints(few.contents, stale, origin)  # older than all kept fingerprints
     check_sound(update)
     assert (update.manifest.change.added, update.manifest.change.removed) == (2, 2)

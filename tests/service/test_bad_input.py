@@ -39,6 +39,13 @@ def csi(array: np.ndarray | None = None, **fields: Any) -> Json:
     return sent | fields
 
 
+def half(peak: float) -> Json:
+    """Complex32 without `scale` of a user whose largest part is `peak`; float16 clips at 65504."""
+    pairs = users_at(USER)[0].view(np.float32).reshape(32, 32, 2)
+    data = np.clip(pairs * (peak / np.abs(pairs).max()), -65504, 65504).astype("<f2").tobytes()
+    return {"encoding": "complex32", "shape": [32, 32], "data": base64.b64encode(data).decode()}
+
+
 def with_value(value: complex) -> np.ndarray:
     array = users_at(USER)[0].copy()
     array[3, 4] = value
@@ -67,6 +74,8 @@ CSI_CASES = [
     ("scale zero", csi(scale=0.0), "MANDATORY_IE_INCORRECT", "/csi/scale"),
     ("scale out of range", csi(scale=1e300), "CSI_OUT_OF_RANGE", "/csi/data"),
     ("scale beyond float32", csi(np.full((32, 32), 1e-38), scale=1e60), "CSI_OUT_OF_RANGE", "/csi/data"),
+    ("only subnormal complex32", half(0.9 * 2**-14), "CSI_OUT_OF_RANGE", "/csi/data"),
+    ("clipped complex32", half(2 * 65504), "CSI_OUT_OF_RANGE", "/csi/data"),
     ("unknown field", csi(rate=1), "UNKNOWN_FIELD", "/csi/rate"),
     ("no data", {"encoding": "complex64", "shape": [32, 32]}, "MANDATORY_IE_MISSING", "/csi/data"),
     ("no object", [], "MANDATORY_IE_INCORRECT", "/csi"),
@@ -259,3 +268,9 @@ def test_client_that_hangs_up_in_its_body(url: str, content: int) -> None:
 )
 def test_wrong_path_or_method(client: httpx.Client, method: str, path: str, status: int, cause: str) -> None:
     assert_problem(client.request(method, path), status, cause)
+
+
+@pytest.mark.parametrize("peak", [2**-13, 65504])
+def test_complex32_of_any_normal_level_is_read(client: httpx.Client, request_body: MakeRequest, peak: float) -> None:
+    response = client.post("/locate", json=request_body(csi=half(peak)))
+    assert response.json().get("cause") != "CSI_OUT_OF_RANGE"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -16,15 +17,26 @@ from reference_db import DirectoryStore, open_store
 from service.app import create_app
 from service.errors import TracksUnavailable
 from service.locating.redis_tracks import RedisTracks
-from service.locating.tracks import MemoryTracks, Tracks, TrackSnapshot
+from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
 from service.settings import Settings
 from tests.redis_servers import GUARD_S, RedisServer, RedisServers, empty, keys_of, nodes_of
 from tests.service.learned_cells import TRAJECTORY, fill, seen_at, snapshot, write_artifacts
 from tests.service.plane_cell import Json
+from tests.service.tiny_service import added_key, bearing
 from tests.service.tiny_trajectory_artifact import RADII, VERTICES
 
-CELL, UE = "both", "a"
-SNAPSHOTS = [TrackSnapshot.of(csi.view(np.float32).reshape(*csi.shape, 2), 1.7e9) for csi in seen_at(TRAJECTORY)]
+NAME = TrackName("both", "owner", "a")
+
+
+def snapshot_at(number: int, moment: float = 0, request_id: str | None = None) -> TrackSnapshot:
+    """A snapshot at a point of `TRAJECTORY`, so many seconds after the first."""
+    csi = seen_at(TRAJECTORY)[number]
+    measured = datetime.fromtimestamp(1.7e9 + moment, UTC)
+    return TrackSnapshot.of(csi.view(np.float32).reshape(*csi.shape, 2), 1.7e9, measured, request_id)
+
+
+def moments_of(kept: list[TrackSnapshot]) -> list[float]:
+    return [one.time - 1.7e9 for one in kept]
 
 
 @pytest.fixture
@@ -78,6 +90,22 @@ def test_tracks_of_other_users_and_cells_are_apart(learned: httpx.Client, track_
     for body in (snapshot(track_id + "2", TRAJECTORY[0]), snapshot(track_id, TRAJECTORY[0], "bare")):
         response = learned.post("/locate", json=body)
         assert "TRACK_TOO_SHORT" in response.text
+
+
+@pytest.mark.parametrize("repeated", [{"requestId": "r-1"}, {"timestamp": datetime.now(UTC).isoformat()}, {}])
+def test_a_retry_is_not_another_snapshot(learned: httpx.Client, track_id: str, repeated: Json) -> None:
+    for _ in range(VERTICES + 1):
+        answer = locate(learned, snapshot(track_id, TRAJECTORY[0], **repeated))
+        assert answer["provenance"].get("fallback") == "TRACK_TOO_SHORT"
+
+
+def test_a_late_retry_is_answered_about_its_own_snapshot(learned: httpx.Client, track_id: str) -> None:
+    bodies = [snapshot(track_id, position, requestId=str(i)) for i, position in enumerate(TRAJECTORY)]
+    for body in bodies:
+        locate(learned, body)
+    again = locate(learned, bodies[0])
+    assert again["provenance"]["source"] == "scadf-moe"
+    np.testing.assert_allclose(point_of(again), TRAJECTORY[0], atol=0.5)
 
 
 def test_snapshots_far_apart_are_not_located_together(learned: httpx.Client, track_id: str) -> None:
@@ -154,9 +182,9 @@ def test_metrics_count_tracks_but_name_none(learned: httpx.Client, track_id: str
 
 
 def test_a_snapshot_survives_its_bytes() -> None:
-    (one, *_) = SNAPSHOTS
+    one = snapshot_at(0, request_id="r")
     back = TrackSnapshot.from_bytes(one.to_bytes())
-    assert (back.time, back.scale) == (one.time, one.scale)
+    assert back[1:] == one[1:]
     np.testing.assert_array_equal(back.pairs(), one.pairs())
     np.testing.assert_allclose(one.pairs().view(np.complex64)[..., 0], seen_at(TRAJECTORY)[0], rtol=2e-3, atol=1e-8)
     for damaged in (b"", one.to_bytes()[:-2]):
@@ -187,12 +215,12 @@ def tracks(servers: RedisServers | None) -> Iterator[Tracks]:
     tracks.close()
 
 
-async def extended(tracks: Tracks, snapshot: TrackSnapshot, track_id: str = UE) -> list[TrackSnapshot]:
+async def extended(tracks: Tracks, snapshot: TrackSnapshot, name: TrackName = NAME) -> list[TrackSnapshot]:
     """However slow the machine is: Redis is only waited for so long, and then left alone for a while."""
     async with asyncio.timeout(GUARD_S):
         while True:
             try:
-                return await tracks.append(CELL, track_id, snapshot)
+                return await tracks.append(name, snapshot)
             except TracksUnavailable:
                 await asyncio.sleep(0.1)
 
@@ -200,27 +228,73 @@ async def extended(tracks: Tracks, snapshot: TrackSnapshot, track_id: str = UE) 
 @pytest.mark.anyio
 async def test_of_a_track_the_last_snapshots_are_kept(tracks: Tracks) -> None:
     for i in range(VERTICES + 2):
-        kept = await extended(tracks, SNAPSHOTS[0]._replace(time=float(i)))
-    assert [one.time for one in kept] == [float(i) for i in range(2, VERTICES + 2)]
-    np.testing.assert_array_equal(kept[-1].pairs(), SNAPSHOTS[0].pairs())
+        kept = await extended(tracks, snapshot_at(0, i))
+    assert moments_of(kept) == [float(i) for i in range(2, VERTICES + 2)]
+    np.testing.assert_array_equal(kept[-1].pairs(), snapshot_at(0).pairs())
+
+
+@pytest.mark.anyio
+async def test_the_same_request_is_one_snapshot(tracks: Tracks) -> None:
+    for i in range(VERTICES):
+        kept = await extended(tracks, snapshot_at(0, i, "r"))
+    assert moments_of(kept) == [VERTICES - 1]
+    assert len(await extended(tracks, snapshot_at(1, 9, "s"))) == 2
+
+
+@pytest.mark.anyio
+async def test_the_same_csi_and_time_is_one_snapshot(tracks: Tracks) -> None:
+    await extended(tracks, snapshot_at(0, 1, "r"))
+    await extended(tracks, snapshot_at(0, 2))
+    assert moments_of(await extended(tracks, snapshot_at(0, 1))) == [2, 1]
+    assert len(await extended(tracks, snapshot_at(1, 1))) == 3
+
+
+@pytest.mark.anyio
+async def test_a_track_belongs_to_its_owner(tracks: Tracks) -> None:
+    await extended(tracks, snapshot_at(0))
+    for stranger in (NAME._replace(owner=""), NAME._replace(owner="other"), NAME._replace(cell_id="bare")):
+        assert len(await extended(tracks, snapshot_at(1), stranger)) == 1
+    assert len(await extended(tracks, snapshot_at(1))) == 2
+
+
+@pytest.mark.anyio
+async def test_the_tracks_of_one_owner_never_displace_those_of_another(tracks: Tracks) -> None:
+    await extended(tracks, snapshot_at(0))
+    for number in range(5):  # of which 3 are kept
+        await extended(tracks, snapshot_at(0), NAME._replace(owner="greedy", track_id=str(number)))
+    assert len(await extended(tracks, snapshot_at(1))) == 2
+
+
+@pytest.mark.anyio
+async def test_two_replicas_count_a_snapshot_sent_to_both_at_once_as_one(redis_server: RedisServer) -> None:
+    empty(redis_server)
+    one, other = make_tracks(redis_server), make_tracks(redis_server)
+    try:
+        for _ in range(VERTICES):
+            await asyncio.gather(*(extended(tracks, snapshot_at(0)) for tracks in (one, other) * 2))
+        assert len(await extended(one, snapshot_at(0))) == 1
+    finally:
+        one.close()
+        other.close()
 
 
 @pytest.mark.anyio
 async def test_of_too_many_tracks_the_ones_not_used_for_longest_are_forgotten(tracks: Tracks) -> None:
     for track_id in ("a", "b", "a", "c", "d"):  # "b" makes room
-        await extended(tracks, SNAPSHOTS[0], track_id)
-    assert [len(await extended(tracks, SNAPSHOTS[0], track_id)) for track_id in ("a", "b")] == [3, 1]
+        await extended(tracks, snapshot_at(0), NAME._replace(track_id=track_id))
+    await extended(tracks, snapshot_at(1), NAME)
+    assert [len(await extended(tracks, snapshot_at(2), NAME._replace(track_id=name))) for name in ("a", "b")] == [3, 1]
 
 
 @pytest.mark.anyio
 async def test_tracks_are_forgotten_by_themselves(servers: RedisServers | None) -> None:
     tracks = make_tracks(servers, ttl_s=0.2)
     try:
-        await extended(tracks, SNAPSHOTS[0])
+        await extended(tracks, snapshot_at(0))
         async with asyncio.timeout(GUARD_S):
             while keys_of(servers) if servers else len(tracks):  # type: ignore[arg-type]
                 await asyncio.sleep(0.05)
-        assert len(await extended(tracks, SNAPSHOTS[0])) == 1
+        assert len(await extended(tracks, snapshot_at(1))) == 1
     finally:
         tracks.close()
 
@@ -229,7 +303,7 @@ async def test_tracks_are_forgotten_by_themselves(servers: RedisServers | None) 
 async def test_what_redis_keeps_expires_and_names_nobody(redis_server: RedisServer) -> None:
     empty(redis_server)
     tracks = make_tracks(redis_server)
-    await extended(tracks, SNAPSHOTS[0], "somebody's own name")
+    await extended(tracks, snapshot_at(0), NAME._replace(track_id="somebody's own name"))
     tracks.close()
     keys = keys_of(redis_server)
     assert len(keys) == 2
@@ -244,7 +318,7 @@ async def test_an_absent_redis_is_waited_for_once_and_then_left_alone() -> None:
     tracks = RedisTracks("redis://127.0.0.1:1", VERTICES, 60, 3, waiting_limit=8)
     for _ in range(3):
         with pytest.raises(TracksUnavailable):
-            await tracks.append(CELL, UE, SNAPSHOTS[0])
+            await tracks.append(NAME, snapshot_at(0))
     tracks.close()
 
 
@@ -284,6 +358,40 @@ async def test_replicas_share_tracks_and_go_on_without_redis(redis_here: None, t
             assert await sources(one, other, one) == ["TRACKS_UNAVAILABLE"] * 3
     finally:
         server.kill()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["memory", "redis"])
+async def test_a_client_neither_breaks_nor_learns_of_the_track_of_another_key(
+    where: str, tmp_path: Path, track_id: str, request: pytest.FixtureRequest
+) -> None:
+    keys = tmp_path / "keys.json"
+    one, other = ({"headers": bearing(added_key(keys, ["locate"]))} for _ in range(2))
+    settings = write_artifacts(tmp_path / "service").model_copy(update={"keys_file": keys})
+    if where == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        empty(server)
+        settings = settings.model_copy(update={"redis_url": server.url})
+    store = open_store(settings.redis_url or settings.database_directory)
+    fill(store)
+    store.close()
+
+    async with replica(settings) as client:
+
+        async def ask(position: np.ndarray, sender: Any) -> Any:
+            response = await client.post("/locate", json=snapshot(track_id, position), **sender)
+            provenance = response.json()["provenance"]
+            return provenance.get("fallback", provenance["source"])
+
+        async with asyncio.timeout(GUARD_S):
+            while True:
+                found = [await ask(position, one) for position in TRAJECTORY[:-1]]
+                found += [await ask(position + 20, other) for position in TRAJECTORY[:-1]]
+                found.append(await ask(TRAJECTORY[-1], one))
+                if "TRACKS_UNAVAILABLE" not in found:  # Redis was not too slow
+                    break
+                track_id += "x"
+        assert found == ["TRACK_TOO_SHORT"] * 4 + ["scadf-moe"]
 
 
 @pytest.mark.anyio

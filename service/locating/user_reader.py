@@ -1,0 +1,130 @@
+"""Reads the users of a request: parsed, validated, their CSI decoded."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from fingerpost.wire import CELL_ID_PATTERN, LocateRequest
+from reference_db.cell import Cell
+from service import errors
+from service.auth.middleware import charge
+from service.cells.registry import ServedCells
+from service.cells.served_cell import ServedCell
+from service.errors import ServiceError
+from service.inference.workers import Workers
+from service.locating.batch import USER_VALUES, map_results, parse_items
+from service.locating.estimates import Received, check_timestamp
+from service.locating.tracker import Tracker
+from service.locating.users import ReadUser
+from service.telemetry.stopwatch import Stopwatch
+from service.telemetry.tracing import span
+from service.web.csi import check_declared_shape, decode_csi
+from service.web.media import LARGE_BYTES, Format, validated
+
+ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
+FEW = 32  # users: the event loop decodes or encodes them in well under a millisecond
+
+A = TypeVar("A")
+
+
+class UserReader:
+    """Large bodies are read in worker threads, and only the users whose CSI has the shape of their cell are decoded."""
+
+    def __init__(self, cells: ServedCells, tracker: Tracker | None, workers: Workers, batch_limit: int) -> None:
+        self._cells = cells
+        self._tracker = tracker
+        self._workers = workers
+        self._batch_limit = batch_limit
+
+    async def read_one(
+        self, body: bytes, reads: Format, received: Received, stopwatch: Stopwatch
+    ) -> list[ReadUser | ServiceError]:
+        """The only user of a body, or what is wrong with it."""
+        if len(body) <= LARGE_BYTES:
+            return _read([body], partial(_parse_user, reads), received, stopwatch)
+        parsed = await self._workers.run(_parse_one, body, reads, stopwatch)
+        return await self._read_large(parsed, received, stopwatch)
+
+    async def read_batch(
+        self, body: bytes, reads: Format, received: Received, stopwatch: Stopwatch, request: Request
+    ) -> list[ReadUser | ServiceError]:
+        """The users of a batch, or what is wrong with each. Charges the key. Raises what `parse_items` raises."""
+        if len(body) > LARGE_BYTES:
+            items = await self._workers.run(self._parse_batch, body, reads, stopwatch)
+            charge(request, len(items) - 1)
+            return await self._read_large(items, received, stopwatch)
+        items = self._parse_batch(body, reads, stopwatch)
+        charge(request, len(items) - 1)
+        if len(items) > FEW:
+            return await self._workers.run(_read, items, _validate_user, received, stopwatch)
+        return _read(items, _validate_user, received, stopwatch)
+
+    def _parse_batch(self, body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Any]:
+        with stopwatch.stage("decode"):
+            return parse_items(body, reads, self._batch_limit)
+
+    async def _read_large(
+        self, items: Sequence[Any | ServiceError], received: Received, stopwatch: Stopwatch
+    ) -> list[ReadUser | ServiceError]:
+        names = {name for item in items if (name := _declared_cell(item)) is not None}
+        cells = {name: await self._describe(name) for name in names}
+        fitting = map_results(items, lambda item: _check_fit(item, cells))
+        return await self._workers.run(_read, fitting, _validate_user, received, stopwatch)
+
+    async def _describe(self, cell_id: str) -> Cell | ServiceError:
+        """A cell in which users can be located, or why they cannot be."""
+        held = self._cells.held(cell_id)
+        if held is not None:
+            return held.cell
+        served = (await self._cells.serve([cell_id]))[cell_id]
+        if isinstance(served, ServedCell):
+            return served.version.cell
+        if isinstance(served, ONLY_TRACKS) and self._tracker is not None:
+            described = await self._tracker.describe(cell_id)
+            return served if isinstance(described, ServiceError) else described
+        return served
+
+
+def _parse_one(body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Any | ServiceError]:
+    with stopwatch.stage("decode"):
+        return map_results([body], partial(reads.parsed, most_values=USER_VALUES))
+
+
+def _declared_cell(item: Any) -> str | None:
+    """The cell that a parsed item names; None where validation will refuse the name."""
+    name = item.get("cellId") if isinstance(item, dict) else None
+    return name if isinstance(name, str) and re.fullmatch(CELL_ID_PATTERN, name) else None
+
+
+def _check_fit(item: Any, cells: Mapping[str, Cell | ServiceError]) -> Any:
+    """The item. Raises why its cell cannot be served, or `CsiShapeMismatch`."""
+    name = _declared_cell(item)
+    if name is not None:
+        cell = cells[name]
+        if isinstance(cell, ServiceError):
+            raise cell
+        check_declared_shape(item, cell)
+    return item
+
+
+def _read(
+    items: Sequence[A], validate: Callable[[A], LocateRequest], received: Received, stopwatch: Stopwatch
+) -> list[ReadUser | ServiceError]:
+    with stopwatch.stage("decode"), span("decode"):
+        return map_results(items, lambda item: _read_user(validate(item), received))
+
+
+def _parse_user(reads: Format, body: bytes) -> LocateRequest:
+    return reads.read(body, LocateRequest, USER_VALUES)
+
+
+def _validate_user(item: Any) -> LocateRequest:
+    return validated(item, LocateRequest)
+
+
+def _read_user(request: LocateRequest, received: Received) -> ReadUser:
+    check_timestamp(request.timestamp, received)
+    return ReadUser(request, decode_csi(request.csi))
