@@ -46,7 +46,7 @@ Radius = Annotated[float, Field(description="Radius of the circle of this confid
 class Csi(WireRequest):
     """The channel frequency response of one user at one moment.
 
-    Antennas row by row, row 0 at the bottom, column 0 at the left seen from behind the array; subcarriers by
+    Antennas row by row, row 0 at the bottom, column 0 at the right seen from behind the array; subcarriers by
     ascending frequency. A path of delay tau contributes exp(-j 2 pi f tau).
     """
 

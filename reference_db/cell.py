@@ -15,7 +15,8 @@ CellId = Annotated[str, Field(pattern=CELL_ID_PATTERN)]
 class AntennaArray(BaseModel):
     """A uniform rectangular array of `rows` x `columns` elements; a linear array has one row.
 
-    `spacing` is the distance between neighbouring elements in wavelengths. CSI numbers the elements row by row.
+    `spacing` is the distance between neighbouring elements in wavelengths. CSI numbers the elements row by row: element
+    `row * columns + column`. Row 0 is at the bottom. Column 0 is at the right seen from behind the array.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -11,10 +11,15 @@ A file has these arrays of n rows:
 
 The description of the cell is JSON: the safetensors metadata `cell`, the npz array `cell` (a string), or a separate
 file.
+
+Arrays may have any memory order, byte order and width. Integers are real numbers too.
 """
 
+import json
+import lzma
 import math
 import mmap
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -34,6 +39,7 @@ from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex, unpack_csi
 from reference_db.segment import Segment
 from reference_db.tensor_buffer import read_tensors
+from reference_db.unique_names import refuse_repeated_names
 
 SUFFIXES = {".safetensors", ".npz"}
 UNKNOWN_TIME = 0.0
@@ -45,6 +51,7 @@ _Real = TypeVar("_Real", np.float32, np.float64)
 _WGS84 = {"latitudes_deg", "longitudes_deg"}
 _WRITTEN = ("csi", "scale", "positions", "times", "sigmas")
 _KNOWN = {*_WRITTEN} | _WGS84
+_METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude less
 _ZIP = b"PK\x03\x04"
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -66,7 +73,7 @@ class FingerprintFile:
         magic = file.read(len(_ZIP))
         try:
             arrays, described = _read_npz(file, most_bytes) if magic == _ZIP else _read_safetensors(file)
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
             raise BadFingerprintFile(str(error)) from error
         except (OSError, ValueError, EOFError, OverflowError, RuntimeError) as error:
             raise BadFingerprintFile(str(error)) from error
@@ -129,8 +136,10 @@ def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -
 
 def _parse_cell(described: str | bytes) -> Cell:
     try:
-        return Cell.model_validate_json(described)
-    except ValidationError as error:
+        cell = Cell.model_validate_json(described)
+        json.loads(described, object_pairs_hook=refuse_repeated_names)
+        return cell
+    except (ValidationError, ValueError, RecursionError) as error:
         raise BadFingerprintFile(f"the cell description is invalid: {error}") from error
 
 
@@ -144,19 +153,34 @@ def _read_npz(file: IO[bytes], most_bytes: int | None) -> tuple[_Arrays, str | N
         declared = sum(member.file_size for member in archive.infolist())
         if most_bytes is not None and declared > most_bytes:
             raise BadFingerprintFile(f"the file unpacks to {declared} bytes; the limit is {most_bytes}")
-        arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in archive.infolist()}
+        members = [(member.filename.removesuffix(".npy"), member) for member in archive.infolist()]
+        refuse_repeated_names(members)
+        arrays = {name: _member(archive, name, member) for name, member in members}
     described = arrays.pop("cell", None)
-    return arrays, None if described is None else str(described)
+    return arrays, None if described is None else _text(described)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.generic]:
+def _text(described: NDArray[np.generic]) -> str:
+    """The only string of an array, stored as text or as UTF-8 bytes."""
+    if described.size != 1 or described.dtype.kind not in "US":
+        raise BadFingerprintFile(f"cell is {described.dtype} {list(described.shape)}, expected one string")
+    text = described.reshape(-1)[0]
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _member(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> NDArray[np.generic]:
     """Reads one array. Checks its size first, because NumPy allocates the size that the header claims."""
     with archive.open(member) as opened:
         header = _NPY_HEADERS.get(np.lib.format.read_magic(opened))
         if header is None:
             raise BadFingerprintFile(f"{member.filename} is not an array in NumPy format 1.0 or 2.0")
-        shape, _, dtype = header(opened)
-        if not dtype.hasobject and opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+        try:
+            shape, _, dtype = header(opened)
+        except (SyntaxError, tokenize.TokenError, MemoryError, RecursionError) as error:  # of Python's parser
+            raise BadFingerprintFile(f"the header of {name} cannot be parsed") from error
+        if dtype.hasobject:
+            raise BadFingerprintFile(f"{name} holds Python objects, which are never loaded; expected numbers")
+        if opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise BadFingerprintFile(f"{member.filename} does not have the size that its header states")
     with archive.open(member) as opened:
         array: NDArray[np.generic] = np.lib.format.read_array(opened, allow_pickle=False)
@@ -171,12 +195,30 @@ def _fingerprints(arrays: _Arrays, cell: Cell) -> Fingerprints:
     n = len(csi)
     arrays.setdefault("times", np.full(n, UNKNOWN_TIME))
     arrays.setdefault("sigmas", np.full(n, DEFAULT_SIGMA))
-    return Fingerprints(
+    fingerprints = Fingerprints(
         csi=csi,
         positions=_positions(arrays, n, cell),
         times=_real(arrays, "times", (n,), np.float64),
         sigmas=_real(arrays, "sigmas", (n,), np.float32),
     )
+    for name in ("positions", "latitudes_deg", "longitudes_deg"):
+        if name in arrays:
+            _check_resolution(arrays[name], name, fingerprints.sigmas)
+    return fingerprints
+
+
+def _check_resolution(raw: NDArray[np.generic], name: str, sigmas: NDArray[np.float32]) -> None:
+    """Raises `BadFingerprint` if the type of an array rounds a position by more than the error of its label."""
+    metres = _METRES_PER_DEGREE if name in _WGS84 else 1.0
+    exact = np.float64 if name in _WGS84 else np.float32
+    if raw.dtype.kind != "f" or raw.dtype.itemsize >= np.dtype(exact).itemsize:
+        return
+    steps = np.abs(np.spacing(raw)).max(axis=tuple(range(1, raw.ndim)), initial=0.0).astype(np.float64) * metres
+    coarse = steps / 2 > sigmas
+    if coarse.any():
+        row = int(coarse.argmax())
+        reason = f"{raw.dtype.name} rounds {name} to {steps[row]:.2g} m, too coarse for a sigma of {sigmas[row]:.2g} m"
+        raise BadFingerprint(row, f"{reason}; save the array as {np.dtype(exact).name}, or state larger sigmas")
 
 
 def _csi(arrays: _Arrays) -> NDArray[np.complex64]:
@@ -187,15 +229,15 @@ def _csi(arrays: _Arrays) -> NDArray[np.complex64]:
         if "scale" in arrays:
             raise BadFingerprintFile("scale is only allowed with csi of real pairs")
         with np.errstate(over="ignore"):  # overflow becomes infinity, which the check reports with its row
-            return raw.astype(np.complex64)
-    if raw.ndim == 4 and raw.shape[-1] == 2 and np.issubdtype(raw.dtype, np.floating):
+            return np.ascontiguousarray(raw, dtype=np.complex64)
+    if raw.ndim == 4 and raw.shape[-1] == 2 and raw.dtype.kind in "fi":
         n = len(raw)
         scale = _real(arrays, "scale", (n,), np.float32) if "scale" in arrays else np.ones(n, np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            return as_complex(unpack_csi(raw.astype(np.float32), scale))
+            return as_complex(unpack_csi(np.ascontiguousarray(raw, dtype=np.float32), scale))
     raise BadFingerprintFile(
         f"csi is {raw.dtype} {list(raw.shape)}, expected complex [n, antennas, subcarriers] "
-        "or floating point [n, antennas, subcarriers, 2]"
+        "or real [n, antennas, subcarriers, 2]"
     )
 
 
@@ -219,4 +261,4 @@ def _real(arrays: _Arrays, name: str, shape: tuple[int, ...], dtype: type[_Real]
     if raw.shape != shape or raw.dtype.kind not in "fiu":
         raise BadFingerprintFile(f"{name} is {raw.dtype} {list(raw.shape)}, expected real numbers {list(shape)}")
     with np.errstate(over="ignore"):
-        return raw.astype(dtype)
+        return np.ascontiguousarray(raw, dtype=dtype)

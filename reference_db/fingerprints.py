@@ -113,7 +113,7 @@ def fingerprint_ids(
     """
     rows = len(packed_csi)
     csi = np.ascontiguousarray(packed_csi, dtype="<f2").reshape(rows, -1)
-    labels = np.column_stack([scale, positions, times, sigmas]).astype("<f8")
+    labels = np.ascontiguousarray(np.column_stack([scale, positions, times, sigmas]), dtype="<f8")
     ids = np.empty(rows, dtype=np.uint64)
     for row in range(rows):
         name = blake2b(csi[row].data, digest_size=8)

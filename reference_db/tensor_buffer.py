@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.stores.store import Buffer
+from reference_db.unique_names import refuse_repeated_names
 
 _DTYPES = {
     "F16": "<f2",
@@ -34,7 +35,7 @@ def read_tensors(data: Buffer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
     length = int.from_bytes(data[:8], "little")
     body = memoryview(data)[8 + length :]
     try:
-        header = json.loads(bytes(data[8 : 8 + length]))
+        header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=refuse_repeated_names)
         metadata = header.pop("__metadata__", {})
         return {name: _array(name, entry, body) for name, entry in header.items()}, dict(metadata)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

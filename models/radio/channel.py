@@ -15,11 +15,13 @@ def element_positions(array: AntennaArray, yaw: float) -> NDArray[np.float64]:
     """Element positions relative to the array's centre, float64 [antennas, 3] in wavelengths.
 
     The array is upright in the y-z plane with broadside along x, then turned by ``yaw`` (radians, counter-clockwise).
-    Antenna ``column * rows + row``; rows count downwards, as in Sionna's ``PlanarArray``.
+    Antenna ``row * columns + column``: row 0 is at the bottom, and columns count along y, which is from right to left
+    seen from behind the array. The phase therefore rises with the column for a path that departs counter-clockwise of
+    broadside. (Sionna's ``PlanarArray`` counts column by column, with row 0 at the top, and columns the same way.)
     """
-    column, row = np.divmod(np.arange(array.antennas), array.rows)
+    row, column = np.divmod(np.arange(array.antennas), array.columns)
     along = (column - (array.columns - 1) / 2) * array.spacing
-    up = ((array.rows - 1) / 2 - row) * array.spacing
+    up = (row - (array.rows - 1) / 2) * array.spacing
     return np.stack([-np.sin(yaw) * along, np.cos(yaw) * along, up], axis=-1)
 
 

@@ -257,10 +257,11 @@ def _read_description(cell_file: Path) -> Any:
     """A cell's description in the API's form. The file has it in that form or in that of fingerprint files."""
     from reference_db.errors import BadFingerprintFile
     from reference_db.fingerprint_file import read_cell_file
+    from reference_db.unique_names import refuse_repeated_names
     from service.updates.cell_wire import describe_cell
 
     try:
-        description = json_format.loads(cell_file.read_bytes())
+        description = json_format.loads(cell_file.read_bytes(), object_pairs_hook=refuse_repeated_names)
         if isinstance(description, dict) and "point" in description:
             return description
         cell = read_cell_file(cell_file)

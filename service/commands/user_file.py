@@ -1,16 +1,17 @@
 """The users in a file, for ``fingerpost locate``."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from fingerpost import BatchRequest, ClientError, CoarsePosition, LocateRequest, build_locate_request
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
+from reference_db.unique_names import refuse_repeated_names
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"/{part}" for part in first["loc"])
         raise ClientError(f"{path} is neither a request nor a batch: {place} {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClientError(f"{path} is not JSON: {error}") from error
 
 
 def _parse_requests(content: bytes) -> Sequence[LocateRequest]:
-    body = from_json(content)
+    body = json.loads(content, object_pairs_hook=refuse_repeated_names)
     if isinstance(body, dict) and "items" in body:
         return BatchRequest.model_validate_json(content).items
     return [LocateRequest.model_validate_json(content)]

@@ -36,6 +36,10 @@ def parse_items(body: bytes, reads: Format, most: int) -> list[Any]:
         batch = reads.parsed(body)
     except MalformedBody as error:
         batch = _parse_one_by_one(body, reads, error)
+    except FieldIncorrect as error:
+        if not error.invalid_params[0].param.startswith("/items/"):
+            raise
+        batch = _parse_one_by_one(body, reads, error)
     if not isinstance(batch, dict):
         raise FieldIncorrect("", "Input should be an object")
     if unknown := next((name for name in batch if name != "items"), None):
@@ -50,13 +54,13 @@ def parse_items(body: bytes, reads: Format, most: int) -> list[Any]:
     return items
 
 
-def _parse_one_by_one(body: bytes, reads: Format, malformed: MalformedBody) -> dict[str, list[Any]]:
-    """A batch of which an item cannot be parsed. Raises `malformed` where the items cannot be told apart."""
+def _parse_one_by_one(body: bytes, reads: Format, otherwise: ServiceError) -> dict[str, list[Any]]:
+    """A batch of which an item cannot be parsed. Raises `otherwise` where the items cannot be told apart."""
     decode = msgspec.json.decode if reads is JSON else msgspec.msgpack.decode
     try:
         split = decode(body, type=dict[str, list[msgspec.Raw]])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise malformed from None
+        raise otherwise from None
     return {name: map_results(items, lambda item: reads.parsed(bytes(item))) for name, items in split.items()}
 
 

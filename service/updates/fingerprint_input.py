@@ -172,8 +172,27 @@ def _split_fields(body: bytes, reads: Format, known: set[str]) -> dict[str, msgs
     }
     if unknown := next((name for name in fields if name not in known), None):
         raise UnknownField(f"/{unknown}", "unknown field")
+    if repeated := _find_repeated_field(body, fields, reads):
+        raise FieldIncorrect(f"/{repeated}", "comes twice")
     null = b"null" if reads is JSON else b"\xc0"
     return {name: value for name, value in fields.items() if memoryview(value) != null}
+
+
+def _find_repeated_field(body: bytes, fields: dict[str, msgspec.Raw], reads: Format) -> str | None:
+    """The first field of a body that comes twice. `fields` are views of the body; of two it is the later."""
+    start = np.frombuffer(body, np.uint8).ctypes.data
+    spans = sorted(
+        (np.frombuffer(value, np.uint8).ctypes.data - start, len(memoryview(value))) for value in fields.values()
+    )
+    rest, end = b"", 0  # the names of the fields and what separates them, and earlier values of the same names
+    for first, length in spans:
+        rest += body[end:first]
+        end = first + length
+    for name in fields:
+        named = rf'"{name}"\s*:' if reads is JSON else name
+        if len(re.findall(named.encode(), rest)) > 1:
+            return name
+    return None
 
 
 def _split_rows(field: msgspec.Raw, reads: Format) -> _RawRows:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from service import errors
 from service.web.msgpack_values import has_more_values
 from service.web.problems import field_error
+from service.web.repeated_names import find_repeated_json, find_repeated_msgpack
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -29,6 +30,7 @@ class Format(NamedTuple):
     media_type: str
     parse: Callable[[bytes], Any]
     has_more_values: Callable[[bytes, int], bool]
+    find_repeated: Callable[[bytes, Any], str | None]
     encode: Callable[[Any], bytes]
 
     def read(self, body: bytes, model: type[M], most_values: int | None = None) -> M:
@@ -38,16 +40,20 @@ class Format(NamedTuple):
     def parsed(self, body: bytes, most_values: int | None = None) -> Any:
         """A body as dicts, lists, text, numbers and, in msgpack, bytes.
 
-        Raises `MalformedBody`, also for more than `most_values` values: an object takes up to seventy times the memory
-        of the byte that describes it.
+        Raises `FieldIncorrect` for a field that comes twice, and `MalformedBody`, also for more than `most_values`
+        values: an object takes up to seventy times the memory of the byte that describes it.
         """
         if most_values is not None and self.has_more_values(body, most_values):
             raise errors.MalformedBody(f"the body holds more than {most_values} values")
         try:
-            return self.parse(body)
+            parsed = self.parse(body)
+            repeated = self.find_repeated(body, parsed)
         except (ValueError, RecursionError) as error:
             reason = "" if isinstance(error, UnicodeDecodeError | RecursionError) else f": {error}"
             raise errors.MalformedBody(f"the body is not valid {self.media_type}{reason}") from error
+        if repeated is not None:
+            raise errors.FieldIncorrect(repeated, "comes twice")
+        return parsed
 
     def response(self, answer: Any) -> Response:
         """A model, or a dict with the names of the wire."""
@@ -88,8 +94,14 @@ def _has_more_values_msgpack(body: bytes, most: int) -> bool:
     return len(body) > _HARMLESS_BYTES and has_more_values(body, most)
 
 
-JSON = Format("application/json", _parse_json, _has_more_values_json, _encode_json)
-MSGPACK = Format("application/msgpack", msgspec.msgpack.decode, _has_more_values_msgpack, _encode_msgpack)
+JSON = Format("application/json", _parse_json, _has_more_values_json, find_repeated_json, _encode_json)
+MSGPACK = Format(
+    "application/msgpack",
+    msgspec.msgpack.decode,
+    _has_more_values_msgpack,
+    find_repeated_msgpack,
+    _encode_msgpack,
+)
 
 _FORMATS = {
     "application/json": JSON,

@@ -1,4 +1,6 @@
-"""Counts the values of a msgpack document without making them, so that a small body cannot become a large object."""
+"""Looks at a msgpack document without making its values: how many there are, and how its objects are nested."""
+
+from typing import Any, NamedTuple
 
 _FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8} | {
     0xD4: 2,
@@ -43,3 +45,40 @@ def has_more_values(body: bytes, most: int) -> bool:
         if expected > most:
             return True
     return False
+
+
+class Members(NamedTuple):
+    """An object with all its members in order, even those whose name comes again."""
+
+    pairs: list[tuple[Any, Any]]
+
+
+def read_members(body: bytes) -> Any:
+    """The structure of a valid document: `Members` for objects, lists for arrays, text for text, None for the rest."""
+    return _read_member(body, 0)[0]
+
+
+def _read_member(body: bytes, at: int) -> tuple[Any, int]:
+    """The value at an offset, and the offset after it."""
+    kind = body[at]
+    at += 1
+    if 0xA0 <= kind < 0xC0:
+        return body[at : at + (kind & 0x1F)].decode(), at + (kind & 0x1F)
+    if kind in _SIZED:
+        width = _SIZED[kind]
+        first = at + width + (kind in _EXTENSIONS)
+        end = first + int.from_bytes(body[at : at + width])
+        return (body[first:end].decode() if kind >= 0xD9 else None), end
+    if kind in _NESTED:
+        width, each = _NESTED[kind]
+        count = int.from_bytes(body[at : at + width])
+        at += width
+    elif 0x80 <= kind < 0xA0:
+        count, each = kind & 0x0F, 2 if kind < 0x90 else 1
+    else:
+        return None, at + _FIXED.get(kind, 0)
+    values = []
+    for _ in range(count * each):
+        value, at = _read_member(body, at)
+        values.append(value)
+    return (Members(list(zip(values[::2], values[1::2], strict=True))) if each == 2 else values), at

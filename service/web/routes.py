@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,7 +82,9 @@ class BareRoute(APIRoute):
 class BareRoutes:
     """ASGI middleware: answers each `BareRoute` by its exact path and method, and leaves other requests to FastAPI.
 
-    Exceptions reach the same handlers as elsewhere.
+    Exceptions reach the same handlers as elsewhere. A path that ends with a new line is unknown: the patterns of
+    Starlette's router end with `$`, which would let it through to the path without the new line. Scopes are checked
+    against the whole path.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
@@ -95,7 +99,11 @@ class BareRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if route is None:
-            await self._app(scope, receive, send)
+            if scope["type"] == "http" and scope["path"].endswith("\n"):
+                unknown = await answer_exception(Request(scope, receive, send), HTTPException(HTTPStatus.NOT_FOUND))
+                await unknown(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
             return
         scope["route"] = route  # for the metrics and the trace
         request = Request(scope, receive, send)

@@ -1,3 +1,4 @@
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -5,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -20,7 +23,19 @@ from reference_db import (
     write_fingerprint_file,
 )
 from reference_db.fingerprint_file import FingerprintFile
+from reference_db.fingerprints import check_fingerprints
 
+A_CELL = Cell(
+    cell_id="florence-1",
+    latitude_deg=43.77,
+    longitude_deg=11.25,
+    height=12,
+    yaw=0.3,
+    array={"rows": 1, "columns": 4},
+    carrier_frequency=3.5e9,
+    bandwidth=40e6,
+    subcarriers=6,
+)
 Arrays = dict[str, NDArray[Any]]
 Write = Callable[[Path, Arrays, Cell], Path]
 
@@ -197,10 +212,197 @@ def test_a_damaged_npz_is_refused_or_read_in_full(arrays: Arrays, cell: Cell, tm
         np.testing.assert_array_equal(read.csi, arrays["csi"])
 
 
-def test_pickled_objects_are_never_loaded(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
-    arrays["times"] = np.array([object()] * 12)
-    with pytest.raises(BadFingerprintFile, match="allow_pickle"):
+class _Trap:
+    """Unpickling an instance fails the test."""
+
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("the file's pickle was loaded",)
+
+
+@pytest.mark.parametrize("name", ["csi", "times", "cell"])
+@pytest.mark.parametrize("dtype", [object, [("a", object)]])
+def test_pickled_objects_are_never_loaded(arrays: Arrays, cell: Cell, tmp_path: Path, name: str, dtype: Any) -> None:
+    arrays |= {"cell": np.array(cell.model_dump_json())}
+    objects = np.empty(12, dtype)
+    objects.fill((_Trap(),) if dtype is not object else _Trap())
+    np.savez(tmp_path / "cell.npz", allow_pickle=True, **arrays | {name: objects})
+    with pytest.raises(BadFingerprintFile, match=f"{name} holds Python objects"):
+        read_fingerprint_file(tmp_path / "cell.npz")
+
+
+_ORDERS = st.sampled_from(["C", "F"])
+_REALS = ["e", "f", "d", "g", "b", "h", "i", "q", "B", "H", "I", "Q"]
+_COMPLEX = ["F", "D", "G"]
+_REFUSED = ["?", "S4", "U2", "M8[s]", "m8[s]", "V8"]
+
+
+@st.composite
+def _stored(draw: st.DrawFn, values: Any, kinds: list[str]) -> NDArray[Any]:
+    """The values in some type, byte order and memory order, as another program may have saved them."""
+    order = draw(_ORDERS)
+    dtype = np.dtype(draw(st.sampled_from(kinds))).newbyteorder(draw(st.sampled_from("<>")))
+    return np.asarray(values).astype(dtype, order=order)  # type: ignore[no-any-return]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(data=st.data(), where=st.sampled_from(["positions", "degrees"]), pairs=st.booleans())
+def test_arrays_of_any_order_and_width_are_read(data: st.DataObject, where: str, pairs: bool) -> None:
+    """Small whole numbers, which every type can hold."""
+    random = np.random.default_rng(1)
+    csi, positions = random.integers(1, 9, (6, 4, 6, 2)), random.permutation(12).reshape(6, 2)
+    real = data.draw(_stored(csi, [kind for kind in _REALS if kind.islower()]))
+    complexes = data.draw(_stored(csi[..., 0] + 1j * csi[..., 1], _COMPLEX))
+    stored: Arrays = {"csi": real if pairs else complexes}
+    described = A_CELL.model_copy(update={"latitude_deg": 5.0, "longitude_deg": 6.0})
+    if where == "positions":
+        stored["positions"] = data.draw(_stored(positions, _REALS))
+    else:
+        exact = [kind for kind in _REALS if kind not in "ef"]  # the others round by decimetres or more
+        stored["latitudes_deg"] = data.draw(_stored(np.full(6, 5), exact))
+        stored["longitudes_deg"] = data.draw(_stored(np.full(6, 6), exact))
+    stored["times"] = data.draw(_stored(np.arange(6), _REALS))
+    stored["sigmas"] = data.draw(_stored(np.arange(1, 7), _REALS))
+    if pairs:
+        stored["scale"] = data.draw(_stored(np.full(6, 2), _REALS))
+
+    read = FingerprintFile.read(_saved(stored)).fingerprints(described)
+    check_fingerprints(read, described)
+
+    np.testing.assert_array_equal(read.csi, (csi[..., 0] + 1j * csi[..., 1]) * (2 if pairs else 1))
+    np.testing.assert_array_equal(read.positions, positions if where == "positions" else np.zeros((6, 2)))
+    np.testing.assert_array_equal(read.times, np.arange(6))
+    np.testing.assert_array_equal(read.sigmas, np.arange(1, 7))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(["csi", "scale", "positions", "times", "sigmas"]),
+    kind=st.sampled_from([*_REALS, *_COMPLEX, *_REFUSED, [("re", "f4"), ("im", "f4")], [("xy", "f4", (2,))]]),
+    shape=st.lists(st.integers(0, 6), max_size=4).map(tuple),
+    order=_ORDERS,
+)
+def test_an_array_of_another_type_or_shape_is_refused_by_name(
+    name: str, kind: Any, shape: tuple[int, ...], order: Any
+) -> None:
+    stored: Arrays = {"csi": np.ones((6, 4, 6, 2)), "positions": np.arange(12.0).reshape(6, 2)}
+    stored[name] = np.zeros(shape, kind, order=order)
+    usable = {"csi": (6, 4, 6, 2), "scale": (6,), "positions": (6, 2), "times": (6,), "sigmas": (6,)}
+    real = isinstance(kind, str) and kind in _REALS
+    if real and shape == usable[name] and (name != "csi" or kind.islower()):
+        return
+    blamed = "csi|positions" if name == "csi" else name  # CSI of other rows contradicts the positions
+    with pytest.raises(BadFingerprintFile, match=f"^({blamed}) "):
+        FingerprintFile.read(_saved(stored)).fingerprints(A_CELL)
+
+
+def _saved(arrays: Arrays) -> io.BytesIO:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_degrees_that_their_type_rounds_by_more_than_their_error_are_refused(
+    arrays: Arrays, cell: Cell, tmp_path: Path, dtype: Any
+) -> None:
+    """float32 holds a latitude of 43.77 degrees to 0.4 m."""
+    del arrays["positions"]
+    arrays["latitudes_deg"] = np.full(12, 43.7712, dtype)
+    arrays["longitudes_deg"] = np.full(12, 11.25)
+    with pytest.raises(BadFingerprint, match=f"row 0: {np.dtype(dtype).name} rounds latitudes_deg to .*float64"):
         read_fingerprint_file(_write_npz(tmp_path, arrays, cell))
+    arrays["sigmas"] = np.full(12, 100.0)
+    if dtype is np.float32:
+        read_fingerprint_file(_write_npz(tmp_path, arrays, cell))
+
+
+@pytest.mark.parametrize(("first", "second"), [("csi.npy", "csi.npy"), ("csi", "csi.npy"), ("cell.npy", "cell.npy")])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_npz_with_two_members_of_one_name_is_refused(
+    arrays: Arrays, cell: Cell, tmp_path: Path, first: str, second: str
+) -> None:
+    path = _write_npz(tmp_path, arrays, cell)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    again = members.pop(second)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in [*members.items(), (first, again), (second, again)]:
+            archive.writestr(name, content)
+    with pytest.raises(BadFingerprintFile, match=f"'{second.removesuffix('.npy')}' is there more than once"):
+        read_fingerprint_file(path)
+
+
+def test_a_safetensors_file_with_two_arrays_of_one_name_is_refused(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    path = _write_safetensors(tmp_path, arrays, cell)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length].rstrip()
+    twice = header[:-1] + b',"csi":' + header.split(b'"csi":')[1].split(b"}")[0] + b"}}"
+    path.write_bytes(len(twice).to_bytes(8, "little") + twice + whole[8 + length :])
+    with pytest.raises(BadFingerprintFile, match="'csi' is there more than once"):
+        read_fingerprint_file(path)
+
+
+@pytest.mark.parametrize("name", ["height", "rows"])
+def test_a_cell_description_that_gives_a_field_twice_is_refused(cell: Cell, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "cell.json"
+    path.write_text(cell.model_dump_json().replace(f'"{name}":', f'"{name}":1,"{name}":'))
+    with pytest.raises(BadFingerprintFile, match=f"'{name}' is there more than once"):
+        read_cell_file(path)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_the_description_in_an_npz_may_be_text_or_bytes(
+    arrays: Arrays, cell: Cell, tmp_path: Path, as_bytes: bool, shape: tuple[int, ...]
+) -> None:
+    text = cell.model_dump_json()
+    np.savez(tmp_path / "cell.npz", cell=np.full(shape, text.encode() if as_bytes else text), **arrays)
+    assert read_fingerprint_file(tmp_path / "cell.npz")[0] == cell
+
+
+@pytest.mark.parametrize("described", [np.zeros(3), np.array(["{}", "{}"]), np.array(b"\xff")])
+def test_a_description_that_is_not_one_string_is_refused(
+    arrays: Arrays, tmp_path: Path, described: NDArray[Any]
+) -> None:
+    np.savez(tmp_path / "cell.npz", cell=described, **arrays)
+    with pytest.raises(BadFingerprintFile):
+        read_fingerprint_file(tmp_path / "cell.npz")
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(header=st.text(st.sampled_from("{}[]()',:<f8 descrtuofanhpe_0129-~\n\\L\0"), max_size=60))
+@example("'" * 3)
+@example("(" * 9000)
+@example("-" * 9000 + "1")
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+def test_an_npz_whose_array_header_is_nonsense_is_refused(header: str) -> None:
+    file = io.BytesIO()
+    encoded = header.encode("latin-1")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("csi.npy", b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + bytes(8))
+    with pytest.raises(BadFingerprintFile):
+        FingerprintFile.read(file)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_compressed_npz_is_refused_or_read_in_full(
+    arrays: Arrays, cell: Cell, tmp_path: Path, method: int
+) -> None:
+    path = _write_npz(tmp_path, arrays, cell)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole), 200).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            _, read = read_fingerprint_file(path)
+        except (BadFingerprintFile, BadFingerprint):
+            continue
+        np.testing.assert_array_equal(read.csi, arrays["csi"])
 
 
 @pytest.mark.parametrize("name", ["cell.txt", "missing.npz", "missing.safetensors"])

@@ -27,8 +27,8 @@ def path(cell: Cell, azimuth: float, distance: float, gain: complex) -> np.ndarr
     """CSI [antennas, subcarriers] of one path to a user on flat ground."""
     down = (HEIGHT - USER_HEIGHT) / distance
     level = math.sqrt(1 - down**2)
-    column, row = np.divmod(np.arange(cell.antennas), cell.array.rows)
-    turn = cell.array.spacing * (column * level * math.sin(azimuth - cell.yaw) + row * down)
+    row, column = np.divmod(np.arange(cell.antennas), cell.array.columns)
+    turn = cell.array.spacing * (column * level * math.sin(azimuth - cell.yaw) - row * down)
     offset = (np.arange(cell.subcarriers) - cell.subcarriers // 2) * cell.bandwidth / cell.subcarriers
     delay = distance / SPEED_OF_LIGHT
     return gain * np.exp(2j * np.pi * turn)[:, None] * np.exp(-2j * np.pi * offset * delay)

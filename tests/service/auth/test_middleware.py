@@ -48,6 +48,19 @@ ROUTES = [
 
 
 @pytest.mark.anyio
+async def test_a_new_line_after_a_path_opens_nothing(guarded: Settings) -> None:
+    """`export` shows where people were, which needs "operate"; other pages below a cell need only "read"."""
+    reader, operator = key_of(guarded, "read"), key_of(guarded, "read", "operate")
+    async with running(guarded) as client:
+        assert (await client.get("/cells/c/export", headers=reader)).status_code == 403
+        for path in ("/cells/c/export", "/cells/c/fingerprints", "/cells/c/errors", "/cells/c", "/cells", "/metrics"):
+            assert (await client.get(path, headers=operator)).status_code == 200
+            refused = await client.get(f"{path}%0A", headers=operator)
+            assert_refused(refused, 404, "RESOURCE_URI_STRUCTURE_NOT_FOUND")
+            assert (await client.get(f"{path}%0A", headers=reader)).status_code in (403, 404)
+
+
+@pytest.mark.anyio
 async def test_without_a_key_only_health_and_pages_answer(client: httpx.AsyncClient) -> None:
     for method, path in ROUTES:
         response = await client.request(method, path)

@@ -158,6 +158,16 @@ def test_a_bad_file_changes_nothing_and_names_the_row(
     assert current() == before
 
 
+def test_positions_as_numpy_users_write_them_are_imported(
+    fingerpost: Fingerpost, current: Callable[[], Manifest], tmp_path: Path
+) -> None:
+    line = on_a_line(0, 40)
+    east, north = line.positions.T
+    (tmp_path / "c.npz").write_bytes(npz(line, tiny_cell(), positions=np.array([east, north]).T))
+    done(fingerpost, "import", "c", "c.npz")
+    assert current().fingerprints == 40
+
+
 def test_a_cell_that_the_artifact_cannot_serve_needs_force(
     fingerpost: Fingerpost, database: DirectoryStore, tmp_path: Path
 ) -> None:

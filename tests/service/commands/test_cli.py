@@ -70,6 +70,7 @@ def test_locate_takes_a_request_or_a_batch(
         ("{", "is not JSON"),
         ("[]", "is neither a request nor a batch"),
         ('{"items": [{"cellId": "no/cell"}]}', "/items/0/cellId"),
+        ('{"cellId": "a", "cellId": "b"}', "'cellId' is there more than once"),
     ],
 )
 def test_a_wrong_request_file_is_refused_with_the_field_at_fault(

@@ -1,5 +1,7 @@
 """What operators' changes make of a cell, over the API."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -44,6 +46,63 @@ async def test_a_cell_is_created_and_is_as_it_was_described(empty: httpx.AsyncCl
     replaced = await empty.put("/cells/c", json={"cell": again, "fingerprints": sent(line)})
     assert replaced.status_code == 200
     assert {name: replaced.json()[name] for name in again} == again
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda line: {"positions": np.array([line.positions[:, 0], line.positions[:, 1]]).T},
+        lambda line: {"positions": line.positions.astype(">i2"), "times": np.asfortranarray(line.times)},
+        lambda line: {"csi": np.asfortranarray(line.csi.astype(">c16"))},
+        lambda line: {"csi": np.asfortranarray(line.csi.view(np.float32).reshape(*line.csi.shape, 2).astype(">f8"))},
+    ],
+)
+async def test_a_file_of_any_memory_order_and_width_holds_the_same_fingerprints(
+    service: httpx.AsyncClient, line: Fingerprints, stored: Callable[[Fingerprints], dict[str, np.ndarray]]
+) -> None:
+    before = (await service.get("/cells/c/fingerprints")).json()["fingerprints"]
+    file = npz(line, **stored(line))
+    again = await service.post("/cells/c/fingerprints", content=file, headers=FILE)
+    assert_problem(again, 422, "FINGERPRINT_REFUSED", "/fingerprints/0")  # the cell has it already
+    assert (await service.put("/cells/c", content=file, headers=FILE)).status_code == 200
+    assert (await service.get("/cells/c/fingerprints")).json()["fingerprints"] == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"cell":CELL,"cell":CELL,"fingerprints":ROWS}', "/cell"),
+        ('{"fingerprints":ROWS,"cell":CELL,"fingerprints":ROWS}', "/fingerprints"),
+        ('{"fingerprints": null, "cell": CELL, "fingerprints" : ROWS}', "/fingerprints"),
+        ('{"cell":{"height":3,REST,"fingerprints":ROWS}', "/cell/height"),
+        ('{"cell":CELL,"fingerprints":[{"x":1,"x":2}]}', "/fingerprints/0/x"),
+    ],
+)
+async def test_a_body_that_gives_a_field_twice_changes_nothing(
+    empty: httpx.AsyncClient, line: Fingerprints, body: str, param: str
+) -> None:
+    described, rows = json.dumps(DESCRIPTION), json.dumps(sent(line))
+    body = body.replace("CELL", described).replace("REST", described[1:]).replace("ROWS", rows)
+    assert_problem(await empty.put("/cells/c", content=body), 400, "MANDATORY_IE_INCORRECT", param)
+    assert (await empty.get("/cells/c")).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_a_msgpack_body_that_gives_a_field_twice_changes_nothing(
+    empty: httpx.AsyncClient, line: Fingerprints
+) -> None:
+    described, rows = msgspec.msgpack.encode(DESCRIPTION), msgspec.msgpack.encode(sent(line, raw=True))
+    packed = {"Content-Type": "application/msgpack"}
+    for body, param in (
+        (b"\x83\xa4cell" + described + b"\xa4cell" + described + b"\xacfingerprints" + rows, "/cell"),
+        (b"\x83\xacfingerprints\xc0\xa4cell" + described + b"\xacfingerprints" + rows, "/fingerprints"),
+    ):
+        refused = await empty.put("/cells/c", content=body, headers=packed)
+        assert_problem(refused, 400, "MANDATORY_IE_INCORRECT", param)
+    good = b"\x82\xa4cell" + described + b"\xacfingerprints" + rows
+    assert (await empty.put("/cells/c", content=good, headers=packed)).status_code == 201
 
 
 @pytest.mark.anyio
