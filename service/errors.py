@@ -3,7 +3,14 @@
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
+_LONGEST_NAME = 100  # characters of a name from outside that messages and logs repeat
+_LONGEST_TEXT = 1000  # characters of a message
 _CHALLENGE = 'Bearer realm="fingerpost"'  # RFC 6750
+
+
+def shorten_name(name: str) -> str:
+    """A name from outside as messages and logs repeat it: at most 100 characters."""
+    return _cut(name, _LONGEST_NAME)
 
 
 class InvalidParam(NamedTuple):
@@ -33,8 +40,8 @@ class ServiceError(Exception):
             cls.retry_after_s = retry_after_s
 
     def __init__(self, detail: str, *invalid_params: InvalidParam) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.detail = _cut(detail, _LONGEST_TEXT)
+        super().__init__(self.detail)
         self.invalid_params = invalid_params
 
     @property
@@ -48,10 +55,16 @@ class ServiceError(Exception):
 
 
 class FieldError(ServiceError):
-    """One field of the request is at fault. `param` is its JSON pointer."""
+    """One field of the request is at fault. `param` is its JSON pointer; each name in it is shortened."""
 
     def __init__(self, param: str, reason: str) -> None:
+        param = "/".join(map(shorten_name, _cut(param, _LONGEST_TEXT).split("/")))
+        reason = _cut(reason, _LONGEST_TEXT)
         super().__init__(f"{param}: {reason}" if param else reason, InvalidParam(param, reason))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 # The body as a whole

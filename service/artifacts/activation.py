@@ -24,7 +24,7 @@ from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import check_learned
-from service.errors import ActivationInProgress, ArtifactRefused, NoTrajectoryArtifact, ServiceError
+from service.errors import ActivationInProgress, ArtifactRefused, NoTrajectoryArtifact, ServiceError, shorten_name
 from service.inference.engine import start_engine, start_trajectory_engine
 from service.inference.session import ModelUnusable
 from service.settings import Settings
@@ -66,7 +66,7 @@ class Activation:
         Then the artifact before continues to serve. `force` activates an artifact that locates users far worse.
         """
         if self.folder is not None:
-            raise ActivationInProgress(f"{self.folder!r} is being activated")
+            raise ActivationInProgress(f"{shorten_name(self.folder)!r} is being activated")
         self.folder = folder
         started = time.monotonic()
         try:
@@ -80,7 +80,7 @@ class Activation:
             except (ArtifactError, ModelUnusable) as error:
                 raise ArtifactRefused(describe_error(error, directory)) from error
         except ServiceError as error:
-            _log.warning("artifact %s not activated: %s", folder, error)
+            _log.warning("artifact %s not activated: %s", shorten_name(folder), error)
             raise
         finally:
             self.folder = None

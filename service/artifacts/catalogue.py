@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.artifact import MANIFEST_FILE, ArtifactError, MateformerManifest, TrajectoryManifest, read_manifest
-from service.errors import ArtifactNotFound
+from service.errors import ArtifactNotFound, shorten_name
 from service.settings import Settings
 
 FOLDER_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -44,7 +44,7 @@ class ArtifactFolders:
     def path(self, folder: str) -> Path:
         """Raises `ArtifactNotFound`, also for text from a URL that cannot be the name of a folder."""
         if not self._contains(folder):
-            raise ArtifactNotFound(f"there is no artifact {folder!r}")
+            raise ArtifactNotFound(f"there is no artifact {shorten_name(folder)!r}")
         return self._directory / folder
 
     def _contains(self, name: str) -> bool:

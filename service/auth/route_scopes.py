@@ -54,5 +54,6 @@ _PATTERNS = [(_pattern(row.path), row) for row in ACCESS if "*" in row.path]
 
 def scope_needed(method: str, path: str) -> Scope | None:
     """Returns the scope that a request needs; None: no key is needed."""
-    row = _EXACT.get(path) or next(row for pattern, row in _PATTERNS if pattern.fullmatch(path))
+    # The last row is also that of what is no path: `OPTIONS *`.
+    row = _EXACT.get(path) or next((row for pattern, row in _PATTERNS if pattern.fullmatch(path)), ACCESS[-1])
     return row.reading if method in _READING else row.changing

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import InferenceFailed, OutOfMemory, TooLate
+from service.errors import OutOfMemory, TooLate
 from service.inference.admission import LANES, Admission, Lane
 from service.telemetry.stopwatch import Stopwatch
 
@@ -81,7 +81,7 @@ class Dispatcher(Generic[U]):
         """Queues a user and returns a future of the position; NaN where the model has no answer.
 
         For the event loop's thread. `deadline` is a time of `time.monotonic`. The future may be cancelled; it raises
-        `TooLate`, or what the estimator's `locate` raises. Raises `InferenceFailed` when the session has been closed.
+        `TooLate`, or what the estimator's `locate` raises. Raises what the session's `submit` raises.
         """
         answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self._waiting[lane].append(_Waiting(user, time.monotonic(), deadline, answer))
@@ -91,18 +91,18 @@ class Dispatcher(Generic[U]):
             self._admission.start_busy_period()
             try:
                 self._session.submit(self._dispatch)
-            except InferenceFailed:
+            except Exception:  # on any error the next user tries again
+                self._waiting[lane].pop()
                 self._busy = False
                 raise
         return answer
 
     def _dispatch(self) -> None:
         """Runs one dispatch in the owner thread, then queues the next behind other submitted calls."""
-        batch, late = self._take()
         try:
-            if late or batch:
-                self._settle(late, [TooLate("maxRespTime has passed")] * len(late))
-                self._settle(batch, self._locate(batch))
+            batch, late = self._take()
+            self._settle(late, [TooLate("maxRespTime has passed")] * len(late))
+            self._settle(batch, self._locate(batch))
         finally:
             with self._lock:
                 self._busy = any(self._waiting.values())
@@ -129,20 +129,19 @@ class Dispatcher(Generic[U]):
         if not batch:
             return []
         started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
-        positions = None
         try:
             positions = self._estimator.locate([waiting.user for waiting in batch], stopwatch)
+            encoding = stopwatch.seconds.get("frame", 0.0)
+            self._admission.record_dispatch(len(batch), time.monotonic() - started, encoding)
+            self._metrics.dispatched(stopwatch, [started - waiting.since for waiting in batch], full)
+            return list(positions)
         except (MemoryError, OutOfMemory) as error:
             if len(batch) == 1:
                 return [error]
         except Exception as error:  # any error: every user that waits must get it
             return [error] * len(batch)
-        if positions is None:  # half the users need less memory
-            half = len(batch) // 2
-            return self._locate(batch[:half]) + self._locate(batch[half:])
-        self._admission.record_dispatch(len(batch), time.monotonic() - started, stopwatch.seconds.get("frame", 0.0))
-        self._metrics.dispatched(stopwatch, [started - waiting.since for waiting in batch], full)
-        return list(positions)
+        half = len(batch) // 2  # half the users need less memory
+        return self._locate(batch[:half]) + self._locate(batch[half:])
 
     def _settle(self, batch: list[_Waiting[U]], answers: Sequence[Position | Exception]) -> None:
         if batch:

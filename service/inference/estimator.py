@@ -1,5 +1,6 @@
 """Locates users by the fingerprints near them. Requests and calibration use the same code."""
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -51,6 +52,7 @@ class Estimator:
         self.manifest = session.manifest
         self._tiles = Tiles(self.manifest.tile_pitch)
         self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
+        self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
 
     def neighbours(self, fingerprints: int) -> int:
         """How many fingerprints a user is compared with in a cell of `fingerprints`."""
@@ -113,9 +115,12 @@ class Estimator:
         if frames is None:
             self._session.prove()
             return
-        slot = self._session.submit(frames.reserve).result()
-        self._session.prove_frame(slot)
-        self._session.submit(frames.release, slot).result()
+        with self._one_reserved:
+            slot = self._session.submit(frames.reserve).result()
+            try:
+                self._session.prove_frame(slot)
+            finally:
+                self._session.submit(frames.release, slot).result()
 
     def tiles_in_use(self, version: CellVersion) -> list[_Floats]:
         """Centres `[2]` (metres) of a cell's most recently used tiles. Blocking. Not for the owner thread."""
@@ -126,7 +131,11 @@ class Estimator:
 
         Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
         """
-        return sum(self._encode(version, place) for place in places)
+        encoded = 0
+        for place in places:
+            with self._one_reserved:
+                encoded += self._encode(version, place)
+        return encoded
 
     @property
     def frame_bytes(self) -> int:

@@ -47,7 +47,7 @@ class FrameCache:
         return {key: self._slots[key] for key in wanted}
 
     def reserve(self) -> int:
-        """Takes a slot out of use, so that a frame can be encoded into it in the background."""
+        """Takes a slot out of use, so that a frame can be encoded into it in the background. One at a time."""
         return self._free.pop() if self._free else self._slots.popitem(last=False)[1]
 
     def admit(self, key: bytes, slot: int) -> None:

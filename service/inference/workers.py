@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import ParamSpec, TypeVar
 
 from service.errors import Congested
@@ -23,13 +24,18 @@ class Workers:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit = limit
         self._taken = 0
+        # All threads start now: later the system may refuse one, and the executor would keep the call all the same.
+        started = Barrier(threads + 1)
+        for _ in range(threads):
+            self._executor.submit(started.wait)
+        started.wait()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `function` in one of the threads. Raises `Congested`, and what `function` raises."""
         if self._taken >= self._limit:
             raise Congested(f"{self._limit} requests are already waiting; try again later")
-        self._taken += 1
         future = asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+        self._taken += 1  # only now: `submit` may raise
         future.add_done_callback(self._release)
         return await future
 

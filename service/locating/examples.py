@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from models.artifact import TrajectoryManifest
 from reference_db.cell import Cell
-from reference_db.errors import ReferenceDatabaseError
+from reference_db.errors import ReferenceDatabaseError, StoreUnavailable
 from reference_db.geodesy import LocalFrame
 from reference_db.stores.store import Store
 from service.cells.registry import ServedCells
@@ -32,7 +32,7 @@ class Examples:
         self._store = store
 
     def by_operation(self) -> dict[str, Json]:
-        """By operationId, the examples by title. Blocks: reads the store."""
+        """By operationId, the examples by title. Blocks: reads the store; while it is down the cell is made up."""
         local, wgs84, alone = self._users()
         return {
             "locate": {
@@ -80,6 +80,8 @@ class Examples:
                 if manifest is not None:
                     check_learned(learned, manifest)
                     return cell_id
+            except StoreUnavailable:
+                return None
             except (ReferenceDatabaseError, ServiceError):
                 continue
         return None
@@ -88,9 +90,15 @@ class Examples:
         """A cell that the artifact serves, and the extent of its fingerprints: west, south, east, north."""
         artifact = self._served.engine.artifact.manifest
         csi = artifact.csi
-        for cell_id in self._store.cells():
+        try:
+            cell_ids = self._store.cells()
+        except ReferenceDatabaseError:
+            return None
+        for cell_id in cell_ids:
             try:
                 manifest = self._store.current(cell_id)
+            except StoreUnavailable:
+                return None
             except ReferenceDatabaseError:
                 continue
             if manifest is None or manifest.fingerprints < artifact.neighbourhood_size:

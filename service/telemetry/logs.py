@@ -8,6 +8,8 @@ from typing import Any
 from service.settings import Settings
 from service.telemetry.correlation import correlation_fields
 
+_LONGEST_MESSAGE = 2000  # characters
+
 
 def log_config(settings: Settings) -> dict[str, Any]:
     """Returns the configuration for `logging.config.dictConfig`."""
@@ -16,7 +18,7 @@ def log_config(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "line": {"()": LineFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+            "line": {"()": LineFormatter},
             "json": {"()": JsonFormatter},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": settings.log_format}},
@@ -34,11 +36,19 @@ def log_config(settings: Settings) -> dict[str, Any]:
 
 
 class LineFormatter(logging.Formatter):
-    """Writes text for people, with the fields of the event and of the current request as ``name=value`` at the end."""
+    """Writes one line of text an event, with the fields of the event and of the current request at the end.
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        fields = _fields(record)
-        return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in fields.items())])
+    The lines of a traceback are indented. Names from outside reach the log: control characters in them are escaped, so
+    that none can begin a line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        message = _escape_controls(_cut(record.getMessage()) + fields)
+        lines = [f"{self.formatTime(record)} {record.levelname} {record.name}: {message}"]
+        if record.exc_info:
+            lines += [f"    {_escape_controls(line)}" for line in self.formatException(record.exc_info).split("\n")]
+        return "\n".join(lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,7 +59,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _cut(record.getMessage()),
             **_fields(record),
         }
         if record.exc_info:
@@ -60,3 +70,14 @@ class JsonFormatter(logging.Formatter):
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """Returns what the event carries as `extra={"fields": ...}`, and the correlation fields."""
     return {**getattr(record, "fields", {}), **correlation_fields()}
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
+
+
+def _escape_controls(text: str) -> str:
+    """Escapes what does not print: line ends of any kind, terminal controls, marks that reverse text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

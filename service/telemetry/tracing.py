@@ -50,7 +50,8 @@ def _span(traced: _Traced, name: str) -> Iterator[None]:
 class Traces:
     """Sends spans to a collector by OTLP over HTTP, in a background thread. Raises `TracingMissing`.
 
-    Set OpenTelemetry's variable OTEL_TRACES_SAMPLER to trace only a share of the requests.
+    Set OpenTelemetry's variable OTEL_TRACES_SAMPLER to trace only a share of the requests. With OTEL_SDK_DISABLED
+    nothing is sent.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -92,7 +93,9 @@ class TracingMiddleware:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, context=parent)
         name = TRACE_HEADER.decode()
-        set_traceparent(carrier[name])
+        traceparent = carrier.get(name)  # None where OTEL_SDK_DISABLED is set
+        if traceparent is not None:
+            set_traceparent(traceparent)
         token = _current.set(_Traced(self._tracer, parent))
         status = _SERVER_ERROR
 
@@ -100,7 +103,8 @@ class TracingMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[name] = carrier[name]
+                if traceparent is not None:
+                    MutableHeaders(scope=message)[name] = traceparent
             await send(message)
 
         try:

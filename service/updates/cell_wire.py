@@ -12,7 +12,7 @@ from fingerpost.wire_model import WireModel, WireRequest, optional
 from reference_db.cell import Area, Cell
 from reference_db.manifest import Manifest, ModelPolicy
 from reference_db.retention import Retention
-from service.errors import FieldIncorrect
+from service.errors import FieldIncorrect, shorten_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -208,7 +208,9 @@ def describe_version(manifest: Manifest) -> CellDetail:
 def read_cell_input(described: CellInput, cell_id: str) -> Cell:
     """The description of cell `cell_id`. Raises `FieldIncorrect`."""
     if described.cell_id not in (None, cell_id):
-        raise FieldIncorrect("/cell/cellId", f"describes cell {described.cell_id!r}, not {cell_id!r}")
+        raise FieldIncorrect(
+            "/cell/cellId", f"describes cell {shorten_name(described.cell_id)!r}, not {shorten_name(cell_id)!r}"
+        )
     fields = described.model_dump(exclude={"cell_id", "point", "yaw_deg", "area"}, by_alias=False) | {
         "cell_id": cell_id,
         "latitude_deg": described.point.lat,

@@ -58,8 +58,10 @@ def write_export(
     try:
         export_fingerprints(contents, file, file_format)
         file.seek(0)
-    except OSError as error:
+    except Exception as error:  # on any error the file is closed
         with suppress(OSError):  # closing flushes, which fails again on a full disk
             file.close()
-        raise disk_error(error, "the export") from error
+        if isinstance(error, OSError):
+            raise disk_error(error, "the export") from error
+        raise
     return manifest, file

@@ -31,6 +31,7 @@ from service.errors import (
     FingerprintsUnreadable,
     MalformedBody,
     UnknownField,
+    shorten_name,
 )
 from service.updates.cell_wire import CellInput, read_cell_input
 from service.updates.fingerprint_wire import FingerprintInput
@@ -138,7 +139,9 @@ def read_fingerprints(upload: Upload, media_type: str, cell_id: str, limit: int)
 def _read_file(upload: Upload, cell_id: str, limit: int) -> FingerprintFile:
     file = FingerprintFile.read(upload.file, limit)
     if file.cell is not None and file.cell.cell_id != cell_id:
-        raise FingerprintsUnreadable(f"the file describes cell {file.cell.cell_id!r}, not {cell_id!r}")
+        raise FingerprintsUnreadable(
+            f"the file describes cell {shorten_name(file.cell.cell_id)!r}, not {shorten_name(cell_id)!r}"
+        )
     return file
 
 

@@ -144,7 +144,9 @@ def media_type_of(request: Request) -> str:
 def format_of(media_type: str, others: Sequence[str] = ()) -> Format:
     """Raises `UnsupportedMediaType`, which names `others` as supported too."""
     if media_type not in _FORMATS:
-        raise errors.UnsupportedMediaType(f"cannot read {media_type!r}; supported: {_known(others)}")
+        raise errors.UnsupportedMediaType(
+            f"cannot read {errors.shorten_name(media_type)!r}; supported: {_known(others)}"
+        )
     return _FORMATS[media_type]
 
 
@@ -181,7 +183,8 @@ def _headers_of(request: Request) -> dict[bytes, bytes]:
 
 def _media_type(headers: dict[bytes, bytes]) -> str:
     if (coding := headers.get(b"content-encoding", b"identity")) != b"identity":
-        raise errors.UnsupportedMediaType(f"cannot read bodies encoded as {coding.decode('latin-1')!r}")
+        name = errors.shorten_name(coding.decode("latin-1"))
+        raise errors.UnsupportedMediaType(f"cannot read bodies encoded as {name!r}")
     return headers.get(b"content-type", b"application/json").decode("latin-1").partition(";")[0].strip().lower()
 
 

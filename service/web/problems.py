@@ -16,7 +16,7 @@ from starlette.routing import Match
 from fingerpost.wire import InvalidParameter, Problem
 from fingerpost.wire_model import NOT_BASE64
 from service import errors
-from service.errors import FieldError, InvalidParam, ServiceError
+from service.errors import FieldError, InvalidParam, ServiceError, shorten_name
 from service.telemetry.correlation import correlation_headers
 
 PROBLEM_JSON = "application/problem+json"
@@ -60,7 +60,7 @@ async def on_http_exception(request: Request, error: HTTPException) -> Response:
         headers = {"Allow": ", ".join(methods)}
     status = HTTPStatus(error.status_code)
     cause = _HTTP_CAUSES.get(status, "UNSPECIFIED_MSG_FAILURE")
-    problem = _problem(status, cause, f"{request.method} {request.url.path}")
+    problem = _problem(status, cause, f"{request.method} {shorten_name(request.url.path)}")
     return Response(_encode(problem), status, headers, media_type=PROBLEM_JSON)
 
 

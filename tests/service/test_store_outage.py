@@ -1,7 +1,10 @@
 """The reference database goes away, hangs, is damaged or says nothing while users are located; all of it real."""
 
+import socket
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +16,12 @@ from tests.service import changing_cell
 from tests.service.plane_cell import fingerprints_at
 from tests.service.readers import reading
 from tests.service.replicas import NEVER_S, running
-from tests.service.store_outages import REQUESTS, live_through
+from tests.service.running import running as in_this_process
+from tests.service.running import tiny_request
+from tests.service.store_outages import REQUESTS, check_unavailable, live_through
 from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_service import make_tiny_settings
+from tests.service.updates.wire import DESCRIPTION, on_a_line, sent
 
 Plant = Callable[[str, bytes], None]  # bytes under a segment's digest
 
@@ -103,3 +110,44 @@ def test_replicas_hear_of_each_others_versions_and_look_where_they_hear_nothing(
             client.delete("fingerpost:versions")
         heard = changing_cell.addition(4, base=1).send(looking_too.client).json()["version"]
         of_one.wait_for_version(heard)
+
+
+def bodies() -> dict[str, Any]:
+    """A good body for each route that takes one."""
+    user, rows = tiny_request(1), sent(on_a_line(0, 20))
+    return {
+        "/locate": user,
+        "/locate/batch": {"items": [user]},
+        "/locate/trajectory": {"cellId": "c", "snapshots": [{"csi": user["csi"]}] * 5},
+        "/cells/{cellId}": {"cell": DESCRIPTION, "fingerprints": rows},
+        "/cells/{cellId}/retention": {"maxAgeS": 3600},
+        "/cells/{cellId}/model": {"policy": "mateformer"},
+        "/cells/{cellId}/fingerprints": {"fingerprints": rows},
+        "/cells/{cellId}/fingerprints/delete": {"ids": ["0" * 16]},
+        "/cells/{cellId}/rollback": {"version": 1},
+    }
+
+
+@pytest.mark.anyio
+async def test_without_redis_every_route_answers_or_says_that_the_database_cannot_be_reached(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # connections to this port are refused
+        redis = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+        tiny = make_tiny_settings(tmp_path, redis_url=redis, console_live=True)
+        async with in_this_process(tiny) as client:
+            document = (await client.get("/openapi.json")).json()
+            answers = {}
+            for path, operations in document["paths"].items():
+                names = {"{cellId}": "c", "{version}": "1", "{other}": "2", "{folder}": tmp_path.name}
+                concrete = reduce(lambda one, name: one.replace(*name), names.items(), path)
+                for method, operation in operations.items():
+                    body = bodies()[path] if "requestBody" in operation else None
+                    answers[method, path] = await client.request(method, concrete, json=body)
+            pages = [(await client.get(path)).status_code for path in ("/", "/docs", "/console", "/openapi.json")]
+    for (_, path), answer in answers.items():
+        if path.startswith("/cells") or path in ("/locate", "/locate/trajectory"):
+            check_unavailable(answer)
+        else:
+            assert answer.status_code in (200, 503), (path, answer.text)  # readiness may ask the store
+    assert answers["post", "/locate/batch"].json()["results"][0]["problem"]["cause"] == "STORE_UNAVAILABLE"
+    assert pages == [307, 200, 200, 200]

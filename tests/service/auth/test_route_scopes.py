@@ -51,6 +51,8 @@ from tests.service.tiny_service import make_tiny_settings
         ("GET", "/a\nb", "operate"),
         ("GET", "", "operate"),
         ("BREW", "/cells", "operate"),
+        ("OPTIONS", "*", "operate"),
+        ("CONNECT", "example.org:80", "operate"),
     ],
 )
 def test_scope_that_a_request_needs(method: str, path: str, needed: Scope | None) -> None:

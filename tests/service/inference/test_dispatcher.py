@@ -14,6 +14,7 @@ from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimator, User
 from service.inference.mateformer_session import MateformerSession
 from service.telemetry.metrics import Metrics
+from tests.redis_servers import GUARD_S
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
 
@@ -117,3 +118,47 @@ async def test_single_requests_overtake_batches_and_batches_keep_their_share(
         *("single 3", "single 4", "single 5", "batch 1"),
     ]
     assert order[8:] == ["batch 2", "batch 3"]
+
+
+@pytest.mark.anyio
+async def test_users_are_located_again_after_the_owner_could_not_be_asked(
+    dispatcher: Dispatcher, session: MateformerSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(session, "submit", refuse)
+        with pytest.raises(RuntimeError):
+            dispatcher.locate(user(0), math.inf, "single")
+    assert dispatcher.waiting("single") == 0
+    assert np.isfinite(await asyncio.wait_for(dispatcher.locate(user(0), math.inf, "single"), GUARD_S)).all()
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_metrics_does_not_leave_users_waiting(
+    dispatcher: Dispatcher, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(metrics, "dispatched", fail)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        await asyncio.wait_for(dispatcher.locate(user(0), math.inf, "single"), GUARD_S)
+
+
+@pytest.mark.anyio
+async def test_users_are_located_although_a_dispatch_could_not_begin(
+    dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([MemoryError()])
+    take = dispatcher._take
+
+    def fail_once() -> object:
+        for error in failures:
+            raise error
+        return take()
+
+    monkeypatch.setattr(dispatcher, "_take", fail_once)
+    for row in range(2):
+        assert np.isfinite(await asyncio.wait_for(dispatcher.locate(user(row), math.inf, "single"), GUARD_S)).all()

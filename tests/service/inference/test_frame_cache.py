@@ -1,6 +1,9 @@
 """Frames of the shipped model in a synthetic cell."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from models.artifact import load_artifact
 from reference_db import CellVersion, first_guess, next_neighbourhood, signal_feature
 from reference_db.half_csi import as_complex
+from service.errors import InferenceFailed
 from service.inference.estimator import Estimator, User
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import MateformerSession
@@ -16,7 +20,8 @@ from service.inference.tiles import Neighbourhood, Tiles
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
-from tests.service.tiny_cell import version_of
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_cell import cell_of, positive_csi, version_of
 
 CELL = make_cell("plane")
 USERS = 12
@@ -140,3 +145,48 @@ def test_a_neighbourhood_unchanged_by_a_new_version_keeps_its_frame(
     slots = session.submit(frames.slots, [before]).result()
     assert session.submit(frames.slots, [after]).result() == slots
     assert lookups(metrics, "miss") == 1
+
+
+def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = write_tiny_artifact(tmp_path, tile_pitch=2.0)
+    version = cell_of(np.stack([np.arange(60), np.zeros(60)], axis=1).astype(np.float32))
+    csi = positive_csi(1)[0].view(np.float32).reshape(ANTENNAS, SUBCARRIERS, 2)
+    users = [User(version, csi, np.array([x, 0], np.float32), 0.1) for x in (20, 30)]
+    free, reserved, both = threading.Event(), threading.Semaphore(0), threading.Event()
+    with closing(MateformerSession(artifact, 1, ["CPUExecutionProvider"])) as session:
+        estimator = Estimator(session, len(users), 0, metrics)  # no budget: room for one dispatch and one frame
+
+        def wait_with_a_slot(*_: object) -> None:
+            if not reserved.acquire(blocking=False):
+                both.set()
+            free.wait()
+
+        monkeypatch.setattr(session, "run_in_background", wait_with_a_slot)
+        reserved.release()
+        with ThreadPoolExecutor(2) as replacers:
+            warmed = [replacers.submit(estimator.warm_tiles, version, [np.array(at)]) for at in ([2.0, 0], [50.0, 0])]
+            try:
+                assert not both.wait(0.5), "two slots are reserved at once"
+                assert np.isfinite(session.submit(estimator.locate, users, Stopwatch()).result()).all()
+            finally:
+                free.set()
+        assert [one.result() for one in warmed] == [1, 1]
+
+
+def test_a_failed_proof_reserves_no_slot(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(
+        MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
+    ) as session:
+        estimator = Estimator(session, 1, 0, metrics)
+
+        def fail(slot: int) -> None:
+            raise InferenceFailed("the model failed to run")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(session, "prove_frame", fail)
+            for _ in range(3):  # more often than there are slots
+                with pytest.raises(InferenceFailed):
+                    estimator.prove()
+        estimator.prove()

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from fingerpost import build_locate_body
 from reference_db import DirectoryStore
 from service.settings import Settings
-from service.telemetry.logs import JsonFormatter
+from service.telemetry.logs import JsonFormatter, LineFormatter
 from tests.damage import damage
 from tests.service.serving import serving
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
@@ -175,3 +176,27 @@ def test_any_event_becomes_one_line_of_json() -> None:
     assert (fields["level"], fields["logger"], fields["message"]) == ("ERROR", "fingerpost", 'a "b"\n')
     assert fields["time"].endswith("+00:00")
     assert "ValueError: two\nlines" in fields["exception"]
+
+
+def test_a_name_from_outside_cannot_write_a_line_of_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    forged = "2026-11-29 12:00:00,000 ERROR fingerpost.server: forged"
+    names = [f"x{quote(end)}{quote(forged)}" for end in ("\n", "\r", "\x85", "\u2028", "\x1b[2K")]
+    with serving(make_tiny_settings(tmp_path, access_log=True)) as url:
+        answers = [httpx.post(f"{url}/models/{name}:activate", timeout=60) for name in (*names, "a" * 5000)]
+    assert [answer.status_code for answer in answers] == [404] * 6
+    assert all(len(answer.json()["detail"]) < 200 for answer in answers)
+    lines = capfd.readouterr().err.splitlines()  # at each of these ends
+    assert len([line for line in lines if "not activated" in line]) == 6
+    assert not any(line.startswith(forged) or len(line) > 400 or "\x1b" in line for line in lines)
+
+
+def test_a_traceback_cannot_look_like_a_line_of_the_log() -> None:
+    try:
+        raise ValueError("a\n2026-11-29 12:00:00,000 ERROR fingerpost: forged")
+    except ValueError:
+        record = logging.LogRecord("fingerpost", logging.ERROR, "", 0, "b\nc" + "d" * 5000, (), sys.exc_info())
+    first, *rest = LineFormatter().format(record).splitlines()
+    assert "b\\nc" in first
+    assert len(first) < 2200
+    assert rest
+    assert all(line.startswith("    ") for line in rest)

@@ -72,6 +72,21 @@ async def test_a_request_and_its_parts_become_spans(tmp_path: Path, collected: t
     assert not any("20.4" in str(span) or "20.5" in str(span) for span in spans)
 
 
+@pytest.mark.anyio
+async def test_requests_are_answered_while_the_opentelemetry_sdk_is_disabled(
+    tmp_path: Path, collected: tuple[str, list[Span]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, spans = collected
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    followed = {"traceparent": f"00-{TRACE_ID}-{ASKING_SPAN}-01"}
+    async with running(make_tiny_settings(tmp_path, traces_endpoint=endpoint)) as client:
+        located = await client.post("/locate", json=tiny_request(1), headers=followed)
+        alone = await client.get("/health/live")
+    assert (located.status_code, located.headers["traceparent"]) == (200, followed["traceparent"])
+    assert (alone.status_code, alone.headers.get("traceparent")) == (200, None)
+    assert spans == []
+
+
 def test_without_traces_the_opentelemetry_sdk_is_not_imported() -> None:
     # FastAPI imports opentelemetry's API wherever it is installed.
     parts = ("opentelemetry.sdk", "opentelemetry.exporter")

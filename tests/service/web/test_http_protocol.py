@@ -3,9 +3,14 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
+from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.service.serving import serving
+from tests.service.tiny_service import added_key, make_tiny_settings
 
 DEADLINE_S = 60.0
 ENDLESS = 2**24  # bytes: as good as without an end
@@ -88,3 +93,58 @@ def test_what_is_no_http_is_told_so(url: str, words: bytes) -> None:
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b'"cause":"INVALID_MSG_FORMAT"' in answer
     assert httpx.get(f"{url}/health/live", timeout=DEADLINE_S).status_code == 200
+
+
+TARGETS = [
+    *(
+        b"*",
+        b"",
+        b"?a",
+        b"//",
+        b"/a b",
+        b"http://a/health/live",
+        b"http://a",
+        b"a:80",
+        b"/#a",
+        b"/;a",
+        b"/\xff",
+        b"/%ff",
+    ),
+    *(
+        b"/%00",
+        b"/docs/%00",
+        b"/docs/files/%00",
+        b"/console/%00",
+        b"/console/assets/%00",
+        b"/console/../a",
+        b"/cells/%0a",
+    ),
+    *(b"/cells/%00/export", b"/cells/a/versions/%00", b"/cells/a/errors?version=%00", b"/models/%00:activate"),
+    b"/models/a%0A:activate",
+    b"/console/assets/" + b"a" * 5000,
+    b"/cells/" + b"a" * 5000,
+]
+METHODS = [
+    *(b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"),
+    *(b"CONNECT", b"TRACE", b"PROPFIND", b"a"),
+]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_no_target_and_no_method_is_a_failure_of_the_service(
+    keyed: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.json"
+    key = b"Authorization: Bearer " + added_key(file, ["operate"]).encode() + b"\r\n"
+    rest = b"Host: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n%s\r\n{}"
+    unfit = []
+    with serving(make_tiny_settings(tmp_path, keys_file=file if keyed else None)) as url:
+        for method, target, sent in product(METHODS, TARGETS, [key, b""] if keyed else [b""]):
+            with connected(url) as connection:
+                connection.sendall(b"%s %s HTTP/1.1\r\n" % (method, target) + rest % sent)
+                answer = received(connection)
+            refused = answer.startswith(b"HTTP/1.1 4") and b"application/problem+json" in answer
+            if not refused and not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 3")):
+                unfit.append((method, target[:40], bool(sent), answer[:200]))
+    assert unfit == []
+    assert "Traceback" not in capfd.readouterr().err

@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -91,3 +92,41 @@ async def test_unexpected_errors_tell_nothing_of_the_inside() -> None:
     assert response.status_code == 500
     assert response.json()["cause"] == "SYSTEM_FAILURE"
     assert "secret" not in response.text
+
+
+LONG = "a" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "body", [{LONG: 1}, {"cellId": "c", "csi": {LONG: 1}}, {"items": [], LONG: 1}, {"/".join("a" * 500_000): 1}]
+)
+@pytest.mark.parametrize("path", ["/locate", "/locate/batch", "/locate/trajectory", "/cells/plane/rollback"])
+def test_long_names_of_fields_are_shortened(client: httpx.Client, path: str, body: Any) -> None:
+    for content, media_type in ((json.dumps(body).encode(), "json"), (msgspec.msgpack.encode(body), "msgpack")):
+        answer = client.post(path, content=content, headers={"Content-Type": f"application/{media_type}"})
+        assert answer.status_code == 400
+        assert len(answer.content) < 5000
+        assert "a" * 101 not in answer.text
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"url": "/" + "a" * 5000},
+        {"url": "/cells?" + "a" * 5000},
+        {"url": "/cells/" + "a" * 5000},
+        {"url": "/models/" + "a" * 5000 + ":activate", "method": "POST"},
+        {"url": "/locate", "method": "POST", "headers": {"Content-Type": "a" * 5000}},
+        {"url": "/locate", "method": "POST", "headers": {"Content-Encoding": "a" * 5000}},
+        {"url": "/cells/c/versions/" + "a" * 5000},
+        {"url": "/cells/c/versions?limit=" + "a" * 5000},
+        {"url": "/cells/c/export?format=" + "a" * 5000},
+        {"url": "/health/live", "method": "A" * 5000},
+    ],
+    ids=lambda one: one["url"][:12],
+)
+def test_long_names_in_the_head_are_shortened(client: httpx.Client, request_: dict[str, Any]) -> None:
+    answer = client.request(**({"method": "GET"} | request_))
+    assert 400 <= answer.status_code < 500
+    assert "a" * 101 not in answer.text
+    assert len(answer.content) < 2000
