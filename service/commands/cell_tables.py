@@ -81,12 +81,13 @@ def print_versions(listed: Json) -> None:
         "added",
         "removed",
         "fingerprints",
+        "calibrated on",
         "located by",
         "note",
     )
     table = Table(*columns)
     for one in listed["versions"]:
-        counts = (str(one[name]) for name in ("added", "removed", "fingerprints"))
+        counts = (str(one.get(name, "")) for name in ("added", "removed", "fingerprints", "calibratedOn"))
         who, why = escape(one["author"]), escape(one["note"])
         table.add_row(
             one["version"], _format_minute(one["createdAt"]), who, one["action"], *counts, one["model"]["policy"], why
@@ -143,6 +144,8 @@ def _calibration_table(calibration: Json) -> "Table":
     from rich.table import Table
 
     title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
+    if calibration.get("version") is not None:
+        title += f" of version {calibration['version']}, {calibration['changed']} added or removed since"
     radius = f"stated radius ({calibration['confidence']:.0%})"
     errors = Table("coarse position", "mean", "median", "95 %", radius, title=title)
     for level in calibration["rungs"]:
