@@ -23,6 +23,10 @@ from service.settings import Settings
 
 QUALITY_KEY = "calibration"
 
+# A calibration expires when more than this share of its fingerprints has been added or removed. Time does not matter:
+# the same fingerprints give the same errors at any time.
+_MOST_CHANGED = 0.2
+
 AT_ONCE = 8  # fingerprints a run of the model: longer runs would delay users
 
 
@@ -47,7 +51,9 @@ class Calibration(_Stored):
     """Errors of one cell with one artifact.
 
     `levels` are in rising order of sigma; the level without a coarse position is last. Stored manifests and HTTP
-    answers call them "rungs". `fingerprints` is the size of the cell when it was calibrated.
+    answers call them "rungs". `version` is the number of the version that was measured, and `fingerprints` its size;
+    `changed` counts the fingerprints added and removed since. `version` is None in calibrations that were stored
+    before there was this field.
     """
 
     artifact: str
@@ -56,6 +62,8 @@ class Calibration(_Stored):
     samples: int
     seed: int
     fingerprints: int
+    version: int | None = None
+    changed: int = 0
     levels: list[CalibrationLevel] = Field(validation_alias="rungs", serialization_alias="rungs", min_length=1)
 
     def level(self, accuracy: float | None) -> CalibrationLevel:
@@ -64,6 +72,15 @@ class Calibration(_Stored):
             if level.sigma is not None and accuracy is not None and level.sigma >= accuracy:
                 return level
         return self.levels[-1]
+
+    def after_change(self, changed: int) -> Self:
+        """Returns the same calibration for a version in which `changed` more fingerprints are new or gone."""
+        return self.model_copy(update={"changed": self.changed + changed})
+
+    @property
+    def expired(self) -> bool:
+        """Whether too many fingerprints have changed since it was measured, or it does not say since when."""
+        return self.version is None or self.changed > _MOST_CHANGED * self.fingerprints
 
     def as_quality(self, artifact_digest: str) -> dict[str, Any]:
         """Returns the entry of a manifest's quality report, under the artifact's digest."""
@@ -143,6 +160,7 @@ def calibrate(
         samples=samples,
         seed=settings.calibration_seed,
         fingerprints=len(version),
+        version=version.manifest.number,
         levels=levels,
     )
 

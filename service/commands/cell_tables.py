@@ -80,6 +80,8 @@ def print_versions(listed: Json) -> None:
         change = [f"{one['action']}, +{one['added']} -{one['removed']}", *_describe_origin(one)]
         if one["model"]["policy"] != "auto":
             change.append(f"located by {one['model']['policy']}")
+        if calibrated := one.get("calibratedOn"):
+            change.append(f"calibrated on version {calibrated}")
         facts = (one["version"], _format_minute(one["createdAt"]), str(one["fingerprints"]))
         table.add_row(*facts, escape("\n".join(change)))
     print_table(table)
@@ -123,6 +125,8 @@ def print_preview(preview: Json) -> None:
 
 def _calibration_table(calibration: Json) -> "Table":
     title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
+    if calibration.get("version") is not None:
+        title += f" of version {calibration['version']}, {calibration['changed']} added or removed since"
     radius = f"stated radius ({calibration['confidence']:.0%})"
     columns = (number_column(name) for name in ("mean", "median", "95 %", radius))
     errors = make_table("coarse position", *columns, title=title)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
+from service.cells.calibration import Calibration
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, CellUnreadable, VersionNotFound
 from service.updates.cell_wire import CellList, CellModel, describe_cell, describe_retention
@@ -122,6 +123,7 @@ def _summarise(manifest: Manifest) -> VersionSummary:
         note=change.note,
         model=CellModel(policy=manifest.model),
         fingerprints=manifest.fingerprints,
+        calibrated_on=next((one.version for one in Calibration.all_of_quality(manifest.quality)), None),
     )
 
 

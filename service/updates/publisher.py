@@ -9,6 +9,8 @@ from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from reference_db.cell_version import CellVersion
 from reference_db.contents import Contents, read_contents
 from reference_db.errors import TooFewFingerprints
@@ -210,17 +212,25 @@ class Publisher:
         canary = run_canary(estimator, version, None if rolled_back else old, self._settings.calibration_seed)
         if not (force or rolled_back):  # a rollback must not depend on the version that it leaves
             canary.check(previous)
-        own = Calibration.of_quality(update.manifest.quality, artifact.digest)
-        known = next(
-            (one for one in (own, previous) if one is not None and self._still_holds(one, canary, version)), None
-        )
+        known = None if force else self._find_calibration(artifact.digest, version, old, canary)
         calibration = known or calibrate(artifact, estimator, version, self._settings)
         update = update.with_quality(calibration.as_quality(artifact.digest) | canary.as_quality())
         return _TestedUpdate(update, replace(version, contents=update.contents))
 
-    def _still_holds(self, calibration: Calibration, canary: Canary, version: CellVersion) -> bool:
+    def _find_calibration(
+        self, digest: str, version: CellVersion, before: CellVersion | None, canary: Canary
+    ) -> Calibration | None:
+        """A calibration of an earlier version that still holds: for a rollback, first that of the restored version."""
+        known = [Calibration.of_quality(version.manifest.quality, digest)]
+        if before is not None and before.cell == version.cell:
+            previous = Calibration.of_quality(before.manifest.quality, digest)
+            changed = len(np.setxor1d(before.ids, version.ids))
+            known.append(None if previous is None else previous.after_change(changed))
+        return next((one for one in known if one is not None and self._still_holds(one, canary)), None)
+
+    def _still_holds(self, calibration: Calibration, canary: Canary) -> bool:
         same = calibration.confidence == self._settings.confidence
-        return same and canary.agrees(calibration, len(version))
+        return same and not calibration.expired and canary.agrees(calibration)
 
     def _check_learned(self, manifest: Manifest) -> None:
         if self._trajectories is None:

@@ -24,6 +24,10 @@ class VersionSummary(WireModel):
     note: str
     model: CellModel
     fingerprints: int
+    calibrated_on: int | None = optional(
+        "The number of the version on whose fingerprints this version's stated circles were measured. Absent: the "
+        "version has no circles, or does not say."
+    )
 
 
 class VersionList(WireModel):

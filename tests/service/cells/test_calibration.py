@@ -142,6 +142,8 @@ def test_stored_calibrations_keep_their_format() -> None:
         "samples": 300,
         "seed": 0,
         "fingerprints": 1200,
+        "version": 7,
+        "changed": 30,
         "rungs": [level | {"sigma": 1.0}, level],
     }
     quality = {"calibration": {"digest": stored}}
@@ -149,6 +151,11 @@ def test_stored_calibrations_keep_their_format() -> None:
     assert calibration is not None
     assert calibration.level(None).radius == 2.0
     assert calibration.as_quality("digest") == quality
+    assert not calibration.expired
+    older = {name: value for name, value in stored.items() if name not in ("version", "changed")}
+    unnamed = Calibration.of_quality({"calibration": {"digest": older}}, "digest")
+    assert unnamed is not None
+    assert (unnamed.version, unnamed.changed, unnamed.expired) == (None, 0, True)
     assert Calibration.of_quality({"calibration": {"digest": stored | {"samples": "300"}}}, "digest") is None
     assert Calibration.of_quality({"calibration": {"digest": stored | {"rungs": []}}}, "digest") is None
 

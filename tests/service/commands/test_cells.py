@@ -36,7 +36,7 @@ def test_import_list_and_show(
     fingerpost: Fingerpost, write: Write, current: Callable[[], Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINGERPOST_CONFIDENCE", "0.95")
-    monkeypatch.setenv("FINGERPOST_CALIBRATION_SAMPLES", "20")
+    monkeypatch.setenv("FINGERPOST_CALIBRATION_SAMPLES", "60")
     monkeypatch.setenv("FINGERPOST_CALIBRATION_SIGMAS_M", "[1.0]")
     done(fingerpost, "import", "c", write(), "--note", "first")
     manifest = current()
@@ -51,6 +51,13 @@ def test_import_list_and_show(
     assert "none" in shown
     assert json.loads(done(fingerpost, "show", "c", "--json"))["version"] == manifest.version
     assert json.loads(done(fingerpost, "list", "--json"))["cells"][0]["cellId"] == "c"
+    for area in ("37.5,-1,40,1", "27.5,-1,40,1"):
+        done(fingerpost, "delete", "c", "--area", area)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "of version 1, 2 added or removed since" in " ".join(done(fingerpost, "show", "c", "--version", "2").split())
+    versions = json.loads(done(fingerpost, "versions", "c", "--json"))["versions"]
+    assert [one["calibratedOn"] for one in versions] == [3, 1, 1]  # 12 of 40 are more than a fifth
+    assert "calibrated on" in done(fingerpost, "versions", "c")
 
 
 def test_a_narrow_terminal_does_not_wrap_versions(

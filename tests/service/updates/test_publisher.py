@@ -101,20 +101,81 @@ async def test_a_version_says_what_was_measured_of_it(publisher: Publisher, stor
     assert store.current("plane") == first.manifest
     (calibration,) = quality(first, "calibration").values()
     assert calibration["fingerprints"] == len(STREET)
-    assert quality(first, "canary")["samples"] == 64
+    assert quality(first, "canary")["samples"] == 200
     west, south, east, north = quality(first, "survey")["extent"]
     assert (west, south) == pytest.approx(STREET.min(axis=0))
     assert (east, north) == pytest.approx(STREET.max(axis=0))
 
 
+def calibration_of(published: Published) -> Any:
+    (calibration,) = quality(published, "calibration").values()
+    return calibration
+
+
 @pytest.mark.anyio
-async def test_a_calibration_that_still_holds_is_carried_over(publisher: Publisher) -> None:
+async def test_a_calibration_that_still_holds_is_carried_over_and_names_its_version(publisher: Publisher) -> None:
     first = await replace_all(publisher, fingerprints_at(STREET))
     second = await append(publisher, fingerprints_at(street(20, 2)))
-    assert quality(second, "calibration") == quality(first, "calibration")
+    assert (calibration_of(first)["version"], calibration_of(first)["changed"]) == (1, 0)
+    assert calibration_of(second) == calibration_of(first) | {"changed": 20}
     third = await append(publisher, fingerprints_at(street(200, 3)))  # the cell has grown by far more than a fifth
-    (calibration,) = quality(third, "calibration").values()
-    assert calibration["fingerprints"] == len(STREET) + 220
+    assert (calibration_of(third)["version"], calibration_of(third)["fingerprints"]) == (3, len(STREET) + 220)
+
+
+@pytest.mark.anyio
+async def test_a_complete_replacement_of_the_fingerprints_is_calibrated_anew(publisher: Publisher) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    replaced = await replace_all(publisher, fingerprints_at(street(len(STREET), 3)))
+    assert calibration_of(replaced)["version"] == 2
+
+
+@pytest.mark.anyio
+async def test_the_same_fingerprints_sent_again_keep_their_calibration(publisher: Publisher) -> None:
+    first = await replace_all(publisher, fingerprints_at(STREET))
+    again = await replace_all(publisher, fingerprints_at(STREET))
+    assert calibration_of(again) == calibration_of(first)
+
+
+@pytest.mark.anyio
+async def test_small_changes_add_up_until_a_calibration_expires(publisher: Publisher) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    versions = [await append(publisher, fingerprints_at(street(20, seed))) for seed in (2, 3, 4)]
+    facts = [(one["version"], one["changed"]) for one in map(calibration_of, versions)]
+    assert facts == [(1, 20), (1, 40), (4, 0)]  # 60 of 250 are more than a fifth
+
+
+@pytest.mark.anyio
+async def test_force_calibrates_anew(publisher: Publisher) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    forced = await append(publisher, fingerprints_at(street(5, 2)), Conditions(force=True))
+    assert calibration_of(forced)["version"] == 2
+
+
+@pytest.mark.anyio
+async def test_another_description_of_the_same_fingerprints_is_calibrated_anew(publisher: Publisher) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+
+    def change(before: Manifest | None) -> Update:
+        return replace_cell(before, CELL.model_copy(update={"bandwidth": 20e6}), fingerprints_at(STREET), ORIGIN)
+
+    described = await publisher.replace("plane", change, ANYWAY, ORIGIN)
+    assert calibration_of(described)["version"] == 2
+
+
+@pytest.mark.anyio
+async def test_a_calibration_that_does_not_say_its_version_is_measured_anew(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    """As written before calibrations named their version."""
+    first = await replace_all(publisher, fingerprints_at(STREET))
+    (digest,) = quality(first, "calibration")
+    old = {name: value for name, value in calibration_of(first).items() if name not in ("version", "changed")}
+    manifest = first.manifest.with_quality({"calibration": {digest: old}}).with_fields(
+        number=2, parent=first.manifest.digest
+    )
+    store.publish(manifest, (), first.manifest.digest)
+    third = await append(publisher, fingerprints_at(street(5, 2)))
+    assert calibration_of(third)["version"] == 3
 
 
 @pytest.mark.anyio
