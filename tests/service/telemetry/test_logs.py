@@ -154,9 +154,7 @@ def test_access_lines_for_people_have_the_same_fields_and_cannot_be_forged(
     assert fields[1]["path"] == "/cells/c"
 
 
-def test_a_failure_inside_the_service_has_an_access_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_inside_the_service_has_an_access_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = make_tiny_settings(tmp_path, access_log=True, log_format="json")
     with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         assert client.post("/locate", json=build_locate_body("c", _csi(-1))).status_code == 500
