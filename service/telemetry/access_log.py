@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import shorten_name
+
 _log = logging.getLogger("fingerpost.access")
-_LONGEST_PATH = 256  # characters
 
 
 class AccessLog:
@@ -36,9 +37,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, note_status)
         finally:
-            path = quote(scope["path"])  # without control characters
-            if len(path) > _LONGEST_PATH:
-                path = f"{path[:_LONGEST_PATH]}..."
+            path = shorten_name(quote(scope["path"]))  # without control characters
             client = scope.get("client")
             fields = {
                 "method": scope["method"],

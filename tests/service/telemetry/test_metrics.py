@@ -3,6 +3,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -167,7 +168,8 @@ async def test_cells_with_series_show_how_old_their_fingerprints_are(tmp_path: P
     fingerprints = read_contents(store, first).fingerprints()
     times = time.time() - np.linspace(5000, 1000, len(fingerprints.times))
     cell = first.cell.model_copy(update={"cell_id": "old"})
-    import_fingerprints(store, cell, replace(fingerprints, times=times), {}, ORIGIN)
+    now = replace(ORIGIN, now=datetime.now(UTC))
+    import_fingerprints(store, cell, replace(fingerprints, times=times), {}, now)
     async with running(settings) as client:
         for cell_id in ("c", "old"):
             (await client.post("/locate", json=tiny_request(1) | {"cellId": cell_id})).raise_for_status()
