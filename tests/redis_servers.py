@@ -123,7 +123,7 @@ class RedisCluster:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        self._wait_until_whole()
+        self.wait_until_whole()
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -150,9 +150,9 @@ class RedisCluster:
         with self.nodes[0].client() as client:
             for node in self.nodes[1:]:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", node.port)
-        self._wait_until_whole()
+        self.wait_until_whole()
 
-    def _wait_until_whole(self) -> None:
+    def wait_until_whole(self) -> None:
         wait_until(lambda: all(map(_sees_everyone, self.nodes)), "the cluster's nodes do not find each other")
 
 

@@ -58,14 +58,22 @@ class DirectoryStore:
             self._remove_abandoned(cell_id)
 
     def cells(self) -> list[str]:
-        return [cell_id for cell_id in self._cell_folders() if self.numbers(cell_id)]
+        return [cell_id for cell_id in self._cell_folders() if self._may_be_published(cell_id)]
 
     def current(self, cell_id: str) -> Manifest | None:
-        number = self.newest(cell_id)
-        return self.manifest(cell_id, number) if number else None
+        numbers = self.numbers(cell_id)
+        return self.manifest(cell_id, numbers[-1]) if numbers else None
 
-    def newest(self, cell_id: str) -> int:
-        return max(self.numbers(cell_id), default=0)
+    def newest(self, cell_id: str) -> str | None:
+        numbers = self.numbers(cell_id)
+        if not numbers:
+            return None
+        with _translate_errors():
+            try:
+                names = os.listdir(self._version(cell_id, numbers[-1]))
+            except FileNotFoundError:  # the cell was removed meanwhile
+                return None
+        return _find_digest(cell_id, numbers[-1], names)
 
     def manifest(self, cell_id: str, number: int) -> Manifest:
         if not _CELL_ID.fullmatch(cell_id):
@@ -79,10 +87,7 @@ class DirectoryStore:
                 if folder.is_dir():
                     raise CorruptManifest(f"cell {cell_id!r}: the manifest of version {number} is missing") from None
                 raise UnknownVersion(cell_id, number) from None
-        digests = [name for name in names if _DIGEST.fullmatch(name)]
-        if len(digests) != 1:
-            raise CorruptManifest(f"cell {cell_id!r}: version {number} has {len(digests)} digest files instead of one")
-        manifest = Manifest.from_bytes(data, digests[0])
+        manifest = Manifest.from_bytes(data, _find_digest(cell_id, number, names))
         if (manifest.cell.cell_id, manifest.number) != (cell_id, number):
             raise CorruptManifest(f"cell {cell_id!r}: version {number} has the manifest of another version")
         return manifest
@@ -163,6 +168,12 @@ class DirectoryStore:
                 return []
         return sorted(name for name in names if _CELL_ID.fullmatch(name))
 
+    def _may_be_published(self, cell_id: str) -> bool:
+        try:
+            return bool(self.numbers(cell_id))
+        except StoreUnavailable:
+            return True
+
     @contextmanager
     def _draft(self, cell_id: str) -> Iterator[Path]:
         draft = self._cells / cell_id / "drafts" / uuid4().hex
@@ -207,6 +218,14 @@ def _translate_errors() -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise StoreFull(f"directory of the reference database: {error.strerror}") from error
         raise StoreUnavailable(f"directory of the reference database: {error.strerror or error}") from error
+
+
+def _find_digest(cell_id: str, number: int, names: list[str]) -> str:
+    """The digest of a manifest, from the names of the files in its version's folder."""
+    digests = [name for name in names if _DIGEST.fullmatch(name)]
+    if len(digests) != 1:
+        raise CorruptManifest(f"cell {cell_id!r}: version {number} has {len(digests)} digest files instead of one")
+    return digests[0]
 
 
 def _link(kept: Path, path: Path) -> None:

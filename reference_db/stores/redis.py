@@ -15,10 +15,13 @@ versions survive a crash of Redis.
 """
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
+
+from redis import RedisCluster
+from redis.exceptions import RedisError, ResponseError
 
 from reference_db.cell_id import CELL_ID_PATTERN
 from reference_db.errors import (
@@ -39,6 +42,7 @@ _NEWS = "fingerpost:versions"
 _MOST_NEWS = 10_000
 _CELL_ID = re.compile(CELL_ID_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(rb"[1-9][0-9]{0,9}")
 _POINTER = re.compile(rb"([0-9]+) ([0-9a-f]{64}) ([0-9a-f]{32})")
 _SEGMENT_TIMEOUT_S = 30.0
 _LONGEST_WAIT_S = 10.0  # for news; well below that timeout
@@ -93,11 +97,17 @@ class RedisStore:
 
     def cells(self) -> list[str]:
         with self._redis.connected() as client:
-            begun = sorted(name.decode() for name in cast(set[bytes], client.smembers(_CELLS)))
-            with client.pipeline(transaction=False) as pipeline:
-                for cell_id in begun:
-                    pipeline.exists(_key(cell_id, "current"))
-                published = pipeline.execute()
+            names = (_read_cell_id(name) for name in cast(set[bytes], client.smembers(_CELLS)))
+            begun = sorted(name for name in names if name is not None)
+            try:
+                with client.pipeline(transaction=False) as pipeline:
+                    for cell_id in begun:
+                        pipeline.exists(_key(cell_id, "current"))
+                    published = pipeline.execute()
+            except (RedisError, OSError):
+                if isinstance(client, RedisCluster):  # a node fails: it must not hide the cells of the others
+                    return begun
+                raise
         return [cell_id for cell_id, there in zip(begun, published, strict=True) if there]
 
     def current(self, cell_id: str) -> Manifest | None:
@@ -114,14 +124,14 @@ class RedisStore:
             )
         return manifest
 
-    def newest(self, cell_id: str) -> int:
+    def newest(self, cell_id: str) -> str | None:
         pointer = self._pointer(cell_id)
-        return 0 if pointer is None else pointer.number
+        return None if pointer is None else pointer.digest
 
     def manifest(self, cell_id: str, number: int) -> Manifest:
         if not _CELL_ID.fullmatch(cell_id):
             raise UnknownVersion(cell_id, number)
-        with self._redis.connected() as client:
+        with self._redis.connected() as client, _checked_type(cell_id):
             kept = cast(bytes | None, client.hget(_key(cell_id, "manifests"), str(number)))
         if kept is None:
             raise UnknownVersion(cell_id, number)
@@ -134,8 +144,9 @@ class RedisStore:
     def numbers(self, cell_id: str) -> list[int]:
         if not _CELL_ID.fullmatch(cell_id):
             return []
-        with self._redis.connected() as client:
-            return sorted(map(int, cast(list[bytes], client.hkeys(_key(cell_id, "manifests")))))
+        with self._redis.connected() as client, _checked_type(cell_id):
+            fields = cast(list[bytes], client.hkeys(_key(cell_id, "manifests")))
+        return sorted(int(field) for field in fields if _NUMBER.fullmatch(field))
 
     def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
         cell_id = manifest.cell.cell_id
@@ -175,7 +186,7 @@ class RedisStore:
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
         if not (_CELL_ID.fullmatch(cell_id) and _DIGEST.fullmatch(digest)):
             raise MissingSegment(digest)
-        with self._redis_for_segments.connected() as client:
+        with self._redis_for_segments.connected() as client, _checked_type(cell_id):
             data = cast(bytes | None, client.get(_key(cell_id, f"segment:{digest}")))
         if data is None:
             raise MissingSegment(digest)
@@ -192,7 +203,9 @@ class RedisStore:
                 self._last_heard = news[-1][0].decode()
             elif _order(_last_news(client)) < _order(self._last_heard):
                 self._last_heard = "0-0"  # a new stream, made by a server whose clock is behind
-        return {fields[b"cell"].decode() for _, fields in news}
+        # Entries that no writer of ours made are left out; they must not stop the listening.
+        names = (_read_cell_id((fields or {}).get(b"cell", b"")) for _, fields in news)
+        return {name for name in names if name is not None}
 
     def close(self) -> None:
         self._redis.close()
@@ -202,7 +215,7 @@ class RedisStore:
         """The pointer to the current version; with `writer`, None unless this writer published it."""
         if not _CELL_ID.fullmatch(cell_id):
             return None
-        with self._redis.connected() as client:
+        with self._redis.connected() as client, _checked_type(cell_id):
             kept = cast(bytes | None, client.get(_key(cell_id, "current")))
         if kept is None:
             return None
@@ -238,6 +251,23 @@ class RedisStore:
         if drafts:
             with suppress(StoreUnavailable), self._redis.connected() as client:  # they expire in any case
                 client.unlink(*drafts)
+
+
+@contextmanager
+def _checked_type(cell_id: str) -> Iterator[None]:
+    """Translates the error of Redis about a key of another type, which is damage to one cell and no outage."""
+    try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        raise CorruptManifest(f"cell {cell_id!r}: a key in Redis has another type") from error
+
+
+def _read_cell_id(name: bytes) -> str | None:
+    """None for a name that no cell can have."""
+    text = name.decode(errors="replace")
+    return text if _CELL_ID.fullmatch(text) else None
 
 
 def _key(cell_id: str, name: str) -> str:

@@ -17,7 +17,11 @@ class Store(Protocol):
     """
 
     def cells(self) -> list[str]:
-        """The ids of all published cells, sorted."""
+        """The ids of all published cells, sorted.
+
+        Includes cells of which the store cannot tell, because they are damaged or on a node that does not answer: then
+        `current` raises the reason.
+        """
 
     def current(self, cell_id: str) -> Manifest | None:
         """The current manifest of the cell, or None if the cell was never published.
@@ -25,8 +29,12 @@ class Store(Protocol):
         Raises `CorruptManifest` if the manifest is damaged.
         """
 
-    def newest(self, cell_id: str) -> int:
-        """The number of the cell's current version, or 0 if there is none. Cheap enough for polling."""
+    def newest(self, cell_id: str) -> str | None:
+        """The digest of the cell's current manifest, or None if there is none. Cheap enough for polling.
+
+        A number would not do: a version that a store lost may have been published again with other contents.
+        Raises `CorruptManifest`.
+        """
 
     def manifest(self, cell_id: str, number: int) -> Manifest:
         """The manifest of a version. Raises `UnknownVersion` if there is none, and `CorruptManifest`."""

@@ -33,7 +33,7 @@ _RETRIED_S = 60.0  # a version that could not be served is tried again after thi
 
 
 class _Refused(NamedTuple):
-    number: int
+    digest: str  # of the manifest
     complaint: str
     at: float  # time.monotonic
 
@@ -52,7 +52,7 @@ class ServedCells:
         self._memory = CellMemory(settings.cell_memory_bytes, metrics)
         self._refused: dict[str, _Refused] = {}  # cells whose newest version cannot be served
         self._loading: dict[str, asyncio.Task[ServedCell]] = {}
-        self._tried: dict[str, int] = {}  # number of the last version that was to replace a cell
+        self._tried: dict[str, str] = {}  # digest of the last manifest that was to replace a cell
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
         self._versions_wait = False  # while `switch` runs, new versions wait
@@ -146,7 +146,7 @@ class ServedCells:
         A new version replaces the old one when it is loaded, calibrated and warm; when it cannot be served the old one
         stays. Raises `StoreUnavailable` or `JobFailed`.
         """
-        held = {cell_id: served.version.manifest.number for cell_id, served in self._memory.all().items()}
+        held = {cell_id: served.version.manifest.digest for cell_id, served in self._memory.all().items()}
         newer = await self._asking.run(self._find_newer, held)
         self._up_to_date = time.monotonic()
         for cell_id in newer:
@@ -158,18 +158,18 @@ class ServedCells:
         for cell_id in await self._listening.run(news.changed, _LISTENING_S):
             self.notify(cell_id)
 
-    def _find_newer(self, held: Mapping[str, int]) -> list[str]:
+    def _find_newer(self, held: Mapping[str, str]) -> list[str]:
         """The cells whose newest version is not the one held, except versions refused a short time ago."""
         newer = []
-        for cell_id, number in held.items():
+        for cell_id, digest in held.items():
             try:
                 newest = self._store.newest(cell_id)
             except CorruptManifest as error:  # a damaged cell must not stop the others from being followed
                 _log.warning("%s", error)
                 continue
             refused = self._refused.get(cell_id)
-            tried = refused is not None and refused.number == newest and time.monotonic() - refused.at < _RETRIED_S
-            if newest != number and not tried:
+            tried = refused is not None and refused.digest == newest and time.monotonic() - refused.at < _RETRIED_S
+            if newest != digest and not tried:
                 newer.append(cell_id)
         return newer
 
@@ -222,16 +222,16 @@ class ServedCells:
     def _record_refusal(self, cell_id: str, held: ServedCell, error: ServiceError) -> None:
         if isinstance(error, errors.StoreDown):
             return  # no fault of the version; `_ask_store` logs the outage
-        complaint, number = str(error), self._tried.get(cell_id, 0)
+        complaint, digest = str(error), self._tried.get(cell_id, "")
         before = self._refused.get(cell_id)
-        if before is None or before[:2] != (number, complaint):
+        if before is None or before[:2] != (digest, complaint):
             _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
-        self._refused[cell_id] = _Refused(number, complaint, time.monotonic())
+        self._refused[cell_id] = _Refused(digest, complaint, time.monotonic())
 
     def _load_successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
         """The store's current version, warm; None where it is the one held."""
         manifest = self._load_manifest(cell_id)
-        self._tried[cell_id] = manifest.number
+        self._tried[cell_id] = manifest.digest
         if manifest.digest == held.version.manifest.digest:
             return None
         engine = held.engine

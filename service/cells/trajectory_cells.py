@@ -86,7 +86,7 @@ class TrajectoryCells:
 
     async def follow(self) -> None:
         """Drops descriptions of cells that have changed in the store. Raises `StoreUnavailable` or `JobFailed`."""
-        held = {cell_id: cell.version.number for cell_id, cell in self._held.items()}
+        held = {cell_id: cell.version.digest for cell_id, cell in self._held.items()}
         for cell_id in await self._asking.run(self._find_changed, held):
             self.notify(cell_id)
 
@@ -100,11 +100,11 @@ class TrajectoryCells:
             raise errors.CellNotFound("/cellId", "no such cell")
         return DescribedCell(manifest, LocalFrame(manifest.cell.latitude_deg, manifest.cell.longitude_deg))
 
-    def _find_changed(self, held: dict[str, int]) -> list[str]:
+    def _find_changed(self, held: dict[str, str]) -> list[str]:
         changed = []
-        for cell_id, number in held.items():
+        for cell_id, digest in held.items():
             try:
-                if self._store.newest(cell_id) != number:
+                if self._store.newest(cell_id) != digest:
                     changed.append(cell_id)
             except CorruptManifest as error:  # a damaged cell must not stop the others from being followed
                 _log.warning("%s", error)

@@ -49,7 +49,7 @@ def find_version(store: Store, cell_id: str, name: str | None) -> Manifest:
     found = _VERSION_NAME.fullmatch(name)
     if found is None:
         raise VersionNotFound("/version", "neither the name of a version nor its number")
-    if not store.newest(cell_id):
+    if store.newest(cell_id) is None:
         find_current_version(store, cell_id)  # raises CellNotFound
     manifest = store.manifest(cell_id, int(found[1]))
     if not manifest.digest.startswith((found[2] or "-")[1:]):

@@ -80,3 +80,31 @@ def test_news_of_a_new_stream_with_an_earlier_clock_are_read(
         client.delete("fingerpost:versions")
         client.xadd("fingerpost:versions", {"cell": "another", "number": 1}, id="1-1")
     assert _heard(store) == {"another"}
+
+
+def test_malformed_announcements_do_not_stop_the_listening(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update]
+) -> None:
+    reader = open_redis(server.url)
+    reader.changed(0)
+    malformed: list[dict[bytes | str, bytes | str]] = [
+        {"foo": "bar"},
+        {"cell": ""},
+        {"cell": b"\xff\xfe", "number": "1"},
+        {"cell": "../elsewhere", "number": "1"},
+        {"cell": "a}b{c", "number": "1"},
+        {"cell": "x" * 65},
+        {"number": "nine"},
+    ]
+    with server.client() as client:
+        for fields in malformed:
+            client.xadd("fingerpost:versions", fields)  # type: ignore[arg-type]
+        client.xadd("fingerpost:versions", {"cell": "good"})
+    assert reader.changed(60) == {"good"}
+    with server.client() as client:
+        for fields in malformed:
+            client.xadd("fingerpost:versions", fields)  # type: ignore[arg-type]
+    assert reader.changed(60) == set()
+    assert reader.changed(0) == set()
+    manifest = _publish(open_redis(server.url), versions[0])
+    assert _heard(reader) == {manifest.cell.cell_id}

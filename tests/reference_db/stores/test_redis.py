@@ -5,16 +5,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from reference_db import (
+    Cell,
     CorruptManifest,
     Manifest,
+    Origin,
     StoreFull,
     StoreUnavailable,
     Update,
     VersionConflict,
     read_contents,
+    replace_cell,
 )
 from reference_db.stores.redis import RedisStore
-from tests.redis_servers import RedisServer, RedisServers, wait_until
+from tests.redis_servers import RedisCluster, RedisServer, RedisServers, empty, wait_until
 from tests.reference_db.killed_writers import leftovers
 from tests.reference_db.script_proxy import Fate, ScriptProxy
 
@@ -73,7 +76,7 @@ def test_a_request_times_out_when_redis_does_not_answer(server: RedisServer, ver
 
     def answers() -> bool:
         try:
-            return store.newest(cell_id) == 0
+            return store.newest(cell_id) is None
         except StoreUnavailable:
             return False
 
@@ -107,7 +110,7 @@ def test_a_read_only_redis_still_serves_reads(
                 assert store.current(first.cell.cell_id) == first
             finally:
                 client.execute_command(*allow)
-    assert _publish(store, versions[1]).number == store.newest(first.cell.cell_id)
+    assert _publish(store, versions[1]).digest == store.newest(first.cell.cell_id)
 
 
 def test_only_drafts_expire(
@@ -222,3 +225,61 @@ def test_damage_in_redis_is_detected(
                 ask(cell_id)
         client.set(pointer, current)
     assert store.current(cell_id) == versions[1].manifest
+
+
+def test_keys_that_are_not_the_stores_own_damage_at_most_one_cell(
+    server: RedisServer, open_redis: Callable[[str], RedisStore], versions: list[Update], cell: Cell, origin: Origin
+) -> None:
+    store, damaged = open_redis(server.url), versions[0].manifest
+    for name in ("a", "b"):
+        _publish(store, replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin))
+    _publish(store, versions[0])
+    prefix, digest = f"fingerpost:{{{damaged.cell.cell_id}}}:", damaged.segments[0].digest
+    with server.client() as client:
+        client.sadd("fingerpost:cells", b"\xff", "", "../elsewhere", "never-published")
+        client.hset(prefix + "manifests", "nine", "x")
+        assert store.numbers(damaged.cell.cell_id) == [1]
+        for name, ask in (
+            (f"segment:{digest}", lambda: store.get_segment(damaged.cell.cell_id, digest)),
+            ("manifests", lambda: store.current(damaged.cell.cell_id)),
+            ("current", lambda: store.newest(damaged.cell.cell_id)),
+        ):
+            client.delete(prefix + name)
+            client.rpush(prefix + name, "a list")
+            with pytest.raises(CorruptManifest, match="another type"):
+                ask()
+    assert store.cells() == ["a", "b", damaged.cell.cell_id]
+    assert store.current("a") is not None
+
+
+def test_a_dead_master_hides_no_cell_of_the_others(
+    redis_cluster: RedisCluster, open_redis: Callable[[str], RedisStore], cell: Cell, origin: Origin
+) -> None:
+    empty(redis_cluster)
+    store = open_redis(redis_cluster.url)
+    names = [f"cell-{number}" for number in range(12)]
+    for name in names:
+        _publish(store, replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin))
+    listing = next(node for node in redis_cluster.nodes if has_key(node, "fingerpost:cells"))
+    dead = next(node for node in redis_cluster.nodes if node is not listing)
+    lost = {name for name in names if has_key(dead, f"fingerpost:{{{name}}}:current")}
+    assert lost
+    dead.kill()
+    try:
+        for one in (store, open_redis(redis_cluster.url)):
+            assert one.cells() == sorted(names)
+            for name in names:
+                if name in lost:
+                    with pytest.raises(StoreUnavailable):
+                        one.newest(name)
+                else:
+                    assert one.newest(name) is not None
+    finally:
+        dead.start()
+        redis_cluster.wait_until_whole()
+    assert store.cells() == sorted(names)
+
+
+def has_key(node: RedisServer, key: str) -> bool:
+    with node.client() as client:
+        return key.encode() in client.scan_iter()

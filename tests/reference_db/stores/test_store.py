@@ -1,11 +1,13 @@
 """The store protocol, tested with a directory, a Redis server and a Redis cluster."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +96,7 @@ def _damage_segments(store: Store, address: str, request: pytest.FixtureRequest)
 def test_an_empty_store_has_no_cells(store: Store, cell: Cell) -> None:
     assert store.cells() == []
     assert store.current(cell.cell_id) is None
-    assert store.newest(cell.cell_id) == 0
+    assert store.newest(cell.cell_id) is None
     assert store.numbers(cell.cell_id) == []
     with pytest.raises(UnknownVersion):
         store.manifest(cell.cell_id, 1)
@@ -107,7 +109,7 @@ def test_a_published_version_is_current_for_every_reader(store: Store, address: 
     other = _opened(address)
     for one in (store, other):
         assert one.current(manifest.cell.cell_id) == manifest
-        assert one.newest(manifest.cell.cell_id) == 1
+        assert one.newest(manifest.cell.cell_id) == manifest.digest
         assert one.cells() == [manifest.cell.cell_id]
         np.testing.assert_array_equal(read_contents(one, manifest).ids, created.contents.ids)
     other.close()
@@ -257,12 +259,32 @@ def test_an_invalid_cell_id_is_an_unknown_cell(store: Store, created: Update) ->
     manifest = _publish(store, created)
     for cell_id in ("../elsewhere", "..", ".", "", "a/b", "a\x00b", "\udc80", "a}b", "florence-1\n"):
         assert store.current(cell_id) is None
-        assert store.newest(cell_id) == 0
+        assert store.newest(cell_id) is None
         assert store.numbers(cell_id) == []
         with pytest.raises(UnknownVersion):
             store.manifest(cell_id, 1)
         with pytest.raises(MissingSegment):
             store.get_segment(cell_id, manifest.segments[0].digest)
+
+
+def test_a_version_lost_and_published_again_with_other_contents_is_another_one(
+    store: Store, address: str, request: pytest.FixtureRequest, cell: Cell, make_fingerprints: MakeFingerprints
+) -> None:
+    lost = _publish(store, replace_cell(None, cell, make_fingerprints(seed=1), Origin("alice", datetime.now(UTC))))
+    assert store.newest(cell.cell_id) == lost.digest
+    forget(address, request)
+    assert store.newest(cell.cell_id) is None
+    again = _publish(store, replace_cell(None, cell, make_fingerprints(seed=2), Origin("bob", datetime.now(UTC))))
+    assert again.number == lost.number
+    assert store.newest(cell.cell_id) == again.digest != lost.digest
+
+
+def forget(address: str, request: pytest.FixtureRequest) -> None:
+    """Loses all versions, as a failover to an empty replica or the loss of a disk does."""
+    if "://" not in address:
+        shutil.rmtree(Path(address) / "cells")
+    else:
+        empty(request.getfixturevalue("redis_cluster" if "+cluster" in address else "redis_server"))
 
 
 def test_an_invalid_digest_is_a_missing_segment(store: Store, created: Update) -> None:
