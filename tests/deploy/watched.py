@@ -20,6 +20,7 @@ from tests.deploy.balanced import DEADLINE_S, running, url_of
 from tests.deploy.dockerfile import ROOT
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
 from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_service import added_key, bearing
 
 FOLDER = ROOT / "deploy" / "prometheus"
 _PERIOD_S = 1
@@ -71,8 +72,11 @@ class Watched(NamedTuple):
 
 @contextmanager
 def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
+    key = added_key(folder / "keys.json", ["locate", "read", "operate"])
     settings = {
         "FINGERPOST_PORT": "0",
+        "FINGERPOST_KEYS_FILE": str(folder / "keys.json"),
+        "FINGERPOST_METRICS_WITHOUT_KEY": "true",
         "FINGERPOST_DATABASE_DIRECTORY": str(_database(folder / "database")),
         "FINGERPOST_INFERENCE_THREADS": "1",
         "FINGERPOST_CELL_SERIES": "1",
@@ -86,7 +90,7 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
         command += ["--web.listen-address=127.0.0.1:0"]
         with (
             running(command, {}, out=out, err=out),
-            httpx.Client(base_url=url, timeout=DEADLINE_S) as client,
+            httpx.Client(base_url=url, headers=bearing(key), timeout=DEADLINE_S) as client,
             httpx.Client(base_url=f"http://{_address(log)}", timeout=DEADLINE_S) as observer,
         ):
             yield Watched(client, observer)

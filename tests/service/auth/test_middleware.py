@@ -1,11 +1,17 @@
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.auth.keys import edit_keys
 from service.settings import Settings
+from tests.redis_servers import GUARD_S, wait_until
+from tests.service.replicas import NEVER_S
 from tests.service.running import running, tiny_request
+from tests.service.serving import serving
 from tests.service.tiny_service import added_key, bearing, make_tiny_settings
 
 
@@ -165,3 +171,63 @@ async def test_without_a_keys_file_no_key_is_needed(guarded: Settings) -> None:
     async with running(guarded.model_copy(update={"keys_file": None})) as client:
         assert (await client.post("/locate", json=tiny_request(1))).status_code == 200
         assert "security" not in (await client.get("/openapi.json")).json()["paths"]["/locate"]["post"]
+
+
+def stall(file: Path) -> None:
+    """Replaces a file by one whose reading never ends."""
+    os.mkfifo(file.with_suffix(".stalled"))
+    file.with_suffix(".stalled").replace(file)
+
+
+@pytest.mark.anyio
+async def test_a_stalled_keys_file_makes_the_service_unready_until_it_can_be_read(
+    guarded: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PERIOD_S", 0.01), ("READING_S", 0.3), ("UNSAFE_AFTER_S", 1.0)):
+        monkeypatch.setattr(f"service.app.{name}", seconds)
+    file = guarded.keys_file
+    assert file is not None
+    async with running(guarded) as client:
+        old = key_of(guarded, "read")
+
+        async def becomes(path: str, status: int, headers: dict[str, str] | None = None) -> httpx.Response:
+            async with asyncio.timeout(GUARD_S):
+                while (answer := await client.get(path, headers=headers)).status_code != status:
+                    await asyncio.sleep(0.01)
+            return answer
+
+        await becomes("/cells", 200, old)
+        file.rename(file.with_suffix(".whole"))
+        stall(file)
+        async with asyncio.timeout(GUARD_S):
+            while (stalled := open_if_read(file)) is None:
+                await asyncio.sleep(0.01)
+        answer = await becomes("/health/ready", 503)
+        assert (answer.json()["cause"], "keys" in answer.json()["detail"]) == ("NOT_READY", True)
+        assert (await client.get("/cells", headers=old)).status_code == 200
+        with edit_keys(file.with_suffix(".whole")) as keys:
+            keys.clear()
+        file.with_suffix(".whole").replace(file)
+        os.close(stalled)
+        await becomes("/cells", 401, old)
+        await becomes("/health/ready", 200)
+
+
+def test_a_stalled_keys_file_does_not_keep_the_process_from_ending(guarded: Settings) -> None:
+    file = guarded.keys_file
+    assert file is not None
+    with serving(guarded.model_copy(update={"shutdown_s": NEVER_S})) as url:  # the process must end by itself
+        assert httpx.get(f"{url}/health/ready", timeout=GUARD_S).status_code == 200
+        stall(file)
+        found: list[int | None] = []
+        wait_until(lambda: found.append(open_if_read(file)) or found[-1] is not None, "nothing reads the keys")
+        assert found[-1] is not None
+    os.close(found[-1])
+
+
+def open_if_read(fifo: Path) -> int | None:
+    """A descriptor for writing, if a thread of the service reads the file: it then waits for data."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # no reader
+        return None
