@@ -23,6 +23,7 @@ from service.auth.route_scopes import scope_needed
 from service.background import Background, Job
 from service.cells.registry import ServedCells
 from service.cells.trajectories import load_trajectories
+from service.cells.trajectory_cells import TrajectoryCells
 from service.console.router import mount_console_assets
 from service.console.router import router as console_router
 from service.inference.engine import start_engine
@@ -57,6 +58,8 @@ from service.web.openapi import operation_id
 from service.web.openapi import router as openapi_router
 from service.web.problems import EXCEPTION_HANDLERS
 from service.web.routes import BareRoutes
+
+_NAMES_S = 60.0  # how often the names of all cells are listed
 
 _DESCRIPTION = """\
 Locates a radio user from one snapshot of channel state information (CSI) and an optional coarse position. In cells that
@@ -106,7 +109,8 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     engine = start_engine(load_artifact(settings.artifact_directory, MateformerManifest), settings, metrics)
     store = open_store(settings.redis_url or settings.database_directory)
     served = ServedCells(store, engine, settings, metrics)
-    trajectories = load_trajectories(settings, store, trajectory_metrics)
+    described = TrajectoryCells(store, served.lookups, served.faults)
+    trajectories = load_trajectories(settings, described, trajectory_metrics)
     tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
     publisher = Publisher(store, served, settings, metrics, trajectories)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
@@ -119,12 +123,13 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         jobs = [
             Job("versions", served.follow, settings.follow_period_s, timeout_s=120),
+            Job("cell names", served.lookups.learn, _NAMES_S, timeout_s=120),
             Job("retention", partial(run_retention_job, publisher), settings.retention_period_s, None, 3600, False),
         ]
         if isinstance(store, News):
             jobs.append(Job("news", partial(served.listen, store), 0))
         if trajectories is not None:
-            jobs.append(Job("descriptions", trajectories.cells.follow, settings.follow_period_s, timeout_s=120))
+            jobs.append(Job("descriptions", described.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
             jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
         for job in jobs:
@@ -169,11 +174,12 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.locator = Locator(settings, served, workers, metrics, tracker, live)
     app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, workers, trajectory_metrics)
     app.state.background = background
+    app.state.faults = served.faults
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
     app.state.overview = Overview(served, trajectories, settings)
-    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background)
+    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background, store)
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation

@@ -3,10 +3,12 @@
 import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 from ipaddress import ip_address
 from types import FrameType
@@ -27,6 +29,7 @@ _log = logging.getLogger("fingerpost.server")
 _SWITCH_S = 0.0005
 # Longer than load balancers keep connections: a balancer must not send a request while the server closes.
 _KEEP_ALIVE_S = 75
+_CLOSING_S = 5.0  # for threads to finish, beyond the time for open requests
 _CLOSE = (b"connection", b"close")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -113,6 +116,18 @@ def _load_tls(settings: Settings) -> _Tls | None:
     return _Tls(certificate, server_context(certificate, settings.tls_client_ca_file))
 
 
+def _end_process_after(seconds: float) -> None:
+    """Ends the process then, even if a thread blocks: Python waits without limit for threads of executors."""
+
+    def end() -> None:
+        time.sleep(seconds)
+        blocked = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        _log.error("ended %g s after the shutdown began, although these threads still work: %s", seconds, blocked)
+        os._exit(1)
+
+    threading.Thread(target=end, name="shutdown-limit", daemon=True).start()
+
+
 class _Server(uvicorn.Server):
     def __init__(
         self, config: uvicorn.Config, tls: _Tls | None, draining: Draining, background: Background, drain_s: float
@@ -133,6 +148,10 @@ class _Server(uvicorn.Server):
                 self._background.start(Job("certificate", follower.follow, PERIOD_S))
             scheme = "http" if self._tls is None else "https"
             print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _end_process_after((self.config.timeout_graceful_shutdown or 0) + _CLOSING_S)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGTERM and self.started and self._drain_s and not self._draining.began:

@@ -53,6 +53,7 @@ class DirectoryStore:
     """
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._cells = root / "cells"
         for cell_id in self._cell_folders():
             self._remove_abandoned(cell_id)
@@ -130,6 +131,13 @@ class DirectoryStore:
                 if not os.fstat(file.fileno()).st_size:
                     return b""
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def check(self) -> None:
+        with _translate_errors():
+            os.listdir(self._root)
+
+    def shard(self, cell_id: str) -> str:
+        return cell_id  # a folder that cannot be read says nothing of the others
 
     def close(self) -> None:
         """Does nothing: the store keeps no file open."""

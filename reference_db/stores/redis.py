@@ -207,6 +207,17 @@ class RedisStore:
         names = (_read_cell_id((fields or {}).get(b"cell", b"")) for _, fields in news)
         return {name for name in names if name is not None}
 
+    def check(self) -> None:
+        with self._redis.connected() as client:
+            client.exists(_CELLS)
+
+    def shard(self, cell_id: str) -> str:
+        with self._redis.connected() as client:
+            if not isinstance(client, RedisCluster):
+                return ""
+            node = client.get_node_from_key(_key(cell_id, "current"))  # type: ignore[no-untyped-call]
+            return "" if node is None else node.name
+
     def close(self) -> None:
         self._redis.close()
         self._redis_for_segments.close()

@@ -57,6 +57,15 @@ class Store(Protocol):
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
         """The stored bytes of a segment, unverified: `Segment.from_buffer` checks them. Raises `MissingSegment`."""
 
+    def check(self) -> None:
+        """Raises `StoreUnavailable` unless the store can be read. An empty store is no fault, a missing one is."""
+
+    def shard(self, cell_id: str) -> str:
+        """Names the part of the store that holds the cell. If one cell of a part is unavailable, so are the others.
+
+        Does not wait, except that the first call may connect. Raises `StoreUnavailable`.
+        """
+
     def close(self) -> None:
         """Closes connections. Do not use the store afterwards."""
 

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
-from reference_db.errors import CorruptManifest
+from reference_db.errors import StoreUnavailable
 from reference_db.manifest import Manifest
+from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import News, Store
 from service import errors
 from service.background import BlockingCalls
 from service.cells.calibration import check_serves
+from service.cells.faults import CellFaults, describe_fault, describe_service_fault
+from service.cells.lookups import Lookups
 from service.cells.memory import CellMemory
 from service.cells.served_cell import ServedCell, move_cell, prepare_cell
 from service.cells.store_errors import translate_store_errors
@@ -28,6 +31,7 @@ from service.telemetry.metrics import Metrics
 
 _log = logging.getLogger("fingerpost.cells")
 
+_MOST_LOADING = 32  # cells that load or wait for a thread to load them
 _LISTENING_S = 1.0  # longest wait for news
 _RETRIED_S = 60.0  # a version that could not be served is tried again after this time
 
@@ -51,6 +55,8 @@ class ServedCells:
         self._use(engine)
         self._memory = CellMemory(settings.cell_memory_bytes, metrics)
         self._refused: dict[str, _Refused] = {}  # cells whose newest version cannot be served
+        self.faults = CellFaults(metrics.faults)
+        self.lookups = Lookups(store, self.faults, settings.waiting_limit)
         self._loading: dict[str, asyncio.Task[ServedCell]] = {}
         self._tried: dict[str, str] = {}  # digest of the last manifest that was to replace a cell
         self._replacing: dict[str, asyncio.Task[None]] = {}
@@ -68,23 +74,20 @@ class ServedCells:
         self._listening = BlockingCalls("news")
         self._replacers = ThreadPoolExecutor(2, thread_name_prefix="new-versions", initializer=lower_thread_priority)
 
-    async def serve(self, cell_ids: Iterable[str]) -> Mapping[str, ServedCell | ServiceError]:
-        """Returns each of these cells, or why it cannot be served. All cells returned have the same engine."""
-        cells: dict[str, ServedCell | ServiceError] = {}
-        missing = 0
-        for cell_id in dict.fromkeys(cell_ids):
-            held = self._memory.use(cell_id)
-            if held is not None:
-                cells[cell_id] = held
-                continue
-            missing += 1
-            try:
-                cells[cell_id] = await self._load_once(cell_id)
-            except ServiceError as error:
-                cells[cell_id] = error
-        self._metrics.cells_found(len(cells) - missing, missing)
+    async def serve(self, deadlines: Mapping[str, float]) -> Mapping[str, ServedCell | ServiceError]:
+        """Returns each of these cells, or why it cannot be served. All cells returned have the same engine.
+
+        `deadlines`: by cell, until when requests wait for it, as a moment of `time.monotonic`.
+        """
+        found = {cell_id: self._memory.use(cell_id) for cell_id in deadlines}
+        cells: dict[str, ServedCell | ServiceError] = {name: held for name, held in found.items() if held is not None}
+        missing = [cell_id for cell_id in found if cell_id not in cells]
+        if missing:
+            loaded = await asyncio.gather(*(self._load_before(cell_id, deadlines[cell_id]) for cell_id in missing))
+            cells.update(zip(missing, loaded, strict=True))
+        self._metrics.cells_found(len(cells) - len(missing), len(missing))
         if missing and any(isinstance(cell, ServedCell) and cell.engine is not self.engine for cell in cells.values()):
-            return await self.serve(cells)  # the engine was replaced while a cell was loading
+            return await self.serve(deadlines)  # the engine was replaced while a cell was loading
         return cells
 
     def held(self, cell_id: str) -> CellVersion | None:
@@ -92,13 +95,14 @@ class ServedCells:
         found = self._memory.get(cell_id)
         return None if found is None else found.version
 
-    def refusal(self, cell_id: str, number: int) -> str | None:
+    def refusal(self, cell_id: str, digest: str) -> str | None:
         """Why a version cannot replace the one in memory; None where it can. For any thread."""
         refused = self._refused.get(cell_id)
-        return refused.complaint if refused is not None and refused.number == number else None
+        return refused.complaint if refused is not None and refused.digest == digest else None
 
     def notify(self, cell_id: str, like: CellVersion | None = None) -> None:
         """Call when a cell has a new version. `like`: a version of the same fingerprints whose indices are built."""
+        self.lookups.forget(cell_id)
         self._notified[cell_id] = like
         self._replace_notified()
 
@@ -147,45 +151,46 @@ class ServedCells:
         stays. Raises `StoreUnavailable` or `JobFailed`.
         """
         held = {cell_id: served.version.manifest.digest for cell_id, served in self._memory.all().items()}
-        newer = await self._asking.run(self._find_newer, held)
-        self._up_to_date = time.monotonic()
-        for cell_id in newer:
-            self._notified.setdefault(cell_id, None)
-        self._replace_notified()
+        asked = held | dict.fromkeys(self.faults.all())
+        if not asked:
+            await self._asking.run(self._store.check)
+        newest, faults = await self._asking.run(ask_cells, self._store, self._store.newest, asked)
+        if not any(isinstance(error, StoreUnavailable) for error in faults.values()):
+            self._up_to_date = time.monotonic()
+        for cell_id, error in faults.items():
+            self.faults.record(cell_id, describe_fault(error))
+        for cell_id, digest in newest.items():
+            if digest == held.get(cell_id):
+                self.faults.clear(cell_id)
+            elif cell_id not in held or self._was_refused(cell_id, digest):
+                self.faults.note_current(cell_id, digest)
+            else:
+                self.notify(cell_id, self._notified.get(cell_id))
 
     async def listen(self, news: News) -> None:
         """Waits a moment for versions that other replicas publish. Raises `StoreUnavailable` or `JobFailed`."""
         for cell_id in await self._listening.run(news.changed, _LISTENING_S):
             self.notify(cell_id)
 
-    def _find_newer(self, held: Mapping[str, str]) -> list[str]:
-        """The cells whose newest version is not the one held, except versions refused a short time ago."""
-        newer = []
-        for cell_id, digest in held.items():
-            try:
-                newest = self._store.newest(cell_id)
-            except CorruptManifest as error:  # a damaged cell must not stop the others from being followed
-                _log.warning("%s", error)
-                continue
-            refused = self._refused.get(cell_id)
-            tried = refused is not None and refused.digest == newest and time.monotonic() - refused.at < _RETRIED_S
-            if newest != digest and not tried:
-                newer.append(cell_id)
-        return newer
+    def _was_refused(self, cell_id: str, digest: str | None) -> bool:
+        """Whether this version was refused a short time ago."""
+        refused = self._refused.get(cell_id)
+        return refused is not None and refused.digest == digest and time.monotonic() - refused.at < _RETRIED_S
 
     def close(self) -> None:
         """Waits for work in progress, then stops the threads and the engine."""
         for executor in (self._loaders, self._replacers):
             executor.shutdown(wait=True, cancel_futures=True)
+        self.lookups.close()
         self.engine.close()
 
     def _replace_notified(self) -> None:
-        """Starts to replace the cells with new versions. A cell that is being replaced is replaced again afterwards:
-        its task may have read the manifest before the newest version was published.
+        """Starts to replace the cells with new versions. A cell that is being loaded or replaced is replaced again
+        afterwards: its task may have read the manifest before the newest version was published.
         """
         if self._versions_wait:
             return
-        for cell_id in [name for name in self._notified if name not in self._replacing]:
+        for cell_id in [name for name in self._notified if name not in self._replacing and name not in self._loading]:
             like, held = self._notified.pop(cell_id), self._memory.get(cell_id)
             if held is not None:
                 task = self._replacing[cell_id] = asyncio.create_task(self._replace_cell(cell_id, held, like))
@@ -211,6 +216,7 @@ class ServedCells:
             _log.exception("cell %s stays at version %s", cell_id, held.version.version)
             return
         self._refused.pop(cell_id, None)
+        self.faults.clear(cell_id)
         if found is None or self._memory.get(cell_id) is None:  # it may have been evicted meanwhile
             return
         if found.engine is not self.engine:  # the engine was replaced meanwhile
@@ -221,12 +227,14 @@ class ServedCells:
 
     def _record_refusal(self, cell_id: str, held: ServedCell, error: ServiceError) -> None:
         if isinstance(error, errors.StoreDown):
-            return  # no fault of the version; `_ask_store` logs the outage
+            return  # no fault of the version; `follow` reports the outage
         complaint, digest = str(error), self._tried.get(cell_id, "")
         before = self._refused.get(cell_id)
         if before is None or before[:2] != (digest, complaint):
             _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
         self._refused[cell_id] = _Refused(digest, complaint, time.monotonic())
+        if isinstance(error, errors.CellUnreadable):
+            self.faults.record(cell_id, describe_service_fault(error, digest or None))
 
     def _load_successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
         """The store's current version, warm; None where it is the one held."""
@@ -242,33 +250,52 @@ class ServedCells:
         _log.info("cell %s: %d tiles encoded in %.1f s", cell_id, encoded, time.monotonic() - started)
         return found
 
-    async def _load_once(self, cell_id: str) -> ServedCell:
-        task = self._loading.get(cell_id)
-        if task is None:
-            task = self._loading[cell_id] = asyncio.create_task(self._load_cell(cell_id))
-            task.add_done_callback(lambda done: self._finish_loading(cell_id, done))
-        # Shielded: a client that disconnects must not cancel the load for the others that wait.
-        return await asyncio.shield(task)
+    async def _load_before(self, cell_id: str, deadline: float) -> ServedCell | ServiceError:
+        try:
+            task = self._loading.get(cell_id)
+            if task is None:
+                manifest = await self.lookups.find(cell_id, deadline)
+                held = self._memory.use(cell_id)  # another request may have loaded it meanwhile
+                if held is not None:
+                    return held
+                task = self._loading.get(cell_id) or self._start_loading(cell_id, manifest)
+            return await self.lookups.wait_for(task, deadline)
+        except ServiceError as error:
+            return error
 
-    def _finish_loading(self, cell_id: str, task: asyncio.Task[ServedCell]) -> None:
+    def _start_loading(self, cell_id: str, manifest: Manifest) -> asyncio.Task[ServedCell]:
+        if len(self._loading) >= _MOST_LOADING:
+            raise errors.Congested(f"{len(self._loading)} cells are being loaded; try again later")
+        task = self._loading[cell_id] = asyncio.create_task(self._load_cell(cell_id, manifest))
+        task.add_done_callback(partial(self._finish_loading, cell_id, manifest.digest))
+        return task
+
+    def _finish_loading(self, cell_id: str, digest: str, task: asyncio.Task[ServedCell]) -> None:
         del self._loading[cell_id]
-        if not task.cancelled():
-            task.exception()  # retrieved, or asyncio logs it when no request waits any more
+        if task.cancelled():
+            return
+        error = task.exception()  # retrieved, or asyncio logs it when no request waits any more
+        if isinstance(error, errors.CellUnreadable | errors.StoreDown):
+            self.lookups.remember(cell_id, error)
+        if isinstance(error, errors.CellUnreadable):
+            self.faults.record(cell_id, describe_service_fault(error, digest))
+        elif error is None:
+            self.faults.clear(cell_id)
+        self._replace_notified()
 
-    async def _load_cell(self, cell_id: str) -> ServedCell:
+    async def _load_cell(self, cell_id: str, manifest: Manifest) -> ServedCell:
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        served = await loop.run_in_executor(self._loaders, self._load_from_store, cell_id, self.engine)
+        served = await loop.run_in_executor(self._loaders, self._load_from_store, manifest, self.engine)
         while served.engine is not self.engine:  # the engine was replaced meanwhile
-            served = await loop.run_in_executor(self._loaders, self._load_from_store, cell_id, self.engine)
+            served = await loop.run_in_executor(self._loaders, self._load_from_store, manifest, self.engine)
         self._metrics.cell_loaded(time.monotonic() - started)
         self._memory.put(cell_id, served)
         return served
 
-    def _load_from_store(self, cell_id: str, engine: MateformerEngine) -> ServedCell:
+    def _load_from_store(self, manifest: Manifest, engine: MateformerEngine) -> ServedCell:
         with translate_store_errors():
-            version = self._load_version(self._load_manifest(cell_id), engine, None, None)
-            return prepare_cell(version, engine, self._settings)
+            return prepare_cell(self._load_version(manifest, engine, None, None), engine, self._settings)
 
     def _load_manifest(self, cell_id: str) -> Manifest:
         with translate_store_errors():

@@ -4,7 +4,6 @@ from functools import partial
 
 from models.artifact import TrajectoryManifest, load_artifact
 from reference_db.manifest import Manifest
-from reference_db.stores.store import Store
 from service.cells.trajectory_cells import DescribedCell, TrajectoryCells, check_learned
 from service.inference.admission import LANES, Lane
 from service.inference.engine import TrajectoryEngine, start_trajectory_engine
@@ -15,9 +14,9 @@ from service.telemetry.trajectory_metrics import TrajectoryMetrics
 class Trajectories:
     """The cells and the engine that serves them. A request takes the engine once and holds it to its end."""
 
-    def __init__(self, engine: TrajectoryEngine, store: Store, metrics: TrajectoryMetrics, waiting_limit: int) -> None:
+    def __init__(self, engine: TrajectoryEngine, cells: TrajectoryCells, metrics: TrajectoryMetrics) -> None:
         self._metrics = metrics
-        self.cells = TrajectoryCells(store, waiting_limit)
+        self.cells = cells
         self.use(engine)
         for lane in LANES:
             metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))
@@ -27,9 +26,9 @@ class Trajectories:
         self.engine = engine  # for any thread
         self._metrics.artifact.info(engine.labels)
 
-    async def serve(self, cell_id: str, engine: TrajectoryEngine) -> DescribedCell:
+    async def serve(self, cell_id: str, engine: TrajectoryEngine, deadline: float) -> DescribedCell:
         """Returns a cell as it is now. Raises what `TrajectoryCells.describe` and `check_learned` raise."""
-        cell = await self.cells.describe(cell_id)
+        cell = await self.cells.describe(cell_id, deadline)
         check_learned(engine.artifact.manifest, cell.version)
         return cell
 
@@ -41,12 +40,11 @@ class Trajectories:
         return self.engine.dispatcher.waiting(lane)
 
     def close(self) -> None:
-        """Stops the threads and the engine."""
-        self.cells.close()
+        """Stops the engine."""
         self.engine.close()
 
 
-def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetrics) -> Trajectories | None:
+def load_trajectories(settings: Settings, cells: TrajectoryCells, metrics: TrajectoryMetrics) -> Trajectories | None:
     """Loads the configured artifact; None where none is configured.
 
     Raises `models.artifact.ArtifactError` or `service.inference.session.ModelUnusable`.
@@ -54,4 +52,4 @@ def load_trajectories(settings: Settings, store: Store, metrics: TrajectoryMetri
     if settings.trajectory_artifact_directory is None:
         return None
     artifact = load_artifact(settings.trajectory_artifact_directory, TrajectoryManifest)
-    return Trajectories(start_trajectory_engine(artifact, settings, metrics), store, metrics, settings.waiting_limit)
+    return Trajectories(start_trajectory_engine(artifact, settings, metrics), cells, metrics)

@@ -1,21 +1,18 @@
 """Descriptions of the cells that an artifact for trajectories has learned, kept up to date with the store."""
 
-import logging
 import math
 from collections import OrderedDict
 from typing import NamedTuple
 
 from models.artifact import TrajectoryManifest
-from reference_db.errors import CorruptManifest
 from reference_db.geodesy import LocalFrame
 from reference_db.manifest import Manifest
+from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import Store
 from service import errors
 from service.background import BlockingCalls
-from service.cells.store_errors import translate_store_errors
-from service.inference.workers import Workers
-
-_log = logging.getLogger("fingerpost.cells")
+from service.cells.faults import CellFaults, describe_fault
+from service.cells.lookups import Lookups
 
 _MOST_HELD = 1024  # descriptions, without fingerprints
 
@@ -58,23 +55,25 @@ def check_learned(artifact: TrajectoryManifest, version: Manifest) -> None:
 
 
 class TrajectoryCells:
-    """For the event loop's thread; reads the store in threads of its own."""
+    """For the event loop's thread."""
 
-    def __init__(self, store: Store, waiting_limit: int) -> None:
+    def __init__(self, store: Store, lookups: Lookups, faults: CellFaults) -> None:
         self._store = store
+        self._lookups = lookups
+        self._faults = faults
         self._held: OrderedDict[str, DescribedCell] = OrderedDict()  # least recently used first
-        self._threads = Workers("descriptions", 2, waiting_limit)
         self._asking = BlockingCalls("descriptions")
 
-    async def describe(self, cell_id: str) -> DescribedCell:
+    async def describe(self, cell_id: str, deadline: float) -> DescribedCell:
         """Returns a cell as it is now, whether the artifact has learned it or not.
 
-        Raises `CellNotFound`, what `translate_store_errors` raises for the store's errors, or `Congested` when too many
-        requests wait for the store.
+        Raises what `Lookups.find` raises.
         """
         found = self._held.get(cell_id)
         if found is None:
-            found = self._held[cell_id] = await self._threads.run(self._load_description, cell_id)
+            manifest = await self._lookups.find(cell_id, deadline)
+            frame = LocalFrame(manifest.cell.latitude_deg, manifest.cell.longitude_deg)
+            found = self._held[cell_id] = DescribedCell(manifest, frame)
             if len(self._held) > _MOST_HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(cell_id)
@@ -87,25 +86,9 @@ class TrajectoryCells:
     async def follow(self) -> None:
         """Drops descriptions of cells that have changed in the store. Raises `StoreUnavailable` or `JobFailed`."""
         held = {cell_id: cell.version.digest for cell_id, cell in self._held.items()}
-        for cell_id in await self._asking.run(self._find_changed, held):
-            self.notify(cell_id)
-
-    def close(self) -> None:
-        self._threads.close()
-
-    def _load_description(self, cell_id: str) -> DescribedCell:
-        with translate_store_errors():
-            manifest = self._store.current(cell_id)
-        if manifest is None:
-            raise errors.CellNotFound("/cellId", "no such cell")
-        return DescribedCell(manifest, LocalFrame(manifest.cell.latitude_deg, manifest.cell.longitude_deg))
-
-    def _find_changed(self, held: dict[str, str]) -> list[str]:
-        changed = []
-        for cell_id, digest in held.items():
-            try:
-                if self._store.newest(cell_id) != digest:
-                    changed.append(cell_id)
-            except CorruptManifest as error:  # a damaged cell must not stop the others from being followed
-                _log.warning("%s", error)
-        return changed
+        newest, faults = await self._asking.run(ask_cells, self._store, self._store.newest, held)
+        for cell_id, error in faults.items():
+            self._faults.record(cell_id, describe_fault(error))
+        for cell_id, digest in newest.items():
+            if digest != held[cell_id]:
+                self.notify(cell_id)

@@ -1,5 +1,6 @@
 """A local position as answers state it: on the globe and in the cell's frame, inside a circle."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from service.errors import EstimateNotFinite, TimestampImplausible
 # Metres. No cell extends so far, and the conversion to WGS84 is meaningless beyond: the service treats it as NaN.
 _FARTHEST = 1e6
 _MOST_MINUTES = 32767
+_LONGEST_S = 1e9  # of a maxRespTime; adding a huge integer to a float raises
 # Clocks of sender and server may differ by so much.
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 # Clocks that have never been set start in 1970, 1980 or 2000.
@@ -27,6 +29,12 @@ class Received(NamedTuple):
 
     at: datetime
     monotonic: float
+
+
+def declared_deadline(body: Any, received: Received) -> float:
+    """The deadline of a parsed body that is not validated yet, a moment of `time.monotonic`; infinite without one."""
+    limit = body.get("maxRespTime") if isinstance(body, dict) else None
+    return received.monotonic + min(limit, _LONGEST_S) if isinstance(limit, int | float) and limit > 0 else math.inf
 
 
 class Estimates(NamedTuple):

@@ -1,6 +1,7 @@
 """Bodies that this service answers just now, for its OpenAPI document."""
 
 from base64 import b64encode
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from models.artifact import TrajectoryManifest
 from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError, StoreUnavailable
 from reference_db.geodesy import LocalFrame
+from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.cells.registry import ServedCells
 from service.cells.trajectories import Trajectories
@@ -74,16 +76,12 @@ class Examples:
         }
 
     def _find_learned_cell(self, learned: TrajectoryManifest) -> str | None:
-        for cell_id in learned.cells:
+        for manifest in self._read_versions(learned.cells):
             try:
-                manifest = self._store.current(cell_id)
-                if manifest is not None:
-                    check_learned(learned, manifest)
-                    return cell_id
-            except StoreUnavailable:
-                return None
-            except (ReferenceDatabaseError, ServiceError):
+                check_learned(learned, manifest)
+            except ServiceError:
                 continue
+            return manifest.cell.cell_id
         return None
 
     def _find_cell(self) -> tuple[Cell, list[float]] | None:
@@ -94,20 +92,31 @@ class Examples:
             cell_ids = self._store.cells()
         except ReferenceDatabaseError:
             return None
-        for cell_id in cell_ids:
-            try:
-                manifest = self._store.current(cell_id)
-            except StoreUnavailable:
-                return None
-            except ReferenceDatabaseError:
-                continue
-            if manifest is None or manifest.fingerprints < artifact.neighbourhood_size:
+        for manifest in self._read_versions(cell_ids):
+            if manifest.fingerprints < artifact.neighbourhood_size:
                 continue
             survey = manifest.quality.get("survey")
             fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
             if fits and isinstance(survey, dict):
                 return manifest.cell, _EXTENT.validate_python(survey["extent"])
         return None
+
+    def _read_versions(self, cell_ids: Iterable[str]) -> Iterator[Manifest]:
+        """The current versions of cells, one after the other as they are needed. Leaves out what cannot be read."""
+        unavailable = set()  # shards: waiting for each of their cells would take minutes
+        for cell_id in cell_ids:
+            shard = self._store.shard(cell_id)
+            if shard in unavailable:
+                continue
+            try:
+                manifest = self._store.current(cell_id)
+            except StoreUnavailable:
+                unavailable.add(shard)
+            except ReferenceDatabaseError:
+                continue
+            else:
+                if manifest is not None:
+                    yield manifest
 
 
 def _csi(pairs: NDArray[np.float32]) -> Json:

@@ -119,7 +119,7 @@ class Locator:
     ) -> list[LocatedUser | ServiceError]:
         """Compares each user with fingerprints of the cell."""
         with span("cells"):
-            cells = await self._cells.serve(user.request.cell_id for user in users if isinstance(user, ReadUser))
+            cells = await self._cells.serve(_cells_needed(users, received))
         placed = map_results(users, lambda user: self._place(user, cells))
         asked = [one for one in placed if isinstance(one, PlacedUser)]
         futures = [
@@ -201,6 +201,16 @@ def _with_cause(user: ReadUser, found: LocatedUser | ServiceError) -> LocatedUse
     if isinstance(found, ONLY_TRACKS) and isinstance(user.fallback, NOT_THIS_TIME):
         return user.fallback
     return found
+
+
+def _cells_needed(users: Sequence[ReadUser | ServiceError], received: Received) -> dict[str, float]:
+    """The cells of the users, and the latest deadline in each."""
+    deadlines: dict[str, float] = {}
+    for user in users:
+        if isinstance(user, ReadUser):
+            cell_id, deadline = user.request.cell_id, _deadline(user, received)
+            deadlines[cell_id] = max(deadline, deadlines.get(cell_id, deadline))
+    return deadlines
 
 
 def _deadline(user: ReadUser, received: Received) -> float:

@@ -13,6 +13,7 @@ from fingerpost.wire import TrackProvenance
 from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from service import errors
+from service.cells.lookups import finish_before
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
@@ -98,10 +99,10 @@ class Tracker:
             self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
         return found
 
-    async def describe(self, cell_id: str) -> Cell | ServiceError:
+    async def describe(self, cell_id: str, deadline: float) -> Cell | ServiceError:
         """A cell as tracks are located in it, or why they cannot be."""
         try:
-            return (await self._trajectories.serve(cell_id, self._trajectories.engine)).version.cell
+            return (await self._trajectories.serve(cell_id, self._trajectories.engine, deadline)).version.cell
         except ServiceError as error:
             return error
 
@@ -110,11 +111,11 @@ class Tracker:
 
     async def _ask(self, user: TrackUser, engine: TrajectoryEngine, lane: Lane) -> _Asked | ServiceError:
         try:
-            cell = await self._trajectories.serve(user.track.cell_id, engine)
+            cell = await self._trajectories.serve(user.track.cell_id, engine, user.deadline)
             described = cell.version.cell
             check_shape(user.csi, described)
             newest = TrackSnapshot.of(user.csi, user.received, user.timestamp, user.request_id)
-            kept = await self._tracks.append(user.track, newest)
+            kept = await finish_before(user.deadline, self._tracks.append(user.track, newest))
             csi = [one.pairs() for one in kept if self._belongs(one, newest)]
             if len(csi) < self._length:
                 raise errors.TrackTooShort(

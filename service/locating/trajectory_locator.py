@@ -25,7 +25,15 @@ from service.inference.trajectory_session import PATH_FEATURES
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES
-from service.locating.estimates import Estimates, Received, check_timestamp, estimates_of, fulfilment, whole_minutes
+from service.locating.estimates import (
+    Estimates,
+    Received,
+    check_timestamp,
+    declared_deadline,
+    estimates_of,
+    fulfilment,
+    whole_minutes,
+)
 from service.settings import Settings
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
@@ -81,16 +89,16 @@ class TrajectoryLocator:
         if len(body) > LARGE_BYTES:
             with stopwatch.stage("decode"):
                 parsed = await self._workers.run(_parse, body, reads, vertices)
-            await _check_declared(parsed, trajectories, engine)
+            await _check_declared(parsed, trajectories, engine, received)
             with stopwatch.stage("decode"):
                 read = await self._workers.run(_read, parsed, vertices, received)
         else:
             with stopwatch.stage("decode"):
                 read = _read(_parse(body, reads, vertices), vertices, received)
-        cell = await trajectories.serve(read.request.cell_id, engine)
-        trajectory = _place(read, cell)
         limit = read.request.max_resp_time
         deadline = math.inf if limit is None else received.monotonic + limit
+        cell = await trajectories.serve(read.request.cell_id, engine, deadline)
+        trajectory = _place(read, cell)
         future = engine.dispatcher.locate(trajectory, deadline, "single")
         (positions,) = await await_or_disconnect([future], request)
         if isinstance(positions, ServiceError):
@@ -106,11 +114,13 @@ def _parse(body: bytes, reads: Format, vertices: int) -> Any:
     return reads.parsed(body)
 
 
-async def _check_declared(parsed: Any, trajectories: Trajectories, engine: TrajectoryEngine) -> None:
+async def _check_declared(
+    parsed: Any, trajectories: Trajectories, engine: TrajectoryEngine, received: Received
+) -> None:
     """Raises why the cell cannot be served, or `CsiShapeMismatch`, before any CSI is decoded."""
     cell_id, snapshots = (parsed.get("cellId"), parsed.get("snapshots")) if isinstance(parsed, dict) else (None, None)
     if isinstance(cell_id, str) and re.fullmatch(CELL_ID_PATTERN, cell_id) and isinstance(snapshots, list):
-        cell = (await trajectories.serve(cell_id, engine)).version.cell
+        cell = (await trajectories.serve(cell_id, engine, declared_deadline(parsed, received))).version.cell
         for i, snapshot in enumerate(snapshots):
             check_declared_shape(snapshot, cell, f"/snapshots/{i}/csi/shape")
 

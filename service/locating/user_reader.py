@@ -1,5 +1,6 @@
 """Reads the users of a request: parsed, validated, their CSI decoded."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
 from service.inference.workers import Workers
 from service.locating.batch import USER_VALUES, map_results, parse_items
-from service.locating.estimates import Received, check_timestamp
+from service.locating.estimates import Received, check_timestamp, declared_deadline
 from service.locating.tracker import Tracker
 from service.locating.users import ReadUser
 from service.telemetry.stopwatch import Stopwatch
@@ -69,21 +70,25 @@ class UserReader:
     async def _read_large(
         self, items: Sequence[Any | ServiceError], received: Received, stopwatch: Stopwatch
     ) -> list[ReadUser | ServiceError]:
-        names = {name for item in items if (name := _declared_cell(item)) is not None}
-        cells = {name: await self._describe(name) for name in names}
+        deadlines: dict[str, float] = {}
+        for item in items:
+            if (name := _declared_cell(item)) is not None:
+                deadlines[name] = max(declared_deadline(item, received), deadlines.get(name, 0.0))
+        described = await asyncio.gather(*(self._describe(*one) for one in deadlines.items()))
+        cells = dict(zip(deadlines, described, strict=True))
         fitting = map_results(items, lambda item: _check_fit(item, cells))
         return await self._workers.run(_read, fitting, _validate_user, received, stopwatch)
 
-    async def _describe(self, cell_id: str) -> Cell | ServiceError:
+    async def _describe(self, cell_id: str, deadline: float) -> Cell | ServiceError:
         """A cell in which users can be located, or why they cannot be."""
         held = self._cells.held(cell_id)
         if held is not None:
             return held.cell
-        served = (await self._cells.serve([cell_id]))[cell_id]
+        served = (await self._cells.serve({cell_id: deadline}))[cell_id]
         if isinstance(served, ServedCell):
             return served.version.cell
         if isinstance(served, ONLY_TRACKS) and self._tracker is not None:
-            described = await self._tracker.describe(cell_id)
+            described = await self._tracker.describe(cell_id, deadline)
             return served if isinstance(described, ServiceError) else described
         return served
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fingerpost import __version__
 from service.telemetry.background_metrics import BackgroundMetrics
 from service.telemetry.dispatch_metrics import DispatchMetrics
+from service.telemetry.fault_metrics import FaultMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.stopwatch import Stopwatch
 
@@ -35,6 +36,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.locations = LocationMetrics(registry, cell_series)
         self.background = BackgroundMetrics(registry)
+        self.faults = FaultMetrics(registry)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
             "Time spent in a stage. decode and encode: of one request; other stages: of all users in one dispatch.",

@@ -174,11 +174,29 @@ class CellSummary(WireModel):
     refused: str | None = optional("Why this replica cannot serve the version, and serves an earlier one.")
 
 
+class CellFault(WireModel):
+    """Why the current version of a cell cannot be served."""
+
+    cell_id: str
+    cause: Annotated[
+        str,
+        Field(
+            description="`CELL_UNREADABLE`: it is damaged. `STORE_UNAVAILABLE`: its part of the database cannot be "
+            "reached."
+        ),
+    ]
+    detail: str
+
+
 class CellList(WireModel):
     """All cells of the reference database."""
 
     cells: list[CellSummary]
-    unreadable: list[str] | None = optional("Cells whose current version is damaged.")
+    unreadable: list[str] | None = optional("Cells whose current version cannot be read.")
+    faults: list[CellFault] | None = optional(
+        "Cells whose current version cannot be read, as far as this replica has noticed. Damaged fingerprints are "
+        "noticed when the cell is loaded."
+    )
 
 
 def describe_cell(cell: Cell) -> CellDescription:

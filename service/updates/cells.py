@@ -9,8 +9,9 @@ from reference_db import update
 from reference_db.contents import Contents
 from reference_db.manifest import Manifest
 from reference_db.update import Update
+from service.cells.faults import describe_fault
 from service.errors import CellNotFound, UnknownField
-from service.updates.cell_wire import CellDetail, CellList, CellModel, CellRetention, read_retention
+from service.updates.cell_wire import CellDetail, CellFault, CellList, CellModel, CellRetention, read_retention
 from service.updates.change_request import (
     PUBLISHED,
     STORE_ERRORS,
@@ -25,8 +26,9 @@ from service.updates.change_request import (
 )
 from service.updates.fingerprint_input import FILE_BODY, FILE_ERRORS, read_cell, read_media_type
 from service.updates.fingerprint_wire import CellBody
-from service.updates.history import find_current_version, list_current_versions
-from service.updates.parameters import UpdatesPublisher
+from service.updates.history import find_current_version, read_current_versions
+from service.updates.overview import Overview
+from service.updates.parameters import Faults, UpdatesPublisher
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.parameters import CellName
 from service.web.problems import problem_responses
@@ -42,9 +44,25 @@ _changes = APIRouter(route_class=ExistingCellRoute)
     responses=problem_responses(UnknownField, *STORE_ERRORS),
     summary="List the cells",
 )
-async def list_cells(request: Request, publisher: UpdatesPublisher) -> CellList:
-    """The current version of each cell, in short, and how this replica serves it."""
-    return await publisher.read(list_current_versions, publisher.store, request.app.state.overview)
+async def list_cells(request: Request, publisher: UpdatesPublisher, faults: Faults) -> CellList:
+    """The current version of each cell, in short, how this replica serves it, and the cells that cannot be read."""
+    versions, unread = await publisher.read(read_current_versions, publisher.store)
+    for cell_id, version in versions.items():
+        faults.note_current(cell_id, None if version is None else version.digest)
+    for cell_id, error in unread.items():
+        faults.record(cell_id, describe_fault(error))
+    overview: Overview = request.app.state.overview
+    found = [version for version in versions.values() if version is not None]
+    summaries = await publisher.read(lambda: [overview.summarise(version) for version in found])
+    return CellList(
+        cells=summaries,
+        unreadable=sorted(unread) or None,
+        faults=[
+            CellFault(cell_id=cell_id, cause=fault.cause, detail=fault.detail)
+            for cell_id, fault in sorted(faults.all().items())
+        ]
+        or None,
+    )
 
 
 @router.get(

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from reference_db.contents import read_contents
+from reference_db.errors import ReferenceDatabaseError
 from reference_db.manifest import Manifest
+from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import Store
 from service.cells.calibration import Calibration
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, CellUnreadable, VersionNotFound
-from service.updates.cell_wire import CellList, CellModel, describe_cell, describe_retention
-from service.updates.overview import Overview
+from service.updates.cell_wire import CellModel, describe_cell, describe_retention
 from service.updates.selection import format_ids
 from service.updates.version_wire import (
     FieldChange,
@@ -57,19 +58,13 @@ def find_version(store: Store, cell_id: str, name: str | None) -> Manifest:
     return manifest
 
 
-def list_current_versions(store: Store, overview: Overview) -> CellList:
-    """The current version of each cell. A damaged cell does not hide the others. Blocking."""
-    cells, unreadable = [], []
-    for cell_id in store.cells():
-        try:
-            with translate_store_errors():
-                manifest = store.current(cell_id)
-        except CellUnreadable:
-            unreadable.append(cell_id)
-            continue
-        if manifest is not None:
-            cells.append(overview.summarise(manifest))
-    return CellList(cells=cells, unreadable=unreadable or None)
+def read_current_versions(store: Store) -> tuple[dict[str, Manifest | None], dict[str, ReferenceDatabaseError]]:
+    """The current version of each cell, and the errors by cell. Blocking.
+
+    A cell that is damaged or cannot be reached does not hide the others. Raises `StoreUnavailable` if no cell can be
+    reached.
+    """
+    return ask_cells(store, store.current, store.cells())
 
 
 def list_page_of_versions(store: Store, cell_id: str, limit: int, before: int | None) -> VersionList:

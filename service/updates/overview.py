@@ -48,7 +48,7 @@ class Overview:
             models=families,
             not_served=None if families else reason,
             accuracy=_accuracy(manifest, artifact.digest),
-            refused=self._served.refusal(manifest.cell.cell_id, manifest.number),
+            refused=self._served.refusal(manifest.cell.cell_id, manifest.digest),
         )
 
 

@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import Field
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from service.cells.faults import CellFaults
 from service.updates.publisher import Publisher
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a terminal may act on these; a tab and a new line are text
@@ -16,6 +17,11 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 def get_publisher(request: Request) -> Publisher:
     publisher: Publisher = request.app.state.publisher
     return publisher
+
+
+def _get_faults(request: Request) -> CellFaults:
+    faults: CellFaults = request.app.state.faults
+    return faults
 
 
 def _check_text(value: str) -> str:
@@ -39,6 +45,7 @@ LongText = Annotated[str, Field(max_length=4096, json_schema_extra=_TEXT_PATTERN
 Flag = Annotated[bool, BeforeValidator(_parse_flag)]
 
 UpdatesPublisher = Annotated[Publisher, Depends(get_publisher)]
+Faults = Annotated[CellFaults, Depends(_get_faults)]
 VersionInPath = Annotated[str, Path(description="A version as in 3-ab12cd34ef56, or its number.", examples=["1"])]
 VersionInQuery = Annotated[
     Text | None, Query(alias="version", description="A version or its number. Absent: the current version.")

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from reference_db.contents import Contents
 from reference_db.errors import BadUpdate
 from reference_db.manifest import Manifest
+from reference_db.stores.asking import ask_cells
+from reference_db.stores.store import Store
 from reference_db.update import Origin, Update, apply_retention
 from service.background import JobFailed
 from service.errors import CellNotFound, ServiceError
@@ -21,10 +23,10 @@ async def run_retention_job(publisher: Publisher) -> None:
 
     A version that the artifact cannot serve, or that the canary refuses, is not published but logged. Each replica runs
     this job. If several try at once, one publishes. A cell that fails does not stop the others. Raises `JobFailed` when
-    a cell failed for an unforeseen reason, and what the store raises.
+    a cell failed for an unforeseen reason, and `StoreDown`.
     """
     failed = []
-    for cell_id in await publisher.read(publisher.store.cells):
+    for cell_id in await publisher.read(_find_due, publisher.store, datetime.now(UTC)):
         try:
             await _apply_retention(publisher, cell_id, datetime.now(UTC))
         except ServiceError as error:
@@ -36,10 +38,20 @@ async def run_retention_job(publisher: Publisher) -> None:
         raise JobFailed(f"{len(failed)} cells keep fingerprints that are too old, among them {failed[0]}")
 
 
+def _find_due(store: Store, now: datetime) -> list[str]:
+    """The cells with fingerprints that are too old. Blocking."""
+
+    def ask(cell_id: str) -> bool:
+        manifest = store.current(cell_id)
+        return manifest is not None and is_due(manifest, now)
+
+    due, faults = ask_cells(store, ask, store.cells())
+    for cell_id, error in faults.items():
+        _log.warning("cell %s: its retention cannot be checked: %s", cell_id, error)
+    return [cell_id for cell_id, is_one in due.items() if is_one]
+
+
 async def _apply_retention(publisher: Publisher, cell_id: str, now: datetime) -> None:
-    manifest = await publisher.read(publisher.store.current, cell_id)
-    if manifest is None or not is_due(manifest, now):
-        return
     origin = Origin(_AUTHOR, now)
 
     def change(before: Contents | None) -> Update:

@@ -1,18 +1,25 @@
-"""`GET /health/live` and `/health/ready`. Ready means: a model answered lately or answers now, and no stop is near."""
+"""`GET /health/live` and `/health/ready`. Ready means: a model answered lately or answers now, the reference database
+has been reached since the start, no task in the background makes serving unsafe, and no stop is near.
+"""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 
 from fingerpost.wire_model import WireModel
+from reference_db.errors import StoreUnavailable
+from reference_db.stores.store import Store
 from service import errors
-from service.background import Background
+from service.background import Background, BlockingCalls, JobFailed
 from service.errors import InferenceFailed, NotReady, OutOfMemory, Stopping
 from service.inference.mateformer_session import MateformerSession
 from service.settings import Settings
 from service.web.problems import problem_responses
+
+_log = logging.getLogger("fingerpost.health")
 
 
 class Draining:
@@ -40,22 +47,28 @@ class Health:
         session: Callable[[], MateformerSession],
         draining: Draining,
         background: Background,
+        store: Store,
     ) -> None:
         """`session` returns the session that serves at the moment."""
         self._settings = settings
         self._session = session
         self._draining = draining
         self._background = background
+        self._store = store
+        self._reading = BlockingCalls("readiness")
+        self._reached = False  # the store, once
+        self._check: asyncio.Task[None] | None = None
         self._proof: asyncio.Task[None] | None = None
 
     async def check_ready(self) -> None:
-        """Raises `Stopping`, or `NotReady` when it is unsafe to serve on because a task in the background does not
-        succeed, or when the last inference is long ago and a new one fails or hangs.
+        """Raises `Stopping`, or `NotReady`: it is unsafe to serve on because a task in the background does not succeed,
+        the reference database has never been reached, or the last inference is long ago and a new one fails or hangs.
         """
         if self._draining.began:
             raise Stopping("the service is about to stop")
         if (unsafe := self._background.find_unsafe()) is not None:
             raise NotReady(unsafe)
+        await self._reach_store()
         session = self._session()
         if session.seconds_since_answer <= self._settings.readiness_period_s:
             return
@@ -68,6 +81,19 @@ class Health:
             raise NotReady(error.detail) from error
         except TimeoutError as error:
             raise NotReady("the model does not answer") from error
+
+    async def _reach_store(self) -> None:
+        """Once is enough: afterwards, cells in memory are served while the store is away."""
+        if self._reached:
+            return
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._reading.run(self._store.check))
+        try:
+            await asyncio.wait_for(asyncio.shield(self._check), self._settings.readiness_timeout_s)
+        except (StoreUnavailable, JobFailed, TimeoutError) as error:
+            _log.warning("not ready: the reference database has not been reached since the start: %s", error)
+            raise NotReady("the reference database has not been reached since the start") from error
+        self._reached = True
 
 
 router = APIRouter(prefix="/health", tags=["health"])

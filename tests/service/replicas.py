@@ -45,7 +45,9 @@ class Replica(NamedTuple):
 
 
 @contextmanager
-def running(database: str | Path, artifact: Path, log: Path, **settings: object) -> Iterator[Replica]:
+def running(
+    database: str | Path, artifact: Path, log: Path, *, exit_status: int = 0, **settings: object
+) -> Iterator[Replica]:
     """The service on a directory or Redis, up; `settings` beside few samples, as `Settings` names them.
 
     Nobody is refused for waiting: on a machine with other work to do that would tell of the machine.
@@ -81,7 +83,7 @@ def running(database: str | Path, artifact: Path, log: Path, **settings: object)
             finally:
                 process.send_signal(signal.SIGINT)  # which does not wait for balancers
                 try:
-                    assert process.wait(GUARD_S) == 0, log.read_text()
+                    assert process.wait(GUARD_S) == exit_status, log.read_text()
                 except subprocess.TimeoutExpired:
                     process.kill()
                     raise

@@ -99,6 +99,9 @@ def test_replicas_hear_of_each_others_versions_and_look_where_they_hear_nothing(
         of_one.wait_for_version(created)
         of_other.wait_for_version(created)
 
+        with redis_server.client() as client:
+            client.xadd("fingerpost:versions", {"foo": "bar"})
+            client.xadd("fingerpost:versions", {"cell": b"\xff"})
         heard = changing_cell.addition(2, base=1).send(looking_too.client).json()["version"]
         of_one.wait_for_version(heard)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -88,7 +89,7 @@ def encoded(metrics: Metrics) -> float:
 
 
 async def version_served(cells: ServedCells) -> CellVersion:
-    served = (await cells.serve(["plane"]))["plane"]
+    served = (await cells.serve({"plane": math.inf}))["plane"]
     assert not isinstance(served, Exception)
     return served.version
 
@@ -179,20 +180,20 @@ async def test_the_least_recently_used_cells_are_evicted(
         import_fingerprints(store, make_cell(name), fingerprints_at(STREET[:150]), {}, ORIGIN)
     knobs = {"calibration_samples": 20, "calibration_sigmas_m": (1.0,)}
     whole = ServedCells(store, engine, Settings(**knobs), Metrics())
-    (one,) = (await whole.serve(["a"])).values()
+    (one,) = (await whole.serve({"a": math.inf})).values()
     assert not isinstance(one, Exception)
 
     budget = 2 * one.version.resident_bytes + one.version.resident_bytes // 2  # for two cells
     cells = ServedCells(store, engine, Settings(cell_memory_bytes=budget, **knobs), metrics)
-    await cells.serve(["a", "b"])
-    await cells.serve(["a"])
-    await cells.serve(["c"])
+    await cells.serve({"a": math.inf, "b": math.inf})
+    await cells.serve({"a": math.inf})
+    await cells.serve({"c": math.inf})
     assert [cells.held(name) is not None for name in "abc"] == [True, False, True]
     assert metrics.registry.get_sample_value("fingerpost_cells_evicted_total") == 1
     held = metrics.registry.get_sample_value("fingerpost_cell_memory_bytes")
     assert held is not None
     assert one.version.resident_bytes < held <= budget
-    (again,) = (await cells.serve(["b"])).values()
+    (again,) = (await cells.serve({"b": math.inf})).values()
     assert not isinstance(again, Exception)
     assert metrics.registry.get_sample_value("fingerpost_cell_lookups_total", {"result": "hit"}) == 1
     assert metrics.registry.get_sample_value("fingerpost_cell_lookups_total", {"result": "miss"}) == 4

@@ -5,6 +5,7 @@ import httpx
 import numpy as np
 import pytest
 
+from reference_db import DirectoryStore
 from service.background import Background
 from service.errors import InferenceFailed, NotReady, Stopping
 from service.inference.mateformer_session import MateformerSession
@@ -17,7 +18,9 @@ from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifa
 
 
 def health_of(session: MateformerSession, **knobs: float) -> Health:
-    return Health(Settings(**knobs), lambda: session, Draining(), Background(Metrics().background))
+    return Health(
+        Settings(**knobs), lambda: session, Draining(), Background(Metrics().background), DirectoryStore(Path())
+    )
 
 
 def test_is_live_and_ready(client: httpx.Client) -> None:
@@ -28,13 +31,9 @@ def test_is_live_and_ready(client: httpx.Client) -> None:
 @pytest.mark.anyio
 async def test_readiness_infers_again_when_the_last_answer_is_old(session: MateformerSession) -> None:
     answered = session.answers
-    await Health(
-        Settings(readiness_period_s=3600), lambda: session, Draining(), Background(Metrics().background)
-    ).check_ready()
+    await health_of(session, readiness_period_s=3600).check_ready()
     assert session.answers == answered
-    await Health(
-        Settings(readiness_period_s=0), lambda: session, Draining(), Background(Metrics().background)
-    ).check_ready()
+    await health_of(session, readiness_period_s=0).check_ready()
     assert session.answers == answered + 1
 
 
@@ -43,29 +42,20 @@ async def test_is_not_ready_when_the_network_has_stopped(tmp_path: Path) -> None
     session = MateformerSession(write_tiny_artifact(tmp_path), 1, ["CPUExecutionProvider"])
     session.close()
     with pytest.raises(NotReady):
-        await Health(
-            Settings(readiness_period_s=0), lambda: session, Draining(), Background(Metrics().background)
-        ).check_ready()
+        await health_of(session, readiness_period_s=0).check_ready()
 
 
 @pytest.mark.anyio
 async def test_is_not_ready_while_the_network_hangs(session: MateformerSession) -> None:
     release = threading.Event()
     session.submit(release.wait)
-    health = Health(
-        Settings(readiness_period_s=0, readiness_timeout_s=0.05),
-        lambda: session,
-        Draining(),
-        Background(Metrics().background),
-    )
+    health = health_of(session, readiness_period_s=0, readiness_timeout_s=0.05)
     for _ in range(3):
         with pytest.raises(NotReady, match="does not answer"):
             await health.check_ready()
     answered = session.answers
     release.set()
-    await Health(
-        Settings(readiness_period_s=0), lambda: session, Draining(), Background(Metrics().background)
-    ).check_ready()
+    await health_of(session, readiness_period_s=0).check_ready()
     assert session.answers == answered + 2  # one proof for the three probes, one for this
 
 
