@@ -179,7 +179,9 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.publisher = publisher
     app.state.error_maps = error_maps
     app.state.overview = Overview(served, trajectories, settings)
-    app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background, store)
+    app.state.health = Health(
+        settings, lambda: served.engine.session, draining or Draining(), background, store, lambda: served.store_reached
+    )
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation

@@ -62,6 +62,7 @@ class ServedCells:
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
         self._versions_wait = False  # while `switch` runs, new versions wait
+        self.store_reached = False  # since the start
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
         metrics.frame_bytes.set_function(lambda: self.engine.estimator.frame_bytes)
@@ -155,6 +156,7 @@ class ServedCells:
         if not asked:
             await self._asking.run(self._store.check)
         newest, faults = await self._asking.run(ask_cells, self._store, self._store.newest, asked)
+        self.store_reached = True
         if not any(isinstance(error, StoreUnavailable) for error in faults.values()):
             self._up_to_date = time.monotonic()
         for cell_id, error in faults.items():

@@ -48,15 +48,17 @@ class Health:
         draining: Draining,
         background: Background,
         store: Store,
+        reached: Callable[[], bool],
     ) -> None:
-        """`session` returns the session that serves at the moment."""
+        """`session` returns the session that serves at the moment; `reached`, whether others have reached the store."""
         self._settings = settings
         self._session = session
         self._draining = draining
         self._background = background
         self._store = store
         self._reading = BlockingCalls("readiness")
-        self._reached = False  # the store, once
+        self._reached = reached
+        self._reached_here = False
         self._check: asyncio.Task[None] | None = None
         self._proof: asyncio.Task[None] | None = None
 
@@ -84,7 +86,7 @@ class Health:
 
     async def _reach_store(self) -> None:
         """Once is enough: afterwards, cells in memory are served while the store is away."""
-        if self._reached:
+        if self._reached_here or self._reached():
             return
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._reading.run(self._store.check))
@@ -93,7 +95,7 @@ class Health:
         except (StoreUnavailable, JobFailed, TimeoutError) as error:
             _log.warning("not ready: the reference database has not been reached since the start: %s", error)
             raise NotReady("the reference database has not been reached since the start") from error
-        self._reached = True
+        self._reached_here = True
 
 
 router = APIRouter(prefix="/health", tags=["health"])

@@ -136,7 +136,7 @@ def test_replicas_have_the_user_port_and_probes_of_the_image() -> None:
         name: _container(pod)[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")
     }
     assert paths == {
-        "startupProbe": "/health/ready",
+        "startupProbe": "/health/live",
         "readinessProbe": "/health/ready",
         "livenessProbe": "/health/live",
     }

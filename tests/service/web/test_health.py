@@ -19,7 +19,12 @@ from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifa
 
 def health_of(session: MateformerSession, **knobs: float) -> Health:
     return Health(
-        Settings(**knobs), lambda: session, Draining(), Background(Metrics().background), DirectoryStore(Path())
+        Settings(**knobs),
+        lambda: session,
+        Draining(),
+        Background(Metrics().background),
+        DirectoryStore(Path()),
+        lambda: False,
     )
 
 
