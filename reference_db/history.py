@@ -56,8 +56,10 @@ def collect_history(
 ) -> Removal:
     """Removes the versions of a cell that the policy no longer keeps. `dry_run` only tells what would be removed.
 
-    Raises `CorruptManifest` or `StoreUnavailable`.
+    Raises `CorruptManifest` if the current version is damaged, because an operator then needs the old ones, or if the
+    store needs a damaged version to know what to remove. Raises `StoreUnavailable`.
     """
+    store.current(cell_id)
     expired = find_expired(store, cell_id, policy, now)
     return store.remove_versions(cell_id, expired, dry_run=dry_run) if expired else Removal()
 

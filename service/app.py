@@ -42,6 +42,7 @@ from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Traces, TracingMiddleware
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.updates.cells import router as cells_router
+from service.updates.collecting import Collector
 from service.updates.error_map import ErrorMaps
 from service.updates.fingerprints import router as fingerprints_router
 from service.updates.overview import Overview
@@ -112,6 +113,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
     error_maps = ErrorMaps(publisher, served, settings)
+    collector = Collector(publisher, error_maps, settings, metrics)
     folders = ArtifactFolders(settings)
     activation = Activation(folders, store, served, trajectories, settings, metrics, trajectory_metrics)
 
@@ -120,6 +122,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         jobs = [
             Job("versions", served.follow, settings.follow_period_s, timeout_s=120),
             Job("retention", partial(run_retention_job, publisher), settings.retention_period_s, None, 3600, False),
+            Job("history", collector.run_job, settings.retention_period_s, None, 3600, False),
         ]
         if isinstance(store, News):
             jobs.append(Job("news", partial(served.listen, store), 0))
@@ -173,6 +176,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.publisher = publisher
     app.state.error_maps = error_maps
     app.state.overview = Overview(served, trajectories, settings)
+    app.state.collector = collector
     app.state.health = Health(settings, lambda: served.engine.session, draining or Draining(), background)
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import CorruptManifest
+from reference_db.history import is_withdrawn
 from reference_db.manifest import Manifest
 from reference_db.stores.store import News, Store
 from service import errors
@@ -36,6 +37,10 @@ class _Refused(NamedTuple):
     number: int
     complaint: str
     at: float  # time.monotonic
+
+
+class _Withdrawn(Exception):
+    """The cell was removed, or fingerprints of the version held were forgotten."""
 
 
 class ServedCells:
@@ -204,6 +209,10 @@ class ServedCells:
             if self._memory.drop(cell_id):
                 _log.info("cell %s: dropped from memory, its model policy now excludes this model", cell_id)
             return
+        except _Withdrawn:
+            if self._memory.drop(cell_id):
+                _log.info("cell %s: dropped from memory, version %s was removed", cell_id, held.version.version)
+            return
         except ServiceError as error:
             self._record_refusal(cell_id, held, error)
             return
@@ -229,7 +238,19 @@ class ServedCells:
         self._refused[cell_id] = _Refused(number, complaint, time.monotonic())
 
     def _load_successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
-        """The store's current version, warm; None where it is the one held."""
+        """The store's current version, warm; None where it is the one held.
+
+        Raises `_Withdrawn` where it cannot be served and the one held must not be served any more.
+        """
+        try:
+            return self._load_newest(cell_id, held, like)
+        except ServiceError as error:
+            with translate_store_errors():
+                if is_withdrawn(self._store, held.version.manifest):
+                    raise _Withdrawn from error
+            raise
+
+    def _load_newest(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
         manifest = self._load_manifest(cell_id)
         self._tried[cell_id] = manifest.number
         if manifest.digest == held.version.manifest.digest:
@@ -266,9 +287,13 @@ class ServedCells:
         return served
 
     def _load_from_store(self, cell_id: str, engine: MateformerEngine) -> ServedCell:
-        with translate_store_errors():
-            version = self._load_version(self._load_manifest(cell_id), engine, None, None)
-            return prepare_cell(version, engine, self._settings)
+        while True:
+            try:
+                with translate_store_errors():
+                    version = self._load_version(self._load_manifest(cell_id), engine, None, None)
+                    return prepare_cell(version, engine, self._settings)
+            except errors.VersionNotFound:  # removed meanwhile, together with its cell or for a newer version
+                continue
 
     def _load_manifest(self, cell_id: str) -> Manifest:
         with translate_store_errors():
