@@ -265,7 +265,8 @@ class RedisStore:
         if not _CELL_ID.fullmatch(cell_id):
             return False
         with self._redis.connected() as client:
-            return bool(client.exists(_key(cell_id, "tombstone")))
+            removed = bool(client.exists(_key(cell_id, "tombstone")))
+            return removed and not client.exists(_key(cell_id, "current"))  # an older release leaves the tombstone
 
     def changed(self, timeout_s: float) -> set[str]:
         with self._redis_for_segments.connected() as client:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from reference_db import (
     Contents,
     CorruptManifest,
     DirectoryStore,
+    HistoryPolicy,
     Manifest,
     MissingSegment,
     Origin,
@@ -24,6 +26,7 @@ from reference_db import (
     Update,
     VersionConflict,
     append_fingerprints,
+    collect_history,
     forget_fingerprints,
     open_store,
     read_contents,
@@ -270,6 +273,35 @@ def test_removing_works_in_a_full_redis(
     store.close()
 
 
+def test_a_redis_without_eviction_fills_up_unless_old_versions_are_collected(
+    redis_server: RedisServer, versions: list[Update], make_fingerprints: MakeFingerprints
+) -> None:
+    empty(redis_server)
+    store, cell = RedisStore(redis_server.url, timeout_s=PATIENCE_S), versions[0].manifest.cell
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def publish_hourly(hours: range, policy: HistoryPolicy | None) -> None:
+        for hour in hours:
+            now = begin + timedelta(hours=hour)
+            update = replace_cell(store.current(cell.cell_id), cell, make_fingerprints(3000, hour), Origin("ann", now))
+            _publish(store, update)
+            if policy is not None:
+                collect_history(store, cell.cell_id, policy, now)
+
+    with redis_server.client() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 6 * 2**20)
+        try:
+            with pytest.raises(StoreFull):
+                publish_hourly(range(30), None)
+            policy = HistoryPolicy(versions=3)
+            collect_history(store, cell.cell_id, policy, begin + timedelta(hours=30))
+            publish_hourly(range(31, 61), policy)
+            assert len(store.numbers(cell.cell_id)) == 3
+        finally:
+            client.config_set("maxmemory", 0)
+    store.close()
+
+
 def test_no_segment_is_removed_from_redis_if_a_version_that_stays_is_damaged(
     redis_server: RedisServer, versions: list[Update]
 ) -> None:
@@ -290,6 +322,8 @@ def test_no_segment_is_removed_from_redis_if_a_version_that_stays_is_damaged(
         with pytest.raises(CorruptManifest, match="missing"):
             store.remove_versions(cell_id, [1, 2])
         client.set(f"fingerpost:{{{cell_id}}}:current", b"nonsense")
+        client.set(f"fingerpost:{{{cell_id}}}:tombstone", b"")  # as if an older release had published the cell
+        assert not store.is_removed(cell_id)
     assert store.remove_cell(cell_id, None).segments == 3  # a damaged cell can be removed
     store.close()
 
