@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_db.errors import CorruptManifest
+from reference_db.errors import CorruptManifest, MissingSegment, UnknownVersion
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
 from reference_db.segment import Segment, join_segments
@@ -75,6 +75,10 @@ class Contents:
         left = [segment if kept is None else segment.rows(kept) for segment, kept in pairs]
         return join_segments([segment for segment in left if len(segment)]).fingerprints()
 
+    def with_deleted(self) -> "Contents":
+        """The same segments with their deleted fingerprints, which are stored until a version is compacted."""
+        return Contents(self.manifest, self.segments, (None,) * len(self.segments))
+
     def __len__(self) -> int:
         pairs = zip(self.segments, self.kept, strict=True)
         return sum(len(segment) if kept is None else int(kept.sum()) for segment, kept in pairs)
@@ -89,14 +93,20 @@ class Contents:
 def read_contents(store: Store, manifest: Manifest, held: Contents | None = None) -> Contents:
     """Reads the segments of a version from the store, except those that `held` has already.
 
-    Raises `MissingSegment`, `CorruptSegment`, `CorruptManifest` or `StoreUnavailable`.
+    Raises `UnknownVersion` if the version was removed, `MissingSegment`, `CorruptSegment`, `CorruptManifest` or
+    `StoreUnavailable`.
     """
     known = {} if held is None else dict(zip(held.manifest.segments, held.segments, strict=True))
     cell_id = manifest.cell.cell_id
-    segments = [
-        known.get(reference) or Segment.from_buffer(store.get_segment(cell_id, reference.digest), reference.digest)
-        for reference in manifest.segments
-    ]
+    try:
+        segments = [
+            known.get(reference) or Segment.from_buffer(store.get_segment(cell_id, reference.digest), reference.digest)
+            for reference in manifest.segments
+        ]
+    except MissingSegment as error:
+        if manifest.number not in store.numbers(cell_id):
+            raise UnknownVersion(cell_id, manifest.number) from error
+        raise
     return Contents.of(manifest, segments)
 
 

@@ -20,6 +20,7 @@ from reference_db.errors import (
 from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
 from reference_db.fingerprints import Fingerprints, check_fingerprints
 from reference_db.geodesy import LocalFrame
+from reference_db.history import HistoryPolicy, collect_history
 from reference_db.importing import import_fingerprints
 from reference_db.index.position import PositionIndex
 from reference_db.index.signal import SignalIndex
@@ -32,13 +33,15 @@ from reference_db.retrieval import Mode, first_guess, first_neighbourhood, next_
 from reference_db.segment import Segment
 from reference_db.stores.directory import DirectoryStore
 from reference_db.stores.opening import open_store
-from reference_db.stores.store import News, Store
+from reference_db.stores.store import News, Removal, Store
 from reference_db.update import (
     Origin,
     Update,
     append_fingerprints,
     apply_retention,
+    correct_cell,
     delete_fingerprints,
+    forget_fingerprints,
     replace_cell,
     roll_back,
     set_model_policy,
@@ -60,6 +63,7 @@ __all__ = [
     "DirectoryStore",
     "Extent",
     "Fingerprints",
+    "HistoryPolicy",
     "LocalFrame",
     "Manifest",
     "MissingSegment",
@@ -70,6 +74,7 @@ __all__ = [
     "PositionIndex",
     "ReferenceDatabaseError",
     "References",
+    "Removal",
     "RequestKey",
     "Retention",
     "Segment",
@@ -85,9 +90,12 @@ __all__ = [
     "append_fingerprints",
     "apply_retention",
     "check_fingerprints",
+    "collect_history",
+    "correct_cell",
     "delete_fingerprints",
     "first_guess",
     "first_neighbourhood",
+    "forget_fingerprints",
     "import_fingerprints",
     "next_neighbourhood",
     "open_store",

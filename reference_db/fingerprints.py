@@ -14,7 +14,7 @@ from reference_db.half_csi import largest_components, pack_csi
 # Between these amplitudes the power of a whole snapshot is a normal float32.
 _FAINTEST, _LOUDEST = 1e-15, 1e15
 # Beyond 100 km a float32 position is coarser than a centimetre. No cell is that large.
-_FARTHEST = 1e5
+FARTHEST_M = 1e5
 _VAGUEST = 100.0  # metres: a label with a larger error is useless
 _LAST_TIME = 253_402_300_800.0  # the year 10000: a larger value is probably in milliseconds
 _EARLIEST_TIME = datetime(2010, 1, 1, tzinfo=UTC).timestamp()  # clocks that have never been set start before it
@@ -80,7 +80,7 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
     _refuse((peaks < _FAINTEST) | (peaks > _LOUDEST), f"csi amplitude is outside {_FAINTEST:g} to {_LOUDEST:g}")
     _refuse(~np.isfinite(positions.sum(axis=1, dtype=np.float64)), "position contains NaN or infinity")
     ranges = np.linalg.norm(positions.astype(np.float64), axis=1)
-    _refuse(ranges > _FARTHEST, f"position is more than {_FARTHEST / 1e3:g} km from the base station")
+    _refuse(ranges > FARTHEST_M, f"position is more than {FARTHEST_M / 1e3:g} km from the base station")
     if cell.area is not None:
         _refuse(~cell.area.holds(positions), "position is outside the area of the cell")
     _refuse(~(np.isfinite(times) & (times >= 0)), "time must be a finite number of seconds since 1970, not negative")

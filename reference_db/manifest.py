@@ -15,7 +15,19 @@ from reference_db.retention import Retention
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FingerprintId = Annotated[int, Field(ge=0, lt=2**64)]
-Action = Literal["created", "replaced", "appended", "deleted", "rolled back", "retention set", "thinned", "model set"]
+Action = Literal[
+    "created",
+    "replaced",
+    "appended",
+    "deleted",
+    "forgotten",
+    "corrected",
+    "rolled back",
+    "retention set",
+    "thinned",
+    "model set",
+]
+FORGOTTEN = "forgotten"  # entry of the quality: what a version of that action removed
 ModelPolicy = Literal["auto", "mateformer", "scadf-moe"]
 
 

@@ -4,6 +4,7 @@ Appended fingerprints become new segments, which extend the indices. Deleted fin
 time to time a version compacts both (see `version_plan`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -15,8 +16,9 @@ from pydantic import JsonValue
 from reference_db.cell import Cell
 from reference_db.contents import Contents
 from reference_db.errors import BadFingerprint, BadUpdate
-from reference_db.fingerprints import Fingerprints, check_fingerprints, check_times
-from reference_db.manifest import Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
+from reference_db.fingerprints import FARTHEST_M, Fingerprints, check_fingerprints, check_times, fingerprint_ids
+from reference_db.geodesy import LocalFrame
+from reference_db.manifest import FORGOTTEN, Action, Change, Manifest, ModelPolicy, RequestKey, SegmentReference
 from reference_db.retention import Retention
 from reference_db.segment import Segment, digest_of
 from reference_db.version_plan import VersionPlan
@@ -34,10 +36,14 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """A version that is not published yet, and the bytes of the segments that its predecessor does not have."""
+    """A version that is not published yet, and the bytes of the segments that its predecessor does not have.
+
+    Publishing it removes the versions with the numbers `without` from the store.
+    """
 
     contents: Contents
     segments: tuple[bytes, ...]
+    without: tuple[int, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -104,6 +110,54 @@ def delete_fingerprints(before: Contents, doomed: NDArray[np.bool_], origin: Ori
     return _finish(before, plan, before.manifest.retention, "deleted", 0, origin)
 
 
+def forget_fingerprints(before: Contents, doomed: NDArray[np.bool_], without: Sequence[int], origin: Origin) -> Update:
+    """Removes fingerprints for good: rewrites their segments, and removes the versions `without` with the publication.
+
+    `doomed` marks the fingerprints, bool `[n]` in the order of `before.with_deleted().ids`: those deleted before as
+    well, because their segments still hold them. It may mark none if only old versions hold the fingerprints. Raises
+    `BadUpdate` if it marks none and `without` is empty.
+    """
+    if not (doomed.any() or without):
+        raise BadUpdate("no fingerprint of any version is selected")
+    plan = VersionPlan.continuing(before)
+    plan.erase(before.with_deleted().ids[doomed])
+    update = _finish(before, plan, before.manifest.retention, "forgotten", 0, origin)
+    erased: JsonValue = {"fingerprints": int(doomed.sum()), "versions": list(without)}
+    return replace(update.with_quality({FORGOTTEN: erased}), without=tuple(without))
+
+
+def correct_cell(before: Contents, cell: Cell, origin: Origin, *, stay: bool = False) -> Update:
+    """Corrects the description of a cell. Its fingerprints keep their positions in metres from the base station.
+
+    If the base station moves, they move with it on Earth; with `stay`, they stay where they are on Earth instead, and
+    get new positions in metres and new ids. Raises `BadUpdate` if nothing changes, if the description contradicts the
+    shape of the stored CSI, or if a fingerprint would lie outside the cell's area.
+    """
+    manifest = before.manifest
+    if cell == manifest.cell:
+        raise BadUpdate("the cell is described like this already")
+    for name, new, old in (
+        ("id", cell.cell_id, manifest.cell.cell_id),
+        ("number of antennas", cell.antennas, manifest.cell.antennas),
+        ("number of subcarriers", cell.subcarriers, manifest.cell.subcarriers),
+    ):
+        if new != old:
+            raise BadUpdate(f"the cell's {name} is {old} and cannot become {new} without new fingerprints")
+    moved = (cell.latitude_deg, cell.longitude_deg) != (manifest.cell.latitude_deg, manifest.cell.longitude_deg)
+    if stay and moved and len(before):
+        segments = [
+            _shift(segment if kept is None else segment.rows(kept), manifest.cell, cell)
+            for segment, kept in zip(before.segments, before.kept, strict=True)
+        ]
+        plan = VersionPlan(segments, np.zeros(0, np.uint64), manifest.indexed)
+    else:
+        plan = VersionPlan.continuing(before)
+    update = _make_update(manifest, plan, cell, manifest.retention, "corrected", 0, 0, origin)
+    if cell.area is not None and not cell.area.holds(update.contents.positions).all():
+        raise BadUpdate("fingerprints lie outside the area")
+    return update
+
+
 def set_retention(before: Contents, retention: Retention, origin: Origin) -> Update:
     """Sets the retention of a cell and applies it."""
     return _finish(before, VersionPlan.continuing(before), retention, "retention set", 0, origin)
@@ -166,6 +220,20 @@ def _finish(
     left = sum(map(len, plan.segments)) - len(plan.tombstones)
     removed = len(before) + added - left
     return _make_update(before.manifest, plan, before.manifest.cell, retention, action, added, removed, origin)
+
+
+def _shift(segment: Segment, before: Cell, after: Cell) -> Segment:
+    """The same fingerprints at the same places on Earth, in metres from the base station of `after`.
+
+    Raises `BadUpdate` for a base station so far away that there are no such metres.
+    """
+    old, new = (LocalFrame(cell.latitude_deg, cell.longitude_deg) for cell in (before, after))
+    places = [new.to_local(*old.to_wgs84(east, north)) for east, north in segment.positions.tolist()]
+    positions = np.array(places, np.float32).reshape(-1, 2)
+    if not (np.abs(positions) <= FARTHEST_M).all():
+        raise BadUpdate(f"fingerprints would lie more than {FARTHEST_M / 1e3:g} km from the base station")
+    labels = (positions, segment.times, segment.sigmas)
+    return Segment(segment.csi, segment.scale, *labels, fingerprint_ids(segment.csi, segment.scale, *labels))
 
 
 def _make_update(

@@ -59,6 +59,20 @@ class VersionPlan:
             self.tombstones = np.setdiff1d(self.tombstones, revived)
             self._reindex_if_indexed(revived)
 
+    def erase(self, ids: _Ids) -> None:
+        """Removes fingerprints, uint64 `[k]`, from their segments, whether they have a tombstone or not."""
+        self._reindex_if_indexed(np.setdiff1d(ids, self.tombstones))
+        left: list[Segment] = []
+        indexed = 0
+        for number, segment in enumerate(self.segments):
+            erased = np.isin(segment.ids, ids)
+            if erased.all():
+                continue
+            left.append(segment.rows(~erased) if erased.any() else segment)
+            indexed += number < self.indexed
+        self.segments, self.indexed = left, indexed
+        self.tombstones = np.setdiff1d(self.tombstones, ids)
+
     def compact(self) -> None:
         """Rebuilds indices, joins segments and drops deleted fingerprints where one of these is due."""
         alive = self.alive()

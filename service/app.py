@@ -43,6 +43,7 @@ from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Traces, TracingMiddleware
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.updates.cells import router as cells_router
+from service.updates.collecting import Collector
 from service.updates.error_map import ErrorMaps
 from service.updates.fingerprints import router as fingerprints_router
 from service.updates.overview import Overview
@@ -116,6 +117,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
     error_maps = ErrorMaps(publisher, served, settings)
+    collector = Collector(publisher, error_maps, settings, metrics)
     folders = ArtifactFolders(settings)
     activation = Activation(folders, store, served, trajectories, settings, metrics, trajectory_metrics)
 
@@ -125,6 +127,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
             Job("versions", served.follow, settings.follow_period_s, timeout_s=120),
             Job("cell names", served.lookups.learn, _NAMES_S, timeout_s=120),
             Job("retention", partial(run_retention_job, publisher), settings.retention_period_s, None, 3600, False),
+            Job("history", collector.run_job, settings.retention_period_s, None, 3600, False),
         ]
         if isinstance(store, News):
             jobs.append(Job("news", partial(served.listen, store), 0))
@@ -182,6 +185,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     app.state.health = Health(
         settings, lambda: served.engine.session, draining or Draining(), background, store, lambda: served.store_reached
     )
+    app.state.collector = collector
     app.state.models = Models(folders, served, trajectories, activation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation

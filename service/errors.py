@@ -255,6 +255,10 @@ class PreconditionFailed(ServiceError, status=HTTPStatus.PRECONDITION_FAILED, ca
     """The cell is not at the version that the change is meant for."""
 
 
+class ConditionMissing(ServiceError, status=HTTPStatus.PRECONDITION_REQUIRED, cause="CONDITION_MISSING"):
+    """The request removes a whole cell, and says neither which version it means nor `force`."""
+
+
 class IdempotencyKeyReused(ServiceError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="IDEMPOTENCY_KEY_REUSED"):
     """The idempotency key was used for another request."""
 

@@ -105,7 +105,20 @@ class Settings(BaseSettings):
         2.0, gt=0, description="How often to ask the reference database for new versions of the cells in memory."
     )
     retention_period_s: float = Field(
-        600.0, gt=0, description="How often to remove fingerprints older than their cell's retention."
+        600.0,
+        gt=0,
+        description="How often to remove fingerprints older than their cell's retention, and old versions.",
+    )
+    history_versions: int = Field(
+        100,
+        ge=0,
+        description="How many versions of each cell to keep, the newest, the current one among them. Older ones are "
+        "removed in the same period, an hour after they were replaced at the earliest. 0: all.",
+    )
+    history_max_age_s: float | None = Field(
+        None,
+        gt=0,
+        description="Remove also versions among these that were replaced longer ago than this. None: keep them.",
     )
     cell_memory_bytes: int = Field(
         4 * 2**30,

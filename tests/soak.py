@@ -10,7 +10,7 @@ import time
 from tests.deploy import rolling_restarts
 from tests.deploy.balanced import haproxy_binary
 from tests.redis_servers import redis_server_binary
-from tests.reference_db import killed_writers
+from tests.reference_db import killed_collectors, killed_writers
 from tests.service import store_outages, updates_under_load
 
 
@@ -21,6 +21,7 @@ def main() -> None:
         sys.exit("soak: haproxy is not installed")
     for what, run, arguments in (
         ("writers killed", killed_writers.main, ["--kills", "200"]),
+        ("collectors killed", killed_collectors.main, ["--kills", "100"]),
         ("cells changed under load", updates_under_load.main, ["--publishes", "250", "--most-s", "100"]),
         (
             "cells changed under load, the shipped network",

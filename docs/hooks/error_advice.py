@@ -15,6 +15,7 @@ ADVICE = {
     "CLIENT_GONE": "Nothing.",
     "COARSE_POSITION_INCORRECT": "Send either `lat` and `lon`, or `x` and `y`.",
     "COARSE_POSITION_OUTSIDE_CELL": "Send the cell that the user is in, or leave the coarse position out.",
+    "CONDITION_MISSING": "Send `If-Match` with the cell's version, or `force=true`.",
     "CSI_ALL_ZERO": "Drop the snapshot.",
     "CSI_LENGTH_MISMATCH": "Check `shape` and `encoding` against the number of bytes in `data`.",
     "CSI_NOT_BASE64": "Encode `data` as standard base64 with padding.",

@@ -3,12 +3,17 @@
     cells/<cell_id>/versions/<number>/manifest.json
     cells/<cell_id>/versions/<number>/<digest of the manifest>
     cells/<cell_id>/versions/<number>/<digest>.safetensors    each segment that the manifest lists
+    cells/<cell_id>/versions/<number>/without                 numbers of versions that this version removes
+    cells/<cell_id>/versions/<number>.removed                 a version that is being removed
     cells/<cell_id>/drafts/                                   versions that are being written
-    cells/<cell_id>/lock                                      held while publishing
+    cells/<cell_id>/removed/                                  all versions of a cell that is being removed
+    cells/<cell_id>/tombstone                                 the cell was removed, unless there are versions
+    cells/<cell_id>/lock                                      held while publishing and removing
 
 The folder of a version contains everything that the version needs. Segments shared with earlier versions are hard links
-to one file. A writer writes the folder as a draft and publishes it by renaming it to its number. A killed writer leaves
-only drafts; the next process that holds the lock removes them.
+to one file. A writer writes the folder as a draft and publishes it by renaming it to its number. A version is removed
+by renaming its folder. A killed writer leaves drafts, renamed folders and versions that were to be removed; the next
+process that holds the lock removes them.
 """
 
 import contextlib
@@ -18,7 +23,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -35,7 +40,7 @@ from reference_db.errors import (
 )
 from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
-from reference_db.stores.store import Buffer
+from reference_db.stores.store import Buffer, Removal
 
 # Segments are mapped. Truncating a mapped file in place would kill its readers with SIGBUS.
 _READ_ONLY = 0o444
@@ -43,13 +48,16 @@ _READ_ONLY = 0o444
 _CELL_ID = re.compile(CELL_ID_PATTERN.removeprefix("^").removesuffix("$"))
 _NUMBER = re.compile(r"[0-9]{10}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_REMOVED = ".removed"
+_WITHOUT = "without"
+_TOMBSTONE = "tombstone"
 
 
 class DirectoryStore:
     """The default `Store`. Any number of threads and processes on one machine may share the directory.
 
     Segments are mapped into memory, so the operating system loads and evicts their pages as needed. Opening the store
-    removes the drafts of killed writers.
+    removes what killed writers left.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,8 +70,12 @@ class DirectoryStore:
         return [cell_id for cell_id in self._cell_folders() if self._may_be_published(cell_id)]
 
     def current(self, cell_id: str) -> Manifest | None:
-        numbers = self.numbers(cell_id)
-        return self.manifest(cell_id, numbers[-1]) if numbers else None
+        while numbers := self.numbers(cell_id):
+            try:
+                return self.manifest(cell_id, numbers[-1])
+            except UnknownVersion:
+                continue  # removed meanwhile
+        return None
 
     def newest(self, cell_id: str) -> str | None:
         numbers = self.numbers(cell_id)
@@ -104,10 +116,12 @@ class DirectoryStore:
                 return []
         return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
-    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
+    def publish(
+        self, manifest: Manifest, segments: Sequence[bytes], expected: str | None, without: Collection[int] = ()
+    ) -> None:
         cell_id = manifest.cell.cell_id
         with _translate_errors(), self._locked(cell_id):
-            self._remove_drafts(cell_id)
+            self._remove_leftovers(cell_id)
             current = self.current(cell_id)
             digest = None if current is None else current.digest
             if digest != expected:
@@ -119,18 +133,60 @@ class DirectoryStore:
             make_directory(versions)
             with self._draft(cell_id) as draft:
                 self._write(draft, manifest, {digest_of(data): data for data in segments}, current)
+                if without:
+                    write_and_sync(draft / _WITHOUT, " ".join(map(str, without)).encode())
+                    sync_directory(draft)
                 draft.rename(self._version(cell_id, manifest.number))
             sync_directory(versions)
+            (self._cells / cell_id / _TOMBSTONE).unlink(missing_ok=True)
+            self._remove_unwanted(cell_id)
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
         with _translate_errors():
-            path = self._segment(cell_id, digest)
-            if path is None:
-                raise MissingSegment(digest)
-            with path.open("rb") as file:
-                if not os.fstat(file.fileno()).st_size:
-                    return b""
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            for path in self._segments(cell_id, digest):
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                    if not os.fstat(file.fileno()).st_size:
+                        return b""
+                    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        raise MissingSegment(digest)
+
+    def remove_versions(self, cell_id: str, numbers: Collection[int], *, dry_run: bool = False) -> Removal:
+        kept = self.numbers(cell_id)
+        if not kept:
+            return Removal()
+        with _translate_errors(), self._locked(cell_id):
+            self._remove_leftovers(cell_id)
+            kept = self.numbers(cell_id)
+            doomed = sorted(set(numbers) & set(kept[:-1]))
+            removal = self._measure(cell_id, doomed)
+            if not dry_run:
+                self._remove(cell_id, doomed)
+            return removal
+
+    def remove_cell(self, cell_id: str, expected: str | None) -> Removal:
+        if not self.numbers(cell_id):
+            return Removal()
+        home = self._cells / cell_id
+        with _translate_errors(), self._locked(cell_id):
+            self._remove_leftovers(cell_id)
+            if expected is not None:
+                current = self.current(cell_id)
+                digest = None if current is None else current.digest
+                if digest != expected:
+                    raise VersionConflict(cell_id, expected, digest)
+            removal = self._measure(cell_id, self.numbers(cell_id))
+            if removal.versions:
+                (home / _TOMBSTONE).touch()
+                (home / "versions").rename(home / "removed")
+                sync_directory(home)
+                shutil.rmtree(home / "removed")
+            return removal
+
+    def is_removed(self, cell_id: str) -> bool:
+        if not _CELL_ID.fullmatch(cell_id) or self.numbers(cell_id):
+            return False
+        with _translate_errors():
+            return (self._cells / cell_id / _TOMBSTONE).exists()
 
     def check(self) -> None:
         with _translate_errors():
@@ -149,7 +205,8 @@ class DirectoryStore:
             if digest in given:
                 write_and_sync(path, given[digest], _READ_ONLY)
             else:
-                kept = self._segment(cell_id, digest, current)
+                paths = self._segments(cell_id, digest, current)
+                kept = next((one for one in paths if one.is_file()), None)
                 if kept is None:
                     raise MissingSegment(digest)
                 _link(kept, path)
@@ -157,13 +214,47 @@ class DirectoryStore:
         write_and_sync(draft / manifest.digest, b"")
         sync_directory(draft)
 
-    def _segment(self, cell_id: str, digest: str, first: Manifest | None = None) -> Path | None:
-        """The path of a segment: from version `first` if that has it, else from the newest version that does."""
-        if not _DIGEST.fullmatch(digest):
-            return None
-        numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
-        paths = (self._version(cell_id, number) / f"{digest}.safetensors" for number in numbers)
-        return next((path for path in paths if path.is_file()), None)
+    def _segments(self, cell_id: str, digest: str, first: Manifest | None = None) -> Iterator[Path]:
+        """Where a segment may be: in version `first`, then in every version, the newest first."""
+        if _DIGEST.fullmatch(digest):
+            numbers = ([] if first is None else [first.number]) + self.numbers(cell_id)[::-1]
+            for number in numbers:
+                yield self._version(cell_id, number) / f"{digest}.safetensors"
+
+    def _measure(self, cell_id: str, numbers: Sequence[int]) -> Removal:
+        """What a removal of these versions frees: their manifests, and segments without a link in another version."""
+        links: dict[int, int] = {}
+        files: dict[int, os.stat_result] = {}
+        freed = 0
+        for number in numbers:
+            for entry in os.scandir(self._version(cell_id, number)):
+                status = entry.stat()
+                if entry.name.endswith(".safetensors"):
+                    files[status.st_ino] = status
+                    links[status.st_ino] = links.get(status.st_ino, 0) + 1
+                else:
+                    freed += status.st_size
+        free = [status for inode, status in files.items() if links[inode] == status.st_nlink]
+        return Removal(tuple(numbers), len(free), freed + sum(status.st_size for status in free))
+
+    def _remove(self, cell_id: str, numbers: Sequence[int]) -> None:
+        """Call with the lock. Readers see each of these versions as a whole, or not at all."""
+        if not numbers:
+            return
+        folders = [self._version(cell_id, number) for number in numbers]
+        for folder in folders:
+            folder.rename(folder.with_suffix(_REMOVED))
+        sync_directory(self._cells / cell_id / "versions")
+        for folder in folders:
+            shutil.rmtree(folder.with_suffix(_REMOVED))
+
+    def _remove_unwanted(self, cell_id: str) -> None:
+        """Removes the versions that the current version was published without. Call with the lock."""
+        kept = self.numbers(cell_id)
+        note = self._version(cell_id, kept[-1]) / _WITHOUT if kept else None
+        if note is not None and note.exists():
+            self._remove(cell_id, sorted(set(map(int, note.read_bytes().split())) & set(kept[:-1])))
+            note.unlink()
 
     def _version(self, cell_id: str, number: int) -> Path:
         return self._cells / cell_id / "versions" / f"{number:010d}"
@@ -191,18 +282,29 @@ class DirectoryStore:
         finally:
             shutil.rmtree(draft, ignore_errors=True)  # does nothing after the draft was renamed
 
-    def _remove_drafts(self, cell_id: str) -> None:
-        shutil.rmtree(self._cells / cell_id / "drafts", ignore_errors=True)
+    def _leftovers(self, cell_id: str) -> list[Path]:
+        """Folders that a killed writer left. Not those of a writer, if the caller has the lock."""
+        home = self._cells / cell_id
+        folders = [folder for folder in (home / "drafts", home / "removed") if folder.is_dir()]
+        return folders + list((home / "versions").glob(f"*{_REMOVED}"))
+
+    def _remove_leftovers(self, cell_id: str) -> None:
+        """Ends what killed writers began. Call with the lock."""
+        for folder in self._leftovers(cell_id):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._remove_unwanted(cell_id)
 
     def _remove_abandoned(self, cell_id: str) -> None:
-        if (self._cells / cell_id / "drafts").is_dir():
+        kept = self.numbers(cell_id)
+        unwanted = bool(kept) and (self._version(cell_id, kept[-1]) / _WITHOUT).exists()
+        if unwanted or self._leftovers(cell_id):
             # Another writer may hold the lock, or the folder may not be writable. Then the next writer cleans up.
             with (
                 contextlib.suppress(BlockingIOError, StoreUnavailable),
                 _translate_errors(),
                 self._locked(cell_id, wait=False),
             ):
-                self._remove_drafts(cell_id)
+                self._remove_leftovers(cell_id)
 
     @contextmanager
     def _locked(self, cell_id: str, *, wait: bool = True) -> Iterator[None]:

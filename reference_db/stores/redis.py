@@ -4,23 +4,25 @@
     fingerpost:{<cell_id>}:manifests                   hash: number -> digest, line feed, manifest
     fingerpost:{<cell_id>}:segment:<digest>            each segment of any version
     fingerpost:{<cell_id>}:draft:<writer>:<digest>     a segment that is not published yet; expires
+    fingerpost:{<cell_id>}:tombstone                   the cell was removed
     fingerpost:cells                                   set: every cell that a writer has started to publish
     fingerpost:versions                                stream of cell and version number, about the last 10,000
 
 The braces keep all keys of a cell on one node of a cluster. One script publishes a version: it turns the drafts into
-segments and moves the pointer, or does nothing. A killed writer leaves only drafts, and drafts expire.
+segments and moves the pointer, or does nothing. One script removes versions, or a cell, if the pointer is where it was
+when the removal was planned. A killed writer leaves only drafts, and drafts expire.
 
 Redis may evict drafts but no other key: set `maxmemory-policy` to noeviction or volatile-*. `appendfsync` decides which
 versions survive a crash of Redis.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
-from redis import RedisCluster
+from redis import Redis, RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
 from reference_db.cell_id import CELL_ID_PATTERN
@@ -35,7 +37,7 @@ from reference_db.errors import (
 from reference_db.manifest import Manifest
 from reference_db.segment import digest_of
 from reference_db.stores.redis_client import Client, RedisClient
-from reference_db.stores.store import Buffer
+from reference_db.stores.store import Buffer, Removal
 
 _CELLS = "fingerpost:cells"
 _NEWS = "fingerpost:versions"
@@ -47,8 +49,12 @@ _POINTER = re.compile(rb"([0-9]+) ([0-9a-f]{64}) ([0-9a-f]{32})")
 _SEGMENT_TIMEOUT_S = 30.0
 _LONGEST_WAIT_S = 10.0  # for news; well below that timeout
 
-# KEYS: pointer, manifests, the drafts, the final keys of the drafts in the same order, the segments that must exist.
-# ARGV: the expected digest ('': none), number, digest, writer, number of drafts, record of digest and manifest.
+_ATTEMPTS = 100  # to remove something while others publish
+
+# KEYS: pointer, manifests, tombstone, the drafts, the final keys of the drafts in the same order, the segments that
+# must exist, the segments to remove.
+# ARGV: the expected digest ('': none), number, digest, writer, number of drafts, record of digest and manifest, number
+# of segments to remove, the numbers of the versions to remove.
 # Redis refuses the first write when its memory is full, so that nothing has changed then.
 _PUBLISH = """
 local pointer = redis.call('GET', KEYS[1])
@@ -56,18 +62,41 @@ local digest, writer = '', ''
 if pointer then digest, writer = string.match(pointer, '^%d+ (%x+) (%x+)$') end
 if writer == ARGV[4] then return {'published', ''} end
 if digest ~= ARGV[1] then return {'conflict', digest or ''} end
-local drafts = tonumber(ARGV[5])
-for i = 3, #KEYS do
-    local is_final_key = i > 2 + drafts and i <= 2 + 2 * drafts
+local drafts, needed = tonumber(ARGV[5]), #KEYS - tonumber(ARGV[7])
+for i = 4, needed do
+    local is_final_key = i > 3 + drafts and i <= 3 + 2 * drafts
     if not is_final_key and redis.call('EXISTS', KEYS[i]) == 0 then return {'missing', KEYS[i]} end
 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[6])
-for i = 3, 2 + drafts do
+for i = 4, 3 + drafts do
     redis.call('PERSIST', KEYS[i])
     redis.call('RENAME', KEYS[i], KEYS[i + drafts])
 end
 redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+redis.call('DEL', KEYS[3])
+for i = needed + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 8, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return {'published', ''}
+"""
+
+# KEYS: pointer, manifests, the segments to remove. ARGV: the pointer, the numbers of the versions to remove.
+# Removing needs no memory, so Redis runs this when it is full.
+_REMOVE_VERSIONS = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+return 1
+"""
+
+# KEYS: pointer, manifests, tombstone, the segments and drafts. ARGV: the pointer.
+# The first write frees memory, so Redis then accepts the tombstone when it is full.
+_REMOVE_CELL = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[2])
+for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
+redis.call('SET', KEYS[3], '')
+return 1
 """
 
 
@@ -117,8 +146,12 @@ class RedisStore:
         try:
             manifest = self.manifest(cell_id, pointer.number)
         except UnknownVersion as error:
+            if self._pointer(cell_id) != pointer:  # removed meanwhile
+                return self.current(cell_id)
             raise CorruptManifest(f"cell {cell_id!r}: the manifest of version {pointer.number} is missing") from error
         if manifest.digest != pointer.digest:
+            if self._pointer(cell_id) != pointer:  # removed and published anew meanwhile
+                return self.current(cell_id)
             raise CorruptManifest(
                 f"cell {cell_id!r}: the manifest of version {pointer.number} is not the published one"
             )
@@ -148,7 +181,9 @@ class RedisStore:
             fields = cast(list[bytes], client.hkeys(_key(cell_id, "manifests")))
         return sorted(int(field) for field in fields if _NUMBER.fullmatch(field))
 
-    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
+    def publish(
+        self, manifest: Manifest, segments: Sequence[bytes], expected: str | None, without: Collection[int] = ()
+    ) -> None:
         cell_id = manifest.cell.cell_id
         pointer = self._pointer(cell_id)  # checked before sending large segments
         digest, number = (None, 0) if pointer is None else (pointer.digest, pointer.number)
@@ -161,11 +196,12 @@ class RedisStore:
         listed = dict.fromkeys(segment.digest for segment in manifest.segments)
         drafts = {_key(cell_id, f"draft:{writer}:{name}"): name for name in listed if name in given}
         kept = {_key(cell_id, f"segment:{name}"): name for name in listed if name not in given}
+        spare = self._spare_segments(cell_id, without, listed)
         try:
             with self._redis_for_segments.connected() as client:
                 for key, name in drafts.items():
                     client.set(key, given[name], px=self._draft_life_ms)
-            outcome, about = self._publish(manifest, drafts, list(kept), expected, writer)
+            outcome, about = self._publish(manifest, drafts, list(kept), expected, writer, without, spare)
         except StoreFull:  # Redis refused the version; the drafts only take space
             self._delete_drafts(drafts)
             raise
@@ -174,7 +210,7 @@ class RedisStore:
                 raise
             outcome, about = "published", ""
         if outcome == "published":
-            self._announce(manifest)
+            self._announce(cell_id, manifest.number)
             return
         self._delete_drafts(drafts)
         if outcome == "conflict":
@@ -191,6 +227,55 @@ class RedisStore:
         if data is None:
             raise MissingSegment(digest)
         return data
+
+    def remove_versions(self, cell_id: str, numbers: Collection[int], *, dry_run: bool = False) -> Removal:
+        for _ in range(_ATTEMPTS):
+            pointer = self._raw_pointer(cell_id)
+            current = self._pointer(cell_id)
+            if pointer is None or current is None:
+                return Removal()
+            stored = self.numbers(cell_id)
+            if current.number not in stored:
+                if self._raw_pointer(cell_id) != pointer:  # removed meanwhile
+                    continue
+                raise CorruptManifest(f"cell {cell_id!r}: the manifest of version {current.number} is missing")
+            doomed = sorted(set(numbers).intersection(stored) - {current.number})
+            spare = self._spare_segments(cell_id, doomed, ())
+            removal = self._measure(cell_id, doomed, spare)
+            if dry_run or not doomed:
+                return removal
+            keys = [_key(cell_id, "current"), _key(cell_id, "manifests"), *spare]
+            with self._redis.connected() as client:
+                if client.register_script(_REMOVE_VERSIONS)(keys, [pointer, *doomed]):
+                    return removal
+        raise StoreUnavailable(f"other writers keep changing cell {cell_id!r}")
+
+    def remove_cell(self, cell_id: str, expected: str | None) -> Removal:
+        for _ in range(_ATTEMPTS):
+            pointer = self._raw_pointer(cell_id)
+            if pointer is None:
+                return Removal()
+            if expected is not None:
+                found = self._pointer(cell_id)
+                if found is None or found.digest != expected:
+                    raise VersionConflict(cell_id, expected, found and found.digest)
+            numbers = self.numbers(cell_id)
+            segments, drafts = self._stored(cell_id, "segment"), self._stored(cell_id, "draft")
+            removal = self._measure(cell_id, numbers, segments)
+            keys = [*(_key(cell_id, name) for name in ("current", "manifests", "tombstone")), *segments, *drafts]
+            with self._redis.connected() as client:
+                removed = client.register_script(_REMOVE_CELL)(keys, [pointer])
+            if removed:
+                self._announce(cell_id, 0)
+                return removal
+        raise StoreUnavailable(f"other writers keep changing cell {cell_id!r}")
+
+    def is_removed(self, cell_id: str) -> bool:
+        if not _CELL_ID.fullmatch(cell_id):
+            return False
+        with self._redis.connected() as client:
+            removed = bool(client.exists(_key(cell_id, "tombstone")))
+            return removed and not client.exists(_key(cell_id, "current"))  # an older release leaves the tombstone
 
     def changed(self, timeout_s: float) -> set[str]:
         with self._redis_for_segments.connected() as client:
@@ -224,10 +309,7 @@ class RedisStore:
 
     def _pointer(self, cell_id: str, writer: str | None = None) -> _Pointer | None:
         """The pointer to the current version; with `writer`, None unless this writer published it."""
-        if not _CELL_ID.fullmatch(cell_id):
-            return None
-        with self._redis.connected() as client, _checked_type(cell_id):
-            kept = cast(bytes | None, client.get(_key(cell_id, "current")))
+        kept = self._raw_pointer(cell_id)
         if kept is None:
             return None
         found = _POINTER.fullmatch(kept)
@@ -237,25 +319,86 @@ class RedisStore:
         pointer = _Pointer(int(number), digest.decode(), author.decode())
         return pointer if writer in (None, pointer.writer) else None
 
+    def _raw_pointer(self, cell_id: str) -> bytes | None:
+        if not _CELL_ID.fullmatch(cell_id):
+            return None
+        with self._redis.connected() as client, _checked_type(cell_id):
+            return cast(bytes | None, client.get(_key(cell_id, "current")))
+
+    def _spare_segments(self, cell_id: str, doomed: Collection[int], listed: Iterable[str]) -> list[str]:
+        """The keys of segments that only the versions `doomed` list, and not `listed` either.
+
+        Removing them is safe while the pointer stays where it was before this call: no version can then be added.
+        """
+        if not doomed:
+            return []
+        spare = self._list_segments(cell_id, doomed)
+        if spare is None:
+            spare = set(self._stored(cell_id, "segment"))
+        kept = self._list_segments(cell_id, set(self.numbers(cell_id)).difference(doomed))
+        if kept is None:
+            raise CorruptManifest(f"cell {cell_id!r}: a version is damaged, so the segments of old ones must stay")
+        return sorted(spare - kept - {_key(cell_id, f"segment:{digest}") for digest in listed})
+
+    def _list_segments(self, cell_id: str, numbers: Iterable[int]) -> set[str] | None:
+        """The keys of all segments that these versions list; None if one of the versions is damaged."""
+        found: set[str] = set()
+        for number in numbers:
+            try:
+                manifest = self.manifest(cell_id, number)
+            except UnknownVersion:  # removed meanwhile
+                continue
+            except CorruptManifest:
+                return None
+            found |= {_key(cell_id, f"segment:{segment.digest}") for segment in manifest.segments}
+        return found
+
+    def _stored(self, cell_id: str, kind: str) -> list[str]:
+        """The keys of all segments or drafts of a cell. Looks at every key of the node."""
+        with self._redis_for_segments.connected() as client:
+            node: dict[str, Any] = {}
+            if not isinstance(client, Redis):
+                node["target_nodes"] = client.get_node_from_key(_key(cell_id, kind))  # type: ignore[no-untyped-call]
+            keys = client.scan_iter(match=_key(cell_id, f"{kind}:*"), count=1000, **node)
+            return sorted({key.decode() for key in keys})
+
+    def _measure(self, cell_id: str, numbers: Collection[int], segments: Collection[str]) -> Removal:
+        with self._redis.connected() as client, client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                pipeline.hstrlen(_key(cell_id, "manifests"), str(number))
+            for key in segments:
+                pipeline.strlen(key)
+            sizes = cast(list[int], pipeline.execute())
+        return Removal(tuple(sorted(numbers)), len(segments), sum(sizes))
+
     def _publish(
-        self, manifest: Manifest, drafts: dict[str, str], kept: list[str], expected: str | None, writer: str
+        self,
+        manifest: Manifest,
+        drafts: dict[str, str],
+        kept: list[str],
+        expected: str | None,
+        writer: str,
+        without: Collection[int],
+        spare: list[str],
     ) -> tuple[str, str]:
         """Runs the publishing script. Returns its outcome, and the digest or key that it concerns."""
         cell_id, number, digest = manifest.cell.cell_id, str(manifest.number), manifest.digest
         places = [_key(cell_id, f"segment:{name}") for name in drafts.values()]
-        keys = [_key(cell_id, "current"), _key(cell_id, "manifests"), *drafts, *places, *kept]
+        fixed = [_key(cell_id, name) for name in ("current", "manifests", "tombstone")]
+        keys = [*fixed, *drafts, *places, *kept, *spare]
         record = digest.encode() + b"\n" + manifest.to_bytes()
         with self._redis.connected() as client:
             client.sadd(_CELLS, cell_id)
             script = client.register_script(_PUBLISH)
-            answer = cast(list[bytes], script(keys, [expected or "", number, digest, writer, len(drafts), record]))
+            arguments: list[Any] = [expected or "", number, digest, writer, len(drafts), record, len(spare), *without]
+            answer = cast(list[bytes], script(keys, arguments))
         outcome, about = answer
         return outcome.decode(), about.decode()
 
-    def _announce(self, manifest: Manifest) -> None:
+    def _announce(self, cell_id: str, number: int) -> None:
         # The version is published even if the announcement fails.
         with suppress(StoreUnavailable), self._redis.connected() as client:
-            news: dict[Any, Any] = {"cell": manifest.cell.cell_id, "number": manifest.number}
+            news: dict[Any, Any] = {"cell": cell_id, "number": number}
             client.xadd(_NEWS, news, maxlen=_MOST_NEWS)
 
     def _delete_drafts(self, drafts: dict[str, str]) -> None:

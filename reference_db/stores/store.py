@@ -1,15 +1,26 @@
 """The protocol of a store: where the reference database keeps its bytes."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from reference_db.manifest import Manifest
 
 Buffer = bytes | memoryview
 
 
+class Removal(NamedTuple):
+    """The versions that a store removed, with the segments that no other version lists, and their size in bytes."""
+
+    versions: tuple[int, ...] = ()
+    segments: int = 0
+    bytes: int = 0
+
+
 class Store(Protocol):
-    """Keeps the versions of each cell: manifests, numbered from 1 without gaps, and the segments that they list.
+    """Keeps the versions of each cell: manifests, numbered from 1, and the segments that they list.
+
+    Every version has the number after that of the version before. Old versions may be removed, so numbers may be
+    missing, but never that of the current version.
 
     A reader sees either the old version of a cell or the new one, even if the writer is killed. Leftovers of a killed
     writer disappear without an operator. Any thread may call any method. All methods raise `StoreUnavailable` if the
@@ -42,12 +53,15 @@ class Store(Protocol):
     def numbers(self, cell_id: str) -> list[int]:
         """The numbers of the versions that the store keeps, ascending. Empty for an unknown cell."""
 
-    def publish(self, manifest: Manifest, segments: Sequence[bytes], expected: str | None) -> None:
+    def publish(
+        self, manifest: Manifest, segments: Sequence[bytes], expected: str | None, without: Collection[int] = ()
+    ) -> None:
         """Makes `manifest` current if the digest of the current manifest is `expected` (None: the cell is new).
 
-        `segments` are the bytes of the segments that this manifest lists and the current one does not. A rollback may
-        list segments of any version that the store keeps. When this method returns, only the loss of the disk or of
-        Redis's files can lose the version.
+        Removes the versions with the numbers `without` in the same step, as `remove_versions` does. `segments` are the
+        bytes of the segments that this manifest lists and the current one does not. A rollback may list segments of any
+        version that the store keeps. When this method returns, only the loss of the disk or of Redis's files can lose
+        the version.
 
         Raises `VersionConflict` if another writer was first, and `MissingSegment` if the manifest lists a segment that
         is neither given nor stored. Nothing has changed then. Raises `ValueError` if the manifest does not have the
@@ -64,6 +78,28 @@ class Store(Protocol):
         """Names the part of the store that holds the cell. If one cell of a part is unavailable, so are the others.
 
         Does not wait, except that the first call may connect. Raises `StoreUnavailable`.
+        """
+
+    def remove_versions(self, cell_id: str, numbers: Collection[int], *, dry_run: bool = False) -> Removal:
+        """Removes versions, and the segments that no other version of the cell lists.
+
+        Skips the current version and numbers that the store does not keep. A reader that holds a removed version keeps
+        its segments; one that is still reading them gets `MissingSegment`. A killed call has removed a version as a
+        whole or not at all. `dry_run` removes nothing and tells what would be removed. Works on a full store. May raise
+        `CorruptManifest` if a version that stays is damaged, because its segments are then unknown.
+        """
+
+    def remove_cell(self, cell_id: str, expected: str | None) -> Removal:
+        """Removes a cell with all its versions if the digest of the current manifest is `expected` (None: any).
+
+        The next version to publish then has number 1. Removes nothing if there is no such cell. Raises
+        `VersionConflict`.
+        """
+
+    def is_removed(self, cell_id: str) -> bool:
+        """Whether `remove_cell` removed the cell, and no version was published since.
+
+        False for a cell that was never published, and for one that disappeared with the data of the store.
         """
 
     def close(self) -> None:

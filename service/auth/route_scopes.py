@@ -29,6 +29,7 @@ ACCESS = (
     Row("/cells/*/errors", "operate", "operate"),
     Row("/cells/*/live", "operate", "operate"),
     Row("/cells/**", "read", "operate"),
+    Row("/versions/**", "operate", "operate"),
     Row("/models/**", "read", "operate"),
     Row("/metrics", "read", "operate"),
     Row("/latency", "read", "operate"),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import StoreUnavailable
+from reference_db.history import is_withdrawn
 from reference_db.manifest import Manifest
 from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import News, Store
@@ -40,6 +41,10 @@ class _Refused(NamedTuple):
     digest: str  # of the manifest
     complaint: str
     at: float  # time.monotonic
+
+
+class _Withdrawn(Exception):
+    """The cell was removed, or fingerprints of the version held were forgotten."""
 
 
 class ServedCells:
@@ -211,6 +216,10 @@ class ServedCells:
             if self._memory.drop(cell_id):
                 _log.info("cell %s: dropped from memory, its model policy now excludes this model", cell_id)
             return
+        except _Withdrawn:
+            if self._memory.drop(cell_id):
+                _log.info("cell %s: dropped from memory, version %s was removed", cell_id, held.version.version)
+            return
         except ServiceError as error:
             self._record_refusal(cell_id, held, error)
             return
@@ -239,7 +248,19 @@ class ServedCells:
             self.faults.record(cell_id, describe_service_fault(error, digest or None))
 
     def _load_successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
-        """The store's current version, warm; None where it is the one held."""
+        """The store's current version, warm; None where it is the one held.
+
+        Raises `_Withdrawn` where it cannot be served and the one held must not be served any more.
+        """
+        try:
+            return self._load_newest(cell_id, held, like)
+        except ServiceError as error:
+            with translate_store_errors():
+                if is_withdrawn(self._store, held.version.manifest):
+                    raise _Withdrawn from error
+            raise
+
+    def _load_newest(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
         manifest = self._load_manifest(cell_id)
         self._tried[cell_id] = manifest.digest
         if manifest.digest == held.version.manifest.digest:
@@ -296,8 +317,12 @@ class ServedCells:
         return served
 
     def _load_from_store(self, manifest: Manifest, engine: MateformerEngine) -> ServedCell:
-        with translate_store_errors():
-            return prepare_cell(self._load_version(manifest, engine, None, None), engine, self._settings)
+        while True:
+            try:
+                with translate_store_errors():
+                    return prepare_cell(self._load_version(manifest, engine, None, None), engine, self._settings)
+            except errors.VersionNotFound:  # removed meanwhile, together with its cell or for a newer version
+                manifest = self._load_manifest(manifest.cell.cell_id)
 
     def _load_manifest(self, cell_id: str) -> Manifest:
         with translate_store_errors():

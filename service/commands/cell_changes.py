@@ -1,6 +1,7 @@
 """``fingerpost cells``: the commands that change cells."""
 
 import json as json_format
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,6 @@ from service.commands.cell_options import (
     make_change,
     parse_duration,
     parse_numbers,
-    parse_timestamp,
 )
 from service.commands.cell_tables import print_response
 from service.commands.options import ArtifactOption, Database, fail
@@ -34,6 +34,11 @@ from service.commands.transfer import upload_file
 
 if TYPE_CHECKING:
     import httpx
+
+
+class FingerprintsAtBaseStation(StrEnum):
+    move = "move"
+    stay = "stay"
 
 
 def import_cell(
@@ -98,29 +103,30 @@ def append(
     print_response(response, cell_tables.print_cell, json)
 
 
-def delete(
+def correct(
     cell: CellName,
-    ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Id of a fingerprint. Repeat the option for more.")
+    point: Annotated[
+        str | None, typer.Option(metavar="LAT,LON", help="Place of the base station. Needs --fingerprints.")
     ] = None,
-    area: Annotated[
-        str | None,
+    fingerprints: Annotated[
+        FingerprintsAtBaseStation | None,
         typer.Option(
-            metavar="W,S,E,N", help="Fingerprints in this rectangle; metres east and north of the base station."
+            help="move: fingerprints keep their metres from the base station. stay: they stay where they are on Earth."
         ),
     ] = None,
-    circle: Annotated[
-        str | None, typer.Option(metavar="LAT,LON,RADIUS", help="Fingerprints within RADIUS metres of a place.")
+    height: Annotated[float | None, typer.Option(help="Metres above the ground.")] = None,
+    yaw: Annotated[
+        float | None,
+        typer.Option(metavar="DEGREES", help="Direction of the array's broadside, counter-clockwise from east."),
     ] = None,
-    before: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Fingerprints measured before this time (ISO 8601).")
+    rows: Annotated[int | None, typer.Option(help="Rows of the array. The number of antennas cannot change.")] = None,
+    columns: Annotated[int | None, typer.Option(help="Columns of the array.")] = None,
+    spacing: Annotated[float | None, typer.Option(metavar="WAVELENGTHS", help="Distance of antennas.")] = None,
+    carrier: Annotated[float | None, typer.Option(metavar="HERTZ", help="Carrier frequency.")] = None,
+    bandwidth: Annotated[float | None, typer.Option(metavar="HERTZ", help="Bandwidth.")] = None,
+    area: Annotated[
+        str | None, typer.Option(metavar="W,S,E,N", help="Area outside which no fingerprint may lie, metres.")
     ] = None,
-    unknown_time: Annotated[
-        bool, typer.Option("--unknown-time", help="Fingerprints of unknown time; with --before, these as well.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Delete nothing; print the number of fingerprints.")
-    ] = False,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -131,20 +137,21 @@ def delete(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Delete the fingerprints of a cell that meet all the given criteria."""
-    path, change = cell_path(cell, "fingerprints", "delete"), make_change(note, author, if_match, key, force)
-    selection = {
-        "ids": ids or None,
+    """Correct the description of a cell without sending its fingerprints again."""
+    path, change = cell_path(cell), make_change(note, author, if_match, key, force)
+    array = {"rows": rows, "columns": columns, "spacing": spacing}
+    fields = {
+        "point": point and parse_numbers(point, ("lat", "lon")),
+        "fingerprints": fingerprints and fingerprints.value,
+        "height": height,
+        "yawDeg": yaw,
+        "array": {name: value for name, value in array.items() if value is not None} or None,
+        "carrierFrequency": carrier,
+        "bandwidth": bandwidth,
         "area": area and parse_numbers(area, ("west", "south", "east", "north")),
-        "circle": circle and parse_numbers(circle, ("lat", "lon", "radius")),
-        "measuredBefore": before and parse_timestamp(before),
-        "unknownTime": unknown_time or None,
     }
-    body = {name: value for name, value in selection.items() if value is not None}
-    if dry_run:
-        change.params["dryRun"] = "true"
-    response = _send(Target(url, database, artifact), "POST", path, body, change)
-    print_response(response, cell_tables.print_preview if dry_run else cell_tables.print_cell, json)
+    body = {name: value for name, value in fields.items() if value is not None}
+    print_response(_send(Target(url, database, artifact), "PATCH", path, body, change), cell_tables.print_cell, json)
 
 
 def roll_back(

@@ -123,6 +123,35 @@ def print_preview(preview: Json) -> None:
     console().print(f"{preview['selected']} of {version} would be deleted")
 
 
+def print_forgetting_preview(preview: Json) -> None:
+    console().print(f"{preview['fingerprints']} fingerprints of version {preview['version']} would be forgotten")
+    console().print(f"versions that would be removed: {_describe_numbers(preview['versions'])}")
+
+
+def print_forgotten(forgotten: Json) -> None:
+    console().print(f"{forgotten['forgotten']} fingerprints forgotten in version {forgotten['version']}")
+    console().print(f"versions removed: {_describe_numbers(forgotten['removedVersions'])}")
+    console().print(f"{forgotten['fingerprints']} fingerprints left; the others are gone since {forgotten['goneAt']}")
+
+
+def print_removal(removal: Json) -> None:
+    size = f"{len(removal['versions'])} versions, {removal['segments']} segments, {removal['bytes']} bytes"
+    console().print(f"cell {removal['cellId']} is deleted: {size}", highlight=False)
+
+
+def print_collected(collected: Json) -> None:
+    table = make_table(id_column("cell"), text_column("versions"), number_column("segments"), number_column("bytes"))
+    for one in collected["cells"]:
+        facts = (str(one["segments"]), str(one["bytes"]))
+        table.add_row(one["cellId"], _describe_numbers(one["versions"]), *facts)
+    for cell_id in collected.get("unreadable", []):
+        table.add_row(cell_id, "[red]damaged[/red]", "", "")
+    print_table(table)
+    done = "would be removed" if collected["dryRun"] else "removed"
+    count = sum(len(one["versions"]) for one in collected["cells"])
+    console().print(f"{count} versions {done}, {sum(one['bytes'] for one in collected['cells'])} bytes")
+
+
 def _calibration_table(calibration: Json) -> "Table":
     title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
     if calibration.get("version") is not None:
@@ -180,3 +209,14 @@ def _format_minute(timestamp: str) -> str:
 
 def _format_second(timestamp: str) -> str:
     return f"{timestamp[:19].replace('T', ' ')}Z"
+
+
+def _describe_numbers(numbers: list[int]) -> str:
+    """Runs of numbers, as in ``1-4, 7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs) or "none"

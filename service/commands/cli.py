@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fingerpost import __version__
-from service.commands import cell_changes, cells, keys, models
+from service.commands import cell_changes, cell_removals, cells, keys, models
 from service.commands.credentials import read_credentials
 from service.commands.options import ArtifactOption, Database, console, fail, load_settings
 from service.commands.tables import make_table, number_column, print_table
@@ -32,7 +32,10 @@ _cells.command("export")(cells.export)
 _cells.command("import")(cell_changes.import_cell)
 _cells.command("create")(cell_changes.create)
 _cells.command("append")(cell_changes.append)
-_cells.command("delete")(cell_changes.delete)
+_cells.command("delete")(cell_removals.delete)
+_cells.command("forget")(cell_removals.forget)
+_cells.command("correct")(cell_changes.correct)
+_cells.command("gc")(cell_removals.collect)
 _cells.command("rollback")(cell_changes.roll_back)
 _cells.command("retention")(cell_changes.retention)
 _cells.command("model")(cell_changes.model)

@@ -120,8 +120,16 @@ class Metrics:
         )
         self._updates = Counter(
             "fingerpost_cell_updates_total",
-            "Changes of cells by operators, by outcome: published, replayed, or the cause of the problem.",
+            "Changes of cells by operators, by outcome: published, replayed, removed, or the cause of the problem.",
             ["outcome"],
+            registry=registry,
+        )
+        self._versions_removed = Counter(
+            "fingerpost_versions_removed_total", "Old versions of cells removed by this replica.", registry=registry
+        )
+        self._bytes_removed = Counter(
+            "fingerpost_version_bytes_removed_total",
+            "Bytes of the reference database freed by removing old versions.",
             registry=registry,
         )
         self.artifact = Info("fingerpost_artifact", "The artifact in service.", registry=registry)
@@ -166,6 +174,10 @@ class Metrics:
 
     def updated(self, outcome: str) -> None:
         self._updates.labels(outcome).inc()
+
+    def versions_removed(self, versions: int, size: int) -> None:
+        self._versions_removed.inc(versions)
+        self._bytes_removed.inc(size)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._request(route, status).inc()

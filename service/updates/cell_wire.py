@@ -2,7 +2,7 @@
 
 import math
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.functional_validators import BeforeValidator
@@ -74,6 +74,36 @@ class CellInput(CellDescription):
     model_config = ConfigDict(extra="forbid")
 
     cell_id: CellId | None = optional("The name of the cell. If present, it has to equal the name in the path.")
+
+
+class ArrayCorrection(WireRequest):
+    """An array's fields that change. The number of antennas cannot."""
+
+    rows: Annotated[int, Field(ge=1, le=256)] | None = None
+    columns: Annotated[int, Field(ge=1, le=256)] | None = None
+    spacing: Spacing | None = None
+
+
+class CellCorrection(WireRequest):
+    """The fields of a description that change; absent fields stay. Metres, hertz."""
+
+    point: Place | None = None
+    fingerprints: Annotated[
+        Literal["move", "stay"] | None,
+        Field(
+            description="Needed with `point`. `move`: fingerprints keep their metres from the base station and move "
+            "with it on Earth. `stay`: they stay where they are on Earth, and get new metres and new ids."
+        ),
+    ] = None
+    height: Annotated[float, Field(ge=-1e3, le=1e5)] | None = None
+    yaw_deg: Annotated[
+        Annotated[float, Field(ge=-360, le=360)] | None,
+        Field(description="Direction of the array's broadside, counter-clockwise from east."),
+    ] = None
+    array: ArrayCorrection | None = None
+    carrier_frequency: Annotated[float, Field(ge=1e6, le=1e12)] | None = None
+    bandwidth: Annotated[float, Field(gt=0)] | None = None
+    area: Annotated[CellArea | None, Field(description="No fingerprint may lie outside this area.")] = None
 
 
 class CellRetention(WireRequest):
@@ -237,6 +267,23 @@ def read_cell_input(described: CellInput, cell_id: str) -> Cell:
         "area": None if described.area is None else read_area(described.area, "/cell/area"),
     }
     return _build(Cell, fields, "/cell")
+
+
+def read_correction(correction: CellCorrection, cell: Cell) -> Cell:
+    """The description of `cell` with the fields that change. Raises `FieldIncorrect`."""
+    fields = cell.model_dump()
+    array = {} if correction.array is None else correction.array.model_dump(by_alias=False, exclude_none=True)
+    fields["array"] = fields["array"] | array
+    for name in ("height", "carrier_frequency", "bandwidth"):
+        if (value := getattr(correction, name)) is not None:
+            fields[name] = value
+    if correction.point is not None:
+        fields |= {"latitude_deg": correction.point.lat, "longitude_deg": correction.point.lon}
+    if correction.yaw_deg is not None:
+        fields["yaw"] = math.radians(correction.yaw_deg)
+    if correction.area is not None:
+        fields["area"] = read_area(correction.area, "/area")
+    return _build(Cell, fields, "")
 
 
 def read_area(area: CellArea, param: str) -> Area:

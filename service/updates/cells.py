@@ -1,8 +1,10 @@
 """The routes of cells."""
 
+import logging
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from reference_db import update
@@ -10,8 +12,24 @@ from reference_db.contents import Contents
 from reference_db.manifest import Manifest
 from reference_db.update import Update
 from service.cells.faults import describe_fault
-from service.errors import CellNotFound, UnknownField
-from service.updates.cell_wire import CellDetail, CellFault, CellList, CellModel, CellRetention, read_retention
+from service.errors import (
+    CellNotFound,
+    ConditionMissing,
+    FieldIncorrect,
+    FieldMissing,
+    PreconditionFailed,
+    UnknownField,
+)
+from service.updates.cell_wire import (
+    CellCorrection,
+    CellDetail,
+    CellFault,
+    CellList,
+    CellModel,
+    CellRetention,
+    read_correction,
+    read_retention,
+)
 from service.updates.change_request import (
     PUBLISHED,
     STORE_ERRORS,
@@ -24,15 +42,19 @@ from service.updates.change_request import (
     require_cell,
     version_response,
 )
+from service.updates.error_map import ErrorMaps, get_error_maps
 from service.updates.fingerprint_input import FILE_BODY, FILE_ERRORS, read_cell, read_media_type
 from service.updates.fingerprint_wire import CellBody
 from service.updates.history import find_current_version, read_current_versions
 from service.updates.overview import Overview
 from service.updates.parameters import Faults, UpdatesPublisher
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
+from service.updates.version_wire import RemovedVersions, describe_removal
 from service.web.parameters import CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
+
+_log = logging.getLogger("fingerpost.updates")
 
 router = APIRouter(tags=["cells"], route_class=ApiRoute)
 _uploads = APIRouter(route_class=UploadRoute)
@@ -102,6 +124,54 @@ async def put_cell(request: Request, change: Change, publisher: UpdatesPublisher
             return update.replace_cell(before, cell, body.fingerprints(cell), origin)
 
         return change_response(await publisher.replace(change.cell_id, replace_cell, change.conditions, origin))
+
+
+@_changes.delete(
+    "/cells/{cellId}",
+    responses=problem_responses(
+        CellNotFound, FieldIncorrect, UnknownField, ConditionMissing, PreconditionFailed, *STORE_ERRORS
+    ),
+    summary="Delete a cell",
+)
+async def delete_cell(
+    change: Change, publisher: UpdatesPublisher, error_maps: Annotated[ErrorMaps, Depends(get_error_maps)]
+) -> RemovedVersions:
+    """Removes a cell with all its versions and fingerprints. Needs `If-Match` or `force=true`.
+
+    No rollback brings the cell back. A cell of the same name can be created again; it begins with version 1. `author`
+    and `note` go into the log.
+    """
+    if change.conditions.if_match is None and not change.conditions.force:
+        raise ConditionMissing("deleting a cell needs If-Match with its version, or force=true")
+    removal = await publisher.remove_cell(change.cell_id, change.conditions)
+    _log.info("cell %s: deleted by %r: %r", change.cell_id, change.author, change.note)
+    await error_maps.drop_removed()
+    return describe_removal(change.cell_id, removal)
+
+
+@_changes.patch(
+    "/cells/{cellId}",
+    response_model=CellDetail,
+    responses=change_responses(FieldMissing),
+    summary="Correct the description of a cell",
+)
+async def correct_cell(
+    change: Change, origin: ChangeOrigin, body: CellCorrection, publisher: UpdatesPublisher
+) -> Response:
+    """Changes the given fields of a cell's description, and none of its CSI.
+
+    Positions of fingerprints are metres from the base station. If `point` changes, `fingerprints` says whether they
+    move with the base station on Earth, or stay where they are and get new positions in metres, and new ids.
+    """
+    if body.point is not None and body.fingerprints is None:
+        raise FieldMissing("/fingerprints", "required with point: move or stay")
+
+    def correct(before: Contents | None) -> Update:
+        before = require_cell(before)
+        cell = read_correction(body, before.manifest.cell)
+        return update.correct_cell(before, cell, origin, stay=body.fingerprints == "stay")
+
+    return change_response(await publisher.publish(change.cell_id, correct, change.conditions, origin))
 
 
 @_changes.put(

@@ -11,10 +11,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from reference_db.manifest import Manifest, RequestKey
+from reference_db.stores.store import Store
 from reference_db.update import Origin
 from service import errors
 from service.errors import CellNotFound, FieldIncorrect, ServiceError
 from service.updates.cell_wire import describe_version
+from service.updates.history import find_current_version
 from service.updates.parameters import Flag, LongText, Text, get_publisher
 from service.updates.publisher import Conditions, Published, Publisher
 from service.web.media import JSON, READING_ERRORS
@@ -131,6 +133,14 @@ async def check_cell_exists(publisher: Publisher, cell_id: str) -> None:
     """Raises `CellNotFound`."""
     if not await publisher.read(publisher.store.newest, cell_id):
         raise CellNotFound("/cellId", "no such cell")
+
+
+def find_expected_version(store: Store, change: ChangeRequest) -> Manifest:
+    """The current version, for a dry run. Raises `CellNotFound` or `PreconditionFailed`. Blocking."""
+    manifest = find_current_version(store, change.cell_id)
+    if change.conditions.if_match not in (None, "*", manifest.version):
+        raise errors.PreconditionFailed(f"the cell is at version {manifest.version}")
+    return manifest
 
 
 def require_cell(before: T | None) -> T:

@@ -9,11 +9,14 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from fastapi import Request
 from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
+from reference_db.errors import CorruptManifest, UnknownVersion
 from reference_db.manifest import Manifest
+from reference_db.stores.store import Store
 from service.cells.calibration import AT_ONCE, check_serves, label_errors
 from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
@@ -39,6 +42,13 @@ class _SampleKey(NamedTuple):
     segments: tuple[str, ...]
     tombstones: tuple[int, ...]
     indexed: int
+
+
+class _Remembered(NamedTuple):
+    """A sample, and the last version that it was asked for."""
+
+    sample: "_Sample"
+    manifest: Manifest
 
 
 class _Sample(NamedTuple):
@@ -72,7 +82,7 @@ class ErrorMaps:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="error-maps", initializer=lower_thread_priority)
         self._waiting = 0
-        self._samples: OrderedDict[_SampleKey, _Sample] = OrderedDict()  # least recently used first
+        self._samples: OrderedDict[_SampleKey, _Remembered] = OrderedDict()  # least recently used first
         self._stopped = threading.Event()
 
     async def measure(self, cell_id: str, version: str | None, limit: int) -> ErrorMap:
@@ -92,6 +102,12 @@ class ErrorMaps:
             errors=sample.list_first(limit),
         )
 
+    async def drop_removed(self) -> None:
+        """Forgets the samples of versions that the store no longer keeps: they hold positions. Raises `StoreDown`."""
+        for key, (_, manifest) in list(self._samples.items()):
+            if not await self._publisher.read(_is_kept, self._publisher.store, manifest):
+                self._samples.pop(key, None)
+
     def close(self) -> None:
         self._stopped.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -100,6 +116,7 @@ class ErrorMaps:
         """At least `limit` errors of a version."""
         key = _sample_key(engine, manifest)
         if sample := self._find_sample(key, limit):
+            self._samples[key] = _Remembered(sample, manifest)
             return sample
         if self._waiting >= MOST_WAITING:
             raise Congested(f"{self._waiting} other requests wait for errors")
@@ -110,24 +127,25 @@ class ErrorMaps:
             sample = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._waiting -= 1
-        self._samples[key] = sample
+        self._samples[key] = _Remembered(sample, manifest)
         self._samples.move_to_end(key)
         while len(self._samples) > _REMEMBERED:
             self._samples.popitem(last=False)
         return sample
 
     def _find_sample(self, key: _SampleKey, limit: int) -> _Sample | None:
-        sample = self._samples.get(key)
-        if sample is None or len(sample.errors) < limit:
+        found = self._samples.get(key)
+        if found is None or len(found.sample.errors) < limit:
             return None
         self._samples.move_to_end(key)
-        return sample
+        return found.sample
 
     def _measure_sample(
         self, estimator: Estimator, manifest: Manifest, held: CellVersion | None, limit: int, key: _SampleKey
     ) -> _Sample:
         """Extends the remembered sample, which may have grown while this request waited."""
-        known = self._samples.get(key, _Sample.empty())
+        found = self._samples.get(key)
+        known = _Sample.empty() if found is None else found.sample
         if len(known.errors) >= limit:
             return known
         version = self._assemble(manifest, held)
@@ -154,6 +172,18 @@ class ErrorMaps:
         with translate_store_errors():
             contents = read_contents(self._publisher.store, manifest, None if held is None else held.contents)
         return CellVersion.assemble(contents, held)
+
+
+def get_error_maps(request: Request) -> ErrorMaps:
+    error_maps: ErrorMaps = request.app.state.error_maps
+    return error_maps
+
+
+def _is_kept(store: Store, manifest: Manifest) -> bool:
+    try:
+        return store.manifest(manifest.cell.cell_id, manifest.number).digest == manifest.digest
+    except (CorruptManifest, UnknownVersion):
+        return False
 
 
 def _sample_key(engine: MateformerEngine, manifest: Manifest) -> _SampleKey:

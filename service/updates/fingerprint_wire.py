@@ -111,3 +111,28 @@ class ErrorMap(WireModel):
     artifact: Annotated[str, Field(description="The digest of the artifact that located the fingerprints.")]
     count: Annotated[int, Field(description="The number of fingerprints of the version.")]
     errors: list[FingerprintError]
+
+
+class Forgotten(WireModel):
+    """What was forgotten."""
+
+    version: Annotated[str, Field(description="The version that was published without these fingerprints.")]
+    forgotten: Annotated[
+        int,
+        Field(description="Fingerprints taken out of the current version, with those that were deleted before."),
+    ]
+    removed_versions: Annotated[list[int], Field(description="Numbers of the versions that held them; all are gone.")]
+    fingerprints: Annotated[int, Field(description="The number of fingerprints that the cell has left.")]
+    gone_at: Annotated[
+        datetime, Field(description="The reference database holds none of the fingerprints from this moment on.")
+    ]
+
+
+class ForgettingPreview(WireModel):
+    """What would be forgotten."""
+
+    version: str
+    fingerprints: Annotated[
+        int, Field(description="Selected fingerprints of the current version, with those that were deleted before.")
+    ]
+    versions: Annotated[list[int], Field(description="Numbers of the versions that hold one of them.")]

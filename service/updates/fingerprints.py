@@ -26,9 +26,10 @@ from service.updates.change_request import (
     change_response,
     change_responses,
     check_cell_exists,
+    find_expected_version,
     require_cell,
 )
-from service.updates.error_map import LARGEST_SAMPLE, SAMPLE, ErrorMaps
+from service.updates.error_map import LARGEST_SAMPLE, SAMPLE, ErrorMaps, get_error_maps
 from service.updates.exports import Download, write_export
 from service.updates.fingerprint_input import (
     FILE,
@@ -42,11 +43,13 @@ from service.updates.fingerprint_wire import (
     ErrorMap,
     FingerprintList,
     FingerprintsBody,
+    Forgotten,
     ListedFingerprint,
     Preview,
     Selection,
 )
-from service.updates.history import find_current_version, find_version
+from service.updates.forgetting import find_holders, forgetting_response, preview_forgetting
+from service.updates.history import find_version
 from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQuery
 from service.updates.selection import format_ids, parse_id, select_fingerprints
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
@@ -140,9 +143,38 @@ async def delete_fingerprints(
     return change_response(await publisher.publish(change.cell_id, delete, change.conditions, origin))
 
 
-def get_error_maps(request: Request) -> ErrorMaps:
-    error_maps: ErrorMaps = request.app.state.error_maps
-    return error_maps
+@_changes.post(
+    "/cells/{cellId}/fingerprints/forget",
+    response_model=Forgotten,
+    responses=change_responses(),
+    summary="Forget fingerprints",
+)
+async def forget_fingerprints(
+    change: Change,
+    origin: ChangeOrigin,
+    body: Selection,
+    publisher: UpdatesPublisher,
+    error_maps: Annotated[ErrorMaps, Depends(get_error_maps)],
+    dry_run: Annotated[
+        Flag, Query(alias="dryRun", description="Forget nothing. The answer counts what would be forgotten.")
+    ] = False,
+) -> Response:
+    """Removes the fingerprints that meet all criteria of the body from the reference database for good.
+
+    Publishes a version without them and removes every older version that holds one of them, in one step. Also finds
+    fingerprints that were deleted before, and those that only older versions hold. No rollback brings them back.
+    """
+    if dry_run:
+        return JSON.response(await publisher.read(preview_forgetting, publisher.store, change, body))
+
+    def forget(before: Contents | None) -> Update:
+        before = require_cell(before)
+        doomed = select_fingerprints(body, before.with_deleted())
+        return update.forget_fingerprints(before, doomed, find_holders(publisher.store, before, body), origin)
+
+    published = await publisher.publish(change.cell_id, forget, change.conditions, origin)
+    await error_maps.drop_removed()
+    return forgetting_response(published, datetime.now(UTC))
 
 
 @router.get(
@@ -238,9 +270,7 @@ def _check_same_channel(described: Cell, cell: Cell) -> None:
 
 def _preview_deletion(store: Store, change: ChangeRequest, selection: Selection) -> Preview:
     """The number of fingerprints that a deletion would remove. Blocking."""
-    manifest = find_current_version(store, change.cell_id)
-    if change.conditions.if_match not in (None, "*", manifest.version):
-        raise errors.PreconditionFailed(f"the cell is at version {manifest.version}")
+    manifest = find_expected_version(store, change)
     contents = read_contents(store, manifest)
     selected = int(select_fingerprints(selection, contents).sum())
     return Preview(version=manifest.version, selected=selected, fingerprints=len(contents))

@@ -83,6 +83,8 @@ def list_page_of_versions(store: Store, cell_id: str, limit: int, before: int | 
                 versions.append(_summarise(store.manifest(cell_id, number)))
         except CellUnreadable:
             unreadable.append(number)
+        except VersionNotFound:  # removed meanwhile
+            continue
     more = len(numbers) > len(page)
     return VersionList(versions=versions, unreadable=unreadable or None, next=page[-1] if more else None)
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from reference_db.cell_version import CellVersion
 from reference_db.contents import Contents, read_contents
-from reference_db.errors import TooFewFingerprints
+from reference_db.errors import MissingSegment, TooFewFingerprints, UnknownVersion
 from reference_db.manifest import Manifest
-from reference_db.stores.store import Store
+from reference_db.stores.store import Removal, Store
 from reference_db.update import Origin, Update
 from service import errors
 from service.cells.calibration import Calibration, calibrate, check_serves
@@ -32,7 +32,7 @@ from service.telemetry.metrics import Metrics
 _log = logging.getLogger("fingerpost.updates")
 
 _ATTEMPTS = 8  # to publish, while other replicas publish the same cell
-_SEARCHED_VERSIONS = 256  # newest ones, for an idempotency key
+_SEARCHED_VERSIONS = 256  # newest ones that are kept, for an idempotency key
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +59,10 @@ class Published(NamedTuple):
 class _TestedUpdate(NamedTuple):
     update: Update
     version: CellVersion | None  # with its indices; None if the artifact cannot serve it
+
+
+class _SegmentsRemoved(Exception):
+    """Another replica has removed the version to roll back to."""
 
 
 class Publisher:
@@ -110,6 +114,24 @@ class Publisher:
         """As `publish`, for changes that do not read the current fingerprints, which may be damaged."""
         return await self._publish_alone(cell_id, change, conditions, origin)
 
+    async def remove_cell(self, cell_id: str, conditions: Conditions) -> Removal:
+        """Removes a cell with all its versions.
+
+        Raises `CellNotFound`, `PreconditionFailed`, `CellUnreadable` where the conditions name a version and the
+        current one is damaged, or `StoreDown`.
+        """
+        lock = self._locks.setdefault(cell_id, asyncio.Lock())
+        try:
+            async with lock:
+                work = partial(self._remove_cell, cell_id, conditions)
+                removal = await asyncio.get_running_loop().run_in_executor(self._threads, _translate_errors, work)
+        except ServiceError as error:
+            self._metrics.updated(error.cause)
+            raise
+        self._metrics.updated("removed")
+        self._notify(cell_id, None)
+        return removal
+
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `function`, which may wait for the store, in a thread. Raises only `ServiceError`s."""
         work = partial(function, *args, **kwargs)
@@ -135,10 +157,25 @@ class Publisher:
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
-            self._served.notify(cell_id, version)
-            if self._trajectories is not None:
-                self._trajectories.cells.notify(cell_id)
+            self._notify(cell_id, version)
         return published
+
+    def _notify(self, cell_id: str, version: CellVersion | None) -> None:
+        self._served.notify(cell_id, version)
+        if self._trajectories is not None:
+            self._trajectories.cells.notify(cell_id)
+
+    def _remove_cell(self, cell_id: str, conditions: Conditions) -> Removal:
+        expected = None
+        if conditions.if_match not in (None, "*"):
+            current = self.store.current(cell_id)
+            _check_conditions(conditions, current)
+            expected = None if current is None else current.digest
+        removal = self.store.remove_cell(cell_id, expected)
+        if not removal.versions:
+            raise errors.CellNotFound("/cellId", "no such cell")
+        _log.info("cell %s: removed with %d versions, %d bytes", cell_id, len(removal.versions), removal.bytes)
+        return removal
 
     def _publish(
         self,
@@ -154,12 +191,19 @@ class Publisher:
             if earlier := self._find_earlier(cell_id, before, origin):
                 return Published(earlier, replayed=True), None
             _check_conditions(conditions, before)
-            update = change(before)
+            try:
+                update = change(before)
+            except UnknownVersion as error:
+                if before is None or error.number != before.number:
+                    raise
+                continue  # another replica has removed it meanwhile
             tested = self._test_update(engine, update, before, held, conditions.force)
             manifest = tested.update.manifest
             try:
                 with translate_store_errors():
-                    self.store.publish(manifest, tested.update.segments, None if before is None else before.digest)
+                    self._publish_once(tested.update, before)
+            except _SegmentsRemoved:  # those of an older version: `change` finds out
+                continue
             except errors.PreconditionFailed:
                 if conditions.if_match or conditions.if_none_match:
                     raise
@@ -167,6 +211,15 @@ class Publisher:
             _log.info("cell %s: version %s published, %s", cell_id, manifest.version, manifest.change.action)
             return Published(manifest, replayed=False), tested.version
         raise errors.PreconditionFailed("other replicas keep changing this cell")
+
+    def _publish_once(self, update: Update, before: Manifest | None) -> None:
+        expected = None if before is None else before.digest
+        try:
+            self.store.publish(update.manifest, update.segments, expected, update.without)
+        except MissingSegment as error:
+            if before is not None and update.manifest.change.action == "rolled back":
+                raise _SegmentsRemoved from error
+            raise
 
     def _read_contents(self, manifest: Manifest) -> Contents:
         held = self._served.held(manifest.cell.cell_id)
@@ -177,7 +230,10 @@ class Publisher:
         if origin.request is None or before is None:
             return None
         for number in self.store.numbers(cell_id)[: -_SEARCHED_VERSIONS - 1 : -1]:
-            manifest = before if number == before.number else self.store.manifest(cell_id, number)
+            try:
+                manifest = before if number == before.number else self.store.manifest(cell_id, number)
+            except UnknownVersion:  # removed meanwhile
+                continue
             known = manifest.change.request
             if known is not None and known.key == origin.request.key:
                 if known.body != origin.request.body:
@@ -208,8 +264,10 @@ class Publisher:
         previous = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
         old = self._index_before(before, held, update.contents) if served_before and before is not None else None
         version = CellVersion.assemble(update.contents, old)
-        rolled_back = update.manifest.change.action == "rolled back"
-        canary = run_canary(estimator, version, None if rolled_back else old, self._settings.calibration_seed)
+        action = update.manifest.change.action
+        rolled_back = action == "rolled back"
+        comparable = None if rolled_back or action == "corrected" else old  # both may move all fingerprints on purpose
+        canary = run_canary(estimator, version, comparable, self._settings.calibration_seed)
         if not (force or rolled_back):  # a rollback must not depend on the version that it leaves
             canary.check(previous)
         known = None if force else self._find_calibration(artifact.digest, version, old, canary)
@@ -258,7 +316,7 @@ class Publisher:
         try:
             with translate_store_errors():
                 return CellVersion.assemble(read_contents(self.store, before, after), held)
-        except (errors.CellUnreadable, TooFewFingerprints):
+        except (errors.CellUnreadable, errors.VersionNotFound, TooFewFingerprints):
             return None
 
 

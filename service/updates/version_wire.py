@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from fingerpost.wire_model import WireModel, WireRequest, optional
+from reference_db.stores.store import Removal
 from service.updates.cell_wire import CellModel
 
 
@@ -91,3 +92,26 @@ class Rollback(WireRequest):
         Field(description="The name of a version, or its number.", examples=["3"]),
         BeforeValidator(_check_name_or_number),
     ]
+
+
+class RemovedVersions(WireModel):
+    """Versions of one cell that were removed, and what that freed."""
+
+    cell_id: str
+    versions: Annotated[list[int], Field(description="The numbers of the versions.")]
+    segments: Annotated[int, Field(description="Stored segments of fingerprints that no other version used.")]
+    bytes: int
+
+
+class CollectedVersions(WireModel):
+    """The versions that were removed; with `dryRun`, that would be removed. Cells with none are left out."""
+
+    dry_run: bool
+    cells: list[RemovedVersions]
+    unreadable: list[str] | None = optional("Cells that keep their old versions because some are damaged.")
+
+
+def describe_removal(cell_id: str, removal: Removal) -> RemovedVersions:
+    return RemovedVersions(
+        cell_id=cell_id, versions=list(removal.versions), segments=removal.segments, bytes=removal.bytes
+    )

@@ -1,11 +1,13 @@
 """The routes of a cell's versions."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from fingerpost.wire import CellId
 from reference_db import update
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
@@ -20,12 +22,14 @@ from service.updates.change_request import (
     ExistingCellRoute,
     change_response,
     change_responses,
+    check_cell_exists,
     require_cell,
     version_response,
 )
+from service.updates.collecting import Collector
 from service.updates.history import compare_versions, find_version, list_page_of_versions
-from service.updates.parameters import UpdatesPublisher, VersionInPath
-from service.updates.version_wire import Rollback, VersionDiff, VersionList
+from service.updates.parameters import Flag, UpdatesPublisher, VersionInPath
+from service.updates.version_wire import CollectedVersions, Rollback, VersionDiff, VersionList, describe_removal
 from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
@@ -79,6 +83,36 @@ async def diff_versions(
 ) -> VersionDiff:
     """The changes from version `version` to version `other`."""
     return await publisher.read(compare_versions, publisher.store, cell_id, version, other)
+
+
+def get_collector(request: Request) -> Collector:
+    collector: Collector = request.app.state.collector
+    return collector
+
+
+@router.post(
+    "/versions/collect",
+    responses=problem_responses(CellNotFound, FieldIncorrect, UnknownField, *STORE_ERRORS),
+    summary="Remove old versions",
+)
+async def collect_versions(
+    publisher: UpdatesPublisher,
+    collector: Annotated[Collector, Depends(get_collector)],
+    cell: Annotated[CellId | None, Query(description="Only versions of this cell. Absent: of all cells.")] = None,
+    dry_run: Annotated[
+        Flag, Query(alias="dryRun", description="Remove nothing. The answer tells what would be removed.")
+    ] = False,
+) -> CollectedVersions:
+    """Removes the versions that `FINGERPOST_HISTORY_VERSIONS` and `FINGERPOST_HISTORY_MAX_AGE_S` no longer keep.
+
+    The service does the same by itself every `FINGERPOST_RETENTION_PERIOD_S`.
+    """
+    if cell is not None:
+        await check_cell_exists(publisher, cell)
+    cell_ids = await publisher.read(publisher.store.cells) if cell is None else [cell]
+    removals, unreadable = await collector.collect(cell_ids, datetime.now(UTC), dry_run=dry_run)
+    cells = [describe_removal(cell_id, removal) for cell_id, removal in removals.items()]
+    return CollectedVersions(dry_run=dry_run, cells=cells, unreadable=unreadable or None)
 
 
 @_changes.post(

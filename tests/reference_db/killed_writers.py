@@ -131,7 +131,7 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
     acknowledged = newest = silent = 0
     typical_s = 0.0
     for kill in range(kills):
-        with _writer(address) as (pid, answers):
+        with killable_process(address, write) as (pid, answers):
             begun = time.monotonic()
             for _ in range(moments.choice((0, 0, 1, 2)) if kill else 10):
                 acknowledged = next(answers)
@@ -141,14 +141,14 @@ def kill_writers(address: str, kills: int, seed: int) -> tuple[int, int]:
             os.kill(pid, signal.SIGKILL)
             for number in answers:
                 acknowledged = number
-        store = _opened(address)
+        store = open_patiently(address)
         since, newest = newest, check(store, history, acknowledged, newest)
         silent += newest > max(acknowledged, since)
         acknowledged = newest
         if "://" not in address:
             assert not leftovers(address, store), leftovers(address, store)
         store.close()
-    store = _opened(address)
+    store = open_patiently(address)
     check(store, history, acknowledged)
     wait_until(lambda: not leftovers(address, store), "drafts of dead writers do not expire")
     store.close()
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
-        for address in chosen.addresses or _places(stack):
+        for address in chosen.addresses or places(stack):
             acknowledged, silent = kill_writers(address, chosen.kills, chosen.seed)
             print(
                 f"{address}: {chosen.kills} writers killed; {acknowledged} versions acknowledged and {silent} more "
@@ -173,7 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
 
 
-def _places(stack: ExitStack) -> Iterator[str]:
+def places(stack: ExitStack) -> Iterator[str]:
+    """The addresses of a new directory, Redis server and Redis cluster."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     yield str(folder / "store")
     server = RedisServer(folder / "redis")
@@ -184,22 +185,25 @@ def _places(stack: ExitStack) -> Iterator[str]:
     yield cluster.url
 
 
-def _opened(address: str) -> Store:
+def open_patiently(address: str) -> Store:
+    """A store that waits long enough for Redis on a busy machine."""
     if "://" not in address:
         return open_store(address)
     return RedisStore(address, timeout_s=PATIENCE_S, draft_life_s=_DRAFT_LIFE_S)
 
 
 @contextmanager
-def _writer(address: str) -> Iterator[tuple[int, Iterator[int]]]:
-    """Starts a writer. Yields its process id and the numbers that it acknowledges. Only a kill may end it."""
+def killable_process(
+    address: str, work: Callable[[Store, Callable[[int], None]], None]
+) -> Iterator[tuple[int, Iterator[int]]]:
+    """Forks a process that does `work`. Yields its id and the numbers that it acknowledges. Only a kill may end it."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         try:
             os.close(reading)
             os.write(writing, b"0\n")
-            write(_opened(address), lambda number: _acknowledge(writing, number))
+            work(open_patiently(address), lambda number: _acknowledge(writing, number))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -208,12 +212,12 @@ def _writer(address: str) -> Iterator[tuple[int, Iterator[int]]]:
     try:
         with os.fdopen(reading) as lines:
             numbers = map(int, lines)
-            next(numbers)  # the writer has started
+            next(numbers)  # the process has started
             yield pid, numbers
     finally:
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "a writer died without being killed"
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "a process died without being killed"
 
 
 def _acknowledge(writing: int, number: int) -> None:

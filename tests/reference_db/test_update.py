@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from reference_db import (
+    AntennaArray,
+    Area,
     BadFingerprint,
     BadUpdate,
     Cell,
     Contents,
     Fingerprints,
+    LocalFrame,
     Origin,
     RequestKey,
     Retention,
@@ -20,7 +23,9 @@ from reference_db import (
     Update,
     append_fingerprints,
     apply_retention,
+    correct_cell,
     delete_fingerprints,
+    forget_fingerprints,
     replace_cell,
     roll_back,
     set_model_policy,
@@ -309,3 +314,66 @@ def test_updates_keep_the_model_policy_and_a_rollback_restores_the_old_one(
     assert more.manifest.model == "mateformer"
     assert replace_cell(more.manifest, cell, make_fingerprints(seed=2), origin).manifest.model == "mateformer"
     assert roll_back(more.manifest, created.contents, origin).manifest.model == "auto"
+
+
+def test_forgotten_fingerprints_leave_their_segments_and_their_tombstones(
+    created: Update, make_fingerprints: MakeFingerprints, origin: Origin
+) -> None:
+    appended = append_fingerprints(created.contents, make_fingerprints(5, 1), origin)
+    deleted = delete_fingerprints(appended.contents, np.arange(17) < 2, origin)
+    stored = deleted.contents.with_deleted().ids
+    assert len(stored) == 17
+    doomed = np.isin(np.arange(17), (1, 2, 13))  # one of them deleted before, one in the last segment
+    update = forget_fingerprints(deleted.contents, doomed, [1, 2, 3], origin)
+    check_sound(update)
+    assert update.without == (1, 2, 3)
+    np.testing.assert_array_equal(update.contents.with_deleted().ids, stored[~doomed])
+    assert (update.manifest.change.action, update.manifest.change.removed) == ("forgotten", 2)
+    assert update.manifest.quality["forgotten"] == {"fingerprints": 3, "versions": [1, 2, 3]}
+    assert not {one.digest for one in update.manifest.segments} & {one.digest for one in deleted.manifest.segments}
+    whole = forget_fingerprints(update.contents, np.ones(14, bool), [4], origin)
+    check_sound(whole)
+    assert (whole.manifest.segments, whole.manifest.tombstones, whole.manifest.fingerprints) == ((), (), 0)
+    nothing = forget_fingerprints(created.contents, np.zeros(12, bool), [7], origin)
+    assert nothing.manifest.segments == created.manifest.segments
+    with pytest.raises(BadUpdate, match="no fingerprint of any version"):
+        forget_fingerprints(created.contents, np.zeros(12, bool), [], origin)
+
+
+def test_a_corrected_description_leaves_the_segments_as_they_are(created: Update, cell: Cell, origin: Origin) -> None:
+    moved = cell.model_copy(update={"latitude_deg": cell.latitude_deg + 0.001, "yaw": 1.0})
+    update = correct_cell(created.contents, moved, origin)
+    check_sound(update)
+    assert (update.manifest.cell, update.segments) == (moved, ())
+    assert update.manifest.segments == created.manifest.segments
+    assert update.manifest.change.action == "corrected"
+
+
+def test_fingerprints_that_stay_on_earth_get_new_metres(created: Update, cell: Cell, origin: Origin) -> None:
+    deleted = delete_fingerprints(created.contents, np.arange(12) == 4, origin)
+    moved = cell.model_copy(update={"latitude_deg": cell.latitude_deg + 0.001, "longitude_deg": cell.longitude_deg + 1})
+    update = correct_cell(deleted.contents, moved, origin, stay=True)
+    check_sound(update)
+    assert update.manifest.tombstones == ()
+    old, new = (LocalFrame(one.latitude_deg, one.longitude_deg) for one in (cell, moved))
+    pairs = zip(deleted.contents.positions.tolist(), update.contents.positions.tolist(), strict=True)
+    for before, after in pairs:
+        np.testing.assert_allclose(old.to_wgs84(*before), new.to_wgs84(*after), atol=1e-7)
+    np.testing.assert_array_equal(update.contents.times, deleted.contents.times)
+    far = cell.model_copy(update={"latitude_deg": cell.latitude_deg + 3})
+    with pytest.raises(BadUpdate, match="100 km"):
+        correct_cell(created.contents, far, origin, stay=True)
+
+
+def test_a_correction_that_contradicts_the_fingerprints_is_refused(created: Update, cell: Cell, origin: Origin) -> None:
+    for changes, complaint in (
+        ({}, "already"),
+        ({"cell_id": "other"}, "id"),
+        ({"subcarriers": 7}, "subcarriers"),
+        ({"array": AntennaArray(rows=2, columns=4)}, "antennas"),
+        ({"area": Area(west=0, south=0, east=1, north=1)}, "area"),
+    ):
+        with pytest.raises(BadUpdate, match=complaint):
+            correct_cell(created.contents, cell.model_copy(update=changes), origin)
+    turned = cell.model_copy(update={"array": AntennaArray(rows=4, columns=1)})
+    assert correct_cell(created.contents, turned, origin).manifest.cell.array.rows == 4

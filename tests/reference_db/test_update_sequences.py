@@ -24,6 +24,7 @@ from reference_db import (
     append_fingerprints,
     apply_retention,
     delete_fingerprints,
+    forget_fingerprints,
     replace_cell,
     roll_back,
     set_retention,
@@ -46,7 +47,7 @@ TINY = Cell(
 _ROWS = st.sets(st.integers(0, POOL - 1), min_size=1, max_size=8)
 _POLICIES = [Retention(), Retention(max_fingerprints=9), Retention(min_spacing_m=0.8), Retention(max_age_s=30.5)]
 _STEPS = st.one_of(
-    st.tuples(st.sampled_from(["append", "append", "delete", "replace"]), _ROWS),
+    st.tuples(st.sampled_from(["append", "append", "delete", "forget", "replace"]), _ROWS),
     st.tuples(st.just("set retention"), st.sampled_from(_POLICIES)),
     st.tuples(st.just("roll back"), st.integers(0, 30)),
     st.tuples(st.just("thin"), st.none()),
@@ -121,6 +122,13 @@ def test_any_sequence_of_updates_leaves_what_a_plain_set_would_hold(
                         kept.add(
                             delete_fingerprints(before, doomed, origin), _retained(rows - what, retention), retention
                         )
+                case "forget":
+                    stored = before.with_deleted().ids
+                    doomed = np.isin(stored, Segment.of(_some(what)).ids)
+                    if doomed.any():
+                        update = forget_fingerprints(before, doomed, [], origin)
+                        kept.add(update, _retained(rows - what, retention), retention)
+                        assert not np.isin(update.contents.with_deleted().ids, stored[doomed]).any()
                 case "replace":
                     kept.add(replace_cell(before.manifest, TINY, _some(what), origin), what, retention)
                 case "set retention":

@@ -13,8 +13,10 @@ import pytest
 
 from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_contents
+from reference_db.stores.store import Buffer
 from service.background import Background, Job
 from service.cells.registry import ServedCells
+from service.errors import CellNotFound
 from service.inference.engine import MateformerEngine, start_engine
 from service.inference.estimator import Estimator, User
 from service.inference.mateformer_session import MateformerSession
@@ -160,6 +162,32 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
     assert await version_served(served) is before
     publish(store, STREET[:210])
     assert len(await successor(served, before)) == 210
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("removed", ["version", "cell"])
+async def test_a_cell_whose_version_is_removed_while_it_is_loading_is_loaded_again(
+    served: ServedCells, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    publish(store, STREET)
+    read, reads = store.get_segment, []
+
+    def read_late(cell_id: str, digest: str) -> Buffer:
+        reads.append(digest)
+        if len(reads) == 1 and removed == "cell":
+            store.remove_cell(cell_id, None)
+        elif len(reads) == 1:
+            publish(store, STREET[:200])
+            store.remove_versions(cell_id, [1])
+        return read(cell_id, digest)
+
+    monkeypatch.setattr(store, "get_segment", read_late)
+    found = (await served.serve(["plane"]))["plane"]
+    if removed == "cell":
+        assert isinstance(found, CellNotFound)
+    else:
+        assert not isinstance(found, Exception)
+        assert found.version.manifest.number == 2
 
 
 @pytest.mark.anyio

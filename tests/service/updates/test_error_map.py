@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
+from service.app import create_app
 from service.settings import Settings
 from service.updates import error_map
 from tests.damage import damage
@@ -64,6 +65,23 @@ async def test_a_version_of_the_same_fingerprints_is_not_measured_again(tiny_set
         damage_segments(tiny_settings.database_directory)
         again = (await client.get("/cells/c/errors")).json()
     assert again == measured | {"version": changed["version"]} != measured
+
+
+@pytest.mark.anyio
+async def test_positions_of_removed_versions_leave_the_memory(tiny_settings: Settings) -> None:
+    app = create_app(tiny_settings)
+    transport, error_maps = httpx.ASGITransport(app), app.state.error_maps
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        listed = (await client.get("/cells/c/errors")).json()["errors"]
+        assert len(error_maps._samples) == 1
+        forgotten = await client.post("/cells/c/fingerprints/forget", json={"ids": [listed[0]["id"]]})
+        assert forgotten.status_code == 200, forgotten.text
+        assert not error_maps._samples
+        await client.get("/cells/c/errors")
+        await error_maps.drop_removed()
+        assert len(error_maps._samples) == 1
+        await client.delete("/cells/c", params={"force": "true"})
+        assert not error_maps._samples
 
 
 @pytest.mark.anyio

@@ -21,7 +21,9 @@ from reference_db import (
     RequestKey,
     Update,
     append_fingerprints,
+    correct_cell,
     delete_fingerprints,
+    forget_fingerprints,
     read_contents,
     replace_cell,
     roll_back,
@@ -217,6 +219,60 @@ async def test_from_a_version_that_was_forced_one_goes_back_without_force(
     back = (await publisher.replace("plane", change, ANYWAY, ORIGIN)).manifest
     assert (back.number, back.segments) == (3, good.segments)
     assert back.quality["calibration"] == good.quality["calibration"]
+
+
+@pytest.mark.anyio
+async def test_a_version_removed_while_it_is_restored_is_not_found(publisher: Publisher, store: DirectoryStore) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    current = (await replace_all(publisher, fingerprints_at(street(250, 3)))).manifest
+
+    def change(before: Manifest | None) -> Update:
+        assert before is not None
+        update = roll_back(before, read_contents(store, store.manifest("plane", 1)), ORIGIN)
+        store.remove_versions("plane", [1])
+        return update
+
+    with pytest.raises(errors.VersionNotFound):
+        await publisher.replace("plane", change, ANYWAY, ORIGIN)
+    assert store.current("plane") == current
+
+
+@pytest.mark.anyio
+async def test_a_change_begins_again_if_its_version_is_removed_while_it_is_read(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    begun = []
+
+    def change(before: Contents | None) -> Update:
+        assert before is not None
+        begun.append(before.manifest.number)
+        if len(begun) == 1:  # another process forgets a fingerprint
+            others = forget_fingerprints(before, np.arange(len(before)) == 0, [1], ORIGIN)
+            store.publish(others.manifest, others.segments, before.manifest.digest, others.without)
+            read_contents(store, before.manifest)
+        return append_fingerprints(before, fingerprints_at(street(10, 3)), ORIGIN)
+
+    published = await publisher.publish("plane", change, ANYWAY, ORIGIN)
+    assert begun == [1, 2]
+    assert (published.manifest.number, published.manifest.fingerprints) == (3, len(STREET) + 9)
+
+
+@pytest.mark.anyio
+async def test_fingerprints_that_stay_on_earth_are_no_shifted_survey(
+    publisher: Publisher, store: DirectoryStore
+) -> None:
+    await replace_all(publisher, fingerprints_at(STREET))
+    moved_cell = CELL.model_copy(update={"latitude_deg": CELL.latitude_deg + 1e-4})  # 11 m
+
+    def change(before: Contents | None) -> Update:
+        assert before is not None
+        return correct_cell(before, moved_cell, ORIGIN, stay=True)
+
+    corrected = await publisher.publish("plane", change, ANYWAY, ORIGIN)
+    assert corrected.manifest.cell == moved_cell
+    assert quality(corrected, "canary")["shift"] is None
+    assert calibration_of(corrected)["version"] == corrected.manifest.number
 
 
 @pytest.mark.anyio
