@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from reference_db import (
     read_contents,
     replace_cell,
 )
+from reference_db.errors import UnknownVersion
 from tests.reference_db.conftest import MakeFingerprints
 
 
@@ -74,8 +76,16 @@ def test_segments_in_memory_are_not_read_again(
     np.testing.assert_array_equal(contents.ids, following.contents.ids)
 
 
-def test_a_segment_that_the_store_lacks_is_missing(store: DirectoryStore, update: Update) -> None:
+def test_a_segment_that_the_store_lacks_is_missing(store: DirectoryStore, tmp_path: Path, update: Update) -> None:
+    manifest = _published(store, update).manifest
+    for path in tmp_path.rglob(f"{manifest.segments[0].digest}.safetensors"):
+        path.unlink()
     with pytest.raises(MissingSegment):
+        read_contents(store, manifest)
+
+
+def test_a_version_that_the_store_lacks_is_unknown(store: DirectoryStore, update: Update) -> None:
+    with pytest.raises(UnknownVersion):
         read_contents(store, update.manifest)
 
 
