@@ -262,7 +262,7 @@ def many_cells(number: int) -> dict[str, Any]:
     cells: list[dict[str, Any]] = [
         good
         | {"cellId": f"gnb-{i:03}", "accuracy": {"median": i / 200, "p95": i / 100}, "newestMeasured": days_ago(i % 80)}
-        for i in range(number - 5)
+        for i in range(number - 7)
     ]
     no_model = good | {"models": []}
     small = {"cause": "CELL_TOO_SMALL", "detail": "the cell has 10 fingerprints, it needs 19"}
@@ -276,7 +276,13 @@ def many_cells(number: int) -> dict[str, Any]:
         no_model | {"cellId": "other-array", "notServed": other_array},
         good | {"cellId": "behind", "refused": "the cell has 5 fingerprints, it needs 19"},
     ]
-    return {"cells": cells, "unreadable": ["broken"]}
+    faults = [
+        {"cellId": "broken", "cause": "CELL_UNREADABLE", "detail": "manifest 7 is damaged"},
+        {"cellId": "far", "cause": "STORE_UNAVAILABLE", "detail": "the reference database cannot be reached"},
+        {"cellId": "torn", "cause": "CELL_UNREADABLE", "detail": "a segment is damaged"},
+    ]
+    cells.append(good | {"cellId": "torn"})
+    return {"cells": cells, "unreadable": ["broken", "far"], "faults": faults}
 
 
 def days_ago(days: float) -> str:
@@ -308,13 +314,15 @@ def test_the_overview_of_500_cells_shows_first_what_needs_attention(page: Page) 
     page.says("#cells-states", "All 500")
     rows = listed(page)
     assert len(rows) == 500
-    assert [row[:2] for row in rows[:2]] == [
-        ["broken", "damaged"],
+    assert [row[:2] for row in rows[:4]] == [
+        ["broken", "damaged\nmanifest 7 is damaged"],
+        ["torn", "damaged\na segment is damaged"],
+        ["far", "unreachable\nthe reference database cannot be reached"],
         ["other-array", "not served\nthe cell's CSI is 8 x 32, the artifact expects 32 x 32"],
     ]
-    assert [row[0] for row in rows[2:6]] == ["ten", "behind", "old", "gnb-494"]
-    assert rows[5][2] == "4.9 m"
-    for state in ("1 damaged", "1 not served", "1 too small", "1 refused", "1 stale", "495 served"):
+    assert [row[0] for row in rows[4:8]] == ["ten", "behind", "old", "gnb-492"]
+    assert rows[7][2] == "4.9 m"
+    for state in ("2 damaged", "1 unreachable", "1 not served", "1 too small", "1 refused", "1 stale", "493 served"):
         assert state in page.text("#cells-states")
 
 
@@ -326,7 +334,7 @@ def test_the_overview_is_sorted_and_narrowed_as_the_operator_asks(page: Page) ->
         page.click("#cells-head button", header)
         return listed(page)[0][0]
 
-    assert first_after("Error") == "gnb-494"
+    assert first_after("Error") == "gnb-492"
     assert first_after("Error") == "gnb-000"
     assert listed(page)[-1][2] == "–"  # unknown errors come last in both directions
     assert first_after("Last measured") == "old"

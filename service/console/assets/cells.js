@@ -7,9 +7,10 @@ import { ago, count, metres } from "./words.js";
 const STALE_S = 90 * 86_400; // age of a cell's newest fingerprint
 
 // In the order of urgency.
-const STATES = ["damaged", "not served", "too small", "refused", "stale", "served"];
+const STATES = ["damaged", "unreachable", "not served", "too small", "refused", "stale", "served"];
 const MEANINGS = {
-  damaged: "The current version cannot be read.",
+  damaged: "The current version is damaged.",
+  unreachable: "The cell's part of the reference database cannot be reached.",
   "not served": "No active model locates users in the cell.",
   "too small": "The cell has fewer fingerprints than the model needs.",
   refused: "This replica cannot serve the newest version, and serves an earlier one.",
@@ -39,11 +40,15 @@ export class Cells {
 
   // Returns the names, those of damaged cells last.
   async load() {
-    const { cells, unreadable = [] } = await ask("cells");
-    this.rows = [...unreadable.map(damagedRow), ...cells.map(cellRow)];
+    const { cells, unreadable = [], faults = [] } = await ask("cells");
+    const byName = new Map(faults.map((fault) => [fault.cellId, fault]));
+    this.rows = [
+      ...unreadable.map((name) => withFault(unreadRow(name), byName.get(name) ?? {})),
+      ...cells.map((cell) => byName.has(cell.cellId) ? withFault(cellRow(cell), byName.get(cell.cellId)) : cellRow(cell)),
+    ];
     if (this.shown && !this.rows.some(({ state }) => state === this.shown)) this.shown = null;
     this.draw();
-    return [...cells.map(({ cellId }) => cellId), ...unreadable.map((one) => damagedRow(one).name)];
+    return [...cells.map(({ cellId }) => cellId), ...unreadable];
   }
 
   find(name) {
@@ -128,10 +133,12 @@ function cellRow({ cellId, fingerprints, newestMeasured, models, notServed, accu
   };
 }
 
-// A damaged cell is a name, or a name and its fault.
-function damagedRow(one) {
-  const { cellId, fault } = typeof one === "string" ? { cellId: one, fault: null } : one;
-  return { name: cellId, state: "damaged", fingerprints: null, age: null, error: null, models: "", reason: fault };
+function unreadRow(name) {
+  return { name, state: "damaged", fingerprints: null, age: null, error: null, models: "", reason: null };
+}
+
+function withFault(row, { cause = "CELL_UNREADABLE", detail = null }) {
+  return { ...row, state: cause === "STORE_UNAVAILABLE" ? "unreachable" : "damaged", reason: detail };
 }
 
 function byUrgency(one, other) {
