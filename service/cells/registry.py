@@ -17,7 +17,7 @@ from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import News, Store
 from service import errors
 from service.background import BlockingCalls
-from service.cells.calibration import check_serves
+from service.cells.calibration import Calibration, check_serves
 from service.cells.faults import CellFaults, describe_fault, describe_service_fault
 from service.cells.lookups import Lookups
 from service.cells.memory import CellMemory
@@ -100,6 +100,16 @@ class ServedCells:
         """The version of a cell in memory; None where the cell is not in memory."""
         found = self._memory.get(cell_id)
         return None if found is None else found.version
+
+    def calibration(self, manifest: Manifest) -> Calibration | None:
+        """The errors of the engine in a version: as measured in memory, else as the manifest has them. For any thread.
+
+        None where they were never measured.
+        """
+        engine, held = self.engine, self._memory.get(manifest.cell.cell_id)
+        if held is not None and held.engine is engine and held.version.manifest.digest == manifest.digest:
+            return held.calibration
+        return Calibration.of_quality(manifest.quality, engine.artifact.digest)
 
     def refusal(self, cell_id: str, digest: str) -> str | None:
         """Why a version cannot replace the one in memory; None where it can. For any thread."""

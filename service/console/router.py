@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -36,6 +36,12 @@ router = APIRouter(include_in_schema=False)
 @router.get("/console")
 async def show_console() -> Response:
     return FileResponse(_ASSETS / "index.html", headers=_HEADERS)
+
+
+@router.get("/console/settings")
+async def show_console_settings(request: Request) -> dict[str, bool]:
+    """What the page needs to know of the settings: `live`, whether operators may watch users."""
+    return {"live": request.app.state.settings.console_live}
 
 
 def mount_console_assets(app: FastAPI) -> None:

@@ -7,12 +7,13 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import shorten_name
+from service.telemetry.problem_cause import find_cause
 
 _log = logging.getLogger("fingerpost.access")
 
 
 class AccessLog:
-    """ASGI middleware that logs method, route, path, status and duration (seconds) of each request.
+    """ASGI middleware that logs method, route, path, status, duration (seconds) and cause of each request.
 
     The path comes without its query, which may hold coordinates. uvicorn's own access log knows neither the route nor
     the duration, and writes one string.
@@ -47,4 +48,6 @@ class AccessLog:
                 "duration": round(time.perf_counter() - start, 6),
                 "client": client[0] if client else None,
             }
+            if cause := find_cause(scope, status):
+                fields["cause"] = cause
             _log.info("%s %s %d", scope["method"], path, status, extra={"fields": fields})

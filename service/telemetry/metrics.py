@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Iterator
 from functools import cache
 
 from prometheus_client import (
@@ -16,10 +17,12 @@ from prometheus_client import (
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fingerpost import __version__
+from service.errors import ServiceError
 from service.telemetry.background_metrics import BackgroundMetrics
 from service.telemetry.dispatch_metrics import DispatchMetrics
 from service.telemetry.fault_metrics import FaultMetrics
 from service.telemetry.location_metrics import LocationMetrics
+from service.telemetry.problem_cause import find_cause
 from service.telemetry.stopwatch import Stopwatch
 
 _BUILD = {"version": __version__, "python": platform.python_version()}
@@ -46,6 +49,12 @@ class Metrics:
         )
         self._requests = Counter(
             "fingerpost_requests_total", "HTTP requests answered.", ["route", "status"], registry=registry
+        )
+        self._problems = Counter(
+            "fingerpost_problems_total",
+            "Requests answered by a problem, by its cause. Users of a batch: see fingerpost_locations_total.",
+            ["cause"],
+            registry=registry,
         )
         self._durations = Histogram(
             "fingerpost_request_duration_seconds",
@@ -142,6 +151,8 @@ class Metrics:
         self._end = cache(self._ends.labels)
         # Series exist from the start: a missing series looks like a missing service.
         self._updates.labels("published")
+        for cause in _list_causes(ServiceError):
+            self._problems.labels(cause)
         for end in ("all", "full"):
             self._end(end)
         for found in ("hit", "miss"):
@@ -179,9 +190,19 @@ class Metrics:
         self._versions_removed.inc(versions)
         self._bytes_removed.inc(size)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
+    def answered(self, route: str, status: int, seconds: float, cause: str | None) -> None:
+        """Records a request, the time that it took, and the cause of the problem that answered it."""
         self._request(route, status).inc()
+        if cause is not None:
+            self._problems.labels(cause).inc()
         self._duration(route).observe(seconds)
+
+
+def _list_causes(kind: type[ServiceError]) -> Iterator[str]:
+    if hasattr(kind, "cause"):
+        yield kind.cause
+    for one in kind.__subclasses__():
+        yield from _list_causes(one)
 
 
 class RequestMetrics:
@@ -208,4 +229,4 @@ class RequestMetrics:
             await self.app(scope, receive, note_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            self.metrics.answered(route, status, time.perf_counter() - start)
+            self.metrics.answered(route, status, time.perf_counter() - start, find_cause(scope, status))

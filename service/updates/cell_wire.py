@@ -199,7 +199,8 @@ class CellSummary(WireModel):
     models: Annotated[list[str], Field(description="The families of the models that locate users in the cell.")]
     not_served: NotServed | None = optional("Present where `models` is empty.")
     accuracy: CellAccuracy | None = optional(
-        "Absent where the version was not calibrated for the active model when it was published."
+        "Absent where this replica does not know the errors: the version was published without a calibration for the "
+        "active model, and the cell is not in memory."
     )
     refused: str | None = optional("Why this replica cannot serve the version, and serves an earlier one.")
 

@@ -47,7 +47,7 @@ class Overview:
             newest_measured=_newest(manifest),
             models=families,
             not_served=None if families else reason,
-            accuracy=_accuracy(manifest, artifact.digest),
+            accuracy=_describe_errors(self._served.calibration(manifest)),
             refused=self._served.refusal(manifest.cell.cell_id, manifest.digest),
         )
 
@@ -58,11 +58,9 @@ def _newest(manifest: Manifest) -> datetime | None:
     return datetime.fromtimestamp(newest, UTC) if isinstance(newest, float | int) else None
 
 
-def _accuracy(manifest: Manifest, artifact_digest: str) -> CellAccuracy | None:
-    calibration = Calibration.of_quality(manifest.quality, artifact_digest)
+def _describe_errors(calibration: Calibration | None) -> CellAccuracy | None:
     if calibration is None:
         return None
     level = calibration.level(None)
-    return CellAccuracy(
-        median=level.median, p95=level.p95, radius=level.radius, confidence=round(100 * calibration.confidence)
-    )
+    confidence = round(100 * calibration.confidence)
+    return CellAccuracy(median=level.median, p95=level.p95, radius=level.radius, confidence=confidence)

@@ -18,6 +18,7 @@ from fingerpost.wire_model import NOT_BASE64
 from service import errors
 from service.errors import FieldError, InvalidParam, ServiceError, shorten_name
 from service.telemetry.correlation import correlation_headers
+from service.telemetry.problem_cause import note_cause
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -50,6 +51,7 @@ def field_error(error: ValidationError) -> FieldError:
 
 
 async def on_service_error(request: Request, error: ServiceError) -> Response:
+    note_cause(request.scope, error.cause)
     return Response(_encode(problem_of(error)), error.status, error.headers, media_type=PROBLEM_JSON)
 
 
@@ -60,6 +62,7 @@ async def on_http_exception(request: Request, error: HTTPException) -> Response:
         headers = {"Allow": ", ".join(methods)}
     status = HTTPStatus(error.status_code)
     cause = _HTTP_CAUSES.get(status, "UNSPECIFIED_MSG_FAILURE")
+    note_cause(request.scope, cause)
     problem = _problem(status, cause, f"{request.method} {shorten_name(request.url.path)}")
     return Response(_encode(problem), status, headers, media_type=PROBLEM_JSON)
 

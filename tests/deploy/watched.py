@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ class Watched(NamedTuple):
             (users[2] | {"cellId": "nowhere"}, 404),
             (users[2] | {"cellId": "damaged"}, 500),
             (users[2] | {"maxRespTime": 1e-9}, 504),
+            (users[2] | {"timestamp": "9999-01-01T00:00:00Z"}, 400),
             ({"cellId": "plane"}, 400),
         ):
             answer = client.post("/locate", json=body)
@@ -99,8 +101,9 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
 def _database(directory: Path) -> Path:
     """Two cells; the fingerprints of one are missing."""
     store = DirectoryStore(directory)
+    fingerprints = replace(fingerprints_at(street(80, seed=1)), times=np.full(80, 1.7e9))
     for cell_id in ("plane", "damaged"):
-        import_fingerprints(store, make_cell(cell_id), fingerprints_at(street(80, seed=1)), {}, ORIGIN)
+        import_fingerprints(store, make_cell(cell_id), fingerprints, {}, ORIGIN)
     for segment in (directory / "cells" / "damaged").rglob("*.safetensors"):
         damage(segment, b"")
     return directory

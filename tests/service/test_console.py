@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from selenium.webdriver.common.action_chains import ActionChains
 from fingerpost import build_locate_body
 from reference_db import Cell, Fingerprints, read_fingerprint_file
 from service.settings import Settings
-from tests.service.browser import PATIENCE_S, Page, chromium, screen
+from tests.service.browser import PATIENCE_S, Page, chromium, colour_scheme, screen
 from tests.service.serving import serving
 
 CELL = "florence-0000"
+SMALL = "north-gate"
 DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 DAY = 86_400
 
@@ -69,13 +71,16 @@ def surveys() -> tuple[Cell, Fingerprints, Fingerprints]:
 
 @pytest.fixture(scope="module")
 def imported(operator: httpx.Client, surveys: tuple[Cell, Fingerprints, Fingerprints]) -> None:
-    """Two versions: the first survey, then the second one beside it."""
+    """Two versions: the first survey, then the second one beside it. And a cell that is too small to be served."""
     cell, first, second = surveys
     created = send(operator, "PUT", f"/cells/{CELL}", first, cell, author="Ada", note="first survey <b>RTK</b>")
     assert created.status_code == 201, created.text
     path = f"/cells/{CELL}/fingerprints"
     appended = send(operator, "POST", path, second, None, author="Grace", note="new kiosks, north-east corner")
     assert appended.status_code == 200, appended.text
+    few = Fingerprints(first.csi[:10], first.positions[:10], first.times[:10], first.sigmas[:10])
+    small = send(operator, "PUT", f"/cells/{SMALL}", few, cell.model_copy(update={"cell_id": SMALL}), force="true")
+    assert small.status_code == 201, small.text
     operator.get(f"/cells/{CELL}/errors").raise_for_status()  # so that no page waits for them
 
 
@@ -197,9 +202,12 @@ def test_a_key_is_sent_and_kept_in_the_tab_only(page: Page) -> None:
     assert page.driver.execute_script("return sessionStorage.length") == 0
 
 
-def test_nothing_is_wider_than_a_telephone(page: Page) -> None:
+def test_on_a_telephone_nothing_is_too_wide_or_covers_something_else(page: Page) -> None:
+    page.answers("cells", many_cells(30))
+    page.says("#cells-states", "All 30")
     with screen(page, 390, 844, mobile=True):
         assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
+        assert page.overlaps() == []
         page.until(lambda: page.colours(0.5, 0.2, 0.4, 0.4) > 100, "the whole cell is on the map")
 
 
@@ -226,7 +234,7 @@ def test_a_fingerprint_says_what_it_is_where_the_pointer_is(page: Page) -> None:
 
 
 def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Client) -> None:
-    with screen(page, 1400, 930):
+    with screen(page, 1400, 1080):
         watch(page)
         locate(operator, range(10, 22))
         page.until(lambda: int(page.text("#live-status").split()[0]) >= 12, "all of them are drawn")
@@ -241,6 +249,171 @@ def test_added_fingerprints_are_marked_on_the_map(page: Page, operator: httpx.Cl
         page.click("#compare")
         page.says("#diff .added", "added")
         page.until(lambda: page.colours(0.6, 0.1, 0.25, 0.3) > before, "rings are drawn")
+
+
+def many_cells(number: int) -> dict[str, Any]:
+    """`GET /cells` of a large network: each cell is worse than the one before, and some cannot be served."""
+    good = {
+        "version": "1-ab12cd34ef56",
+        "fingerprints": 2000,
+        "createdAt": "2026-01-01T00:00:00Z",
+        "models": ["mateformer"],
+    }
+    cells: list[dict[str, Any]] = [
+        good
+        | {"cellId": f"gnb-{i:03}", "accuracy": {"median": i / 200, "p95": i / 100}, "newestMeasured": days_ago(i % 80)}
+        for i in range(number - 7)
+    ]
+    no_model = good | {"models": []}
+    small = {"cause": "CELL_TOO_SMALL", "detail": "the cell has 10 fingerprints, it needs 19"}
+    other_array = {
+        "cause": "CELL_NOT_SERVED_BY_ARTIFACT",
+        "detail": "the cell's CSI is 8 x 32, the artifact expects 32 x 32",
+    }
+    cells += [
+        good | {"cellId": "old", "newestMeasured": days_ago(300)},
+        no_model | {"cellId": "ten", "fingerprints": 10, "notServed": small},
+        no_model | {"cellId": "other-array", "notServed": other_array},
+        good | {"cellId": "behind", "refused": "the cell has 5 fingerprints, it needs 19"},
+    ]
+    faults = [
+        {"cellId": "broken", "cause": "CELL_UNREADABLE", "detail": "manifest 7 is damaged"},
+        {"cellId": "far", "cause": "STORE_UNAVAILABLE", "detail": "the reference database cannot be reached"},
+        {"cellId": "torn", "cause": "CELL_UNREADABLE", "detail": "a segment is damaged"},
+    ]
+    cells.append(good | {"cellId": "torn"})
+    return {"cells": cells, "unreadable": ["broken", "far"], "faults": faults}
+
+
+def days_ago(days: float) -> str:
+    return datetime.fromtimestamp(time.time() - days * DAY - 1, UTC).isoformat()
+
+
+def listed(page: Page) -> list[list[str]]:
+    """The rows of the overview: name, state, error, fingerprints, age, models."""
+    script = """
+        const rows = [...document.querySelectorAll("#cells-rows tr")];
+        return rows.map(({ cells }) => [...cells].map((one) => one.innerText));"""
+    return list(page.driver.execute_script(script))
+
+
+def test_the_overview_has_the_cells_of_the_service(page: Page, operator: httpx.Client) -> None:
+    operator.get(f"/cells/{CELL}/errors").raise_for_status()
+    small, (name, state, error, fingerprints, age, models) = listed(page)
+    assert small[:2] == [SMALL, "too small\nthe cell has 10 fingerprints, it needs 19"]
+    assert (name, state, fingerprints, models) == (CELL, "served", "2,000", "mateformer")
+    assert re.fullmatch(r"0\.[0-9]{2} m", error)
+    assert re.fullmatch(r"[0-9] d ago", age)
+    page.says("#facts", "located by\nmateformer")
+    page.says("#models", "mateformer")
+    page.says("#models li:first-child", "active")
+
+
+def test_the_overview_of_500_cells_shows_first_what_needs_attention(page: Page) -> None:
+    page.answers("cells", many_cells(500))
+    page.says("#cells-states", "All 500")
+    rows = listed(page)
+    assert len(rows) == 500
+    assert [row[:2] for row in rows[:4]] == [
+        ["broken", "damaged\nmanifest 7 is damaged"],
+        ["torn", "damaged\na segment is damaged"],
+        ["far", "unreachable\nthe reference database cannot be reached"],
+        ["other-array", "not served\nthe cell's CSI is 8 x 32, the artifact expects 32 x 32"],
+    ]
+    assert [row[0] for row in rows[4:8]] == ["ten", "behind", "old", "gnb-492"]
+    assert rows[7][2] == "4.9 m"
+    for state in ("2 damaged", "1 unreachable", "1 not served", "1 too small", "1 refused", "1 stale", "493 served"):
+        assert state in page.text("#cells-states")
+
+
+def test_the_overview_is_sorted_and_narrowed_as_the_operator_asks(page: Page) -> None:
+    page.answers("cells", many_cells(500))
+    page.says("#cells-states", "All 500")
+
+    def first_after(header: str) -> str:
+        page.click("#cells-head button", header)
+        return listed(page)[0][0]
+
+    assert first_after("Error") == "gnb-492"
+    assert first_after("Error") == "gnb-000"
+    assert listed(page)[-1][2] == "–"  # unknown errors come last in both directions
+    assert first_after("Last measured") == "old"
+    assert first_after("Fingerprints") == "ten"
+    assert first_after("Cell") == "behind"
+    assert page["#cells-head [aria-sort=ascending]"].text.startswith("Cell")
+    page.click("#cells-states button", "too small")
+    assert [row[0] for row in listed(page)] == ["ten"]
+    page.click("#cells-states button", "All")
+    page["#cells-filter"].send_keys("NB-12")
+    assert [row[0] for row in listed(page)] == [f"gnb-{i}" for i in range(120, 130)]
+    page["#cells-filter"].send_keys("9999")
+    page.says("#cells-none", "No cell")
+
+
+def test_a_row_of_the_overview_opens_its_cell(page: Page) -> None:
+    page.click("#cells-rows a", SMALL)
+    page.says("#name", SMALL)
+    page.says("#facts", "no model (the cell has 10 fingerprints, it needs 19)")
+    assert page.text("#cells-rows [aria-current]") == SMALL
+    assert not page["#compare-card"].is_displayed()  # it has one version
+    page.click("#cells-rows a", CELL)
+    page.says("#name", CELL)
+    page.until(lambda: page["#compare-card"].is_displayed(), "this one has several")
+    assert page["#compare"].is_enabled()
+    page.driver.execute_script("before.value = after.value; before.dispatchEvent(new Event('change'))")
+    assert not page["#compare"].is_enabled()  # a version does not differ from itself
+
+
+def test_models_that_were_refused_are_shown_with_the_reason(page: Page, operator: httpx.Client) -> None:
+    models = operator.get("/models").json()
+    page.answers("models", models | {"unusable": [{"folder": "next", "reason": "artifact.json is missing"}]})
+    page.says("#models li:last-child", "next")
+    page.says("#models li:last-child", "artifact.json is missing")
+
+
+def test_live_estimates_that_the_service_forbids_cannot_be_switched_on(page: Page) -> None:
+    assert page["#watch"].is_enabled()
+    page.answers("console/settings", {"live": False})
+    page.says("#live-status", "set FINGERPOST_CONSOLE_LIVE=true")
+    assert not page["#watch"].is_enabled()
+
+
+def test_live_estimates_that_the_key_forbids_are_switched_off_with_the_reason(page: Page) -> None:
+    forbid = """
+        const real = window.fetch;
+        const problem = { title: "Forbidden", detail: "this key lacks the scope operate" };
+        window.fetch = (asked, options) => asked.includes("/live")
+            ? Promise.resolve(new Response(JSON.stringify(problem), { status: 403 })) : real(asked, options);"""
+    page.driver.execute_script(forbid)
+    page.click("#watch")
+    page.says("#live-status", "this key lacks the scope operate")
+    assert not page["#watch"].is_enabled()
+
+
+def test_errors_have_the_same_colours_on_every_map(page: Page) -> None:
+    script = """
+        const done = arguments[0];
+        import("./console/assets/heat.js").then(({ shareOf }) => done([0, 0.05, 0.5, 5, 80].map(shareOf)));"""
+    assert page.driver.execute_async_script(script) == pytest.approx([0, 0, 0.5, 1, 1])
+    legend = page["label:has(#layer-errors)"].text
+    assert re.sub(r"\s+", " ", legend) == "Leave-one-out error 0.05 0.5 5 m"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_fault(page: Page, scheme: str, width: int) -> None:
+    """Contrast, names, roles: of the page with every kind of cell, of a difference, and of the dialog."""
+    with colour_scheme(page, scheme), screen(page, width, 844, mobile=width == 390):
+        page.answers("cells", many_cells(30))
+        page.says("#cells-states", "All 30")
+        page.answers("console/settings", {"live": False})
+        page.click("#compare")
+        page.says("#diff", "added")
+        assert page.accessibility_faults() == []
+        page.click("#versions li:nth-child(2) .link", "Roll back")
+        page.says("#rollback-title", "back to version")
+        assert page.accessibility_faults() == []
+        page.click("#rollback-cancel")
 
 
 def picture(page: Page, name: str) -> None:

@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 import service.console
+from tests.service.running import running
+from tests.service.tiny_service import make_tiny_settings
 
 ASSETS = Path(service.console.__file__).parent / "assets"
 
@@ -18,6 +20,13 @@ def test_page_and_its_files_come_from_the_service_alone(client: httpx.Client) ->
     assert set(links) == {"console/assets/icon.svg", "console/assets/console.css", "console/assets/console.js"}
     for link in links:
         assert client.get(link).status_code == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_page_can_ask_whether_operators_may_watch_users(tmp_path: Path, allowed: bool) -> None:
+    async with running(make_tiny_settings(tmp_path, console_live=allowed)) as client:
+        assert (await client.get("/console/settings")).json() == {"live": allowed}
 
 
 def test_every_module_that_is_imported_is_there(client: httpx.Client) -> None:

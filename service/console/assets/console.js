@@ -1,10 +1,12 @@
 // The whole page: the cell that it shows, and when it asks the service again.
 
+import { Cells } from "./cells.js";
 import { ageRamp, errorRamp, gradient, onThemeChange } from "./colours.js";
 import { byId, element } from "./element.js";
 import { LatencyPanel } from "./latency.js";
 import { LiveWatch } from "./live.js";
 import { CellMap } from "./map.js";
+import { showModels } from "./models.js";
 import { ask, cellPath, key, setKey } from "./service.js";
 import { Versions } from "./versions.js";
 import { ago, count, metres, short, span } from "./words.js";
@@ -12,8 +14,10 @@ import { ago, count, metres, short, span } from "./words.js";
 const MOST_POINTS = 50_000;
 const SAMPLES = [40, 200]; // leave-one-out errors: first a few at once, then enough for a map
 const LARGE_SAMPLE = 1000;
-const EVERY_MS = 5000;
+const EVERY_MS = 5000; // the cell that is shown
+const ALL_EVERY_MS = 30_000; // all cells, and the models
 
+const cells = new Cells();
 const map = new CellMap(byId("canvas"), showTip);
 const versions = new Versions({ onMarks: mark, onChange: refresh });
 const live = new LiveWatch(map, byId("watch"), byId("live-status"));
@@ -28,6 +32,7 @@ async function start() {
   byId("key").value = key();
   byId("key").addEventListener("change", () => {
     setKey(byId("key").value.trim());
+    askAboutLive();
     listCells();
   });
   byId("cell").addEventListener("change", () => choose(byId("cell").value));
@@ -41,30 +46,43 @@ async function start() {
   addEventListener("hashchange", () => choose(wanted()));
   onThemeChange(paintRamps);
   paintRamps();
+  await askAboutLive();
   await listCells();
   setInterval(() => document.hidden || refresh(), EVERY_MS);
+  setInterval(() => document.hidden || listCells(), ALL_EVERY_MS);
 }
 
 function wanted() {
   return decodeURIComponent(location.hash.slice(1));
 }
 
+// What the service's settings forbid needs no request for estimates, which would begin to watch users.
+async function askAboutLive() {
+  await orTrouble(async () => {
+    const { live: allowed } = await ask("console/settings");
+    live.forbid(allowed ? null : "Live estimates are off. To let operators watch where users are located, which is " +
+      "personal data, set FINGERPOST_CONSOLE_LIVE=true.");
+  });
+}
+
 async function listCells() {
   await orTrouble(async () => {
-    const { cells, unreadable = [] } = await ask("cells");
-    const names = cells.map((cell) => cell.cellId);
-    byId("cell").replaceChildren(
-      ...names.map((name) => element("option", { value: name }, name)),
-      ...unreadable.map((name) => element("option", { value: name }, `${name} (damaged)`)));
-    if (!byId("cell").length) throw new Error("There is no cell yet. Create one with fingerpost cells import.");
+    const names = await cells.load();
+    await showModels();
+    const offered = [...byId("cell").options].map(({ value }) => value);
+    if (names.join() !== offered.join()) {
+      byId("cell").replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+    }
+    if (!names.length) throw new Error("There is no cell yet. Create one with fingerpost cells import.");
     if (chosen) byId("cell").value = chosen;
-    else await choose(names.includes(wanted()) ? wanted() : (names[0] ?? unreadable[0]));
+    else await choose(names.includes(wanted()) ? wanted() : names[0]);
   });
 }
 
 async function choose(cell) {
   if (!cell || cell === chosen) return;
   chosen = cell;
+  cells.choose(cell);
   shown?.asking.abort();
   shown = null;
   byId("cell").value = cell;
@@ -74,7 +92,7 @@ async function choose(cell) {
   latency.clear();
   document.querySelector("main").hidden = false;
   byId("name").textContent = cell;
-  for (const id of ["facts", "age-range", "error-range", "errors-status"]) byId(id).replaceChildren();
+  for (const id of ["facts", "age-range", "errors-status"]) byId(id).replaceChildren();
   byId("more-errors").hidden = true;
   await refresh();
 }
@@ -134,12 +152,14 @@ function facts(detail, drawn) {
   const { array } = detail;
   const calibration = Object.values(detail.quality.calibration ?? {})[0];
   const alone = calibration?.rungs.find(({ sigma }) => sigma === null);
+  const row = cells.find(detail.cellId);
   const all = count(detail.fingerprints) + (drawn < detail.fingerprints ? ` (${count(drawn)} drawn)` : "");
   return Object.entries({
     version: detail.version,
     fingerprints: all,
     carrier: `${short(detail.carrierFrequency / 1e9, 4)} GHz, ${short(detail.bandwidth / 1e6, 3)} MHz`,
     array: `${array.rows} × ${array.columns}`,
+    ...(row && { "located by": row.models || `no model (${row.reason})` }),
     ...(alone && { "without GNSS": `${Math.round(100 * calibration.confidence)} % within ${metres(alone.radius)}` }),
   }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
 }
@@ -148,6 +168,11 @@ function facts(detail, drawn) {
 async function locateOwn(limits) {
   const { detail, asking } = shown;
   byId("more-errors").hidden = true;
+  const row = cells.find(detail.cellId);
+  if (row && !row.models.includes("mateformer")) {
+    byId("errors-status").textContent = `Errors are unknown: ${row.reason ?? "mateformer does not serve this cell"}.`;
+    return;
+  }
   try {
     for (const limit of limits) {
       const sample = Math.min(limit, detail.fingerprints);
@@ -169,10 +194,8 @@ function showErrors(errors) {
   const sorted = samples.map(({ error }) => error).sort((a, b) => a - b);
   if (!sorted.length) return;
   const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
-  const largest = Math.max(at(0.95), 0.1);
   shown.errors = new Map(errors.map(({ id, error }) => [id, error]));
-  map.setErrors({ samples, largest });
-  byId("error-range").textContent = `0 – ${metres(largest)}`;
+  map.setErrors(samples);
   byId("errors-status").textContent =
     `${count(samples.length)} located without GNSS: median ${metres(at(0.5))}, p95 ${metres(at(0.95))}`;
 }

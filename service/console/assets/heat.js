@@ -1,12 +1,14 @@
-// A heat map of errors: the kernel mean of the samples, transparent far from all samples.
+// A heat map of errors: the kernel mean of the samples, transparent far from all samples. The scale is the same for every
+// cell and version, so that two maps can be compared: logarithmic, from 0.05 to 5 m. The page's legend names these ends.
 
 import { stepOf } from "./colours.js";
 
 const MOST_CELLS = 160; // along the longer side
 const REACH = 2.5; // kernel widths
+const [LEAST, MOST] = [0.05, 5]; // metres, the ends of the scale
 
 // `samples`: [{ x, y, error }]; `extent`: [west, south, east, north]. Returns { canvas, west, south, east, north }.
-export function heatMap(samples, extent, largest, colours) {
+export function heatMap(samples, extent, colours) {
   const width = kernelWidth(samples, extent);
   const [west, south, east, north] = extent;
   const step = Math.max(east - west, north - south, 1) / MOST_CELLS;
@@ -21,11 +23,16 @@ export function heatMap(samples, extent, largest, colours) {
   const image = context.createImageData(columns, rows);
   for (let cell = 0; cell < weights.length; cell++) {
     if (weights[cell] < 0.01) continue;
-    const colour = colours[stepOf(sums[cell] / weights[cell] / largest)];
+    const colour = colours[stepOf(shareOf(sums[cell] / weights[cell]))];
     image.data.set([...colour, 255 * Math.min(1, 1.6 * weights[cell])], 4 * cell);
   }
   context.putImageData(image, 0, 0);
   return { canvas, west, north, east: west + columns * step, south: north - rows * step };
+}
+
+// The place of an error in metres on the scale, from 0 to 1.
+export function shareOf(error) {
+  return Math.min(1, Math.max(0, Math.log(error / LEAST) / Math.log(MOST / LEAST)));
 }
 
 // Somewhat more than the usual distance between neighbouring samples.

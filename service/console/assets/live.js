@@ -1,4 +1,5 @@
-// Live estimates. The service keeps estimates only while a page asks for them.
+// Live estimates. The service keeps estimates only while a page asks for them. Where the settings or the key forbid it,
+// the switch is off and cannot be used, and the page says why.
 
 import { ask, cellPath } from "./service.js";
 import { count, metres } from "./words.js";
@@ -8,8 +9,16 @@ const SHOWN_MS = 60_000;
 
 export class LiveWatch {
   constructor(map, box, status) {
-    Object.assign(this, { map, box, status, estimates: [], timer: null, cell: null });
+    Object.assign(this, { map, box, status, estimates: [], timer: null, cell: null, forbidden: null });
     box.addEventListener("change", () => (box.checked ? this.start() : this.stop()));
+  }
+
+  // `reason`: why the switch cannot be used; null allows it.
+  forbid(reason) {
+    this.forbidden = reason;
+    this.box.disabled = reason !== null;
+    this.box.checked = false;
+    this.stop();
   }
 
   // The page watches one cell. For another cell, the operator has to switch watching on again.
@@ -31,7 +40,7 @@ export class LiveWatch {
     this.timer = null;
     this.estimates = [];
     this.map.setEstimates([]);
-    this.status.textContent = "The service keeps no estimates while no page watches.";
+    this.status.textContent = this.forbidden ?? "The service keeps no estimates while no page watches.";
   }
 
   async poll() {
@@ -45,9 +54,7 @@ export class LiveWatch {
     } catch (problem) {
       if (!this.box.checked || cell !== this.cell) return;
       if (problem.status === 403 || problem.status === 401) {
-        this.box.checked = false;
-        this.stop();
-        this.status.textContent = problem.message;
+        this.forbid(problem.message);
         return;
       }
       this.status.textContent = problem.message;

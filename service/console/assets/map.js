@@ -40,10 +40,10 @@ export class CellMap {
     this.draw();
   }
 
-  // `errors`: { samples: [{ x, y, error }], largest } or null
-  setErrors(errors) {
-    this.errors = errors;
-    this.heat = errors && this.extent && heatMap(errors.samples, this.extent, errors.largest, errorRamp());
+  // `samples`: [{ x, y, error }] or null
+  setErrors(samples) {
+    this.errors = samples;
+    this.heat = samples && this.extent && heatMap(samples, this.extent, errorRamp());
     this.draw();
   }
 

@@ -11,6 +11,7 @@ export class Versions {
     Object.assign(this, { onMarks, onChange, cell: null, versions: [], current: null });
     byId("older").addEventListener("click", () => this.load(this.next));
     byId("compare").addEventListener("click", () => this.compare());
+    for (const id of ["before", "after"]) byId(id).addEventListener("change", () => this.allowCompare());
     byId("rollback-cancel").addEventListener("click", () => byId("rollback").close());
     byId("rollback-confirm").addEventListener("click", () => this.rollBack());
   }
@@ -33,8 +34,15 @@ export class Versions {
     this.current = this.versions[0]?.version;
     byId("older").hidden = !page.next;
     byId("versions").replaceChildren(...this.versions.map((version, i) => this.item(version, i === 0)));
-    this.offer(byId("before"), this.versions[1] ?? this.versions[0]);
+    this.offer(byId("before"), this.versions[1]);
     this.offer(byId("after"), this.versions[0]);
+    byId("compare-card").hidden = this.versions.length < 2;
+    this.allowCompare();
+  }
+
+  // A version does not differ from itself.
+  allowCompare() {
+    byId("compare").disabled = byId("before").value === byId("after").value;
   }
 
   // Updates the ages.
@@ -69,6 +77,7 @@ export class Versions {
   async compare(before = byId("before").value, after = byId("after").value) {
     byId("before").value = before;
     byId("after").value = after;
+    this.allowCompare();
     const cell = this.cell;
     try {
       const diff = await ask(cellPath(cell, "versions", before, "diff", after));

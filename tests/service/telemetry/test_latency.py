@@ -17,8 +17,8 @@ def test_stages_come_in_order_and_empty_ones_are_left_out() -> None:
     stopwatch.seconds = {"encode": 0.3, "decode": 0.004}
     metrics.stages(stopwatch)
     metrics.dispatched(Stopwatch(), [20.0], full=False)
-    metrics.answered("/locate", 200, 0.02)
-    metrics.answered("/cells", 200, 0.02)
+    metrics.answered("/locate", 200, 0.02, None)
+    metrics.answered("/cells", 200, 0.02, None)
     assert [one["stage"] for one in histograms(metrics)] == ["decode", "queue", "encode", "/locate"]
 
 

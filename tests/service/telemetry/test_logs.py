@@ -161,6 +161,7 @@ def test_a_failure_inside_the_service_has_an_access_line(tmp_path: Path, capfd: 
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     (line,) = [line for line in lines if line["logger"] == "fingerpost.access"]
     assert (line["method"], line["route"], line["status"]) == ("POST", "/locate", 500)
+    assert line["cause"] == "ESTIMATE_NOT_FINITE"
 
 
 def test_any_event_becomes_one_line_of_json() -> None:

@@ -87,6 +87,27 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
     assert rise("fingerpost_request_duration_seconds_count", route="/locate") == 3
 
 
+def test_counts_problems_by_cause(client: httpx.Client, request_body: Callable[..., Json]) -> None:
+    before = samples(client)
+    client.post("/locate", json=request_body(cellId="nowhere"))
+    client.post("/locate", json=request_body(cellId="narrow"))
+    client.get("/nowhere/at/all")
+    client.delete("/locate")
+    client.post("/locate", json=request_body())
+    after = samples(client)
+    rises = {
+        dict(labels)["cause"]: rise
+        for (name, labels), value in after.items()
+        if name == "fingerpost_problems_total" and (rise := value - before.get((name, labels), 0))
+    }
+    assert rises == {
+        "CELL_NOT_FOUND": 1,
+        "CELL_NOT_SERVED_BY_ARTIFACT": 1,
+        "RESOURCE_URI_STRUCTURE_NOT_FOUND": 1,
+        "METHOD_NOT_ALLOWED": 1,
+    }
+
+
 def test_counts_stated_accuracies_and_fulfilled_requests(
     client: httpx.Client, request_body: Callable[..., Json]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from reference_db import DirectoryStore, import_fingerprints, read_contents
 from service.cells.calibration import Calibration
-from tests.service.running import running, tiny_service
+from tests.service.running import running, tiny_request, tiny_service
 from tests.service.tiny_cell import ORIGIN
 
 
@@ -54,7 +54,7 @@ def test_the_list_has_the_errors_of_each_cell(client: httpx.Client, store: Direc
 
 
 @pytest.mark.anyio
-async def test_the_list_says_when_a_cell_was_last_measured(tmp_path: Path) -> None:
+async def test_the_list_says_when_a_cell_was_measured_and_knows_the_errors_of_cells_in_memory(tmp_path: Path) -> None:
     settings = tiny_service(tmp_path)
     store = DirectoryStore(settings.database_directory)
     first = store.current("c")
@@ -64,8 +64,11 @@ async def test_the_list_says_when_a_cell_was_last_measured(tmp_path: Path) -> No
     import_fingerprints(store, first.cell, replace(fingerprints, times=times), {}, ORIGIN)
     async with running(settings) as client:
         (cell,) = (await client.get("/cells")).json()["cells"]
+        (await client.post("/locate", json=tiny_request(1))).raise_for_status()
+        (in_memory,) = (await client.get("/cells")).json()["cells"]
     assert datetime.fromisoformat(cell["newestMeasured"]).timestamp() == 1.7e9
     assert "accuracy" not in cell  # the import measured none
+    assert in_memory["accuracy"]["confidence"] == 95
 
 
 def test_the_list_tells_cells_of_one_model_from_cells_of_both(learned: httpx.Client) -> None:
