@@ -43,6 +43,7 @@ from service.updates.fingerprint_wire import (
     ErrorMap,
     FingerprintList,
     FingerprintsBody,
+    ForgettingPreview,
     Forgotten,
     ListedFingerprint,
     Preview,
@@ -145,7 +146,7 @@ async def delete_fingerprints(
 
 @_changes.post(
     "/cells/{cellId}/fingerprints/forget",
-    response_model=Forgotten,
+    response_model=Forgotten | ForgettingPreview,
     responses=change_responses(),
     summary="Forget fingerprints",
 )
@@ -156,7 +157,7 @@ async def forget_fingerprints(
     publisher: UpdatesPublisher,
     error_maps: Annotated[ErrorMaps, Depends(get_error_maps)],
     dry_run: Annotated[
-        Flag, Query(alias="dryRun", description="Forget nothing. The answer counts what would be forgotten.")
+        Flag, Query(alias="dryRun", description="Forget nothing. The answer is a ForgettingPreview.")
     ] = False,
 ) -> Response:
     """Removes the fingerprints that meet all criteria of the body from the reference database for good.

@@ -39,7 +39,7 @@ _BEYOND_SCHEMAS = {
     "VERSION_REFUSED",
 }
 # And fields that are wrong only beside others, or beside the cell, as its JSON pointer says.
-_BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints/", "query after")
+_BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints", "query after")
 
 # To a schema 1.0 is an integer, and a minute may have 61 seconds.
 _STRICTER = ("Expected int, got float", "Invalid RFC3339")

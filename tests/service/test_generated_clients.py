@@ -18,9 +18,13 @@ from tests.service.plane_cell import Json
 GENERATED_OPERATIONS = {
     "activate_model",
     "append_fingerprints",
+    "collect_versions",
+    "correct_cell",
+    "delete_cell",
     "delete_fingerprints",
     "diff_versions",
     "export_cell",
+    "forget_fingerprints",
     "list_cells",
     "list_fingerprints",
     "list_models",
