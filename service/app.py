@@ -10,23 +10,26 @@ from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
 from fingerpost import __version__
-from models.artifact import MateformerManifest, load_artifact
+from models.artifact import MateformerManifest, TrajectoryManifest
 from reference_db.stores.opening import open_store
 from reference_db.stores.store import News
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import ArtifactFolders
+from service.artifacts.follower import ArtifactFollower
+from service.artifacts.installation import open_installation
 from service.artifacts.router import Models
 from service.artifacts.router import router as models_router
+from service.artifacts.starting import read_active_artifacts, start_active
 from service.auth.key_store import PERIOD_S, READING_S, UNSAFE_AFTER_S, KeyStore
 from service.auth.middleware import AuthMiddleware
 from service.auth.route_scopes import scope_needed
 from service.background import Background, Job
 from service.cells.registry import ServedCells
-from service.cells.trajectories import load_trajectories
+from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import TrajectoryCells
 from service.console.router import mount_console_assets
 from service.console.router import router as console_router
-from service.inference.engine import start_engine
+from service.inference.engine import start_engine, start_trajectory_engine
 from service.inference.workers import Workers
 from service.locating.examples import Examples
 from service.locating.live import Live
@@ -94,8 +97,10 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
+def create_app(settings: Settings, draining: Draining | None = None, *, follow_artifacts: bool = True) -> FastAPI:
     """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
+
+    Without `follow_artifacts`, the artifacts that the settings name serve, and no other replica hears of this one.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
     `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.
@@ -107,19 +112,37 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
     metrics = Metrics(settings.cell_series)
     trajectory_metrics = TrajectoryMetrics(metrics)
     background = Background(metrics.background)
-    engine = start_engine(load_artifact(settings.artifact_directory, MateformerManifest), settings, metrics)
     store = open_store(settings.redis_url or settings.database_directory)
+    installation = open_installation(settings.redis_url, settings.database_directory)
+    active = read_active_artifacts(installation) if follow_artifacts else {}
+    folders = ArtifactFolders(settings)
+    engine = start_active(
+        active.get("mateformer"),
+        folders,
+        settings.artifact_directory,
+        MateformerManifest,
+        lambda artifact: start_engine(artifact, settings, metrics),
+    )
     served = ServedCells(store, engine, settings, metrics)
     described = TrajectoryCells(store, served.lookups, served.faults)
-    trajectories = load_trajectories(settings, described, trajectory_metrics)
+    trajectories = None
+    if settings.trajectory_artifact_directory is not None:
+        trajectory_engine = start_active(
+            active.get("scadf-moe"),
+            folders,
+            settings.trajectory_artifact_directory,
+            TrajectoryManifest,
+            lambda artifact: start_trajectory_engine(artifact, settings, trajectory_metrics),
+        )
+        trajectories = Trajectories(trajectory_engine, described, trajectory_metrics)
     tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
     publisher = Publisher(store, served, settings, metrics, trajectories)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
     error_maps = ErrorMaps(publisher, served, settings)
     collector = Collector(publisher, error_maps, settings, metrics)
-    folders = ArtifactFolders(settings)
-    activation = Activation(folders, store, served, trajectories, settings, metrics, trajectory_metrics)
+    activation = Activation(folders, installation, store, served, trajectories, settings, metrics, trajectory_metrics)
+    follower = ArtifactFollower(installation, activation, metrics, settings.follow_period_s)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -135,11 +158,26 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
             jobs.append(Job("descriptions", described.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
             jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
+        if follow_artifacts:
+            jobs += follower.list_jobs()
         for job in jobs:
             background.start(job)
         yield
         await background.stop()
-        for part in (live, workers, error_maps, publisher, served, tracker, trajectories, store):
+        if follow_artifacts:
+            await follower.withdraw()
+        for part in (
+            activation,
+            installation,
+            live,
+            workers,
+            error_maps,
+            publisher,
+            served,
+            tracker,
+            trajectories,
+            store,
+        ):
             if part is not None:
                 part.close()
         if traces is not None:
@@ -186,7 +224,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         settings, lambda: served.engine.session, draining or Draining(), background, store, lambda: served.store_reached
     )
     app.state.collector = collector
-    app.state.models = Models(folders, served, trajectories, activation, settings)
+    app.state.models = Models(folders, served, trajectories, activation, follower, installation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, store).by_operation
     for router in _ROUTERS:

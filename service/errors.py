@@ -273,7 +273,7 @@ class ArtifactNotFound(ServiceError, status=HTTPStatus.NOT_FOUND, cause="ARTIFAC
 
 
 class ArtifactRefused(ServiceError, status=HTTPStatus.CONFLICT, cause="ARTIFACT_REFUSED"):
-    """The artifact is damaged, fails its test inference, or cannot serve the cells in memory."""
+    """The artifact is damaged, fails its test inference, cannot serve a cell, is far worse, or was not compared."""
 
 
 class ActivationInProgress(ServiceError, status=HTTPStatus.CONFLICT, cause="ACTIVATION_IN_PROGRESS"):

@@ -3,7 +3,7 @@
 ADVICE = {
     "ACTIVATION_IN_PROGRESS": "Wait until the other activation ends, then ask again.",
     "ARTIFACT_NOT_FOUND": "Choose a `folder` from `GET /models`.",
-    "ARTIFACT_REFUSED": "Read `detail`. The previous artifact goes on serving.",
+    "ARTIFACT_REFUSED": "Read `detail`. The previous artifact goes on serving. `force` overrides the check of cells.",
     "BAND_NOT_SERVED_BY_ARTIFACT": "Use a cell on a carrier and bandwidth that `GET /models` lists.",
     "BATCH_TOO_LARGE": "Send smaller batches: `FINGERPOST_BATCH_LIMIT`, 256 by default.",
     "BODY_TOO_LARGE": "Send less, or raise `FINGERPOST_BODY_LIMIT_BYTES` (`FINGERPOST_UPLOAD_LIMIT_BYTES` for files).",

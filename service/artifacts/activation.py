@@ -1,9 +1,12 @@
-"""Replaces the artifact that serves by another one, which is loaded and tested first."""
+"""Activates an artifact: loads and tests it, lets it take over on this replica, and makes it the installation's."""
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +22,30 @@ from reference_db.errors import CorruptManifest
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.artifacts.catalogue import ArtifactFolders, describe_error
+from service.artifacts.cell_checks import (
+    CellChecks,
+    Measure,
+    check_cells,
+    measure_by_fingerprints,
+    measure_by_trajectories,
+)
+from service.artifacts.installation import ActiveArtifact, Installation
 from service.cells.calibration import check_serves
 from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
 from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import check_learned
-from service.errors import ActivationInProgress, ArtifactRefused, NoTrajectoryArtifact, ServiceError, shorten_name
-from service.inference.engine import start_engine, start_trajectory_engine
+from service.errors import (
+    ActivationInProgress,
+    ArtifactNotFound,
+    ArtifactRefused,
+    NoTrajectoryArtifact,
+    ServiceError,
+    shorten_name,
+)
+from service.inference.engine import MateformerEngine, TrajectoryEngine, start_engine, start_trajectory_engine
 from service.inference.session import ModelUnusable
+from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
@@ -35,14 +54,12 @@ _log = logging.getLogger("fingerpost.models")
 
 
 class Activation:
-    """Activates one artifact at a time. After a restart, the artifact that the settings name serves.
-
-    Belongs to the event loop's thread.
-    """
+    """Activates one artifact at a time. Belongs to the event loop's thread."""
 
     def __init__(
         self,
         folders: ArtifactFolders,
+        installation: Installation,
         store: Store,
         served: ServedCells,
         trajectories: Trajectories | None,
@@ -52,82 +69,148 @@ class Activation:
     ) -> None:
         self.folder: str | None = None  # of the artifact that is being activated
         self._folders = folders
+        self._installation = installation
         self._store = store
         self._served = served
         self._trajectories = trajectories
         self._settings = settings
         self._metrics = metrics
         self._trajectory_metrics = trajectory_metrics
+        self._checking = ThreadPoolExecutor(1, thread_name_prefix="checks", initializer=lower_thread_priority)
+        self._stopped = threading.Event()
 
-    async def activate(self, folder: str, *, force: bool) -> None:
-        """Makes the artifact in a folder the active one of its family, unless it is already.
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the artifacts that serve on this replica, by family."""
+        engines: list[MateformerEngine | TrajectoryEngine] = [self._served.engine]
+        if self._trajectories is not None:
+            engines.append(self._trajectories.engine)
+        return {engine.artifact.manifest.family: engine.artifact.digest for engine in engines}
 
+    async def activate(self, folder: str, *, force: bool) -> CellChecks | None:
+        """Makes the artifact in a folder the active one of its family, on this replica and in the installation.
+
+        Returns what the check of cells found; None where the artifact serves here already, and nothing was checked.
         Raises `ArtifactNotFound`, `ActivationInProgress`, `NoTrajectoryArtifact`, `StoreDown` or `ArtifactRefused`.
-        Then the artifact before continues to serve. `force` activates an artifact that locates users far worse.
+        Then the artifact before continues to serve. `force` activates an artifact that locates users far worse, or
+        for which no cell could be checked.
         """
-        if self.folder is not None:
-            raise ActivationInProgress(f"{shorten_name(self.folder)!r} is being activated")
-        self.folder = folder
         started = time.monotonic()
         try:
-            directory = await asyncio.to_thread(self._folders.path, folder)
-            try:
-                artifact = await asyncio.to_thread(self._load_unless_active, directory)
-                if is_mateformer(artifact):
-                    await self._activate(artifact, force)
-                elif artifact is not None:
-                    await self._activate_for_trajectories(artifact)
-            except (ArtifactError, ModelUnusable) as error:
-                raise ArtifactRefused(describe_error(error, directory)) from error
+            family, checks = await self._activate(folder, force)
         except ServiceError as error:
             _log.warning("artifact %s not activated: %s", shorten_name(folder), error)
             raise
+        _log.warning("artifact %s is the active one of %s; it took %.1f s", folder, family, time.monotonic() - started)
+        return checks
+
+    async def _activate(self, folder: str, force: bool) -> tuple[str, CellChecks | None]:
+        """The artifact's family, and what the check found."""
+        with self._alone(folder):
+            directory = await asyncio.to_thread(self._folders.path, folder)
+            with _refusing(directory):
+                manifest, digest = await asyncio.to_thread(read_manifest, directory)
+                before = await asyncio.to_thread(self._read_active, manifest.family)
+                checks = None
+                if digest not in self.digests.values():
+                    artifact = await asyncio.to_thread(load_artifact, directory)
+                    checks = await self._take_over(artifact, force)
+            active = ActiveArtifact(family=manifest.family, folder=folder, digest=digest)
+            await asyncio.to_thread(self._record, active, before)
+        return manifest.family, checks
+
+    async def adopt(self, active: ActiveArtifact) -> None:
+        """Lets the installation's active artifact take over on this replica, without a check of its errors.
+
+        Raises `ActivationInProgress`, `ArtifactNotFound` where this replica lacks it, or `ArtifactRefused`.
+        """
+        with self._alone(active.folder):
+            directory = await asyncio.to_thread(self._folders.find, active)
+            if directory is None:
+                raise ArtifactNotFound("this replica does not have it")
+            with _refusing(directory):
+                artifact = await asyncio.to_thread(load_artifact, directory)
+                if is_mateformer(artifact):
+                    await self._served.switch(await self._start(artifact))
+                elif self._trajectories is not None:
+                    self._trajectories.use(await self._start_for_trajectories(artifact))
+        _log.warning("artifact %s, the installation's active one, has taken over here", active.folder)
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._checking.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def _alone(self, folder: str) -> Iterator[None]:
+        if self.folder is not None:
+            raise ActivationInProgress(f"{shorten_name(self.folder)!r} is being activated")
+        self.folder = folder
+        try:
+            yield
         finally:
             self.folder = None
-        if artifact is not None:
-            _log.warning("artifact %s is active until a restart; it took %.1f s", folder, time.monotonic() - started)
 
-    def _load_unless_active(self, directory: Path) -> MateformerArtifact | TrajectoryArtifact | None:
-        """The artifact in a folder. None if it is active."""
-        active = {self._served.engine.artifact.digest}
-        if self._trajectories is not None:
-            active.add(self._trajectories.engine.artifact.digest)
-        return None if read_manifest(directory)[1] in active else load_artifact(directory)
-
-    async def _activate(self, artifact: MateformerArtifact, force: bool) -> None:
-        await asyncio.to_thread(self._check_serves, artifact)
-        # In a thread of normal priority: the engine's threads inherit the priority of the thread that starts them.
-        engine = await asyncio.to_thread(start_engine, artifact, self._settings, self._metrics)
-        cells = await self._served.switch(engine, force=force)
-        _log.info("%d cells in memory now use artifact %s", cells, artifact.digest)
-
-    async def _activate_for_trajectories(self, artifact: TrajectoryArtifact) -> None:
+    async def _take_over(self, artifact: MateformerArtifact | TrajectoryArtifact, force: bool) -> CellChecks:
+        if is_mateformer(artifact):
+            serveable = await asyncio.to_thread(self._check_serves, artifact)
+            active, engine = self._served.engine, await self._start(artifact)
+            measure = measure_by_fingerprints(active, engine, self._settings.calibration_seed)
+            checks = await self._check_cells(serveable, measure, force)
+            cells = await self._served.switch(engine)
+            _log.info("%d cells in memory now use artifact %s", cells, artifact.digest)
+            return checks
         trajectories = self._trajectories
         if trajectories is None:
             raise NoTrajectoryArtifact("the settings name no artifact for trajectories that this one could replace")
-        await asyncio.to_thread(self._check_learned, artifact, trajectories)
-        start = partial(start_trajectory_engine, artifact, self._settings, self._trajectory_metrics)
-        engine = await asyncio.to_thread(start)
-        trajectories.use(engine)
+        serveable = await asyncio.to_thread(self._check_learned, artifact, trajectories)
+        other = await self._start_for_trajectories(artifact)
+        by_trajectories = measure_by_trajectories(trajectories.engine, other, self._settings.calibration_seed)
+        checks = await self._check_cells(serveable, by_trajectories, force)
+        trajectories.use(other)
+        return checks
 
-    def _check_serves(self, artifact: MateformerArtifact) -> None:
+    async def _start(self, artifact: MateformerArtifact) -> MateformerEngine:
+        # In a thread of normal priority: the engine's threads inherit the priority of the thread that starts them.
+        return await asyncio.to_thread(start_engine, artifact, self._settings, self._metrics)
+
+    async def _start_for_trajectories(self, artifact: TrajectoryArtifact) -> TrajectoryEngine:
+        return await asyncio.to_thread(start_trajectory_engine, artifact, self._settings, self._trajectory_metrics)
+
+    async def _check_cells(self, serveable: Mapping[str, Manifest], measure: Measure, force: bool) -> CellChecks:
+        check = partial(
+            check_cells,
+            self._store,
+            serveable,
+            self._served.all_held(),
+            measure,
+            self._settings.calibration_seed,
+            self._stopped.is_set,
+        )
+        checks = await asyncio.get_running_loop().run_in_executor(self._checking, check)
+        _log.info("%d of %d cells checked, %d failed", checks.checked, checks.cells, len(checks.failed))
+        if checks.complaint and not force:
+            raise ArtifactRefused(checks.complaint)
+        return checks
+
+    def _check_serves(self, artifact: MateformerArtifact) -> dict[str, Manifest]:
         before, confidence = self._served.engine.artifact, self._settings.confidence
-        self._check_no_cell_is_lost(
+        return self._check_no_cell_is_lost(
             self._list_cells(),
             lambda version: check_serves(before, version, confidence),
             lambda version: check_serves(artifact, version, confidence),
         )
 
-    def _check_learned(self, artifact: TrajectoryArtifact, trajectories: Trajectories) -> None:
+    def _check_learned(self, artifact: TrajectoryArtifact, trajectories: Trajectories) -> dict[str, Manifest]:
         before, after = trajectories.engine.artifact.manifest, artifact.manifest
         if after.vertices != before.vertices:
             raise ArtifactRefused(f"takes {after.vertices} snapshots, but clients send {before.vertices}")
-        self._check_no_cell_is_lost(before.cells, partial(check_learned, before), partial(check_learned, after))
+        return self._check_no_cell_is_lost(before.cells, partial(check_learned, before), partial(check_learned, after))
 
     def _check_no_cell_is_lost(
         self, cell_ids: Sequence[str], before: Callable[[Manifest], None], after: Callable[[Manifest], None]
-    ) -> None:
-        """Raises `ArtifactRefused` if a cell that passes `before` does not pass `after`."""
+    ) -> dict[str, Manifest]:
+        """The cells that pass `before`. Raises `ArtifactRefused` if one of them does not pass `after`."""
+        serveable = {}
         for cell_id in cell_ids:
             version = self._find_current(cell_id)
             try:
@@ -140,6 +223,8 @@ class Activation:
                 after(version)
             except ServiceError as error:
                 raise ArtifactRefused(f"cell {cell_id}: {error.reason}") from error
+            serveable[cell_id] = version
+        return serveable
 
     def _list_cells(self) -> list[str]:
         with translate_store_errors():
@@ -152,3 +237,23 @@ class Activation:
                 return self._store.current(cell_id)
             except CorruptManifest:
                 return None
+
+    def _read_active(self, family: str) -> ActiveArtifact | None:
+        with translate_store_errors():
+            try:
+                return self._installation.active().get(family)
+            except CorruptManifest:
+                return None  # `Installation.activate` replaces a record that cannot be read
+
+    def _record(self, active: ActiveArtifact, before: ActiveArtifact | None) -> None:
+        with translate_store_errors():
+            if not self._installation.activate(active, before):
+                raise ActivationInProgress("another replica has activated an artifact in the meantime")
+
+
+@contextmanager
+def _refusing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ArtifactError, ModelUnusable) as error:
+        raise ArtifactRefused(describe_error(error, directory)) from error

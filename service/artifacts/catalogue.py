@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.artifact import MANIFEST_FILE, ArtifactError, MateformerManifest, TrajectoryManifest, read_manifest
+from service.artifacts.installation import ActiveArtifact
 from service.errors import ArtifactNotFound, shorten_name
 from service.settings import Settings
 
@@ -46,6 +47,22 @@ class ArtifactFolders:
         if not self._contains(folder):
             raise ArtifactNotFound(f"there is no artifact {shorten_name(folder)!r}")
         return self._directory / folder
+
+    def find(self, artifact: ActiveArtifact) -> Path | None:
+        """The directory of an installation's active artifact: in the folder of that name, or else in any other.
+
+        None if this replica has no artifact of that digest.
+        """
+        try:
+            names = sorted(entry.name for entry in self._directory.iterdir())
+        except OSError:
+            return None
+        for name in sorted(names, key=lambda name: name != artifact.folder):
+            if self._contains(name):
+                found = self._read(name)
+                if isinstance(found, Found) and found.digest == artifact.digest:
+                    return found.directory
+        return None
 
     def _contains(self, name: str) -> bool:
         return bool(_FOLDER.fullmatch(name)) and (self._directory / name / MANIFEST_FILE).is_file()

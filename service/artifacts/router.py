@@ -1,14 +1,28 @@
 """The routes of models: list the artifacts, and activate one."""
 
 import asyncio
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from reference_db.errors import ReferenceDatabaseError
 from service import errors
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import FOLDER_PATTERN, ArtifactFolders, Found, Unreadable
-from service.artifacts.wire import Model, ModelList, TrajectoryModel, UnusableModel, describe_model
+from service.artifacts.cell_checks import CellChecks
+from service.artifacts.follower import ArtifactFollower
+from service.artifacts.installation import Installation
+from service.artifacts.wire import (
+    CellCheck,
+    CellFailure,
+    Model,
+    ModelList,
+    ReplicaModels,
+    TrajectoryModel,
+    UnusableModel,
+    describe_model,
+)
 from service.cells.registry import ServedCells
 from service.cells.trajectories import Trajectories
 from service.inference.engine import MateformerEngine, TrajectoryEngine
@@ -16,6 +30,8 @@ from service.settings import Settings
 from service.updates.parameters import Flag
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
+
+_log = logging.getLogger("fingerpost.models")
 
 
 class Models:
@@ -27,21 +43,27 @@ class Models:
         served: ServedCells,
         trajectories: Trajectories | None,
         activation: Activation,
+        follower: ArtifactFollower,
+        installation: Installation,
         settings: Settings,
     ) -> None:
         self._folders = folders
+        self._follower = follower
+        self._installation = installation
         self._served = served
         self._trajectories = trajectories
         self._activation = activation
         named = (settings.artifact_directory, settings.trajectory_artifact_directory)
         self._configured = {path.absolute() for path in named if path is not None}
 
-    async def activate(self, folder: str, *, force: bool) -> None:
+    async def activate(self, folder: str, *, force: bool) -> ModelList:
         """Raises what `Activation.activate` raises."""
-        await self._activation.activate(folder, force=force)
+        return await self.list_models(await self._activation.activate(folder, force=force))
 
-    async def list_models(self) -> ModelList:
+    async def list_models(self, checks: CellChecks | None = None) -> ModelList:
+        """`checks`: those of an activation that has just ended."""
         found = await asyncio.to_thread(self._folders.list_artifacts)
+        activated, replicas = await asyncio.to_thread(self._list_replicas)
         engines: list[MateformerEngine | TrajectoryEngine] = [
             self._served.engine,
             *([] if self._trajectories is None else [self._trajectories.engine]),
@@ -56,7 +78,25 @@ class Models:
         return ModelList(
             models=models + [self._describe(one, []) for one in others],
             unusable=[UnusableModel(**one._asdict()) for one in found if isinstance(one, Unreadable)],
+            activated=activated,
+            replicas=replicas,
+            check=None if checks is None else _describe_checks(checks),
         )
+
+    def _list_replicas(self) -> tuple[dict[str, str], list[ReplicaModels]]:
+        """The digests activated last, by family, and what each replica serves."""
+        own = self._follower.describe()
+        try:
+            activated = {family: one.digest for family, one in self._installation.active().items()}
+            replicas = {one.name: one for one in self._installation.replicas()}
+        except ReferenceDatabaseError as error:
+            _log.warning("cannot list the replicas: %s", error)
+            activated, replicas = {}, {}
+        replicas[own.name] = own  # its report may be seconds old
+        listed = sorted(replicas.items())
+        return activated, [
+            ReplicaModels(name=name, artifacts=dict(one.artifacts), problem=one.problem) for name, one in listed
+        ]
 
     def _describe(self, artifact: Found, providers: list[str]) -> Model | TrajectoryModel:
         """`providers`: the execution providers that run the artifact, none for one that does not serve."""
@@ -70,6 +110,11 @@ class Models:
             configured=directory in self._configured,
             providers=providers,
         )
+
+
+def _describe_checks(checks: CellChecks) -> CellCheck:
+    failed = [CellFailure(cell_id=cell_id, reason=reason) for cell_id, reason in checks.failed]
+    return CellCheck(cells=checks.cells, checked=checks.checked, failed=failed)
 
 
 router = APIRouter(tags=["models"], route_class=ApiRoute)
@@ -96,6 +141,8 @@ async def list_models(models: Annotated[Models, Depends(get_models)]) -> ModelLi
         errors.FieldIncorrect,
         errors.UnknownField,
         errors.StoreDown,
+        errors.StorageFull,
+        errors.NotReady,
         errors.OutOfMemory,
     ),
     summary="Activate a model",
@@ -110,13 +157,16 @@ async def activate_model(
         ),
     ],
     models: Annotated[Models, Depends(get_models)],
-    force: Annotated[Flag, Query(description="Activate the model even if users would be located far worse.")] = False,
+    force: Annotated[
+        Flag,
+        Query(description="Activate the model even if users would be located far worse, or if no cell can be checked."),
+    ] = False,
 ) -> ModelList:
-    """Loads and tests the artifact, calibrates the cells in memory and encodes the tiles in use. Then the artifact
-    replaces the active one of its family.
+    """Loads and tests the artifact, compares it with the active one in the cells in memory and in a random sample of
+    the others, calibrates the cells in memory and encodes the tiles in use. Then the artifact replaces the active one
+    of its family, on this replica and in the store. `check` says how many cells were compared.
 
-    This takes seconds for each cell in memory. It affects the replica that receives the request, until that replica
-    stops. After a restart, the `configured` artifact serves.
+    This takes seconds for each cell. The other replicas follow within seconds: `replicas` says what each one serves.
+    The artifact also serves after a restart.
     """
-    await models.activate(folder, force=force)
-    return await models.list_models()
+    return await models.activate(folder, force=force)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fingerpost.wire_model import WireModel
+from fingerpost.wire_model import WireModel, optional
 from models.artifact import MateformerManifest, TrajectoryManifest
 
 State = Literal["active", "activating", "available"]
@@ -34,7 +34,8 @@ class ListedModel(WireModel):
     folder: Annotated[str, Field(description="The name by which the model is activated.")]
     state: Annotated[State, Field(description="The state on this replica. The active model locates users.")]
     configured: Annotated[
-        bool, Field(description="Whether the settings name this model: it is the active one after a restart.")
+        bool,
+        Field(description="Whether the settings name this model. It serves while no model of its family is activated."),
     ]
     name: str
     version: str
@@ -96,11 +97,43 @@ class UnusableModel(WireModel):
     reason: str
 
 
+class ReplicaModels(WireModel):
+    """What a replica serves. Replicas report it every few seconds."""
+
+    name: str
+    artifacts: Annotated[dict[str, str], Field(description="The digest of the model that serves, by family.")]
+    problem: str | None = optional("Why the replica does not serve the activated model.")
+
+
+class CellFailure(WireModel):
+    """A cell in which users would be located far worse."""
+
+    cell_id: str
+    reason: str
+
+
+class CellCheck(WireModel):
+    """The comparison of a model with the one before: `checked` of the `cells` that the one before serves."""
+
+    cells: int
+    checked: int
+    failed: list[CellFailure]
+
+
 class ModelList(WireModel):
     """The models of this replica, the active ones first."""
 
     models: list[Annotated[Model | TrajectoryModel, Field(discriminator="family")]]
     unusable: Annotated[list[UnusableModel], Field(description="Artifacts that cannot be read.")]
+    activated: Annotated[
+        dict[str, str],
+        Field(description="The digest of the model that was activated last, by family. It serves on all replicas."),
+    ]
+    replicas: Annotated[
+        list[ReplicaModels],
+        Field(description="The replicas of this installation. Only this one while the store does not answer."),
+    ]
+    check: CellCheck | None = optional("Only after an activation: the check of cells that it made.")
 
 
 def describe_model(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reference_db.cell_version import CellVersion
 from service.cells.calibration import Calibration, check_finite, label_errors
-from service.errors import ArtifactRefused, VersionRefused
+from service.errors import VersionRefused
 from service.inference.estimator import Estimator
 
 QUALITY_KEY = "canary"
@@ -58,8 +58,10 @@ class Canary(NamedTuple):
         if before is None:
             return
         usual = before.level(None).median
-        if complaint := _complaint(self.median, usual):
-            raise VersionRefused(complaint)
+        if self.median > _FACTOR * usual + _MARGIN_M:
+            raise VersionRefused(
+                f"the median error on the cell's own fingerprints rises from {usual:.2f} m to {self.median:.2f} m"
+            )
         if self.shift is not None and self.shift > _SHIFT_FACTOR * usual + _SHIFT_MARGIN_M:
             raise VersionRefused(
                 f"the added fingerprints lie {self.shift:.2f} m (median) from where the current version locates them; "
@@ -88,12 +90,6 @@ def fewest_outside(samples: int, confidence: float) -> int:
     return samples + 1
 
 
-def check_no_worse(before: Calibration, after: Calibration) -> None:
-    """Raises `ArtifactRefused` when another artifact locates a cell's users far worse than the one before."""
-    if complaint := _complaint(after.level(None).median, before.level(None).median):
-        raise ArtifactRefused(complaint)
-
-
 def run_canary(estimator: Estimator, version: CellVersion, before: CellVersion | None, seed: int) -> Canary:
     """Locates a sample of a version's fingerprints. Takes seconds.
 
@@ -116,9 +112,3 @@ def run_canary(estimator: Estimator, version: CellVersion, before: CellVersion |
                 check_finite(shifts)
                 shift = float(np.median(shifts))
     return Canary(errors, shift)
-
-
-def _complaint(median: float, usual: float) -> str | None:
-    if median <= _FACTOR * usual + _MARGIN_M:
-        return None
-    return f"the median error on the cell's own fingerprints rises from {usual:.2f} m to {median:.2f} m"

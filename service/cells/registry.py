@@ -116,25 +116,28 @@ class ServedCells:
         refused = self._refused.get(cell_id)
         return refused.complaint if refused is not None and refused.digest == digest else None
 
+    def all_held(self) -> dict[str, CellVersion]:
+        """The versions of all cells in memory."""
+        return {cell_id: cell.version for cell_id, cell in self._memory.all().items()}
+
     def notify(self, cell_id: str, like: CellVersion | None = None) -> None:
         """Call when a cell has a new version. `like`: a version of the same fingerprints whose indices are built."""
         self.lookups.forget(cell_id)
         self._notified[cell_id] = like
         self._replace_notified()
 
-    async def switch(self, engine: MateformerEngine, *, force: bool) -> int:
+    async def switch(self, engine: MateformerEngine) -> int:
         """Replaces the engine in service; returns how many cells in memory moved to it.
 
         Prepares every cell in memory for the new engine first: calibration, and the tiles in use encoded. Users being
-        located stay with the old engine. Raises `ArtifactRefused` when a cell cannot be served or, unless forced, would
-        be located far worse; then nothing changes.
+        located stay with the old engine. Raises `ArtifactRefused` when a cell cannot be served; then nothing changes.
         """
         loop = asyncio.get_running_loop()
         ready: dict[str, ServedCell] = {}
         try:
             while missing := self._not_ready(ready):
                 for cell_id, cell in missing.items():
-                    work = partial(move_cell, cell, engine, self._settings, force=force)
+                    work = partial(move_cell, cell, engine, self._settings)
                     ready[cell_id] = await loop.run_in_executor(self._replacers, work)
                 # Without this the loop would not end while operators keep changing cells.
                 self._versions_wait = True

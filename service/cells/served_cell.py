@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
 from service.cells.calibration import Calibration, calibrate, check_serves
-from service.cells.canary import check_no_worse
 from service.errors import ArtifactRefused, OutOfMemory, ServiceError
 from service.inference.engine import MateformerEngine
 from service.settings import Settings
@@ -36,17 +35,14 @@ def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Setti
     return ServedCell(version, engine, calibration)
 
 
-def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings, *, force: bool) -> ServedCell:
+def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings) -> ServedCell:
     """Returns the same version served by another engine, with the tiles in use already encoded.
 
-    Raises `ArtifactRefused` when the engine cannot locate users in the cell or, unless forced, locates them far worse
-    than before. Raises `OutOfMemory`.
+    Raises `ArtifactRefused` when the engine cannot locate users in the cell. Raises `OutOfMemory`.
     """
     try:
         check_serves(engine.artifact, cell.version.manifest, settings.confidence)
         moved = prepare_cell(cell.version, engine, settings)
-        if not force:
-            check_no_worse(cell.calibration, moved.calibration)
         engine.estimator.warm_tiles(cell.version, cell.engine.estimator.tiles_in_use(cell.version))
     except OutOfMemory:
         raise

@@ -2,12 +2,10 @@
 
 from functools import partial
 
-from models.artifact import TrajectoryManifest, load_artifact
 from reference_db.manifest import Manifest
 from service.cells.trajectory_cells import DescribedCell, TrajectoryCells, check_learned
 from service.inference.admission import LANES, Lane
-from service.inference.engine import TrajectoryEngine, start_trajectory_engine
-from service.settings import Settings
+from service.inference.engine import TrajectoryEngine
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
 
@@ -42,14 +40,3 @@ class Trajectories:
     def close(self) -> None:
         """Stops the engine."""
         self.engine.close()
-
-
-def load_trajectories(settings: Settings, cells: TrajectoryCells, metrics: TrajectoryMetrics) -> Trajectories | None:
-    """Loads the configured artifact; None where none is configured.
-
-    Raises `models.artifact.ArtifactError` or `service.inference.session.ModelUnusable`.
-    """
-    if settings.trajectory_artifact_directory is None:
-        return None
-    artifact = load_artifact(settings.trajectory_artifact_directory, TrajectoryManifest)
-    return Trajectories(start_trajectory_engine(artifact, settings, metrics), cells, metrics)

@@ -116,7 +116,7 @@ def _create_app(target: Target) -> Any:
     from service.inference.session import ModelUnusable
 
     try:
-        return create_app(settings)
+        return create_app(settings, follow_artifacts=target.artifact is None)
     except (ArtifactError, ModelUnusable) as error:
         fail(f"the artifact cannot be used: {error}")
     except (StoreUnavailable, ValueError) as error:

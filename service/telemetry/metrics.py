@@ -142,6 +142,12 @@ class Metrics:
             registry=registry,
         )
         self.artifact = Info("fingerpost_artifact", "The artifact in service.", registry=registry)
+        self.artifact_missing = Gauge(
+            "fingerpost_active_artifact_missing",
+            "1 while this replica cannot serve with the installation's active artifact of a family.",
+            ["family"],
+            registry=registry,
+        )
         Info("fingerpost_build", "Version of the service and of Python.", registry=registry).info(_BUILD)
         # A look-up of labels costs more than the count.
         self._stage = cache(self._stages.labels)

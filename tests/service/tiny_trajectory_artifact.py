@@ -26,8 +26,15 @@ RADII = PathFeatureRadii(measured=Radii(vertex=0.5, centroid=0.25), estimated=Ra
 
 
 def write_tiny_trajectory_artifact(
-    directory: Path, cells: tuple[str, ...], antennas: int, subcarriers: int, bandwidth: float, carrier: float
+    directory: Path,
+    cells: tuple[str, ...],
+    antennas: int,
+    subcarriers: int,
+    bandwidth: float,
+    carrier: float,
+    beside: float = 0.0,
 ) -> TrajectoryArtifact:
+    """`beside`: metres that every answer lies too far east and north."""
     inputs: dict[str, list[int | str]] = {
         "csi": ["batch", VERTICES, antennas, subcarriers, 2],
         "cues": ["batch", VERTICES, 4],
@@ -48,7 +55,8 @@ def write_tiny_trajectory_artifact(
         helper.make_node("Mul", ["doubted", "sin"], ["north"]),
         helper.make_node("Unsqueeze", ["east", "last"], ["easts"]),
         helper.make_node("Unsqueeze", ["north", "last"], ["norths"]),
-        helper.make_node("Concat", ["easts", "norths"], ["points"], axis=2),
+        helper.make_node("Concat", ["easts", "norths"], ["exact"], axis=2),
+        helper.make_node("Add", ["exact", "beside"], ["points"]),
         helper.make_node("ReduceMean", ["points"], ["centroid"], axes=[1], keepdims=1),
         helper.make_node("Concat", ["points", "centroid"], ["positions"], axis=1),
     ]
@@ -61,6 +69,7 @@ def write_tiny_trajectory_artifact(
             numpy_helper.from_array(np.array(0), "zero"),
             numpy_helper.from_array(np.array(2), "two"),
             numpy_helper.from_array(np.float32(0), "nothing"),
+            numpy_helper.from_array(np.float32(beside), "beside"),
             numpy_helper.from_array(np.array([-1]), "last"),
         ],
     )

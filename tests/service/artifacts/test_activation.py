@@ -240,9 +240,9 @@ def test_the_settings_name_what_serves_after_a_restart(replica: Replica) -> None
 async def test_of_two_activations_at_once_one_is_told(artifacts: Path, tmp_path: Path) -> None:
     settings = Settings(artifact_directory=artifacts / "middle", database_directory=tmp_path, **ROOM)
     async with running.running(settings) as client:
-        answers = await asyncio.gather(*(client.post("/models/beside:activate") for _ in range(2)))
+        answers = await asyncio.gather(*(client.post("/models/beside:activate?force=true") for _ in range(2)))
         causes = [answer.json().get("cause") for answer in answers]
-        again = await client.post("/models/middle:activate")
+        again = await client.post("/models/middle:activate?force=true")
     assert sorted(causes, key=str) == ["ACTIVATION_IN_PROGRESS", None]
     assert again.status_code == 200
 
@@ -278,7 +278,7 @@ def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -
     with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         forgetful, longer = activated(client, "forgetful"), activated(client, "longer")
         before = client.post("/locate/trajectory", json=trajectory()).json()
-        assert activated(client, "newer").status_code == 200
+        assert activated(client, "newer", force="true").status_code == 200  # no fingerprints lie near each other
         after = client.post("/locate/trajectory", json=trajectory()).json()
         models = client.get("/models").json()["models"]
         info = client.get("/metrics").text

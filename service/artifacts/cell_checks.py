@@ -1,0 +1,177 @@
+"""Compares an artifact with the active one in cells of the reference database, before it takes over.
+
+The same fingerprints of a cell are located by both artifacts, each left out of its own neighbourhood.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_db.cell_version import CellVersion
+from reference_db.contents import read_contents
+from reference_db.manifest import Manifest
+from reference_db.stores.store import Store
+from service.cells.calibration import label_errors
+from service.cells.store_errors import translate_store_errors
+from service.errors import CellUnreadable, InferenceFailed, NotReady
+from service.inference.engine import MateformerEngine, TrajectoryEngine
+from service.inference.trajectory_estimator import Trajectory
+from service.telemetry.stopwatch import Stopwatch
+
+MOST_CELLS = 16  # loaded for the check, beside the cells in memory
+_LONGEST_S = 60.0  # no further cell is loaded after this time
+_SAMPLES = 64  # fingerprints or trajectories of a cell
+_FEWEST = 8  # a median of fewer says nothing
+_AT_ONCE = 8
+# The largest median error accepted. Both artifacts locate the same fingerprints, so the comparison is hardly noisy.
+_FACTOR, _MARGIN_M = 1.5, 0.1
+
+Measure = Callable[[CellVersion], tuple[NDArray[np.float64], NDArray[np.float64]]]
+_Errors = NDArray[np.float64]
+
+
+class CellFailure(NamedTuple):
+    """A cell whose users the artifact locates far worse."""
+
+    cell_id: str
+    reason: str
+
+
+class CellChecks(NamedTuple):
+    """`checked` of the `cells` that the active artifact serves were compared; `failed` are among the checked."""
+
+    cells: int
+    checked: int
+    failed: tuple[CellFailure, ...]
+
+    @property
+    def complaint(self) -> str | None:
+        """Why the artifact should not take over."""
+        if not self.checked:
+            return f"none of the {self.cells} cells that the active artifact serves could be checked"
+        if not self.failed:
+            return None
+        first = self.failed[0]
+        also = ", ".join(one.cell_id for one in self.failed[1:])
+        return f"cell {first.cell_id}: {first.reason} ({len(self.failed)} of {self.checked} cells checked failed" + (
+            f", also {also})" if also else ")"
+        )
+
+
+def check_cells(
+    store: Store,
+    serveable: Mapping[str, Manifest],
+    held: Mapping[str, CellVersion],
+    measure: Measure,
+    seed: int,
+    stopped: Callable[[], bool],
+) -> CellChecks:
+    """Checks the cells `held` in memory, and a random sample of the other `serveable` ones. Blocking; takes seconds.
+
+    `measure` returns the errors of both artifacts in metres, float64 `[n]` each, NaN where there is no answer. Raises
+    `OutOfMemory`, `StoreDown`, or `NotReady` once `stopped` returns true.
+    """
+    checked, failed = 0, []
+    for cell_id, version in _take_cells(store, serveable, held, seed):
+        if stopped():
+            raise NotReady("the service is stopping")
+        try:
+            before, after = measure(version)
+            if len(before) < _FEWEST:
+                continue
+            reason = compare_errors(before, after)
+        except InferenceFailed as error:
+            reason = error.reason
+        checked += 1
+        if reason is not None:
+            failed.append(CellFailure(cell_id, reason))
+    return CellChecks(len(serveable), checked, tuple(failed))
+
+
+def compare_errors(before: _Errors, after: _Errors) -> str | None:
+    """Says how far an artifact is worse than the one before, None unless it is far. NaN counts as the worst error."""
+    usual, now = (float(np.median(np.nan_to_num(errors, nan=np.inf))) for errors in (before, after))
+    if now <= _FACTOR * usual + _MARGIN_M:
+        return None
+    if np.isinf(now):
+        return "the model has no answer for most of the cell's own fingerprints"
+    return f"the median error on the cell's own fingerprints rises from {usual:.2f} m to {now:.2f} m"
+
+
+def measure_by_fingerprints(active: MateformerEngine, other: MateformerEngine, seed: int) -> Measure:
+    """For artifacts that locate by fingerprints."""
+
+    def measure(version: CellVersion) -> tuple[_Errors, _Errors]:
+        rows = np.random.default_rng(seed).choice(len(version), min(_SAMPLES, len(version)), replace=False)
+        before, after = (
+            label_errors(engine.estimator, version, version, np.sort(rows), left_out=True) for engine in (active, other)
+        )
+        return before, after
+
+    return measure
+
+
+def measure_by_trajectories(active: TrajectoryEngine, other: TrajectoryEngine, seed: int) -> Measure:
+    """For artifacts that locate trajectories: fingerprints near each other stand for the snapshots of a user."""
+
+    def measure(version: CellVersion) -> tuple[_Errors, _Errors]:
+        manifest = active.artifact.manifest
+        rows = sample_trajectories(version.positions, manifest.vertices, manifest.radius, seed)
+        before, after = (_trajectory_errors(engine, version, rows) for engine in (active, other))
+        return before, after
+
+    return measure
+
+
+def sample_trajectories(positions: NDArray[np.float32], vertices: int, radius: float, seed: int) -> NDArray[np.int64]:
+    """Rows int64 `[k, vertices]`: at most 64 random ones of `positions` `[n, 2]`, each with the nearest in `radius`."""
+    found: list[NDArray[np.int64]] = []
+    for row in np.random.default_rng(seed).permutation(len(positions)):
+        away = np.linalg.norm(positions - positions[row], axis=1)
+        near = np.argsort(away, kind="stable")[:vertices]
+        if len(near) == vertices and away[near[-1]] <= radius:
+            found.append(near)
+        if len(found) == _SAMPLES:
+            break
+    return np.array(found, np.int64).reshape(-1, vertices)
+
+
+def _trajectory_errors(engine: TrajectoryEngine, version: CellVersion, rows: NDArray[np.int64]) -> _Errors:
+    """Mean distance of the vertices from their labels, float64 `[k]` metres."""
+    errors = []
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        unmeasured = np.full((some.shape[1], 4), np.nan)
+        users = [Trajectory(version.cell, version.csi_of(one), unmeasured) for one in some]
+        found = engine.session.submit(engine.estimator.locate, users, Stopwatch()).result()
+        errors.append(np.linalg.norm(found[:, :-1] - version.positions[some], axis=2).mean(axis=1))
+    return np.concatenate([np.zeros(0), *errors]).astype(np.float64)
+
+
+def _take_cells(
+    store: Store, serveable: Mapping[str, Manifest], held: Mapping[str, CellVersion], seed: int
+) -> Iterator[tuple[str, CellVersion]]:
+    """Cells in memory, then others in random order, until there are enough or the time is over."""
+    yield from ((cell_id, version) for cell_id, version in held.items() if cell_id in serveable)
+    others = sorted(serveable.keys() - held.keys())
+    deadline = time.monotonic() + _LONGEST_S
+    for index in np.random.default_rng(seed).permutation(len(others))[:MOST_CELLS]:
+        if time.monotonic() > deadline:
+            return
+        version = _load_cell(store, serveable[others[index]])
+        if version is not None:
+            yield others[index], version
+
+
+def _load_cell(store: Store, manifest: Manifest) -> CellVersion | None:
+    """None if the cell has no fingerprints or is damaged: it is not served either."""
+    if not manifest.fingerprints:
+        return None
+    try:
+        with translate_store_errors():
+            return CellVersion.assemble(read_contents(store, manifest))
+    except CellUnreadable:
+        return None

@@ -1,0 +1,98 @@
+"""Keeps a replica at the installation's active artifacts, and tells the installation what the replica serves."""
+
+import asyncio
+import math
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import NamedTuple
+from uuid import uuid4
+
+from reference_db.errors import ReferenceDatabaseError
+from service.artifacts.activation import Activation
+from service.artifacts.installation import ActiveArtifact, Installation, Replica
+from service.background import BlockingCalls, Job, JobFailed
+from service.errors import ActivationInProgress, ArtifactNotFound, ServiceError
+from service.telemetry.metrics import Metrics
+
+_RETRIED_S = 60.0  # an artifact that could not take over is tried again after this time
+_REPORT_HOLDS_S = 15.0  # at least; a replica that was killed is listed for as long
+_WITHDRAWN_S = 1.0
+_ADOPTION_S = 3600.0  # longest adoption: every cell in memory is calibrated
+
+
+class _Failed(NamedTuple):
+    active: ActiveArtifact
+    reason: str
+    at: float  # time.monotonic
+
+
+class ArtifactFollower:
+    """Two jobs: adopts active artifacts, and reports. For the event loop's thread."""
+
+    def __init__(self, installation: Installation, activation: Activation, metrics: Metrics, period_s: float) -> None:
+        # Unique: two replicas on one machine may have the same process id in containers of their own.
+        self.name = f"{socket.gethostname()[:64]}-{os.getpid()}-{uuid4().hex[:6]}"
+        self._installation = installation
+        self._activation = activation
+        self._metrics = metrics
+        self._period_s = period_s
+        self._failed: dict[str, _Failed] = {}  # by family
+        self._reading = BlockingCalls("active artifacts")
+        self._reporting = BlockingCalls("replica report")
+        for family in activation.digests:
+            metrics.artifact_missing.labels(family)  # a missing series looks like a missing service
+
+    def list_jobs(self) -> list[Job]:
+        return [
+            Job("artifacts", self._follow, self._period_s, timeout_s=_ADOPTION_S),
+            Job("replica report", self._report, self._period_s),
+        ]
+
+    async def withdraw(self) -> None:
+        """Tells the installation that this replica stops, if the store answers soon. Call when the jobs have ended."""
+        with suppress(TimeoutError, JobFailed, ReferenceDatabaseError):
+            async with asyncio.timeout(_WITHDRAWN_S):
+                await self._reporting.run(self._installation.withdraw, self.name)
+
+    def describe(self) -> Replica:
+        """What this replica serves now."""
+        problems = [f"{one.active.folder} ({one.active.digest[:12]}): {one.reason}" for one in self._failed.values()]
+        return Replica(
+            name=self.name,
+            artifacts=self._activation.digests,
+            problem="; ".join(problems) or None,
+            valid_s=max(_REPORT_HOLDS_S, 3 * self._period_s),
+        )
+
+    async def _follow(self) -> None:
+        active = await self._reading.run(self._installation.active)
+        digests = self._activation.digests
+        for family in digests:
+            wanted = active.get(family)
+            if wanted is None or wanted.digest == digests[family]:
+                self._failed.pop(family, None)
+            else:
+                await self._adopt(wanted)
+            self._metrics.artifact_missing.labels(family).set(family in self._failed)
+        if self._failed:
+            raise JobFailed(f"cannot serve with the active artifact {self.describe().problem}")
+
+    async def _adopt(self, active: ActiveArtifact) -> None:
+        failed = self._failed.get(active.family)
+        if failed and failed.active == active and time.monotonic() - failed.at < _RETRIED_S:
+            return
+        try:
+            await self._activation.adopt(active)
+        except ActivationInProgress:
+            return
+        except ServiceError as error:
+            # Whether the artifact is there now is asked each time.
+            at = -math.inf if isinstance(error, ArtifactNotFound) else time.monotonic()
+            self._failed[active.family] = _Failed(active, error.reason, at)
+        else:
+            self._failed.pop(active.family, None)
+
+    async def _report(self) -> None:
+        await self._reporting.run(self._installation.report, self.describe())
