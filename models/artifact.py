@@ -8,6 +8,7 @@ every graph.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,16 @@ class MateformerManifest(BaseManifest):
     minimum_neighbours: int = Field(gt=0)
     passes: int = Field(gt=0)
     tile_pitch: float = Field(ge=0)
+
+    def fewest_fingerprints(self, confidence: float) -> int:
+        """The fewest fingerprints of a cell that can be served with error radii of this confidence, between 0 and 1."""
+        return max(self.minimum_neighbours, fewest_for_radius(confidence))
+
+
+def fewest_for_radius(confidence: float) -> int:
+    """The smallest n for which n errors have a finite conformal quantile: ceil((n + 1) · confidence) is at most n."""
+    # The tolerance keeps 0.95 / 0.05 at 19: in binary the quotient is slightly larger.
+    return max(1, math.ceil(confidence / (1 - confidence) - 1e-9))
 
 
 class Radii(FrozenModel):

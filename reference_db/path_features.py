@@ -50,7 +50,7 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
         rows = slice(start, start + _CHUNK)
         scaled = csi[rows] / np.sqrt(power[rows])[:, None, None].astype(np.float32)
         snapshots = scaled.reshape(-1, cell.array.rows, cell.array.columns, cell.subcarriers)
-        turn, delay = _peak(snapshots)  # cycles per column, cycles per subcarrier
+        turn, delay = find_strongest_path(snapshots)  # cycles per column, cycles per subcarrier
         delay = np.where(delay < 1 - _EARLY, delay, 0.0)
         distance = delay * cell.subcarriers / cell.bandwidth * SPEED_OF_LIGHT
         off_broadside = _off_broadside(turn / cell.array.spacing, distance, cell.height - USER_HEIGHT)
@@ -59,7 +59,7 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
     return path_features
 
 
-def _peak(snapshots: NDArray[np.complex64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def find_strongest_path(snapshots: NDArray[np.complex64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Finds the peak of the angle-delay spectrum of snapshots [n, rows, columns, subcarriers], summed over rows.
 
     Returns the phase step from each column to the next in cycles, in [-1/2, 1/2), and the phase step from each

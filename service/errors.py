@@ -239,6 +239,10 @@ class FingerprintRefused(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cau
     """A fingerprint has an invalid value."""
 
 
+class SurveyImplausible(ServiceError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="SURVEY_IMPLAUSIBLE"):
+    """The fingerprints as a whole cannot be a survey: their positions, or the layout or content of their CSI."""
+
+
 class UpdateRefused(ServiceError, status=HTTPStatus.CONFLICT, cause="UPDATE_REFUSED"):
     """The change does not apply to the cell as it is."""
 

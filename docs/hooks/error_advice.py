@@ -46,6 +46,7 @@ ADVICE = {
     "STORAGE_FULL": "Make room on the disk or in Redis.",
     "STORE_UNAVAILABLE": "Wait as long as `Retry-After` says.",
     "TIMESTAMP_IMPLAUSIBLE": "Set the clock of the sender, or leave `timestamp` out.",
+    "SURVEY_IMPLAUSIBLE": "Do what `detail` says. `force` publishes the survey all the same.",
     "TRACKS_UNAVAILABLE": "Nothing: users are located by single snapshots until Redis answers again.",
     "TRACK_TOO_SHORT": "Nothing: send further snapshots with the same `trackId`.",
     "TRACK_TOO_WIDE": "Nothing: send snapshots more often, or use a new `trackId`.",

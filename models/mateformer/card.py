@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.artifact import MateformerManifest
+from models.artifact import RADII_CONFIDENCE, MateformerManifest
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.pipeline.card import write_card
@@ -25,8 +25,8 @@ def mateformer_card(recipe: MateformerRecipe, manifest: MateformerManifest, tabl
 
 **For** {radio.array.antennas} antennas and {radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at \
 {radio.carrier_frequency / 1e9:g} GHz; outdoor users within about 100 m of
-the base station; at least {manifest.minimum_neighbours} fingerprints nearby. The results below show the effect of a \
-bad coarse position
+the base station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fingerprints. The results below \
+show the effect of a bad coarse position
 and of a bad radio.
 
 **Not for** indoor users, other arrays or other bands.""",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.artifact import MateformerArtifact
+from models.artifact import MateformerArtifact, fewest_for_radius
 from reference_db.cell_version import CellVersion
 from reference_db.manifest import Manifest
 from service import errors
@@ -131,7 +131,7 @@ def check_serves(artifact: MateformerArtifact, version: Manifest, confidence: fl
             f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, "
             f"the artifact expects {csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
         )
-    needed = max(artifact.manifest.minimum_neighbours, _fewest(confidence))
+    needed = artifact.manifest.fewest_fingerprints(confidence)
     if version.fingerprints < needed:
         raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, it needs {needed}")
 
@@ -145,7 +145,7 @@ def calibrate(
     """
     check_serves(artifact, version.manifest, settings.confidence)
     rng = np.random.default_rng(settings.calibration_seed)
-    samples = min(max(settings.calibration_samples, _fewest(settings.confidence)), len(version))
+    samples = min(max(settings.calibration_samples, fewest_for_radius(settings.confidence)), len(version))
     rows = np.sort(rng.choice(len(version), samples, replace=False))
     blur = rng.standard_normal((samples, 2)).astype(np.float32)
     levels = [
@@ -218,11 +218,3 @@ def check_finite(errors_m: NDArray[np.float64]) -> None:
     """Raises `EstimateNotFinite` unless every error is finite."""
     if not np.isfinite(errors_m).all():
         raise errors.EstimateNotFinite("the model has no answer for some of the cell's own fingerprints")
-
-
-def _fewest(confidence: float) -> int:
-    """The smallest sample that gives a finite conformal quantile."""
-    n = 1
-    while conformal_rank(n, confidence) > n:
-        n += 1
-    return n

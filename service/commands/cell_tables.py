@@ -66,6 +66,9 @@ def print_cell(cell: Json) -> None:
         if value:
             facts.add_row(name, escape(value))
     console().print(facts)
+    for finding in cell["quality"].get("findings", []):
+        insisted = " (published by force)" if finding["severity"] == "refused" else ""
+        console().print(f"[yellow]warning[/yellow]{insisted}: {escape(finding['reason'])}; {escape(finding['advice'])}")
     for calibration in cell["quality"].get("calibration", {}).values():
         console().print()
         print_table(_calibration_table(calibration))

@@ -48,6 +48,7 @@ from service.updates.fingerprint_wire import CellBody
 from service.updates.history import find_current_version, read_current_versions
 from service.updates.overview import Overview
 from service.updates.parameters import Faults, UpdatesPublisher
+from service.updates.plausibility import judge_survey, with_findings
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.updates.version_wire import RemovedVersions, describe_removal
 from service.web.parameters import CellName
@@ -121,7 +122,11 @@ async def put_cell(request: Request, change: Change, publisher: UpdatesPublisher
             if body.cell is None and before is None:
                 raise CellNotFound("/cellId", "no such cell, and the body does not describe it")
             cell = body.cell or require_cell(before).cell
-            return update.replace_cell(before, cell, body.fingerprints(cell), origin)
+            fingerprints = body.fingerprints(cell)
+            made = update.replace_cell(before, cell, fingerprints, origin)
+            if fingerprints is None:
+                return made
+            return with_findings(made, judge_survey(fingerprints, cell, whole=True, force=change.conditions.force))
 
         return change_response(await publisher.replace(change.cell_id, replace_cell, change.conditions, origin))
 

@@ -30,6 +30,7 @@ from service.errors import (
     FingerprintRefused,
     FingerprintsUnreadable,
     MalformedBody,
+    SurveyImplausible,
     UnknownField,
     shorten_name,
 )
@@ -60,6 +61,7 @@ FILE_ERRORS = (
     CsiOutOfRange,
     FingerprintRefused,
     FingerprintsUnreadable,
+    SurveyImplausible,
 )
 _MOST_BYTES = 256 * 2**20  # of JSON and msgpack, which are read into memory; files are not
 _PART_VALUES = 256  # the description of a cell, or one row, holds fewer

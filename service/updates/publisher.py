@@ -28,6 +28,7 @@ from service.inference.engine import MateformerEngine
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from service.updates.plausibility import carry_findings, judge_calibration, judge_size, with_findings
 
 _log = logging.getLogger("fingerpost.updates")
 
@@ -192,7 +193,7 @@ class Publisher:
                 return Published(earlier, replayed=True), None
             _check_conditions(conditions, before)
             try:
-                update = change(before)
+                update = carry_findings(change(before), before)
             except UnknownVersion as error:
                 if before is None or error.number != before.number:
                     raise
@@ -253,10 +254,11 @@ class Publisher:
         served_before = before is not None and self._serves(engine, before)
         try:
             check_serves(artifact, update.manifest, self._settings.confidence)
-        except errors.CellTooSmall:
+        except errors.CellTooSmall as error:
             if served_before and not force:
                 raise
-            return _TestedUpdate(update, None)  # new cells start small
+            small = judge_size(error, update.manifest.fingerprints)
+            return _TestedUpdate(with_findings(update, small), None)  # new cells start small
         except errors.CellNotServed:
             if not (force or self._is_learned(update.manifest)):
                 raise
@@ -273,6 +275,7 @@ class Publisher:
         known = None if force else self._find_calibration(artifact.digest, version, old, canary)
         calibration = known or calibrate(artifact, estimator, version, self._settings)
         update = update.with_quality(calibration.as_quality(artifact.digest) | canary.as_quality())
+        update = with_findings(update, judge_calibration(calibration))
         return _TestedUpdate(update, replace(version, contents=update.contents))
 
     def _find_calibration(

@@ -1,0 +1,84 @@
+"""What is implausible about an operator's survey: refused, or published with a note in the version's quality report."""
+
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter, ValidationError
+
+from reference_db.cell import Cell
+from reference_db.fingerprints import Fingerprints
+from reference_db.manifest import Manifest
+from reference_db.plausibility import Finding, check_plausibility
+from reference_db.update import Update
+from service.cells.calibration import Calibration
+from service.errors import CellTooSmall, SurveyImplausible
+
+QUALITY_KEY = "findings"
+
+_STORED = TypeAdapter(list[Finding])
+_OF_A_VERSION = {"too few", "no gain"}  # judged anew for each version
+
+# The mean error of a coarse position whose errors on both axes are normal, as a multiple of their 1-sigma.
+_MEAN_ERROR = 1.2533
+
+
+def judge_survey(fingerprints: Fingerprints, cell: Cell, *, whole: bool, force: bool) -> list[Finding]:
+    """The findings about fingerprints to import, all of a cell (`whole`) or an addition. Takes a tenth of a second.
+
+    Raises `SurveyImplausible` for findings that refuse the survey, unless `force` is set.
+    """
+    findings = check_plausibility(fingerprints, cell, whole=whole)
+    refused = [finding for finding in findings if finding.severity == "refused"]
+    if refused and not force:
+        reasons = "; ".join(f"{finding.reason} ({finding.advice})" for finding in refused)
+        raise SurveyImplausible(f"{reasons}; --force or force=true publishes the survey all the same")
+    return findings
+
+
+def judge_size(error: CellTooSmall, fingerprints: int) -> list[Finding]:
+    """The finding about a cell that cannot serve yet. A cell without fingerprints has just been created."""
+    if not fingerprints:
+        return []
+    return [
+        Finding("too few", "warning", error.invalid_params[0].reason, "append fingerprints; users get no answer yet")
+    ]
+
+
+def judge_calibration(calibration: Calibration) -> list[Finding]:
+    """The finding about a cell that locates users no better than their coarse positions do."""
+    with_fix = [level for level in calibration.levels if level.sigma is not None]
+    if not with_fix or any(level.mean < _MEAN_ERROR * level.sigma for level in with_fix if level.sigma is not None):
+        return []
+    worst = with_fix[-1]
+    reason = (
+        f"with a coarse position of {worst.sigma:g} m the cell's own fingerprints are {worst.mean:.2f} m off (mean)"
+    )
+    advice = "the coarse position alone would be better: check the survey, and whether the artifact suits its radio"
+    return [Finding("no gain", "warning", reason, advice)]
+
+
+def carry_findings(update: Update, before: Manifest | None) -> Update:
+    """The update with the findings about the survey before, whose fingerprints it still holds."""
+    action = update.manifest.change.action
+    if before is None or action in ("created", "replaced", "rolled back"):
+        return update
+    known = [finding for finding in list_findings(before) if finding.name not in _OF_A_VERSION]
+    return with_findings(update, [*known, *list_findings(update.manifest)])
+
+
+def with_findings(update: Update, findings: Sequence[Finding]) -> Update:
+    """The update with more findings in its quality report. A new finding replaces an earlier one of the same name.
+
+    Without findings the report stays as it is.
+    """
+    if not findings:
+        return update
+    named = {finding.name: finding for finding in [*list_findings(update.manifest), *findings]}
+    return update.with_quality({QUALITY_KEY: [dict(finding._asdict()) for finding in named.values()]})
+
+
+def list_findings(manifest: Manifest) -> list[Finding]:
+    """The findings in a version's quality report."""
+    try:
+        return _STORED.validate_python(manifest.quality.get(QUALITY_KEY, []))
+    except ValidationError:
+        return []

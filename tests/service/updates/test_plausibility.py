@@ -1,0 +1,127 @@
+"""Implausible surveys: refused or noted, over the API and by the command line."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from reference_db import DirectoryStore, Fingerprints
+from service.commands.cli import app
+from service.settings import Settings
+from service.updates.cell_wire import describe_cell
+from tests.reference_db.surveys import in_a_rectangle, make_cell, make_survey
+from tests.service.running import running
+from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.updates.wire import DESCRIPTION, Json, assert_problem, npz, on_a_line, sent
+
+FILE = {"Content-Type": "application/octet-stream"}
+CELL = make_cell(1, 8, 8)
+WALLS = (0.0, -25.0, 110.0, 25.0)
+
+
+def survey(n: int, seed: int = 0) -> Fingerprints:
+    return make_survey(CELL, in_a_rectangle(n, 30, -20, 90, 20, seed), WALLS, seed)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """With an artifact for other cells: these are published without a calibration, which is not asked here."""
+    write_tiny_artifact(tmp_path)
+    return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
+
+
+@pytest.fixture
+async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(settings) as client:
+        described = {"cell": describe_cell(CELL).model_dump(mode="json")}
+        created = await client.put(f"/cells/{CELL.cell_id}", params={"force": "true"}, json=described)
+        assert created.status_code == 201, created.text
+        yield client
+
+
+IMPLAUSIBLE: list[tuple[Callable[[Fingerprints], dict[str, np.ndarray]], str, str]] = [
+    (lambda good: {"positions": good.positions / 1e5 + (48.0, 11.0)}, "degrees", "name degrees latitudes_deg"),
+    (lambda good: {"positions": good.positions * 0 + 7}, "extent", "every user would be located there"),
+    (lambda good: {"csi": good.csi.conj()}, "order", "the CSI is conjugated"),
+    (lambda good: {"csi": good.csi.swapaxes(1, 2)}, "order", "the CSI is transposed"),
+    (lambda good: {"csi": np.random.default_rng(0).permutation(good.csi)}, "signal", "tells nothing about the place"),
+    (
+        lambda good: {"csi": np.where(np.arange(300)[:, None, None] < 40, good.csi[0], good.csi)},
+        "copies",
+        "have the same CSI",
+    ),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("arrays", "name", "reason"), IMPLAUSIBLE, ids=[one[1] for one in IMPLAUSIBLE])
+async def test_an_implausible_survey_needs_force_and_its_version_says_why(
+    service: httpx.AsyncClient, arrays: Callable[[Fingerprints], dict[str, np.ndarray]], name: str, reason: str
+) -> None:
+    good = survey(300)
+    path, body = f"/cells/{CELL.cell_id}", npz(good, CELL, **arrays(good))
+    before = (await service.get(path)).json()
+    # The artifact is for other cells, which is refused after the survey.
+    problem = assert_problem(await service.put(path, content=body, headers=FILE), 422, "SURVEY_IMPLAUSIBLE")
+    assert reason in problem["detail"]
+    assert (await service.get(path)).json() == before
+
+    forced = await service.put(path, params={"force": "true"}, content=body, headers=FILE)
+    assert forced.status_code == 200, forced.text
+    findings = forced.json()["quality"]["findings"]
+    assert [(one["name"], one["severity"]) for one in findings] == [(name, "refused")]
+    assert findings[0]["advice"]
+    thinned = await service.put(f"{path}/retention", params={"force": "true"}, json={"maxFingerprints": 250})
+    assert thinned.json()["quality"]["findings"] == findings
+    replaced = await service.put(path, params={"force": "true"}, content=npz(good, CELL), headers=FILE)
+    assert "findings" not in replaced.json()["quality"]
+
+
+@pytest.mark.anyio
+async def test_an_addition_is_judged_by_its_csi_and_not_by_its_extent(service: httpx.AsyncClient) -> None:
+    path, forced = f"/cells/{CELL.cell_id}", {"force": "true"}
+    assert (await service.put(path, params=forced, content=npz(survey(300)), headers=FILE)).status_code == 200
+    more = survey(300, seed=1)
+    conjugated = await service.post(f"{path}/fingerprints", content=npz(more, csi=more.csi.conj()), headers=FILE)
+    assert "the CSI is conjugated" in assert_problem(conjugated, 422, "SURVEY_IMPLAUSIBLE")["detail"]
+    one_place = make_survey(CELL, np.full((5, 2), 50.0), WALLS, seed=2)
+    appended = await service.post(f"{path}/fingerprints", params=forced, content=npz(one_place), headers=FILE)
+    assert appended.status_code == 200
+    assert "findings" not in appended.json()["quality"]
+
+
+@pytest.mark.anyio
+async def test_a_cell_too_small_to_serve_says_how_many_fingerprints_it_needs(tmp_path: Path) -> None:
+    """As many as a request for a location says."""
+    write_tiny_artifact(tmp_path)
+    settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
+    async with running(settings) as client:
+        body = {"cell": DESCRIPTION, "fingerprints": sent(on_a_line(0, 10))}
+        created: Json = (await client.put("/cells/c", json=body)).json()
+        (finding,) = created["quality"]["findings"]
+        assert (finding["name"], finding["severity"]) == ("too few", "warning")
+        assert finding["reason"] == "the cell has 10 fingerprints, it needs 19"
+        grown = await client.post("/cells/c/fingerprints", json={"fingerprints": sent(on_a_line(10, 40))})
+        assert "too few" not in [one["name"] for one in grown.json()["quality"].get("findings", [])]
+
+
+def test_the_command_line_says_what_is_wrong_and_what_to_do(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("FINGERPOST_ARTIFACT_DIRECTORY", str(tmp_path))
+    good = survey(300)
+    (tmp_path / "bad.npz").write_bytes(npz(good, CELL, csi=good.csi.conj()))
+    words = ["cells", "import", CELL.cell_id, str(tmp_path / "bad.npz"), "--database", str(tmp_path / "database")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    assert "the CSI is conjugated" in refused.output
+    assert "conjugate the CSI" in refused.output
+    assert "--force" in refused.output
+    assert DirectoryStore(settings.database_directory or tmp_path).current(CELL.cell_id) is None
+    forced = CliRunner().invoke(app, [*words, "--force"])
+    assert forced.exit_code == 0, forced.output
+    assert "warning (published by force): the CSI is conjugated" in forced.output
