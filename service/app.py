@@ -60,6 +60,7 @@ from service.web.health import Draining, Health
 from service.web.health import router as health_router
 from service.web.openapi import operation_id
 from service.web.openapi import router as openapi_router
+from service.web.origins import OriginMiddleware
 from service.web.problems import EXCEPTION_HANDLERS
 from service.web.routes import BareRoutes
 
@@ -186,6 +187,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
     tracing = [] if traces is None else [Middleware(TracingMiddleware, traces=traces)]
     access_log = [Middleware(AccessLog)] if settings.access_log else []
     auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
+    hosts = frozenset(name.lower() for name in (settings.host, *settings.allowed_hosts)) if keys is None else None
     app = FastAPI(
         title="Fingerpost",
         version=__version__,
@@ -205,6 +207,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
             *tracing,
             *access_log,
             Middleware(RequestMetrics, metrics=metrics),
+            Middleware(OriginMiddleware, hosts=hosts),
             *auth,
             Middleware(HeadMiddleware),
             Middleware(BareRoutes, routes=locating_router.routes),

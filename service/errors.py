@@ -88,6 +88,19 @@ class NotAcceptable(ServiceError, status=HTTPStatus.NOT_ACCEPTABLE, cause="NOT_A
     """The service cannot answer in any media type that the client accepts."""
 
 
+# Where the request comes from
+class HostIncorrect(ServiceError, status=HTTPStatus.BAD_REQUEST, cause="HOST_INCORRECT"):
+    """The request has no Host header, or more than one."""
+
+
+class HostNotAllowed(ServiceError, status=HTTPStatus.MISDIRECTED_REQUEST, cause="HOST_NOT_ALLOWED"):
+    """No keys are required, and the Host header is neither a loopback name nor an allowed one."""
+
+
+class CrossOrigin(ServiceError, status=HTTPStatus.FORBIDDEN, cause="CROSS_ORIGIN"):
+    """No keys are required, and a web page of another origin sent the request."""
+
+
 # API keys
 class KeyMissing(ServiceError, status=HTTPStatus.UNAUTHORIZED, cause="KEY_MISSING"):
     """The request carries no API key."""

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         description="File of API keys, written by `fingerpost keys`; read again when it changes. None: requests need "
         "no key, and the service listens on loopback addresses only.",
     )
+    allowed_hosts: list[str] = Field(
+        [],
+        description="While no keys are required: names under which clients may reach the service, besides loopback "
+        "names and FINGERPOST_HOST, such as the name of a reverse proxy. Without ports.",
+    )
     metrics_without_key: bool = Field(
         False,
         description="Serve /metrics without a key, for a network where only Prometheus can reach it.",

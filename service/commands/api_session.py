@@ -101,7 +101,7 @@ async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://fingerpost") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client
 

@@ -134,7 +134,7 @@ def formats(request: Request) -> tuple[Format, Format]:
 
 
 def media_type_of(request: Request) -> str:
-    """The media type of the body, in lower case and without parameters. JSON where Content-Type is absent.
+    """The media type of the body, in lower case and without parameters. JSON where there is neither body nor type.
 
     Raises `UnsupportedMediaType` for a compressed body.
     """

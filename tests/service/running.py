@@ -21,7 +21,10 @@ from tests.service.tiny_cell import ORIGIN, tiny_cell
 async def running(settings: Settings, draining: Draining | None = None) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(settings, draining)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         yield client
 
 

@@ -94,8 +94,9 @@ from service.settings import Settings
 async def main():
     app = create_app(Settings())
     async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
-            response = await client.post("/locate", content=sys.stdin.buffer.read())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            content, headers = sys.stdin.buffer.read(), {"Content-Type": "application/json"}
+            response = await client.post("/locate", content=content, headers=headers)
             print(response.status_code, (await client.get("/docs")).status_code)
 
 asyncio.run(main())

@@ -118,7 +118,7 @@ async def test_a_cell_that_only_the_network_for_trajectories_can_serve_is_accept
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         statuses = {}
         for cell_id in ("bare", "unlearned"):

@@ -84,7 +84,7 @@ def test_a_broken_upload_changes_nothing(remote: str) -> None:
     with httpx.Client(base_url=remote, timeout=PATIENCE_S) as client:
         assert client.put("/cells/patience", json={"cell": DESCRIPTION}).status_code == 201
         body = npz(on_a_line(0, 40))
-        head = f"PUT /cells/patience HTTP/1.1\r\nHost: a\r\nContent-Type: {FILE['Content-Type']}\r\n"
+        head = f"PUT /cells/patience HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FILE['Content-Type']}\r\n"
         for length in (0, 10, len(body) - 1):
             with socket.create_connection((place.hostname, place.port), timeout=PATIENCE_S) as connection:
                 connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:length])
@@ -93,7 +93,8 @@ def test_a_broken_upload_changes_nothing(remote: str) -> None:
 
 def test_only_one_of_several_writers_with_the_same_version_succeeds(remote: str) -> None:
     answers: list[httpx.Response] = []
-    with httpx.Client(base_url=remote, timeout=PATIENCE_S) as client:
+    headers = {"Content-Type": "application/json"}
+    with httpx.Client(base_url=remote, timeout=PATIENCE_S, headers=headers) as client:
         version = client.put("/cells/race", content=json_of(0, 40)).json()["version"]
 
         def append(first: int) -> None:

@@ -205,7 +205,7 @@ async def test_without_an_artifact_for_them_trajectories_are_not_implemented(tmp
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         response = await client.post("/locate/trajectory", json=trajectory())
         document = (await client.get("/openapi.json")).json()

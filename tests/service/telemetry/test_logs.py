@@ -52,7 +52,7 @@ def _journey(client: httpx.Client, database: Path) -> list[int]:
         client.post("/locate", json=good | {"coarsePosition": {"x": EAST, "y": 2.71828e6, "hAccuracy": 1.0}}),
         client.post("/locate", json=good | {"coarsePosition": {"x": str(EAST), "y": NORTH}}),
         client.post("/locate", json=good | {"csi": good["csi"] | {"shape": [1, 1]}}),
-        client.post("/locate", content=json.dumps(good).encode()[:-9]),
+        client.post("/locate", content=json.dumps(good).encode()[:-9], headers={"Content-Type": "application/json"}),
         client.post("/locate/batch", json={"items": [good, good | {"cellId": "nowhere"}, {"x": EAST}] * 15}),
         client.get(f"/locate?lat={LAT}&lon={LON}"),
         client.post("/cells/c/fingerprints", json={"fingerprints": [row, row | {"x": EAST + 1}]}),

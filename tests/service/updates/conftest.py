@@ -36,7 +36,10 @@ async def empty(tiny_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The service without a cell."""
     app = create_app(tiny_settings)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         yield client
 
 

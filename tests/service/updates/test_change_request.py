@@ -28,7 +28,7 @@ class Service:
 
         app = FastAPI(exception_handlers=EXCEPTION_HANDLERS)
         app.include_router(router)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
     async def order(self, query: str = "", **headers: str) -> ChangeRequest:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

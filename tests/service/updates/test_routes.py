@@ -121,7 +121,9 @@ async def test_a_body_that_is_wrong_everywhere_is_refused_at_once(
     service: httpx.AsyncClient, body: bytes, cause: str, params: list[str]
 ) -> None:
     started = time.monotonic()
-    response = await service.post("/cells/c/fingerprints/delete", content=body)
+    response = await service.post(
+        "/cells/c/fingerprints/delete", content=body, headers={"Content-Type": "application/json"}
+    )
     assert_problem(response, 400, cause, *params)
     assert time.monotonic() - started < 1
 
@@ -129,7 +131,11 @@ async def test_a_body_that_is_wrong_everywhere_is_refused_at_once(
 @pytest.mark.anyio
 async def test_a_fingerprint_of_too_many_values_is_refused(service: httpx.AsyncClient) -> None:
     body = b'{"fingerprints":[{"csi":[' + b"[]," * 1000 + b"[]]}]}"
-    assert_problem(await service.post("/cells/c/fingerprints", content=body), 400, "INVALID_MSG_FORMAT")
+    assert_problem(
+        await service.post("/cells/c/fingerprints", content=body, headers={"Content-Type": "application/json"}),
+        400,
+        "INVALID_MSG_FORMAT",
+    )
 
 
 @pytest.mark.anyio

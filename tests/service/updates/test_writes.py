@@ -116,10 +116,10 @@ async def test_a_cell_may_begin_without_fingerprints(empty: httpx.AsyncClient) -
 
 @pytest.mark.anyio
 async def test_the_same_fingerprints_by_any_way_have_the_same_ids(empty: httpx.AsyncClient, line: Fingerprints) -> None:
-    cell, packed = tiny_cell(), {"Content-Type": "application/msgpack"}
+    cell, plain, packed = tiny_cell(), {"Content-Type": "application/json"}, {"Content-Type": "application/msgpack"}
     as_fields = {"cell": DESCRIPTION, "fingerprints": sent(line)}
     as_raw = msgspec.msgpack.encode(as_fields | {"fingerprints": sent(line, raw=True)})
-    ways = [("json", msgspec.json.encode(as_fields), {}), ("packed", as_raw, packed), ("file", npz(line), FILE)]
+    ways = [("json", msgspec.json.encode(as_fields), plain), ("packed", as_raw, packed), ("file", npz(line), FILE)]
     listed = []
     for name, body, headers in ways:
         if name == "file":  # it describes no cell
@@ -299,8 +299,14 @@ async def test_bodies_of_other_types_and_sizes_are_refused(service: httpx.AsyncC
         assert_problem(html, 415, "UNSUPPORTED_MEDIA_TYPE")
         zipped = await service.request(method, f"/cells/{path}", content=b"x", headers={"Content-Encoding": "gzip"})
         assert_problem(zipped, 415, "UNSUPPORTED_MEDIA_TYPE")
-        assert_problem(await service.request(method, f"/cells/{path}", content=b"{"), 400, "INVALID_MSG_FORMAT")
-        large = await service.request(method, f"/cells/{path}", content=bytes(2**20 + 1))
+        assert_problem(
+            await service.request(method, f"/cells/{path}", content=b"{", headers={"Content-Type": "application/json"}),
+            400,
+            "INVALID_MSG_FORMAT",
+        )
+        large = await service.request(
+            method, f"/cells/{path}", content=bytes(2**20 + 1), headers={"Content-Type": "application/json"}
+        )
         assert_problem(large, 413, "BODY_TOO_LARGE")
     wrong = await service.request("POST", "/cells/c")
     assert_problem(wrong, 405, "METHOD_NOT_ALLOWED")

@@ -62,7 +62,7 @@ def test_answers_close_their_connections_while_it_drains(database: Path, tiny_ar
     with service(database, tiny_artifact, drain_s=NEVER_S) as replica:
         host, port = "127.0.0.1", replica.port
         with socket.create_connection((host, port), timeout=GUARD_S) as connection:
-            ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+            ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
             connection.sendall(ask)
             answer = b""
             while not answer.endswith(b"}"):
@@ -119,7 +119,7 @@ def half_sent(replica: Replica) -> Iterator[tuple[socket.socket, bytes]]:
     content = msgspec.msgpack.encode(change.body)
     half = len(content) // 2
     head = (
-        f"{change.method} {change.path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/msgpack\r\n"
+        f"{change.method} {change.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/msgpack\r\n"
         f"Content-Length: {len(content)}\r\nExpect: 100-continue\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", replica.port), timeout=GUARD_S) as connection:
