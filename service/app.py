@@ -53,6 +53,7 @@ from service.updates.overview import Overview
 from service.updates.publisher import Publisher
 from service.updates.retention_job import run_retention_job
 from service.updates.versions import router as versions_router
+from service.web.body_budget import BodyBudget, BodyBudgetMiddleware
 from service.web.docs import mount_swagger_ui
 from service.web.docs import router as docs_router
 from service.web.head import HeadMiddleware
@@ -187,6 +188,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
     tracing = [] if traces is None else [Middleware(TracingMiddleware, traces=traces)]
     access_log = [Middleware(AccessLog)] if settings.access_log else []
     auth = [] if keys is None else [Middleware(AuthMiddleware, keys=keys, metrics_open=settings.metrics_without_key)]
+    bodies = BodyBudget(max(settings.bodies_limit_bytes, settings.body_limit_bytes))
     hosts = frozenset(name.lower() for name in (settings.host, *settings.allowed_hosts)) if keys is None else None
     app = FastAPI(
         title="Fingerpost",
@@ -208,6 +210,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
             *access_log,
             Middleware(RequestMetrics, metrics=metrics),
             Middleware(OriginMiddleware, hosts=hosts),
+            Middleware(BodyBudgetMiddleware, budget=bodies),
             *auth,
             Middleware(HeadMiddleware),
             Middleware(BareRoutes, routes=locating_router.routes),

@@ -80,6 +80,10 @@ class BodyTooSlow(ServiceError, status=HTTPStatus.REQUEST_TIMEOUT, cause="BODY_T
     """The body did not arrive in time."""
 
 
+class TooManyBodies(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="TOO_MANY_BODIES", retry_after_s=1):
+    """The bodies of other requests take all the memory that bodies may take."""
+
+
 class UnsupportedMediaType(ServiceError, status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, cause="UNSUPPORTED_MEDIA_TYPE"):
     """The service does not read bodies of this media type, or compressed bodies."""
 

@@ -1,5 +1,6 @@
 """Runs the app under uvicorn."""
 
+import asyncio
 import ctypes
 import gc
 import logging
@@ -10,6 +11,7 @@ import ssl
 import sys
 import threading
 import time
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from service.background import Background, Job
 from service.settings import Settings
 from service.telemetry.logs import log_config
 from service.web.health import Draining
-from service.web.http_protocol import HttpProtocol
+from service.web.http_protocol import ClientLimits, HttpProtocol, close_slow_clients
 from service.web.tls import PERIOD_S, Certificate, CertificateFollower, server_context
 
 _log = logging.getLogger("fingerpost.server")
@@ -30,6 +32,7 @@ _SWITCH_S = 0.0005
 # Longer than load balancers keep connections: a balancer must not send a request while the server closes.
 _KEEP_ALIVE_S = 75
 _CLOSING_S = 5.0  # for threads to finish, beyond the time for open requests
+_TICKS = 10  # of a tenth of a second, between two looks for slow clients
 _CLOSE = (b"connection", b"close")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -55,13 +58,20 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
     # Objects that exist now live as long as the process: exclude them from garbage collection, which blocks the loop.
     gc.collect()
     gc.freeze()
+    limits = ClientLimits(
+        settings.connection_limit,
+        settings.head_timeout_s,
+        _KEEP_ALIVE_S,
+        settings.write_timeout_s,
+        settings.answers_limit_bytes,
+    )
     config = uvicorn.Config(
         app,
         log_config=log_config(settings),
         access_log=False,  # `service.telemetry.access_log` writes it
         server_header=False,
         proxy_headers=settings.access_log,  # only access logs use the client's address
-        http=HttpProtocol,
+        http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
@@ -72,7 +82,7 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
         signal.signal(number, lambda *_: None)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
-        _Server(config, tls, draining, background, settings.drain_s).run(sockets=[listening])
+        _Server(config, tls, draining, background, settings.drain_s, limits).run(sockets=[listening])
 
 
 def check_guarded(settings: Settings) -> None:
@@ -130,9 +140,16 @@ def _end_process_after(seconds: float) -> None:
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, tls: _Tls | None, draining: Draining, background: Background, drain_s: float
+        self,
+        config: uvicorn.Config,
+        tls: _Tls | None,
+        draining: Draining,
+        background: Background,
+        drain_s: float,
+        limits: ClientLimits,
     ) -> None:
         super().__init__(config)
+        self._limits = limits
         self._tls = tls
         self._background = background
         self._draining = draining
@@ -165,5 +182,8 @@ class _Server(uvicorn.Server):
             _log.info("draining for %g s", self._drain_s)
             self.config.encoded_headers.append(_CLOSE)  # uvicorn builds its default headers from these once a second
             self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        if counter % _TICKS == 0:
+            connections = [one for one in self.server_state.connections if isinstance(one, HttpProtocol)]
+            close_slow_clients(connections, self._limits, asyncio.get_running_loop().time())
         self.should_exit |= time.monotonic() >= self._drained
         return await super().on_tick(counter)

@@ -132,6 +132,27 @@ class Settings(BaseSettings):
     )
 
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body.")
+    bodies_limit_bytes: int = Field(
+        128 * 2**20,
+        gt=0,
+        description="Memory for the bodies of all requests that arrive or are being worked on, without the first "
+        "64 KiB of each; at least FINGERPOST_BODY_LIMIT_BYTES. Larger bodies beyond it get 503.",
+    )
+    answers_limit_bytes: int = Field(
+        128 * 2**20,
+        gt=0,
+        description="Memory for answers that clients have not yet read. Beyond it, the connections with the longest "
+        "unread answers are closed.",
+    )
+    connection_limit: int = Field(
+        800, gt=0, description="Most open connections. Requests on further ones get 503. Each needs a file descriptor."
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="How long a client may take to send the head of a request, and a new one to begin."
+    )
+    write_timeout_s: float = Field(
+        30.0, gt=0, description="How long a client may read nothing of its answer before its connection is closed."
+    )
     body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send a request body.")
     upload_limit_bytes: int = Field(
         2 * 2**30,

@@ -50,6 +50,7 @@ ADVICE = {
     "STORE_UNAVAILABLE": "Wait as long as `Retry-After` says.",
     "TIMESTAMP_IMPLAUSIBLE": "Set the clock of the sender, or leave `timestamp` out.",
     "SURVEY_IMPLAUSIBLE": "Do what `detail` says. `force` publishes the survey all the same.",
+    "TOO_MANY_BODIES": "Wait as long as `Retry-After` says, or raise `FINGERPOST_BODIES_LIMIT_BYTES`.",
     "TRACKS_UNAVAILABLE": "Nothing: users are located by single snapshots until Redis answers again.",
     "TRACK_TOO_SHORT": "Nothing: send further snapshots with the same `trackId`.",
     "TRACK_TOO_WIDE": "Nothing: send snapshots more often, or use a new `trackId`.",

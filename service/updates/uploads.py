@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from reference_db.durable_file import NO_ROOM
 from service import errors
+from service.web.body_budget import account_of
 from service.web.routes import ApiRoute
 
 _WRITE_BYTES = 2**20  # written and hashed in one visit to a thread
@@ -60,8 +61,8 @@ def takes_upload(model: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:
 async def receive_upload(request: Request, head: bytes, limit: int, timeout_s: float) -> AsyncIterator[Upload]:
     """Receives a body of at most `limit` bytes. The client may pause for at most `timeout_s` seconds.
 
-    Raises `BodyTooLarge`, `BodyTooSlow`, `MalformedBody` when the client closes the connection, `StorageFull` or
-    `StoreDown`.
+    Raises `BodyTooLarge`, `BodyTooSlow`, `TooManyBodies`, `MalformedBody` when the client closes the connection,
+    `StorageFull` or `StoreDown`.
     """
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
@@ -106,6 +107,7 @@ def disk_error(error: OSError, purpose: str) -> errors.ServiceError:
 
 async def _receive_parts(request: Request, timeout_s: float) -> AsyncIterator[bytes]:
     """The body in parts of about `_WRITE_BYTES` bytes."""
+    account = account_of(request)
     chunks: list[bytes] = []
     more = True
     while more:
@@ -117,7 +119,9 @@ async def _receive_parts(request: Request, timeout_s: float) -> AsyncIterator[by
         if message["type"] == "http.disconnect":
             raise errors.MalformedBody("the body ended early")
         chunks.append(message.get("body", b""))
+        account.take(len(chunks[-1]))
         more = message.get("more_body", False)
         if not more or sum(map(len, chunks)) >= _WRITE_BYTES:
             yield b"".join(chunks)
             chunks = []
+            account.release()

@@ -1,33 +1,82 @@
-"""HTTP as uvicorn speaks it, but that what it holds of a request is bounded, and that it says problems as we do."""
+"""HTTP as uvicorn speaks it, but clients have bounded time and memory, and problems are said as ours are."""
 
+import socket
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.web.problems import PROBLEM_JSON, encode_problem
 
 _LONGEST_HEAD = 64 * 2**10  # bytes of a request line and headers, of trailers, or about a chunk
+_KERNEL_UNSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+_KERNEL_BYTES = 256 * 2**10
+_SURPLUS_S = 1.0  # how long a connection over the limit may wait for its refusal
+
+
+class ClientLimits(NamedTuple):
+    """What clients may take: open connections, seconds for a head, between requests and without reading, and bytes of
+    answers that they have not read, all connections together.
+    """
+
+    connections: int
+    head_s: float
+    idle_s: float
+    write_s: float
+    unread_bytes: int
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn limits neither heads nor trailers, and the parser puts each header together before it tells of it.
+    """A connection of uvicorn's with limits. `close_slow_clients` must be called about once a second.
 
-    So bytes are counted that have come since anything was complete: a head, a piece of the body, a request.
+    uvicorn limits neither heads nor trailers, and the parser puts each header together before it tells of it. So bytes
+    are counted that have come since anything was complete: a head, a piece of the body, a request.
     """
 
     _unfinished = 0
+    _in_head = False
+    _surplus = False  # opened while there were too many connections
+    _since = 0.0  # loop.time: connected, began the head, or answered
+    _unread = 0  # bytes of the answer at the last look
+    _reading_since = 0.0  # loop.time: the client read a part of its answer, or there was nothing to read
+
+    def __init__(self, *args: Any, limits: ClientLimits, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if _KERNEL_UNSENT is not None:
+            # The system itself would keep megabytes of an answer that the client does not read.
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _KERNEL_UNSENT, _KERNEL_BYTES)
+        self._surplus = len(self.connections) > self._limits.connections
+        self._since = self._reading_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
+        if self._surplus:
+            if not self.transport.is_closing():
+                self._refuse(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "TOO_MANY_CONNECTIONS",
+                    "too many open connections",
+                    "retry-after: 1\r\n",
+                )
+            return
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > _LONGEST_HEAD and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
+            if self._is_waiting():
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HEAD_TOO_LARGE", "the head is too long")
             else:
                 self.transport.close()  # an answer to what came before may be on its way
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._since = True, self.loop.time()
+
     def on_headers_complete(self) -> None:
-        self._unfinished = 0
+        self._unfinished, self._in_head = 0, False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -38,14 +87,59 @@ class HttpProtocol(HttpToolsProtocol):
         self._unfinished = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        self._reading_since = self.loop.time()
+        super().resume_writing()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST, "INVALID_MSG_FORMAT", "not HTTP/1.1")
 
-    def _refuse(self, status: HTTPStatus, cause: str, detail: str) -> None:
+    def close_if_slow(self, now: float) -> int:
+        """Closes the connection when its client takes too long; returns how many bytes the client has not read."""
+        unread = self.transport.get_write_buffer_size()
+        if unread != self._unread or not unread:
+            self._unread, self._reading_since = unread, now
+        if now - self._reading_since > self._limits.write_s:
+            self.transport.abort()
+            return 0
+        if self._is_waiting() and not self.transport.is_closing() and not unread:
+            self._close_if_silent(now - self._since)
+        return unread
+
+    def _close_if_silent(self, waited: float) -> None:
+        if self._surplus:
+            if waited > _SURPLUS_S:
+                self.transport.close()
+        elif self._in_head:
+            if waited > self._limits.head_s:
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, "HEAD_TOO_SLOW", "the head took too long")
+        elif waited > (self._limits.head_s if self.cycle is None else self._limits.idle_s):
+            self.transport.close()
+
+    def _is_waiting(self) -> bool:
+        """Whether no request is in progress."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: HTTPStatus, cause: str, detail: str, headers: str = "") -> None:
         content = encode_problem(status, cause, detail)
         head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n{headers}"
             f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+
+
+def close_slow_clients(connections: Iterable[HttpProtocol], limits: ClientLimits, now: float) -> None:
+    """Closes connections that wait too long for their client, and the longest unread answers beyond the memory."""
+    unread = {connection: connection.close_if_slow(now) for connection in connections}
+    total = sum(unread.values())
+    for connection in sorted(unread, key=unread.__getitem__, reverse=True):
+        if total <= limits.unread_bytes:
+            break
+        connection.transport.abort()
+        total -= unread[connection]

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import errors
+from service.web.body_budget import account_of
 from service.web.msgpack_values import has_more_values
 from service.web.problems import field_error
 from service.web.repeated_names import find_repeated_json, find_repeated_msgpack
@@ -113,6 +114,7 @@ READING_ERRORS = (
     errors.MalformedBody,
     errors.BodyTooLarge,
     errors.BodyTooSlow,
+    errors.TooManyBodies,
     errors.UnsupportedMediaType,
     errors.NotAcceptable,
     errors.FieldMissing,
@@ -153,25 +155,28 @@ def format_of(media_type: str, others: Sequence[str] = ()) -> Format:
 async def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
     """The whole body, counted while it arrives: at most `limit` bytes within `timeout_s` seconds.
 
-    Raises `BodyTooLarge`, `BodyTooSlow`, or `MalformedBody` when the client closes the connection.
+    Raises `BodyTooLarge`, `BodyTooSlow`, `TooManyBodies`, or `MalformedBody` when the client closes the connection.
     """
     length = _headers_of(request).get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
         raise errors.BodyTooLarge(f"the limit is {limit} bytes")
-    chunks: list[bytes] = []
-    left = limit
+    account = account_of(request)
+    body = bytearray()  # one large array: small ones would leave holes that keep the memory from the system
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise errors.MalformedBody("the body ended early")
-                chunks.append(message.get("body", b""))
-                left -= len(chunks[-1])
-                if left < 0:
+                chunk: bytes = message.get("body", b"")
+                account.take(len(chunk))
+                if len(body) + len(chunk) > limit:
                     raise errors.BodyTooLarge(f"the limit is {limit} bytes")
+                if not body and not message.get("more_body"):
+                    return chunk  # not copied
+                body += chunk
                 if not message.get("more_body"):
-                    return b"".join(chunks)  # a single chunk is not copied
+                    return bytes(body)
     except TimeoutError as error:
         raise errors.BodyTooSlow(f"the body took longer than {timeout_s:g} s") from error
 
