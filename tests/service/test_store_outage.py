@@ -127,6 +127,7 @@ def bodies() -> dict[str, Any]:
         "/cells/{cellId}/model": {"policy": "mateformer"},
         "/cells/{cellId}/fingerprints": {"fingerprints": rows},
         "/cells/{cellId}/fingerprints/delete": {"ids": ["0" * 16]},
+        "/cells/{cellId}/fingerprints/forget": {"ids": ["0" * 16]},
         "/cells/{cellId}/rollback": {"version": 1},
     }
 

@@ -71,7 +71,10 @@ async def test_a_version_of_the_same_fingerprints_is_not_measured_again(tiny_set
 async def test_positions_of_removed_versions_leave_the_memory(tiny_settings: Settings) -> None:
     app = create_app(tiny_settings)
     transport, error_maps = httpx.ASGITransport(app), app.state.error_maps
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
         listed = (await client.get("/cells/c/errors")).json()["errors"]
         assert len(error_maps._samples) == 1
         forgotten = await client.post("/cells/c/fingerprints/forget", json={"ids": [listed[0]["id"]]})

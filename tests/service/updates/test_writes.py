@@ -85,7 +85,12 @@ async def test_a_body_that_gives_a_field_twice_changes_nothing(
 ) -> None:
     described, rows = json.dumps(DESCRIPTION), json.dumps(sent(line))
     body = body.replace("CELL", described).replace("REST", described[1:]).replace("ROWS", rows)
-    assert_problem(await empty.put("/cells/c", content=body), 400, "MANDATORY_IE_INCORRECT", param)
+    assert_problem(
+        await empty.put("/cells/c", content=body, headers={"Content-Type": "application/json"}),
+        400,
+        "MANDATORY_IE_INCORRECT",
+        param,
+    )
     assert (await empty.get("/cells/c")).status_code == 404
 
 
