@@ -371,6 +371,22 @@ def test_models_that_were_refused_are_shown_with_the_reason(page: Page, operator
     page.says("#models li:last-child", "artifact.json is missing")
 
 
+def test_replicas_that_serve_another_model_than_the_activated_one_are_shown(page: Page, operator: httpx.Client) -> None:
+    serving = [
+        {"name": "a", "artifacts": {"mateformer": "1" * 64}},
+        {"name": "b", "artifacts": {"mateformer": "2" * 64}},
+        {"name": "c", "artifacts": {"mateformer": "2" * 64}, "problem": "no artifact has this digest"},
+    ]
+    told = {"activated": {"mateformer": "1" * 64}, "replicas": serving}
+    page.answers("models", operator.get("/models").json() | told)
+    page.says("#models", "serves another model")
+    shown = page.text("#models").splitlines()
+    assert shown[-6:] == [
+        *("b", "serves another model", "It still prepares the activated model."),
+        *("c", "serves another model", "no artifact has this digest"),
+    ]
+
+
 def test_live_estimates_that_the_service_forbids_cannot_be_switched_on(page: Page) -> None:
     assert page["#watch"].is_enabled()
     page.answers("console/settings", {"live": False})
