@@ -174,7 +174,7 @@ def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
             warmed = [replacers.submit(estimator.warm_tiles, version, [np.array(at)]) for at in ([2.0, 0], [50.0, 0])]
             try:
                 assert not both.wait(0.5), "two slots are reserved at once"
-                assert np.isfinite(session.submit(estimator.locate, users, Stopwatch()).result()).all()
+                assert np.isfinite(located(session, estimator, users)).all()
             finally:
                 free.set()
         assert [one.result() for one in warmed] == [1, 1]
