@@ -163,6 +163,10 @@ class Provenance(WireModel):
         Field(description="How the service found the neighbourhood: by the CSI and, where sent, the coarse position."),
     ]
     coarse_position_used: bool
+    coarse_position_ignored: Literal["COARSE_POSITION_OUTSIDE_CELL", "COARSE_POSITION_CONTRADICTED"] | None = optional(
+        "Why the service located the user without the coarse position that was sent: it lies outside the cell, or the "
+        "CSI contradicts it."
+    )
     calibrated_h_accuracy: float | None = optional(
         "The 1-sigma error of coarse positions that the ellipse was calibrated for, metres. Absent: calibrated "
         "without a coarse position."

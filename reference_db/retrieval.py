@@ -12,7 +12,7 @@ of fingerprints, which shares no frame. That is why `fused` turns the signal int
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ _GATE_MARGIN = 0.75  # how far beyond the gate a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error, per axis, of a guess from the signal alone
 
 
+class Voters(NamedTuple):
+    """The fingerprints that make a first guess: rows int64 and signal distances float32, both `[b, k]`, most similar
+    first.
+    """
+
+    rows: _Rows
+    distances: _Floats
+
+
 def first_guess(
     references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
 ) -> _Floats:
@@ -53,11 +62,22 @@ def first_guess(
     Raises:
         TooFewFingerprints: no fingerprint is left to compare with.
     """
+    return guess_by_voters(references, find_voters(references, features, coarse, accuracy, left_out), coarse, accuracy)
+
+
+def find_voters(
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
+) -> Voters:
+    """The fingerprints most similar to each request, near its coarse position if it has one. See `first_guess`."""
     available = len(references) - (left_out is not None)
     if available < 1:
         raise TooFewFingerprints(wanted=1, available=available)
-    k = min(_VOTERS, available)
-    voters, distances = _most_alike(references, features, coarse, accuracy, k, left_out)
+    return Voters(*_most_alike(references, features, coarse, accuracy, min(_VOTERS, available), left_out))
+
+
+def guess_by_voters(references: References, voters_of: Voters, coarse: _Floats, accuracy: _Floats) -> _Floats:
+    """The first guess from the voters of each request. See `first_guess`."""
+    voters, distances = voters_of
     origin = references.positions[voters[:, :1]]  # [b, 1, 2]; float32 is fine-grained near it
     places = references.positions[voters] - origin  # [b, k, 2]
     log_weights = -SHARPNESS * np.log(np.maximum(distances, 1e-4))
@@ -146,6 +166,11 @@ def next_neighbourhood(
     return kept.reshape(-1, n)
 
 
+def gate_radii(references: References, accuracy: _Floats) -> _Floats:
+    """How far in metres, `[b]`, a fingerprint may lie from coarse positions of these 1-sigma errors."""
+    return (_GATE_SIGMAS * accuracy + _GATE_MARGIN * references.knn_bandwidth).astype(np.float32)
+
+
 def _most_alike(
     references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
 ) -> tuple[_Rows, _Floats]:
@@ -177,7 +202,7 @@ def _inside_gates(
 
     Each row allows at least k. Where a gate holds very many fingerprints, the candidates are an even sample of them.
     """
-    gates = (_GATE_SIGMAS * accuracy + _GATE_MARGIN * references.knn_bandwidth).astype(np.float32)
+    gates = gate_radii(references, accuracy)
     if len(references) > _MOST_CANDIDATES:
         out = np.full(len(coarse), -1) if left_out is None else left_out
         yield from _in_batches([_inside_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])

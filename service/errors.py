@@ -183,6 +183,10 @@ class CsiOutOfRange(FieldError, status=HTTPStatus.BAD_REQUEST, cause="CSI_OUT_OF
     """The CSI's mean power is outside the range of float32, or its numbers are outside the range of complex32."""
 
 
+class CsiLevelImplausible(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="CSI_LEVEL_IMPLAUSIBLE"):
+    """The CSI is far stronger or weaker than the cell's fingerprints with a similar signal: another unit or gain."""
+
+
 # The time of the measurement
 class TimestampImplausible(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TIMESTAMP_IMPLAUSIBLE"):
     """The CSI was measured in the future or before 2010: the clock or the unit is wrong."""
@@ -196,7 +200,7 @@ class CoarsePositionIncorrect(FieldError, status=HTTPStatus.BAD_REQUEST, cause="
 class CoarsePositionOutsideCell(
     FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="COARSE_POSITION_OUTSIDE_CELL"
 ):
-    """The coarse position lies outside the cell."""
+    """The coarse position lies kilometres outside the cell."""
 
 
 # The cell

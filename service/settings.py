@@ -205,8 +205,8 @@ class Settings(BaseSettings):
     position_margin_m: float = Field(
         50.0,
         ge=0,
-        description="How far outside the area of a cell's fingerprints a coarse position may lie, in addition to its "
-        "hAccuracy.",
+        description="How far outside the area of a cell's fingerprints a coarse position may lie, in addition to four "
+        "times its hAccuracy. One that lies farther out is ignored.",
     )
     confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that must lie within the stated accuracy.")
     calibration_samples: int = Field(300, gt=0, description="Fingerprints to calibrate a cell on.")

@@ -19,6 +19,8 @@ ADVICE = {
     "CROSS_ORIGIN": "Send the request from a back end, not from a web page, or require keys.",
     "CSI_ALL_ZERO": "Drop the snapshot.",
     "CSI_LENGTH_MISMATCH": "Check `shape` and `encoding` against the number of bytes in `data`.",
+    "CSI_LEVEL_IMPLAUSIBLE": "Send CSI in the unit and with the gain of the cell's fingerprints; `detail` says by how "
+    "much they differ.",
     "CSI_NOT_BASE64": "Encode `data` as standard base64 with padding.",
     "CSI_NOT_FINITE": "Drop the snapshot.",
     "CSI_OUT_OF_RANGE": "Set `scale` so that the numbers are moderate.",

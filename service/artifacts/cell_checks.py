@@ -146,7 +146,7 @@ def _trajectory_errors(engine: TrajectoryEngine, version: CellVersion, rows: NDA
         some = rows[first : first + _AT_ONCE]
         unmeasured = np.full((some.shape[1], 4), np.nan)
         users = [Trajectory(version.cell, version.csi_of(one), unmeasured) for one in some]
-        found = engine.session.submit(engine.estimator.locate, users, Stopwatch()).result()
+        found = np.stack(engine.session.submit(engine.estimator.locate, users, Stopwatch()).result())
         errors.append(np.linalg.norm(found[:, :-1] - version.positions[some], axis=2).mean(axis=1))
     return np.concatenate([np.zeros(0), *errors]).astype(np.float64)
 

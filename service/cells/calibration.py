@@ -19,6 +19,7 @@ from reference_db.cell_version import CellVersion
 from reference_db.manifest import Manifest
 from service import errors
 from service.inference.estimator import RETRIEVAL, Estimator, Retrieval
+from service.inference.plausibility import PlausibilityLimits, measure_limits
 from service.settings import Settings
 
 QUALITY_KEY = "calibration"
@@ -53,7 +54,7 @@ class Calibration(_Stored):
     `levels` are in rising order of sigma; the level without a coarse position is last. Stored manifests and HTTP
     answers call them "rungs". `version` is the number of the version that was measured, and `fingerprints` its size;
     `changed` counts the fingerprints added and removed since. `version` is None in calibrations that were stored
-    before there was this field.
+    before there was this field. `limits` is what honest users keep to.
     """
 
     artifact: str
@@ -65,6 +66,8 @@ class Calibration(_Stored):
     version: int | None = None
     changed: int = 0
     levels: list[CalibrationLevel] = Field(validation_alias="rungs", serialization_alias="rungs", min_length=1)
+    # None: calibrated before there were limits.
+    limits: PlausibilityLimits | None = Field(None, exclude_if=lambda limits: limits is None)
 
     def level(self, accuracy: float | None) -> CalibrationLevel:
         """Returns the first level whose sigma is at least `accuracy` (1-sigma error in metres), else the last level."""
@@ -144,10 +147,7 @@ def calibrate(
     Raises what `check_serves` raises, `InferenceFailed`, `OutOfMemory` or `EstimateNotFinite`.
     """
     check_serves(artifact, version.manifest, settings.confidence)
-    rng = np.random.default_rng(settings.calibration_seed)
-    samples = min(max(settings.calibration_samples, fewest_for_radius(settings.confidence)), len(version))
-    rows = np.sort(rng.choice(len(version), samples, replace=False))
-    blur = rng.standard_normal((samples, 2)).astype(np.float32)
+    rows, blur = _draw_sample(version, settings)
     levels = [
         _calibrate_level(estimator, version, rows, blur, sigma, settings.confidence)
         for sigma in (*sorted(settings.calibration_sigmas_m), None)
@@ -157,12 +157,28 @@ def calibrate(
         artifact=f"{manifest.name} {manifest.version}",
         retrieval=RETRIEVAL,
         confidence=settings.confidence,
-        samples=samples,
+        samples=len(rows),
         seed=settings.calibration_seed,
         fingerprints=len(version),
         version=version.manifest.number,
         levels=levels,
+        limits=measure_limits(version, rows),
     )
+
+
+def with_limits(calibration: Calibration, version: CellVersion, settings: Settings) -> Calibration:
+    """The calibration with limits, measured now if it has none. Takes a fraction of a second."""
+    if calibration.limits is not None:
+        return calibration
+    return calibration.model_copy(update={"limits": measure_limits(version, _draw_sample(version, settings)[0])})
+
+
+def _draw_sample(version: CellVersion, settings: Settings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of fingerprints `[n]`, and standard normal errors of their coarse positions `[n, 2]`."""
+    rng = np.random.default_rng(settings.calibration_seed)
+    samples = min(max(settings.calibration_samples, fewest_for_radius(settings.confidence)), len(version))
+    rows = np.sort(rng.choice(len(version), samples, replace=False))
+    return rows, rng.standard_normal((samples, 2)).astype(np.float32)
 
 
 def _calibrate_level(

@@ -4,7 +4,7 @@ import logging
 from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
-from service.cells.calibration import Calibration, calibrate, check_serves
+from service.cells.calibration import Calibration, calibrate, check_serves, with_limits
 from service.errors import ArtifactRefused, OutOfMemory, ServiceError
 from service.inference.engine import MateformerEngine
 from service.settings import Settings
@@ -32,7 +32,7 @@ def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Setti
     if calibration is None or calibration.confidence != settings.confidence:
         _log.warning("cell %s: no calibration for this artifact and confidence; calibrating now", version.cell.cell_id)
         calibration = calibrate(engine.artifact, engine.estimator, version, settings)
-    return ServedCell(version, engine, calibration)
+    return ServedCell(version, engine, with_limits(calibration, version, settings))
 
 
 def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings) -> ServedCell:

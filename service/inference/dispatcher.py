@@ -7,25 +7,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.errors import OutOfMemory, TooLate
+from service.errors import OutOfMemory, ServiceError, TooLate
 from service.inference.admission import LANES, Admission, Lane
 from service.telemetry.stopwatch import Stopwatch
 
-Position = NDArray[np.float32]  # metres: [2] of a user, [vertices + 1, 2] of a trajectory
-
 U = TypeVar("U")
+A = TypeVar("A")
 U_contra = TypeVar("U_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
 
 _MOST_SINGLE = 16  # single users a dispatch: more would delay the users who arrive during it
 _BATCH_SHARE = 0.25  # smallest share of a dispatch for batches that wait
 
 
-class Estimates(Protocol[U_contra]):
-    def locate(self, users: Sequence[U_contra], stopwatch: Stopwatch) -> NDArray[np.float32]:
-        """Returns a position for each user. Called in the owner thread."""
+class Estimates(Protocol[U_contra, A_co]):
+    def locate(self, users: Sequence[U_contra], stopwatch: Stopwatch) -> Sequence[A_co | ServiceError]:
+        """Returns the answer of each user, or why there is none. Called in the owner thread."""
 
 
 class Owner(Protocol):
@@ -38,14 +35,14 @@ class Counts(Protocol):
         """Counts a dispatch: seconds of each stage, seconds each user waited, whether users were left waiting."""
 
 
-class _Waiting(NamedTuple, Generic[U]):
+class _Waiting(NamedTuple, Generic[U, A]):
     user: U
     since: float  # time.monotonic
     deadline: float
-    answer: "asyncio.Future[Position]"
+    answer: "asyncio.Future[A]"
 
 
-class Dispatcher(Generic[U]):
+class Dispatcher(Generic[U, A]):
     """A bounded queue between the event loop and a session's owner thread; no timer, no fixed batch size.
 
     Single requests do not wait behind batches, and batches get at least a quarter of each dispatch. Users whose
@@ -53,14 +50,14 @@ class Dispatcher(Generic[U]):
     """
 
     def __init__(
-        self, estimator: Estimates[U], session: Owner, most_users: int, admission: Admission, metrics: Counts
+        self, estimator: Estimates[U, A], session: Owner, most_users: int, admission: Admission, metrics: Counts
     ) -> None:
         self._estimator = estimator
         self._session = session
         self._most_users = most_users
         self._admission = admission
         self._metrics = metrics
-        self._waiting: dict[Lane, deque[_Waiting[U]]] = {lane: deque() for lane in LANES}
+        self._waiting: dict[Lane, deque[_Waiting[U, A]]] = {lane: deque() for lane in LANES}
         self._lock = threading.Lock()
         self._busy = False  # a dispatch runs or has been submitted
 
@@ -77,13 +74,13 @@ class Dispatcher(Generic[U]):
         ahead = len(self._waiting["single"]) + (len(self._waiting["batch"]) if lane == "batch" else 0)
         self._admission.check(lane, waited, ahead)
 
-    def locate(self, user: U, deadline: float, lane: Lane) -> "asyncio.Future[Position]":
-        """Queues a user and returns a future of the position; NaN where the model has no answer.
+    def locate(self, user: U, deadline: float, lane: Lane) -> "asyncio.Future[A]":
+        """Queues a user and returns a future of the answer.
 
         For the event loop's thread. `deadline` is a time of `time.monotonic`. The future may be cancelled; it raises
         `TooLate`, or what the estimator's `locate` raises. Raises what the session's `submit` raises.
         """
-        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting[lane].append(_Waiting(user, time.monotonic(), deadline, answer))
         with self._lock:
             idle, self._busy = not self._busy, True
@@ -109,32 +106,32 @@ class Dispatcher(Generic[U]):
             if self._busy:
                 self._session.submit(self._dispatch)
 
-    def _take(self) -> tuple[list[_Waiting[U]], list[_Waiting[U]]]:
+    def _take(self) -> tuple[list[_Waiting[U, A]], list[_Waiting[U, A]]]:
         """Takes the users of the next dispatch, and separately the users whose deadline has passed."""
-        late: list[_Waiting[U]] = []
+        late: list[_Waiting[U, A]] = []
         most = self._admission.dispatch_size(self._most_users)
         kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * most))
         batch = self._take_from("single", min(most - kept, _MOST_SINGLE), late)
         return batch + self._take_from("batch", most - len(batch), late), late
 
-    def _take_from(self, lane: Lane, most: int, late: list[_Waiting[U]]) -> list[_Waiting[U]]:
-        queue, taken, now = self._waiting[lane], list[_Waiting[U]](), time.monotonic()
+    def _take_from(self, lane: Lane, most: int, late: list[_Waiting[U, A]]) -> list[_Waiting[U, A]]:
+        queue, taken, now = self._waiting[lane], list[_Waiting[U, A]](), time.monotonic()
         while queue and len(taken) < most:
             waiting = queue.popleft()
             if not waiting.answer.cancelled():
                 (taken if now < waiting.deadline else late).append(waiting)
         return taken
 
-    def _locate(self, batch: list[_Waiting[U]]) -> list[Position | Exception]:
+    def _locate(self, batch: list[_Waiting[U, A]]) -> list[A | Exception]:
         if not batch:
             return []
         started, stopwatch, full = time.monotonic(), Stopwatch(), any(self._waiting.values())
         try:
-            positions = self._estimator.locate([waiting.user for waiting in batch], stopwatch)
+            answers = self._estimator.locate([waiting.user for waiting in batch], stopwatch)
             encoding = stopwatch.seconds.get("frame", 0.0)
             self._admission.record_dispatch(len(batch), time.monotonic() - started, encoding)
             self._metrics.dispatched(stopwatch, [started - waiting.since for waiting in batch], full)
-            return list(positions)
+            return list(answers)
         except (MemoryError, OutOfMemory) as error:
             if len(batch) == 1:
                 return [error]
@@ -143,13 +140,13 @@ class Dispatcher(Generic[U]):
         half = len(batch) // 2  # half the users need less memory
         return self._locate(batch[:half]) + self._locate(batch[half:])
 
-    def _settle(self, batch: list[_Waiting[U]], answers: Sequence[Position | Exception]) -> None:
+    def _settle(self, batch: list[_Waiting[U, A]], answers: Sequence[A | Exception]) -> None:
         if batch:
             loop = batch[0].answer.get_loop()
             loop.call_soon_threadsafe(_set_answers, [waiting.answer for waiting in batch], answers)
 
 
-def _set_answers(futures: "list[asyncio.Future[Position]]", answers: Sequence[Position | Exception]) -> None:
+def _set_answers(futures: "list[asyncio.Future[A]]", answers: Sequence[A | Exception]) -> None:
     for future, answer in zip(futures, answers, strict=True):
         if future.done():  # cancelled meanwhile
             continue

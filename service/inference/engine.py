@@ -8,10 +8,10 @@ from fingerpost.wire import ArtifactReference
 from models.artifact import MateformerArtifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimate, Estimator, User
 from service.inference.mateformer_session import MateformerSession
 from service.inference.session import ModelUnusable
-from service.inference.trajectory_estimator import Trajectory, TrajectoryEstimator
+from service.inference.trajectory_estimator import Points, Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -21,16 +21,17 @@ A = TypeVar("A", MateformerArtifact, TrajectoryArtifact)
 S = TypeVar("S", MateformerSession, TrajectorySession)
 E = TypeVar("E", Estimator, TrajectoryEstimator)
 U = TypeVar("U")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, eq=False)
-class Engine(Generic[A, S, E, U]):
+class Engine(Generic[A, S, E, U, P]):
     """A request takes one and holds it to its end. Its sessions and frames are freed with the last request."""
 
     artifact: A
     session: S
     estimator: E
-    dispatcher: Dispatcher[U]
+    dispatcher: Dispatcher[U, P]
 
     @cached_property
     def reference(self) -> ArtifactReference:
@@ -53,8 +54,8 @@ class Engine(Generic[A, S, E, U]):
         self.session.close()
 
 
-MateformerEngine = Engine[MateformerArtifact, MateformerSession, Estimator, User]
-TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory]
+MateformerEngine = Engine[MateformerArtifact, MateformerSession, Estimator, User, Estimate]
+TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory, Points]
 
 
 def start_engine(artifact: MateformerArtifact, settings: Settings, metrics: Metrics) -> MateformerEngine:

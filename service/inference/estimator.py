@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.index.signal_features import signal_feature
-from reference_db.retrieval import first_guess, next_neighbourhood
+from reference_db.retrieval import first_guess, guess_by_voters, next_neighbourhood
+from service.errors import CsiLevelImplausible, ServiceError
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import MateformerSession, as_users
+from service.inference.plausibility import (
+    Levels,
+    PlausibilityLimits,
+    find_implausible_levels,
+    level_of,
+    weigh_fixes,
+)
 from service.inference.tiles import Neighbourhood, Tiles
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -35,13 +43,24 @@ class User(NamedTuple):
     """A user to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
 
     `coarse` float32 `[2]` metres; `accuracy` is its 1-sigma error on each axis in metres. Both are NaN for a user
-    without a coarse position.
+    without a coarse position. `limits`: what users of the cell keep to; None: unchecked.
     """
 
     version: CellVersion
     csi: _Floats
     coarse: _Floats
     accuracy: float
+    limits: PlausibilityLimits | None = None
+
+
+class Estimate(NamedTuple):
+    """A user's local position, float32 `[2]` metres; NaN where the model has no answer.
+
+    `coarse_used`: whether the user had a coarse position that the signal does not contradict.
+    """
+
+    position: _Floats
+    coarse_used: bool
 
 
 class Estimator:
@@ -51,6 +70,7 @@ class Estimator:
         self._session = session
         self.manifest = session.manifest
         self._tiles = Tiles(self.manifest.tile_pitch)
+        self._levels = Levels()
         self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
         self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
 
@@ -58,8 +78,8 @@ class Estimator:
         """How many fingerprints a user is compared with in a cell of `fingerprints`."""
         return min(self.manifest.neighbourhood_size, fingerprints)
 
-    def locate(self, users: Sequence[User], stopwatch: Stopwatch) -> _Floats:
-        """Returns local positions, float32 `[b, 2]` metres, of users of any cells; NaN where the model has no answer.
+    def locate(self, users: Sequence[User], stopwatch: Stopwatch) -> list[Estimate | ServiceError]:
+        """Returns the estimate of each user, of any cells, or `CsiLevelImplausible`.
 
         Takes at most `most_users` users. For the session's owner thread only. Raises `InferenceFailed` or
         `OutOfMemory`.
@@ -71,10 +91,17 @@ class Estimator:
         for row, user in enumerate(users):
             cells[user.version].append(row)
         places = np.empty_like(coarse)
+        refused: dict[int, CsiLevelImplausible] = {}
         with stopwatch.stage("retrieve"):
-            features = signal_feature(as_complex(csi))
+            features, levels = signal_feature(as_complex(csi)), level_of(csi)
             for version, rows in cells.items():
-                places[rows] = first_guess(version.references, features[rows], coarse[rows], accuracy[rows])
+                limits = users[rows[0]].limits  # users of one version have the same
+                guess = weigh_fixes(version.references, features[rows], coarse[rows], accuracy[rows], limits)
+                places[rows] = guess_by_voters(version.references, *guess)
+                coarse[rows], accuracy[rows] = guess.coarse, guess.accuracy
+                if limits is not None:
+                    implausible = find_implausible_levels(self._levels, version, levels[rows], guess.voters, limits)
+                    refused |= {rows[i]: error for i, error in implausible.items()}
         asked = as_users(csi, coarse, accuracy)
         for _ in range(self.manifest.passes):
             near: dict[int, Neighbourhood] = {}
@@ -86,7 +113,8 @@ class Estimator:
             lost = ~np.isfinite(places).all(axis=1)
             places = self._compare(near, asked, stopwatch)
             places[lost] = np.nan
-        return places
+        used = np.isfinite(accuracy).tolist()
+        return [refused.get(row) or Estimate(place, used[row]) for row, place in enumerate(places)]
 
     def locate_in_background(
         self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None

@@ -13,6 +13,8 @@ from reference_db.path_features import estimate_path_features
 from service.inference.trajectory_session import TrajectorySession
 from service.telemetry.stopwatch import Stopwatch
 
+Points = NDArray[np.float32]  # [vertices + 1, 2] metres: each vertex, then the centroid
+
 
 class Trajectory(NamedTuple):
     """Snapshots of one user: CSI float32 `[vertices, antennas, subcarriers, 2]`, each finite and not all zero.
@@ -29,8 +31,8 @@ class TrajectoryEstimator:
     def __init__(self, session: TrajectorySession) -> None:
         self._session = session
 
-    def locate(self, users: Sequence[Trajectory], stopwatch: Stopwatch) -> NDArray[np.float32]:
-        """Returns local positions, float32 `[b, vertices + 1, 2]` metres: each vertex, then the centroid.
+    def locate(self, users: Sequence[Trajectory], stopwatch: Stopwatch) -> list[Points]:
+        """Returns the local positions of each user.
 
         Takes trajectories of any cells. For the owner thread only. Raises `InferenceFailed` or `OutOfMemory`.
         """
@@ -38,7 +40,7 @@ class TrajectoryEstimator:
         with stopwatch.stage("cues"):  # the stage's name in metrics, which dashboards query
             path_features = _complete_path_features(users)
         with stopwatch.stage("joint"):
-            return self._session.locate(csi, path_features.astype(np.float32))
+            return list(self._session.locate(csi, path_features.astype(np.float32)))
 
 
 def points_within(points: NDArray[np.floating], radius: float) -> bool:

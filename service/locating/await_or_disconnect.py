@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from service.errors import ClientGone, OutOfMemory, ServiceError
-from service.inference.dispatcher import Position
+
+A = TypeVar("A")
 
 # Watching a connection costs more than most answers take: only requests that wait longer than this are watched.
 _UNWATCHED_S = 0.02
 
 
-async def await_or_disconnect(
-    futures: "Sequence[asyncio.Future[Position]]", request: Request
-) -> list[Position | ServiceError]:
+async def await_or_disconnect(futures: "Sequence[asyncio.Future[A]]", request: Request) -> list[A | ServiceError]:
     """Waits for all futures and returns their results or errors in order; cancels all when the client disconnects.
 
     Raises `ClientGone`, and any error of a future that is neither `ServiceError` nor `MemoryError`.
@@ -22,7 +22,11 @@ async def await_or_disconnect(
     watch = _Watch(futures, request)
     start = asyncio.get_running_loop().call_later(_UNWATCHED_S, watch.start)
     try:
-        return [await _settle(future) for future in futures]
+        answers: list[A | ServiceError] = []
+        for future in futures:
+            answer = await _settle(future)
+            answers.append(answer)
+        return answers
     except asyncio.CancelledError:
         if watch.client_gone:
             raise ClientGone("the client has disconnected") from None
@@ -36,7 +40,7 @@ async def await_or_disconnect(
 class _Watch:
     """Cancels the futures as soon as the client disconnects."""
 
-    def __init__(self, futures: "Sequence[asyncio.Future[Position]]", request: Request) -> None:
+    def __init__(self, futures: "Sequence[asyncio.Future[Any]]", request: Request) -> None:
         self._futures = futures
         self._request = request
         self._task: asyncio.Task[None] | None = None
@@ -56,12 +60,12 @@ class _Watch:
         _cancel(self._futures)
 
 
-def _cancel(futures: "Sequence[asyncio.Future[Position]]") -> None:
+def _cancel(futures: "Sequence[asyncio.Future[Any]]") -> None:
     for future in futures:
         future.cancel()  # has no effect on a future that is done
 
 
-async def _settle(future: "asyncio.Future[Position]") -> Position | ServiceError:
+async def _settle(future: "asyncio.Future[A]") -> A | ServiceError:
     try:
         return await future
     except ServiceError as error:

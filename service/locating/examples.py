@@ -1,5 +1,6 @@
 """Bodies that this service answers just now, for its OpenAPI document."""
 
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from models.artifact import TrajectoryManifest
-from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError, StoreUnavailable
 from reference_db.geodesy import LocalFrame
+from reference_db.half_csi import unpack_csi
 from reference_db.manifest import Manifest
+from reference_db.segment import Segment
 from reference_db.stores.store import Store
 from service.cells.registry import ServedCells
 from service.cells.trajectories import Trajectories
@@ -22,6 +24,7 @@ from service.inference.session import plane_waves
 
 Json = dict[str, Any]
 
+_SAMPLED = 64  # fingerprints
 _EXTENT = TypeAdapter(list[float])
 
 
@@ -48,12 +51,16 @@ class Examples:
 
     def _users(self) -> tuple[Json, Json, Json]:
         csi = self._served.engine.artifact.manifest.csi
-        cell_id, x, y, lat, lon = "cell", 0.0, 0.0, 0.0, 0.0
+        cell_id, x, y, lat, lon, amplitude = "cell", 0.0, 0.0, 0.0, 0.0, 1.0
         if found := self._find_cell():
-            cell, (west, south, east, north) = found
+            manifest, (west, south, east, north) = found
+            cell, amplitude = manifest.cell, self._read_amplitude(manifest)
             cell_id, x, y = cell.cell_id, round((west + east) / 2, 1), round((south + north) / 2, 1)
             lat, lon = LocalFrame(cell.latitude_deg, cell.longitude_deg).to_wgs84(x, y)
-        alone = {"cellId": cell_id, "csi": _csi(plane_waves(csi.antennas, csi.subcarriers, 1)[0])}
+        alone = {
+            "cellId": cell_id,
+            "csi": _csi(plane_waves(csi.antennas, csi.subcarriers, 1)[0]) | {"scale": amplitude},
+        }
         local = alone | {"coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}}
         place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
         wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
@@ -84,8 +91,23 @@ class Examples:
             return manifest.cell.cell_id
         return None
 
-    def _find_cell(self) -> tuple[Cell, list[float]] | None:
-        """A cell that the artifact serves, and the extent of its fingerprints: west, south, east, north."""
+    def _read_amplitude(self, manifest: Manifest) -> float:
+        """The usual amplitude of a cell's fingerprints, to one digit. 1 while they cannot be read."""
+        digest = manifest.segments[0].digest
+        try:
+            segment = Segment.from_buffer(self._store.get_segment(manifest.cell.cell_id, digest), digest)
+        except ReferenceDatabaseError:
+            return 1.0
+        rows = np.linspace(0, len(segment) - 1, _SAMPLED).astype(np.int64)
+        pairs = unpack_csi(segment.csi[rows], segment.scale[rows])
+        power = 2 * np.square(pairs, dtype=np.float64).mean(axis=(1, 2, 3))
+        return float(f"{math.sqrt(np.median(power)):.0e}")
+
+    def _find_cell(self) -> tuple[Manifest, list[float]] | None:
+        """The manifest of a cell that the artifact serves, and the extent of its fingerprints.
+
+        The extent is west, south, east, north.
+        """
         artifact = self._served.engine.artifact.manifest
         csi = artifact.csi
         try:
@@ -98,7 +120,7 @@ class Examples:
             survey = manifest.quality.get("survey")
             fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
             if fits and isinstance(survey, dict):
-                return manifest.cell, _EXTENT.validate_python(survey["extent"])
+                return manifest, _EXTENT.validate_python(survey["extent"])
         return None
 
     def _read_versions(self, cell_ids: Iterable[str]) -> Iterator[Manifest]:

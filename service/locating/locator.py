@@ -15,7 +15,7 @@ from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.dispatcher import Position
+from service.inference.estimator import Estimate
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import describe_batch, map_results
@@ -127,8 +127,9 @@ class Locator:
             for one in asked
         ]
         with span("model"):
-            positions = iter(await await_or_disconnect(futures, request))
-        return map_results(placed, lambda one: LocatedUser(one, _position(next(positions))))
+            found = await await_or_disconnect(futures, request)
+        estimates = iter(found)
+        return map_results(placed, lambda one: _take(one, next(estimates)))
 
     def _place(self, user: ReadUser, cells: Mapping[str, ServedCell | ServiceError]) -> PlacedUser:
         """Puts a user into the cell. Raises what does not fit between the two."""
@@ -140,7 +141,7 @@ class Locator:
         fix = None
         if request.coarse_position is not None:
             fix = locate_coarsely(request.coarse_position, served.version, self._settings.position_margin_m)
-        return PlacedUser(user, served, fix, served.calibration.level(None if fix is None else fix.accuracy))
+        return PlacedUser(user, served, fix)
 
     def _answer_batch(
         self,
@@ -218,7 +219,7 @@ def _deadline(user: ReadUser, received: Received) -> float:
     return math.inf if limit is None else received.monotonic + limit
 
 
-def _position(answer: Position | ServiceError) -> Position:
-    if isinstance(answer, ServiceError):
-        raise answer
-    return answer
+def _take(placed: PlacedUser, estimate: Estimate | ServiceError) -> LocatedUser:
+    if isinstance(estimate, ServiceError):
+        raise estimate
+    return LocatedUser(placed, estimate)

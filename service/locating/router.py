@@ -58,6 +58,7 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
     responses=problem_responses(
         *READING_ERRORS,
         *_CSI_ERRORS,
+        errors.CsiLevelImplausible,
         errors.TimestampImplausible,
         errors.CoarsePositionIncorrect,
         errors.CoarsePositionOutsideCell,

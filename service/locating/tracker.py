@@ -18,9 +18,8 @@ from service.cells.trajectories import Trajectories
 from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.dispatcher import Position
 from service.inference.engine import TrajectoryEngine
-from service.inference.trajectory_estimator import Trajectory, points_within
+from service.inference.trajectory_estimator import Points, Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Estimates, estimates_of
@@ -66,7 +65,7 @@ class LocatedTrack(NamedTuple):
 class _Asked(NamedTuple):
     cell: DescribedCell
     engine: TrajectoryEngine
-    answer: "asyncio.Future[Position]"
+    answer: "asyncio.Future[Points]"
 
 
 class Tracker:
@@ -93,7 +92,8 @@ class Tracker:
         """
         engine = self._trajectories.engine  # for the whole request, whichever serves when it ends
         asked = [await self._ask(user, engine, lane) for user in users]
-        positions = iter(await await_or_disconnect([one.answer for one in asked if isinstance(one, _Asked)], request))
+        answers = await await_or_disconnect([one.answer for one in asked if isinstance(one, _Asked)], request)
+        positions = iter(answers)
         found = [self._found(one, next(positions)) if isinstance(one, _Asked) else one for one in asked]
         for one in found:
             self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
@@ -131,7 +131,7 @@ class Tracker:
         """The cell may have changed meanwhile, and clients' clocks may be set back."""
         return snapshot.csi.shape == newest.csi.shape and abs(snapshot.time - newest.time) <= self._window
 
-    def _found(self, asked: _Asked, answer: Position | ServiceError) -> LocatedTrack | ServiceError:
+    def _found(self, asked: _Asked, answer: Points | ServiceError) -> LocatedTrack | ServiceError:
         if isinstance(answer, ServiceError):
             return answer
         points, version, manifest = answer[:-1], asked.cell.version, asked.engine.artifact.manifest

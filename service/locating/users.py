@@ -11,8 +11,8 @@ from fingerpost.wire import ArtifactReference, Fulfilment, LocateRequest, Proven
 from service.cells.calibration import CalibrationLevel
 from service.cells.served_cell import ServedCell
 from service.errors import ServiceError
-from service.inference.estimator import RETRIEVAL, User
-from service.locating.coarse_position import Fix
+from service.inference.estimator import RETRIEVAL, Estimate, User
+from service.locating.coarse_position import OUTSIDE_CELL, Fix, OutsideCell
 from service.locating.estimates import Estimates, Json, estimates_of, fulfilment, whole_minutes
 from service.locating.tracker import LocatedTrack
 
@@ -31,23 +31,34 @@ class ReadUser(NamedTuple):
 
 
 class PlacedUser(NamedTuple):
-    """A user whose cell is loaded and whose coarse position, if any, is in the cell's frame."""
+    """A user whose cell is loaded and whose coarse position, if any, is in the cell's frame or far outside the cell."""
 
     user: ReadUser
     served: ServedCell
-    fix: Fix | None
-    level: CalibrationLevel
+    fix: Fix | OutsideCell | None
 
     def for_estimator(self) -> User:
-        fix = self.fix or _NO_FIX
-        return User(self.served.version, self.user.csi, np.array(fix[:2], np.float32), fix.accuracy)
+        fix = self.fix if isinstance(self.fix, Fix) else _NO_FIX
+        place = np.array((fix.east, fix.north), np.float32)
+        return User(self.served.version, self.user.csi, place, fix.accuracy, self.served.calibration.limits)
 
 
 class LocatedUser(NamedTuple):
-    """A user and the local position float32 `[2]`, NaN where the model returned none."""
-
     placed: PlacedUser
-    position: NDArray[np.float32]
+    estimate: Estimate
+
+    @property
+    def coarse_ignored(self) -> str | None:
+        """Why the user's coarse position was not used; None if it was, or if there is none."""
+        fix = self.placed.fix
+        if fix is None or self.estimate.coarse_used:
+            return None
+        return "COARSE_POSITION_OUTSIDE_CELL" if fix is OUTSIDE_CELL else "COARSE_POSITION_CONTRADICTED"
+
+    @property
+    def level(self) -> CalibrationLevel:
+        fix, calibration = self.placed.fix, self.placed.served.calibration
+        return calibration.level(fix.accuracy if isinstance(fix, Fix) and self.estimate.coarse_used else None)
 
 
 class TrackedUser(NamedTuple):
@@ -75,21 +86,23 @@ def answer_user(received: datetime, located: LocatedUser | TrackedUser) -> Answe
     if isinstance(located, TrackedUser):
         estimates, radius, made = located.track
         return _answer(located.user.request, estimates, radius, made, made.model_dump(), received)
-    placed, position = located
-    version, radius = placed.served.version, placed.level.radius
-    estimates = estimates_of(position, version.cell, version.frame, radius, placed.served.calibration.confidence)
-    return _answer(placed.user.request, estimates, radius, *_provenance(placed), received)
+    placed, level = located.placed, located.level
+    version, confidence = placed.served.version, placed.served.calibration.confidence
+    estimates = estimates_of(located.estimate.position, version.cell, version.frame, level.radius, confidence)
+    return _answer(placed.user.request, estimates, level.radius, *_provenance(located, level), received)
 
 
-def _provenance(placed: PlacedUser) -> tuple[Provenance, Json]:
+def _provenance(located: LocatedUser, level: CalibrationLevel) -> tuple[Provenance, Json]:
+    placed = located.placed
     version, engine, fallback = placed.served.version, placed.served.engine, placed.user.fallback
     return _make_provenance(
         *(engine.reference.name, engine.reference.version, engine.reference.digest),
         cell_version=version.version,
         neighbours=engine.estimator.neighbours(len(version)),
         passes=engine.artifact.manifest.passes,
-        coarse_position_used=placed.fix is not None,
-        calibrated_h_accuracy=placed.level.sigma,
+        coarse_position_used=located.estimate.coarse_used,
+        coarse_position_ignored=located.coarse_ignored,
+        calibrated_h_accuracy=level.sigma,
         fallback=None if fallback is None else fallback.cause,
     )
 

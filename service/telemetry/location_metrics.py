@@ -42,7 +42,8 @@ class LocationMetrics:
         )
         self._retrievals = Counter(
             "fingerpost_retrievals_total",
-            "Users located, by whether a coarse position was used to retrieve their neighbourhood.",
+            "Users located, by their coarse position. used: it helped to retrieve their neighbourhood. ignored: it "
+            "lies outside the cell, or the CSI contradicts it. none: they sent none.",
             ["coarse_position"],
             registry=registry,
         )
@@ -75,9 +76,9 @@ class LocationMetrics:
             self._location(*kind).inc(kinds.count(kind))
         answers = [result for result in results if not isinstance(result, ServiceError)]
         made = [answer.provenance for answer in answers]
-        used = [one.coarse_position_used for one in made if isinstance(one, Provenance)]
-        for one in set(used):
-            self._retrieval("used" if one else "none").inc(used.count(one))
+        uses = [_use_of_coarse_position(one) for one in made if isinstance(one, Provenance)]
+        for use in set(uses):
+            self._retrieval(use).inc(uses.count(use))
         for answer in answers:
             self._stated.observe(answer.h_accuracy)
             if answer.accuracy_fulfilment_indicator is not None:
@@ -94,3 +95,9 @@ def _labels(result: Result) -> tuple[str, str, str]:
     made = result.provenance
     fallback = made.fallback if isinstance(made, Provenance) else None
     return "located", made.source, fallback or _NONE
+
+
+def _use_of_coarse_position(made: Provenance) -> str:
+    if made.coarse_position_used:
+        return "used"
+    return _NONE if made.coarse_position_ignored is None else "ignored"

@@ -33,7 +33,8 @@ def located(
     estimator: Estimator, version: CellVersion, csi: np.ndarray, coarse: np.ndarray, accuracy: np.ndarray
 ) -> np.ndarray:
     users = [User(version, *user) for user in zip(csi, coarse, accuracy, strict=True)]
-    return estimator._session.submit(estimator.locate, users, Stopwatch()).result()
+    estimates = estimator._session.submit(estimator.locate, users, Stopwatch()).result()
+    return np.stack([one.position for one in estimates])
 
 
 @pytest.mark.parametrize(

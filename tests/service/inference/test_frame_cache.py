@@ -61,10 +61,15 @@ def users_of(version: CellVersion, count: int) -> list[User]:
     return [User(version, *user) for user in zip(csi, coarse, accuracy.tolist(), strict=True)]
 
 
+def located(session: MateformerSession, estimator: Estimator, users: list[User]) -> np.ndarray:
+    estimates = session.submit(estimator.locate, users, Stopwatch()).result()
+    return np.stack([one.position for one in estimates])
+
+
 def test_frames_give_the_full_graphs_answer(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
     users = users_of(version, USERS)
     estimator = Estimator(session, 64, 2**20, metrics)
-    fresh, cached = (session.submit(estimator.locate, users, Stopwatch()).result() for _ in range(2))
+    fresh, cached = (located(session, estimator, users) for _ in range(2))
     csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
     places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
     manifest = session.manifest
@@ -82,8 +87,8 @@ def test_a_batch_gives_each_user_the_same_answer_as_alone(
     users = users_of(version, USERS)
     users += users[:5]  # users who share tiles with others
     estimator = Estimator(session, 64, 2**20, metrics)
-    together = session.submit(estimator.locate, users, Stopwatch()).result()
-    alone = [session.submit(estimator.locate, [user], Stopwatch()).result()[0] for user in users]
+    together = located(session, estimator, users)
+    alone = [located(session, estimator, [user])[0] for user in users]
     np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
@@ -169,7 +174,7 @@ def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
             warmed = [replacers.submit(estimator.warm_tiles, version, [np.array(at)]) for at in ([2.0, 0], [50.0, 0])]
             try:
                 assert not both.wait(0.5), "two slots are reserved at once"
-                assert np.isfinite(session.submit(estimator.locate, users, Stopwatch()).result()).all()
+                assert np.isfinite(located(session, estimator, users)).all()
             finally:
                 free.set()
         assert [one.result() for one in warmed] == [1, 1]
