@@ -55,7 +55,7 @@ def _journey(client: httpx.Client, database: Path) -> list[int]:
         client.post("/locate", content=json.dumps(good).encode()[:-9], headers={"Content-Type": "application/json"}),
         client.post("/locate/batch", json={"items": [good, good | {"cellId": "nowhere"}, {"x": EAST}] * 15}),
         client.get(f"/locate?lat={LAT}&lon={LON}"),
-        client.post("/cells/c/fingerprints", json={"fingerprints": [row, row | {"x": EAST + 1}]}),
+        client.post("/cells/c/fingerprints?force=true", json={"fingerprints": [row, row | {"x": EAST + 1}]}),
         client.post("/cells/c/fingerprints", json={"fingerprints": [row, far]}),
         client.post("/cells/c/fingerprints", json={"fingerprints": [row, broken]}),
         client.post("/cells/c/fingerprints/delete", json={"circle": {"lat": LAT, "lon": LON, "radius": 0.271828}}),
