@@ -36,6 +36,7 @@ CELLS, IDLE_S, BATCH = 16, 20.0, 16
 _PATH = {1: "/locate", BATCH: "/locate/batch"}
 _MEDIA_TYPES = {"msgpack": "application/msgpack", "JSON": "application/json"}
 # The stated accuracy is not used, so a short calibration is enough.
+_SURVEYED = 1.75e9  # Unix time of the appended fingerprints
 _CALIBRATION = {"FINGERPOST_CALIBRATION_SAMPLES": "20", "FINGERPOST_CALIBRATION_SIGMAS_M": "[1.0]"}
 
 
@@ -62,7 +63,7 @@ def _created(redis: Redis, url: str, cells: int) -> tuple[float, float]:
         created = _used(redis)
         cell, fingerprints = street(0)
         operator = Operator(server.url, cell)
-        operator.append(file_of(cell, measured_again(fingerprints, APPENDED, 1.0, np.random.default_rng(0))))
+        operator.append(file_of(cell, measured_again(fingerprints, APPENDED, _SURVEYED, np.random.default_rng(0))))
         operator.close()
         return (created - empty) / cells, _used(redis) - created
 

@@ -105,6 +105,7 @@ def main() -> None:
 def _database(store: str, folder: Path) -> Iterator[Path | str]:
     """An empty database. Redis writes every command to the disk before it answers."""
     if store == "directory":
+        folder.mkdir()
         yield folder
         return
     server = RedisServer(folder)

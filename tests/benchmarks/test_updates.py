@@ -23,7 +23,9 @@ def test_users_send_requests_before_during_and_after_updates(tmp_path: Path) -> 
         generator = build(tmp_path)
     except NoCompiler as error:
         pytest.skip(str(error))
-    latency = measure_latency(generator, "directory", tmp_path / "database", shipped().folder, 2, 1.0, tmp_path)
+    database = tmp_path / "database"
+    database.mkdir()
+    latency = measure_latency(generator, "directory", database, shipped().folder, 2, 1.0, tmp_path)
     assert [phase.name for phase in latency.phases] == ["before", "during", "after"]
     assert 0 < latency.updates_p50 <= latency.updates_most
     for phase in latency.phases:
@@ -32,7 +34,9 @@ def test_users_send_requests_before_during_and_after_updates(tmp_path: Path) -> 
 
 
 def test_appends_become_visible_on_both_replicas(tmp_path: Path) -> None:
-    visibility = measure_visibility("directory", tmp_path / "database", shipped().folder, 400, 50, 2)
+    database = tmp_path / "database"
+    database.mkdir()
+    visibility = measure_visibility("directory", database, shipped().folder, 400, 50, 2)
     assert len(visibility.appends) == 2
     for moments in visibility.appends:
         assert moments.acknowledged > 0

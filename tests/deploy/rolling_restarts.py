@@ -149,7 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     artifact = Settings().artifact_directory
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        print(f"directory: {restart_under_load(haproxy, folder / 'database', artifact, restarts)}", flush=True)
+        database = folder / "database"
+        database.mkdir()  # a replica without its directory is not ready
+        print(f"directory: {restart_under_load(haproxy, database, artifact, restarts)}", flush=True)
         redis = RedisServer(folder / "redis")
         stack.callback(redis.kill)
         print(f"Redis: {restart_under_load(haproxy, redis.url, artifact, restarts)}", flush=True)
