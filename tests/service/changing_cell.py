@@ -134,7 +134,8 @@ def _answer_of(store: Store, session: MateformerSession, number: int) -> tuple[s
     nowhere = np.full(2, np.nan, np.float32)
     pairs = signals_at(STANDING).view(np.float32).reshape(USERS, CELL.antennas, CELL.subcarriers, 2)
     users = [User(version, csi, nowhere, np.nan) for csi in pairs]
-    return version.version, session.submit(estimator.locate, users, Stopwatch()).result()
+    estimates = session.submit(estimator.locate, users, Stopwatch()).result()
+    return version.version, np.stack([one.position for one in estimates])
 
 
 def _fingerprints(places: np.ndarray, by: np.ndarray, time: float = 0.0) -> Fingerprints:
