@@ -59,6 +59,7 @@ from service.web.docs import router as docs_router
 from service.web.head import HeadMiddleware
 from service.web.health import Draining, Health
 from service.web.health import router as health_router
+from service.web.http_protocol import CAUSES as EARLY_CAUSES
 from service.web.openapi import operation_id
 from service.web.openapi import router as openapi_router
 from service.web.origins import OriginMiddleware
@@ -111,7 +112,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
     keys = None if settings.keys_file is None else KeyStore(settings.keys_file)
     # One thread owns the model and the indices. Thread pools of BLAS and FAISS would only compete with it.
     threadpool_limits(limits=1)
-    metrics = Metrics(settings.cell_series)
+    metrics = Metrics(settings.cell_series, EARLY_CAUSES)
     trajectory_metrics = TrajectoryMetrics(metrics)
     background = Background(metrics.background)
     store = open_store(settings.redis_url or settings.database_directory)

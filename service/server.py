@@ -21,9 +21,11 @@ from starlette.types import ASGIApp
 
 from service.background import Background, Job
 from service.settings import Settings
+from service.telemetry.access_log import log_refusal
 from service.telemetry.logs import log_config
+from service.telemetry.metrics import Metrics
 from service.web.health import Draining
-from service.web.http_protocol import ClientLimits, HttpProtocol, close_slow_clients
+from service.web.http_protocol import ClientLimits, HttpProtocol, Refusal, close_slow_clients
 from service.web.tls import PERIOD_S, Certificate, CertificateFollower, server_context
 
 _log = logging.getLogger("fingerpost.server")
@@ -44,12 +46,13 @@ class Unguarded(Exception):
     """The service would listen on a public address without API keys. The text is fit to show to a person."""
 
 
-def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Background) -> None:
+def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Background, metrics: Metrics) -> None:
     """Serves until SIGINT or a second SIGTERM, or for `drain_s` after the first SIGTERM; then finishes open requests.
 
     The first SIGTERM begins `draining`: each answer then closes its connection, so that load balancers send no more
-    requests on it. `background` follows the TLS certificate. Prints ``fingerpost: serving at URL`` once it listens.
-    Raises `Unguarded`, `TlsUnusable`, or `OSError` when the port is taken.
+    requests on it. `background` follows the TLS certificate; `metrics` count refusals that never reach the app. Prints
+    ``fingerpost: serving at URL`` once it listens. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the port is
+    taken.
     """
     check_guarded(settings)
     tls = _load_tls(settings)
@@ -65,13 +68,19 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
         settings.write_timeout_s,
         settings.answers_limit_bytes,
     )
+
+    def note_refusal(refusal: Refusal) -> None:
+        metrics.refused(refusal.cause)
+        if settings.access_log:
+            log_refusal(*refusal)
+
     config = uvicorn.Config(
         app,
         log_config=log_config(settings),
         access_log=False,  # `service.telemetry.access_log` writes it
         server_header=False,
         proxy_headers=settings.access_log,  # only access logs use the client's address
-        http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
+        http=partial(HttpProtocol, limits=limits, note_refusal=note_refusal),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,

@@ -145,7 +145,10 @@ class Settings(BaseSettings):
         "unread answers are closed.",
     )
     connection_limit: int = Field(
-        800, gt=0, description="Most open connections. Requests on further ones get 503. Each needs a file descriptor."
+        800,
+        gt=0,
+        description="Most open connections. Requests on further ones get 503, except probes and scrapes of the "
+        "metrics. Each connection needs a file descriptor.",
     )
     head_timeout_s: float = Field(
         10.0, gt=0, description="How long a client may take to send the head of a request, and a new one to begin."

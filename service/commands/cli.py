@@ -101,7 +101,7 @@ def serve(
     draining = Draining()
     try:
         service = create_app(settings, draining)
-        run_server(service, settings, draining, service.state.background)
+        run_server(service, settings, draining, service.state.background, service.state.metrics)
     except (KeysUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, ModelUnusable) as error:

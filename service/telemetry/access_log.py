@@ -2,6 +2,7 @@
 
 import logging
 import time
+from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,3 +52,9 @@ class AccessLog:
             if cause := find_cause(scope, status):
                 fields["cause"] = cause
             _log.info("%s %s %d", scope["method"], path, status, extra={"fields": fields})
+
+
+def log_refusal(status: HTTPStatus, cause: str, client: str | None) -> None:
+    """Logs a request that was refused before it reached the app: its method and path are not known."""
+    fields = {"route": "none", "status": status.value, "client": client, "cause": cause}
+    _log.info("refused %d %s", status, cause, extra={"fields": fields})

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from prometheus_client import (
@@ -30,9 +30,9 @@ _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 
 class Metrics:
-    """`cell_series`: see `LocationMetrics`."""
+    """`cell_series`: see `LocationMetrics`. `early_causes`: of refusals before a request reaches the app."""
 
-    def __init__(self, cell_series: int = 0) -> None:
+    def __init__(self, cell_series: int = 0, early_causes: Iterable[str] = ()) -> None:
         self.registry = registry = CollectorRegistry()
         # They add a series to every counter and histogram.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -52,7 +52,8 @@ class Metrics:
         )
         self._problems = Counter(
             "fingerpost_problems_total",
-            "Requests answered by a problem, by its cause. Users of a batch: see fingerpost_locations_total.",
+            "Requests answered by a problem, by its cause, also requests that cannot be read and those of connections "
+            "over the limit. Users of a batch: see fingerpost_locations_total.",
             ["cause"],
             registry=registry,
         )
@@ -157,7 +158,7 @@ class Metrics:
         self._end = cache(self._ends.labels)
         # Series exist from the start: a missing series looks like a missing service.
         self._updates.labels("published")
-        for cause in _list_causes(ServiceError):
+        for cause in (*_list_causes(ServiceError), *early_causes):
             self._problems.labels(cause)
         for end in ("all", "full"):
             self._end(end)
@@ -202,6 +203,10 @@ class Metrics:
         if cause is not None:
             self._problems.labels(cause).inc()
         self._duration(route).observe(seconds)
+
+    def refused(self, cause: str) -> None:
+        """Records a refusal that never reached the app."""
+        self._problems.labels(cause).inc()
 
 
 def _list_causes(kind: type[ServiceError]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """HTTP as uvicorn speaks it, but clients have bounded time and memory, and problems are said as ours are."""
 
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -12,7 +13,13 @@ from service.web.problems import PROBLEM_JSON, encode_problem
 _LONGEST_HEAD = 64 * 2**10  # bytes of a request line and headers, of trailers, or about a chunk
 _KERNEL_UNSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
 _KERNEL_BYTES = 256 * 2**10
-_SURPLUS_S = 1.0  # how long a connection over the limit may wait for its refusal
+_SURPLUS_S = 1.0  # how long a connection over the limit may take for its head
+# A busy replica must not look dead to an orchestrator or to Prometheus: these are answered over the limit too.
+_PROBE = re.compile(rb"(?:GET|HEAD) /(?:health/live|health/ready|metrics)[ ?]")
+_MOST_PROBES = 64  # at once over the limit
+
+# Refusals by this module; the errors of the app have their causes in `service.errors`.
+CAUSES = ("TOO_MANY_CONNECTIONS", "HEAD_TOO_LARGE", "HEAD_TOO_SLOW", "INVALID_MSG_FORMAT")
 
 
 class ClientLimits(NamedTuple):
@@ -27,8 +34,18 @@ class ClientLimits(NamedTuple):
     unread_bytes: int
 
 
+class Refusal(NamedTuple):
+    """A refusal that the app never hears of. `client`: the address of the connection, if it has one."""
+
+    status: HTTPStatus
+    cause: str
+    client: str | None
+
+
 class HttpProtocol(HttpToolsProtocol):
     """A connection of uvicorn's with limits. `close_slow_clients` must be called about once a second.
+
+    Connections over the limit may only send one request of a probe or of Prometheus.
 
     uvicorn limits neither heads nor trailers, and the parser puts each header together before it tells of it. So bytes
     are counted that have come since anything was complete: a head, a piece of the body, a request.
@@ -37,13 +54,17 @@ class HttpProtocol(HttpToolsProtocol):
     _unfinished = 0
     _in_head = False
     _surplus = False  # opened while there were too many connections
+    _probe = False  # a surplus connection that is answered
     _since = 0.0  # loop.time: connected, began the head, or answered
     _unread = 0  # bytes of the answer at the last look
     _reading_since = 0.0  # loop.time: the client read a part of its answer, or there was nothing to read
 
-    def __init__(self, *args: Any, limits: ClientLimits, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: ClientLimits, note_refusal: Callable[[Refusal], None], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._note_refusal = note_refusal
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -54,15 +75,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self._reading_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self._surplus:
-            if not self.transport.is_closing():
+        if self._surplus and not self._probe:
+            if self.transport.is_closing():
+                return
+            if not (_PROBE.match(data) and self._has_room_for_probe()):
                 self._refuse(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     "TOO_MANY_CONNECTIONS",
                     "too many open connections",
                     "retry-after: 1\r\n",
                 )
-            return
+                return
+            self._probe = True
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > _LONGEST_HEAD and not self.transport.is_closing():
@@ -78,6 +102,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unfinished, self._in_head = 0, False
         super().on_headers_complete()
+        if self._surplus:
+            self.cycle.keep_alive = False  # further requests on this connection are never begun
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0
@@ -124,6 +150,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
+    def _has_room_for_probe(self) -> bool:
+        return sum(isinstance(one, HttpProtocol) and one._probe for one in self.connections) < _MOST_PROBES
+
     def _refuse(self, status: HTTPStatus, cause: str, detail: str, headers: str = "") -> None:
         content = encode_problem(status, cause, detail)
         head = (
@@ -132,6 +161,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+        self._note_refusal(Refusal(status, cause, self.client[0] if self.client else None))
 
 
 def close_slow_clients(connections: Iterable[HttpProtocol], limits: ClientLimits, now: float) -> None:

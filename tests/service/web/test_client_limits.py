@@ -139,7 +139,7 @@ def test_a_connection_between_requests_stays_open_longer_than_a_head_may_take(tm
 
 
 def test_connections_over_the_limit_are_refused_by_a_problem_until_others_close(tmp_path: Path) -> None:
-    ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    ask = b"GET /cells HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with serving(tmp_path, connection_limit=CLIENTS, head_timeout_s=GUARD_S) as replica:
         replica.client.close()
         with connected(replica) as connections:
@@ -160,3 +160,64 @@ def test_connections_over_the_limit_are_refused_by_a_problem_until_others_close(
             lambda: httpx.get(f"http://127.0.0.1:{replica.port}/health/live").status_code == 200,
             "the service stays closed",
         )
+
+
+def test_probes_and_prometheus_are_answered_over_the_limit_of_connections(tmp_path: Path) -> None:
+    head = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(tmp_path, connection_limit=21, head_timeout_s=GUARD_S) as replica, connected(replica, 20) as waiting:
+        for connection in waiting:
+            connection.sendall(b"G")
+        for path in (b"/health/live", b"/health/ready", b"/metrics", b"/health/live?from=kubelet"):
+            for method in (b"GET ", b"HEAD "):
+                with connected(replica, 1) as (further,):
+                    # What follows on the same connection is not answered.
+                    further.sendall(method + path + head + b"GET /cells" + head)
+                    answer = received(further)
+                    assert answer.startswith(b"HTTP/1.1 200 "), (path, answer)
+                    assert b"connection: close" in answer
+                    assert answer.count(b"HTTP/1.1 ") == 1
+        for other in (b"GET /cells", b"GET /health/liveliness", b"POST /health/live", b"GET /metrics/all", b"G"):
+            with connected(replica, 1) as (further,):
+                further.sendall(other + head)
+                assert received(further).startswith(b"HTTP/1.1 503 "), other
+
+
+def test_only_some_probes_at_once_are_answered_over_the_limit_of_connections(tmp_path: Path) -> None:
+    begun = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+    with serving(tmp_path, connection_limit=3, head_timeout_s=GUARD_S) as replica, connected(replica, 2) as waiting:
+        for connection in waiting:
+            connection.sendall(b"G")
+        with connected(replica, CLIENTS) as further:
+            for connection in further:
+                connection.sendall(begun)
+            answers = [received(connection) for connection in further]
+            refused = [answer for answer in answers if b'"cause":"TOO_MANY_CONNECTIONS"' in answer]
+            assert len(refused) >= CLIENTS / 2
+            assert answers.count(b"") + len(refused) == CLIENTS  # the others are closed, as their heads take too long
+            with connected(replica, 1) as (one,):
+                one.sendall(begun + b"\r\n")
+                assert received(one).startswith(b"HTTP/1.1 200 ")
+
+
+def test_refusals_before_the_app_are_counted_and_logged(tmp_path: Path) -> None:
+    sent = {
+        "INVALID_MSG_FORMAT": b"not HTTP\r\n\r\n",
+        "HEAD_TOO_LARGE": b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"a" * 65_560,
+        "HEAD_TOO_SLOW": b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+        "TOO_MANY_CONNECTIONS": b"GET /cells HTTP/1.1\r\n\r\n",
+    }
+    limits = {"connection_limit": 2, "head_timeout_s": 0.5}
+    with serving(tmp_path, access_log=True, **limits) as replica, ExitStack() as stack:
+        for cause in sent:  # a series that began at 1 would show no increase
+            assert f'fingerpost_problems_total{{cause="{cause}"}} 0.0' in replica.client.get("/metrics").text
+        for cause, data in sent.items():
+            if cause == "TOO_MANY_CONNECTIONS":
+                stack.enter_context(connected(replica, 1))
+            with connected(replica, 1) as (connection,):
+                connection.sendall(data)
+                assert f'"cause":"{cause}"'.encode() in received(connection)
+        for cause in sent:
+            assert replica.metric(f'fingerpost_problems_total{{cause="{cause}"}}') == 1
+            (line,) = [line for line in replica.log.read_text().splitlines() if cause in line]
+            assert "refused" in line
+            assert "127.0.0.1" in line
