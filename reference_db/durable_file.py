@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk full, quota reached, or file too large
+FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # read-only mount, or missing permissions
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -48,6 +48,10 @@ class StoreFull(StoreUnavailable):
     """The store has no space left for a write. Reads still work."""
 
 
+class StoreForbidden(StoreUnavailable):
+    """This process lacks a permission: most often the store is read-only for it, and reads still work."""
+
+
 class CorruptSegment(ReferenceDatabaseError):
     """The bytes of a segment do not match its digest, or are not a segment."""
 

@@ -29,10 +29,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from reference_db.cell_id import CELL_ID_PATTERN
-from reference_db.durable_file import NO_ROOM, make_directory, sync_directory, write_and_sync
+from reference_db.durable_file import FORBIDDEN, NO_ROOM, make_directory, sync_directory, write_and_sync
 from reference_db.errors import (
     CorruptManifest,
     MissingSegment,
+    StoreForbidden,
     StoreFull,
     StoreUnavailable,
     UnknownVersion,
@@ -327,7 +328,8 @@ def _translate_errors() -> Iterator[None]:
             raise MemoryError(str(error)) from error
         if error.errno in NO_ROOM:
             raise StoreFull(f"directory of the reference database: {error.strerror}") from error
-        raise StoreUnavailable(f"directory of the reference database: {error.strerror or error}") from error
+        kind = StoreForbidden if error.errno in FORBIDDEN else StoreUnavailable
+        raise kind(f"directory of the reference database: {error.strerror or error}") from error
 
 
 def _find_digest(cell_id: str, number: int, names: list[str]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reference_db.durable_file import NO_ROOM, make_directory, write_durably
-from reference_db.errors import CorruptManifest, StoreFull, StoreUnavailable
+from reference_db.durable_file import FORBIDDEN, NO_ROOM, make_directory, write_durably
+from reference_db.errors import CorruptManifest, StoreForbidden, StoreFull, StoreUnavailable
 from service.artifacts.installation import ActiveArtifact, Replica, read_active, read_replicas
 
 
@@ -94,5 +94,6 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StoreFull if error.errno in NO_ROOM else StoreUnavailable
+        full, forbidden = error.errno in NO_ROOM, error.errno in FORBIDDEN
+        kind = StoreFull if full else StoreForbidden if forbidden else StoreUnavailable
         raise kind(f"directory of the reference database: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
 """Keeps a replica at the installation's active artifacts, and tells the installation what the replica serves."""
 
 import asyncio
+import logging
 import math
 import os
 import socket
@@ -9,12 +10,14 @@ from contextlib import suppress
 from typing import NamedTuple
 from uuid import uuid4
 
-from reference_db.errors import ReferenceDatabaseError
+from reference_db.errors import ReferenceDatabaseError, StoreForbidden
 from service.artifacts.activation import Activation
 from service.artifacts.installation import ActiveArtifact, Installation, Replica
 from service.background import BlockingCalls, Job, JobFailed
 from service.errors import ActivationInProgress, ArtifactNotFound, ServiceError
 from service.telemetry.metrics import Metrics
+
+_log = logging.getLogger("fingerpost.models")
 
 _RETRIED_S = 60.0  # an artifact that could not take over is tried again after this time
 _REPORT_HOLDS_S = 15.0  # at least; a replica that was killed is listed for as long
@@ -38,6 +41,7 @@ class ArtifactFollower:
         self._activation = activation
         self._metrics = metrics
         self._period_s = period_s
+        self.unreported: str | None = None  # why other replicas cannot see this one
         self._failed: dict[str, _Failed] = {}  # by family
         self._reading = BlockingCalls("active artifacts")
         self._reporting = BlockingCalls("replica report")
@@ -95,4 +99,12 @@ class ArtifactFollower:
             self._failed.pop(active.family, None)
 
     async def _report(self) -> None:
-        await self._reporting.run(self._installation.report, self.describe())
+        """Reports once. A database that this replica may not write to is a choice of its operator, and no failure."""
+        try:
+            await self._reporting.run(self._installation.report, self.describe())
+        except StoreForbidden as error:
+            if self.unreported is None:
+                _log.warning("other replicas cannot see this one (%s): %s", self.name, error)
+            self.unreported = str(error)
+        else:
+            self.unreported = None

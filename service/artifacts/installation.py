@@ -53,7 +53,10 @@ class Installation(Protocol):
         """
 
     def report(self, replica: Replica) -> None:
-        """Records what a replica serves now, and removes reports that no longer hold."""
+        """Records what a replica serves now, and removes reports that no longer hold.
+
+        Raises `StoreForbidden` if this process may not write there.
+        """
 
     def replicas(self) -> list[Replica]:
         """The reports that hold, sorted by name."""

@@ -93,9 +93,14 @@ class Models:
             _log.warning("cannot list the replicas: %s", error)
             activated, replicas = {}, {}
         replicas[own.name] = own  # its report may be seconds old
-        listed = sorted(replicas.items())
         return activated, [
-            ReplicaModels(name=name, artifacts=dict(one.artifacts), problem=one.problem) for name, one in listed
+            ReplicaModels(
+                name=name,
+                artifacts=dict(one.artifacts),
+                problem=one.problem,
+                unreported=self._follower.unreported if name == own.name else None,
+            )
+            for name, one in sorted(replicas.items())
         ]
 
     def _describe(self, artifact: Found, providers: list[str]) -> Model | TrajectoryModel:

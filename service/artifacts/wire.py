@@ -103,6 +103,10 @@ class ReplicaModels(WireModel):
     name: str
     artifacts: Annotated[dict[str, str], Field(description="The digest of the model that serves, by family.")]
     problem: str | None = optional("Why the replica does not serve the activated model.")
+    unreported: str | None = optional(
+        "Why other replicas do not list this replica: it may not write to the reference database. An activation does "
+        "not wait for it. Only the replica itself knows."
+    )
 
 
 class CellFailure(WireModel):

@@ -9,6 +9,7 @@ from reference_db.errors import (
     BadFingerprintFile,
     BadUpdate,
     ReferenceDatabaseError,
+    StoreForbidden,
     StoreFull,
     StoreUnavailable,
     TooFewFingerprints,
@@ -41,6 +42,9 @@ def translate_store_errors() -> Iterator[None]:
     except StoreFull as error:
         _log.warning("%s", error)
         raise errors.StorageFull("the reference database is full") from error
+    except StoreForbidden as error:
+        _log.warning("%s", error)
+        raise errors.StoreDown(f"this replica lacks a permission: {error}") from error
     except StoreUnavailable as error:
         _log.warning("%s", error)
         raise errors.StoreDown("the reference database cannot be reached") from error

@@ -98,5 +98,10 @@ def print_models(listed: dict[str, Any]) -> None:
     replicas = make_table(id_column("replica"), id_column("serves"), text_column("problem"))
     for replica in listed.get("replicas", []):
         serves = "\n".join(f"{family} {digest[:12]}" for family, digest in replica["artifacts"].items())
-        replicas.add_row(escape(replica["name"]), serves, escape(replica.get("problem", "")))
+        replicas.add_row(escape(replica["name"]), serves, escape(_describe_trouble(replica)))
     print_table(replicas)
+
+
+def _describe_trouble(replica: dict[str, Any]) -> str:
+    unseen = f"not seen by other replicas: {replica['unreported']}" if "unreported" in replica else None
+    return "; ".join(filter(None, (replica.get("problem"), unseen)))

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from reference_db.errors import StoreForbidden
 from reference_db.history import HistoryPolicy, collect_history
 from reference_db.stores.store import Removal
 from service.background import JobFailed
-from service.errors import CellUnreadable
+from service.errors import CellUnreadable, StoreDown
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.updates.error_map import ErrorMaps
@@ -55,10 +56,16 @@ class Collector:
     async def run_job(self) -> None:
         """Collects the versions of all cells. Each replica runs this job; each version is removed once.
 
-        Raises `StoreDown`, or `JobFailed` if versions of a cell are damaged.
+        A replica that may not write to the reference database leaves this to the others. Raises `StoreDown`, or
+        `JobFailed` if versions of a cell are damaged.
         """
         cell_ids = await self._publisher.read(self._publisher.store.cells)
-        collected = await self.collect(cell_ids, datetime.now(UTC))
+        try:
+            collected = await self.collect(cell_ids, datetime.now(UTC))
+        except StoreDown as error:
+            if not isinstance(error.__cause__, StoreForbidden):
+                raise
+            collected = Collected({}, [])
         await self._error_maps.drop_removed()
         if collected.unreadable:
             raise JobFailed(

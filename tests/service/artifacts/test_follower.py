@@ -1,6 +1,8 @@
 """The active artifact as state of the installation: replicas in this process, on one database."""
 
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -258,6 +260,41 @@ async def test_a_database_from_before_there_was_an_active_artifact_works(setting
         assert [model["configured"] for model in listed["models"] if model["state"] == "active"] == [True]
         assert len(listed["replicas"]) == 1
     assert not list((settings.database_directory / "installation" / "replicas").glob("*"))  # it has withdrawn
+
+
+@pytest.mark.anyio
+async def test_a_replica_that_may_not_write_its_report_says_so_and_nothing_fails(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, refused_paths = os.mkdir, list[str]()
+
+    def refuse(path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        if Path(path).name in ("installation", "replicas"):
+            refused_paths.append(str(path))
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    async with running(settings) as client:
+
+        async def has_tried_twice() -> bool:
+            return len(refused_paths) >= 2
+
+        await eventually(has_tried_twice)
+        (replica,) = (await list_models(client))["replicas"]
+        assert replica["unreported"] == "directory of the reference database: Read-only file system"
+        assert caplog.text.count("other replicas cannot see this one") == 1
+        failures = 'fingerpost_background_failures_total{task="replica report"}'
+        assert await metric(client, failures) == 0
+        refused = await activate(client, "beside")
+        assert (refused.status_code, refused.json()["cause"]) == (503, "STORE_UNAVAILABLE")
+        assert "Read-only file system" in refused.json()["detail"]
+        monkeypatch.undo()
+
+        async def is_seen() -> bool:
+            return "unreported" not in (await list_models(client))["replicas"][0]
+
+        await eventually(is_seen)
 
 
 def fill_densely(store: DirectoryStore) -> None:

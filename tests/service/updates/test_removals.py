@@ -1,9 +1,13 @@
 """Old versions, forgotten fingerprints and deleted cells, over the API."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +24,7 @@ from reference_db import (
 from service.app import create_app
 from service.settings import Settings
 from tests.damage import damage
+from tests.redis_servers import GUARD_S
 from tests.service.tiny_cell import tiny_cell
 from tests.service.updates.wire import DESCRIPTION, assert_problem, on_a_line, sent
 
@@ -105,6 +110,32 @@ async def test_old_versions_are_removed_and_told(tiny_settings: Settings, store:
         metrics = (await service.get("/metrics")).text
         assert "fingerpost_versions_removed_total 5.0" in metrics
         assert f"fingerpost_version_bytes_removed_total {float(only['bytes'])}" in metrics
+
+
+@pytest.mark.anyio
+async def test_a_replica_that_may_not_write_leaves_old_versions_to_others(
+    tiny_settings: Settings, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(store, 4, timedelta(days=1))
+    opened, rounds = Path.open, list[Path]()
+
+    def refuse(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if path.is_relative_to(tiny_settings.database_directory) and mode != "rb":
+            rounds.append(path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    settings = tiny_settings.model_copy(update={"history_versions": 1, "retention_period_s": 0.02})
+    async with running(settings) as service:
+        async with asyncio.timeout(GUARD_S):
+            while len([path for path in rounds if path.parent.name != "installation"]) < 2:
+                await asyncio.sleep(0.02)
+        assert 'fingerpost_background_failures_total{task="history"} 0.0' in (await service.get("/metrics")).text
+        refused = await service.post("/versions/collect")
+        assert_problem(refused, 503, "STORE_UNAVAILABLE")
+        assert "Read-only file system" in refused.json()["detail"]
+    assert len(store.numbers("c")) == 4
 
 
 @pytest.mark.anyio
