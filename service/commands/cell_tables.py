@@ -2,6 +2,7 @@
 
 import json as json_format
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _IDS_SHOWN = 10
+_STALE = timedelta(days=90)  # age of a cell's newest fingerprint; as in the console
 
 
 def print_response(response: "httpx.Response", print_table: Callable[[Json], None], json: bool) -> None:
@@ -29,13 +31,17 @@ def print_response(response: "httpx.Response", print_table: Callable[[Json], Non
 def print_cells(listed: Json) -> None:
     from rich.markup import escape
 
-    columns = (id_column("cell"), id_column("version"), number_column("fingerprints"), text_column("created"))
-    table = make_table(*columns)
+    columns = (id_column("cell"), id_column("state"), id_column("version"), number_column("points"))
+    table = make_table(*columns, text_column("created"))
+    faults = {fault["cellId"]: fault for fault in listed.get("faults", [])}
     for cell in listed["cells"]:
+        state, reason = _describe_state(cell, faults.get(cell["cellId"]))
         created = ", ".join([_format_minute(cell["createdAt"]), *_describe_origin(cell)])
-        table.add_row(cell["cellId"], cell["version"], str(cell["fingerprints"]), escape(created))
+        about = "\n".join(filter(None, (reason, created)))
+        table.add_row(cell["cellId"], state, cell["version"], str(cell["fingerprints"]), escape(about))
     for cell_id in listed.get("unreadable", []):
-        table.add_row(cell_id, "[red]damaged[/red]", "", "")
+        state, reason = _describe_state({}, faults.get(cell_id, {}))
+        table.add_row(cell_id, state, "", "", escape(reason))
     print_table(table)
 
 
@@ -166,6 +172,21 @@ def _calibration_table(calibration: Json) -> "Table":
         position = "none" if level.get("sigma") is None else f"± {level['sigma']:g} m"
         errors.add_row(position, *(f"{level[figure]:.2f}" for figure in ("mean", "median", "p95", "radius")))
     return errors
+
+
+def _describe_state(cell: Json, fault: Json | None) -> tuple[str, str]:
+    """The most urgent state of a cell, as the console has it, and the reason. An older service tells no states."""
+    if fault is not None:
+        unreachable = fault.get("cause") == "STORE_UNAVAILABLE"
+        return f"[red]{'unreachable' if unreachable else 'damaged'}[/red]", fault.get("detail", "")
+    if not_served := cell.get("notServed"):
+        too_small = not_served["cause"] == "CELL_TOO_SMALL"
+        return f"[red]{'too small' if too_small else 'not served'}[/red]", not_served["detail"]
+    if refused := cell.get("refused"):
+        return "[yellow]refused[/yellow]", refused
+    if (measured := cell.get("newestMeasured")) and datetime.now(UTC) - datetime.fromisoformat(measured) > _STALE:
+        return "[yellow]stale[/yellow]", f"last measured {_format_minute(measured)}"
+    return "served" if "models" in cell else "", ""
 
 
 def _describe_origin(change: Json) -> list[str]:

@@ -15,11 +15,13 @@ from service.cells.calibration import Calibration
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, CellUnreadable, VersionNotFound
 from service.updates.cell_wire import CellModel, describe_cell, describe_retention
+from service.updates.plausibility import list_findings
 from service.updates.selection import format_ids
 from service.updates.version_wire import (
     FieldChange,
     FingerprintChange,
     VersionDiff,
+    VersionFinding,
     VersionList,
     VersionSide,
     VersionSummary,
@@ -121,6 +123,7 @@ def _summarise(manifest: Manifest) -> VersionSummary:
         model=CellModel(policy=manifest.model),
         fingerprints=manifest.fingerprints,
         calibrated_on=next((one.version for one in Calibration.all_of_quality(manifest.quality)), None),
+        findings=[VersionFinding(**finding._asdict()) for finding in list_findings(manifest)] or None,
     )
 
 

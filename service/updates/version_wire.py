@@ -1,13 +1,24 @@
 """Versions of cells as they go over the wire."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from fingerpost.wire_model import WireModel, WireRequest, optional
 from reference_db.stores.store import Removal
 from service.updates.cell_wire import CellModel
+
+
+class VersionFinding(WireModel):
+    """What is implausible about a version's fingerprints, and what to do."""
+
+    name: str
+    severity: Annotated[
+        Literal["refused", "warning"], Field(description="`refused`: the version was published by force.")
+    ]
+    reason: str
+    advice: str
 
 
 class VersionSummary(WireModel):
@@ -29,6 +40,7 @@ class VersionSummary(WireModel):
         "The number of the version on whose fingerprints this version's stated circles were measured. Absent: the "
         "version has no circles, or does not say."
     )
+    findings: list[VersionFinding] | None = optional("Absent where the fingerprints look plausible.")
 
 
 class VersionList(WireModel):

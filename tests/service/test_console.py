@@ -353,6 +353,8 @@ def test_the_overview_is_sorted_and_narrowed_as_the_operator_asks(page: Page) ->
 def test_a_row_of_the_overview_opens_its_cell(page: Page) -> None:
     page.click("#cells-rows a", SMALL)
     page.says("#name", SMALL)
+    finding = "Warning: the cell has 10 fingerprints, it needs 19; append fingerprints; users get no answer yet"
+    page.says("#versions .finding", finding)
     page.says("#facts", "no model (the cell has 10 fingerprints, it needs 19)")
     assert page.text("#cells-rows [aria-current]") == SMALL
     assert not page["#compare-card"].is_displayed()  # it has one version

@@ -59,6 +59,7 @@ export class Versions {
         element("span", { class: "change" }, change.filter(Boolean).join(" ")),
         element("time", { dateTime: version.createdAt, title: clock(version.createdAt) }, since(version.createdAt))),
       element("p", { class: "why" }, [version.author || "unnamed", version.note].filter(Boolean).join(": ")),
+      ...(version.findings ?? []).map(describeFinding),
       element("p", { class: "holds" }, `${count(version.fingerprints)} fingerprints`));
     if (current) item.querySelector(".holds").append(element("span", { class: "badge" }, "current"));
     else {
@@ -123,6 +124,11 @@ export class Versions {
     byId("rollback").close();
     await this.onChange();
   }
+}
+
+function describeFinding({ severity, reason, advice }) {
+  const kind = severity === "refused" ? "Published by force" : "Warning";
+  return element("p", { class: "finding" }, element("strong", {}, `${kind}: `), `${reason}; ${advice}`);
 }
 
 function describeDiff({ before, after, added, removed, description, retention }) {

@@ -1,5 +1,6 @@
 """Tables of the command line in a terminal of 80 columns."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,50 @@ def test_cells_keep_their_words_in_one_piece(capsys: pytest.CaptureFixture[str])
     assert _fits(lines)
     assert all(word in " ".join(lines).split() for word in ("florence-0000", "12-ab12cd34ef56", *NOTE.split()))
     assert lines[-1].split() == ["broken", "damaged"]
+
+
+def test_cells_show_their_states_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = {**VERSION, "models": ["mateformer"], "newestMeasured": datetime.now(UTC).isoformat()}
+    too_small = {"cause": "CELL_TOO_SMALL", "detail": "the cell has 10 fingerprints, the artifact needs 19"}
+    print_cells(
+        {
+            "cells": [
+                {"cellId": "good", **cell},
+                {"cellId": "small", **cell, "models": [], "notServed": too_small},
+                {
+                    "cellId": "other",
+                    **cell,
+                    "models": [],
+                    "notServed": {"cause": "CELL_NOT_SERVED", "detail": "64 x 32"},
+                },
+                {"cellId": "behind", **cell, "refused": "segment 17 is damaged"},
+                {"cellId": "old", **cell, "newestMeasured": "2020-01-02T03:04:05Z"},
+                {"cellId": "half", **cell},
+            ],
+            "unreadable": ["broken", "away"],
+            "faults": [
+                {"cellId": "half", "cause": "CELL_UNREADABLE", "detail": "a segment is missing"},
+                {"cellId": "away", "cause": "STORE_UNAVAILABLE", "detail": "no answer"},
+            ],
+        }
+    )
+    lines = _printed(capsys)
+    assert _fits(lines)
+    for cell_id, words in (
+        ("good", "served"),
+        ("small", "too small"),
+        ("other", "not served"),
+        ("behind", "refused"),
+        ("old", "stale"),
+        ("half", "damaged"),
+        ("broken", "damaged"),
+        ("away", "unreachable"),
+    ):
+        (line,) = (line for line in lines if line.startswith(f"{cell_id} "))
+        assert words in line
+    shown = " ".join(lines).split()
+    reasons = (too_small["detail"], "64 x 32", "segment 17 is damaged", "2020-01-02 03:04Z", "is missing", "no answer")
+    assert all(word in shown for reason in reasons for word in reason.split())
 
 
 def test_ids_that_do_not_fit_make_lines_longer_and_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
