@@ -30,6 +30,7 @@ from reference_db.stores.redis_layout import checked_type, is_cell_id, is_digest
 from reference_db.stores.redis_listing import RedisListing
 from reference_db.stores.redis_news import RedisNews, announce
 from reference_db.stores.redis_removal import find_spare_segments, remove_cell, remove_versions
+from reference_db.stores.redis_script import RedisScript
 from reference_db.stores.redis_versions import read_manifest, read_numbers, read_pointer
 from reference_db.stores.store import Buffer, Removal
 
@@ -40,7 +41,7 @@ _SEGMENT_TIMEOUT_S = 30.0
 # ARGV: the expected digest ('': none), number, digest, writer, number of drafts, record of digest and manifest, number
 # of segments to remove, the numbers of the versions to remove.
 # Redis refuses the first write when its memory is full, so that nothing has changed then.
-_PUBLISH = """
+_PUBLISH = RedisScript("""
 local pointer = redis.call('GET', KEYS[1])
 local digest, writer = '', ''
 if pointer then digest, writer = string.match(pointer, '^%d+ (%x+) (%x+)$') end
@@ -61,7 +62,7 @@ redis.call('DEL', KEYS[3])
 for i = needed + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 for i = 8, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return {'published', ''}
-"""
+""")
 
 
 class RedisStore:
@@ -85,6 +86,9 @@ class RedisStore:
 
     def cells(self) -> list[str]:
         return self._listing.cells()
+
+    def misses_cells(self) -> bool:
+        return self._listing.is_incomplete
 
     def current(self, cell_id: str) -> Manifest | None:
         pointer = read_pointer(self._redis, cell_id)
@@ -207,11 +211,10 @@ class RedisStore:
         fixed = [key(cell_id, name) for name in ("current", "manifests", "tombstone")]
         keys = [*fixed, *drafts, *places, *kept, *spare]
         record = digest.encode() + b"\n" + manifest.to_bytes()
-        self._listing.add(cell_id)
+        self._listing.add(cell_id, is_new=expected is None)
         with self._redis.connected() as client:
-            script = client.register_script(_PUBLISH)
             arguments: list[Any] = [expected or "", number, digest, writer, len(drafts), record, len(spare), *without]
-            answer = cast(list[bytes], script(keys, arguments))
+            answer = cast(list[bytes], _PUBLISH.run(client, keys, arguments))
         outcome, about = answer
         return outcome.decode(), about.decode()
 

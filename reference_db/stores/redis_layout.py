@@ -61,6 +61,11 @@ def read_cell_id(name: bytes) -> str | None:
     return text if is_cell_id(text) else None
 
 
+def read_cell_id_of_key(name: bytes) -> str | None:
+    """The cell that a key belongs to; None for a key that no cell can have."""
+    return read_cell_id(name.partition(b"{")[2].rpartition(b"}")[0])
+
+
 def parse_pointer(cell_id: str, kept: bytes) -> Pointer:
     """Raises `CorruptManifest`."""
     found = _POINTER.fullmatch(kept)

@@ -9,6 +9,7 @@ from reference_db.errors import CorruptManifest, StoreUnavailable, UnknownVersio
 from reference_db.stores.redis_client import RedisClient
 from reference_db.stores.redis_layout import key
 from reference_db.stores.redis_news import announce
+from reference_db.stores.redis_script import RedisScript
 from reference_db.stores.redis_versions import read_manifest, read_numbers, read_pointer, read_raw_pointer
 from reference_db.stores.store import Removal
 
@@ -16,23 +17,23 @@ _ATTEMPTS = 100  # to remove something while others publish
 
 # KEYS: pointer, manifests, the segments to remove. ARGV: the pointer, the numbers of the versions to remove.
 # Removing needs no memory, so Redis runs this when it is full.
-_REMOVE_VERSIONS = """
+_REMOVE_VERSIONS = RedisScript("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
 for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return 1
-"""
+""")
 
 # KEYS: pointer, manifests, tombstone, the segments and drafts. ARGV: the pointer.
 # The first write frees memory, so Redis then accepts the tombstone when it is full.
-_REMOVE_CELL = """
+_REMOVE_CELL = RedisScript("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('UNLINK', KEYS[2])
 for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('SET', KEYS[3], '')
 return 1
-"""
+""")
 
 
 def remove_versions(
@@ -56,7 +57,7 @@ def remove_versions(
             return removal
         keys = [key(cell_id, "current"), key(cell_id, "manifests"), *spare]
         with redis.connected() as client:
-            if client.register_script(_REMOVE_VERSIONS)(keys, [pointer, *doomed]):
+            if _REMOVE_VERSIONS.run(client, keys, [pointer, *doomed]):
                 return removal
     raise StoreUnavailable(f"other writers keep changing cell {cell_id!r}")
 
@@ -76,7 +77,7 @@ def remove_cell(redis: RedisClient, patient: RedisClient, cell_id: str, expected
         removal = _measure(redis, cell_id, numbers, segments)
         keys = [*(key(cell_id, name) for name in ("current", "manifests", "tombstone")), *segments, *drafts]
         with redis.connected() as client:
-            removed = client.register_script(_REMOVE_CELL)(keys, [pointer])
+            removed = _REMOVE_CELL.run(client, keys, [pointer])
         if removed:
             announce(redis, cell_id, 0)
             return removal
