@@ -70,6 +70,9 @@ class DirectoryStore:
     def cells(self) -> list[str]:
         return [cell_id for cell_id in self._cell_folders() if self._may_be_published(cell_id)]
 
+    def misses_cells(self) -> bool:
+        return False
+
     def current(self, cell_id: str) -> Manifest | None:
         while numbers := self.numbers(cell_id):
             try:

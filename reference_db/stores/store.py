@@ -34,6 +34,12 @@ class Store(Protocol):
         `current` raises the reason.
         """
 
+    def misses_cells(self) -> bool:
+        """Whether the last `cells` may have left out cells, because a part of the store did not answer. Does not wait.
+
+        Without the list of all cells, the cells of such a part are known as far as `cells` has listed them before.
+        """
+
     def current(self, cell_id: str) -> Manifest | None:
         """The current manifest of the cell, or None if the cell was never published.
 

@@ -11,6 +11,7 @@ from typing import cast
 
 from reference_db.errors import StoreUnavailable
 from reference_db.stores.redis_client import Client, RedisClient
+from reference_db.stores.redis_script import RedisScript
 from service.artifacts.installation import ActiveArtifact, Replica, read_active, read_replicas
 
 _FAMILIES = "fingerpost:families"
@@ -18,33 +19,33 @@ _REPLICAS = "fingerpost:replicas"
 _TIMEOUT_S = 2.0
 
 # KEYS: the record. ARGV: the expected token ('': none), the new token, the artifact.
-_ACTIVATE = """
+_ACTIVATE = RedisScript("""
 local record = redis.call('GET', KEYS[1])
 local token = record and string.match(record, '^(%x+) ') or ''
 if token == ARGV[2] then return 1 end
 if token ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[3])
 return 1
-"""
+""")
 
 # KEYS: the hash. ARGV: name, seconds that the report holds, report.
-_REPORT = """
+_REPORT = RedisScript("""
 local now = tonumber(redis.call('TIME')[1])
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + math.ceil(ARGV[2])) .. ' ' .. ARGV[3])
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     if (tonumber(string.match(all[i + 1], '^%d+')) or 0) < now then redis.call('HDEL', KEYS[1], all[i]) end
 end
-"""
+""")
 
-_LIST = """
+_LIST = RedisScript("""
 local now, found = tonumber(redis.call('TIME')[1]), {}
 for _, kept in ipairs(redis.call('HVALS', KEYS[1])) do
     local till, report = string.match(kept, '^(%d+) (.*)$')
     if till and tonumber(till) >= now then found[#found + 1] = report end
 end
 return found
-"""
+""")
 
 
 class RedisInstallation:
@@ -71,11 +72,11 @@ class RedisInstallation:
 
     def report(self, replica: Replica) -> None:
         with self._redis.connected() as client:
-            client.register_script(_REPORT)([_REPLICAS], [replica.name, replica.valid_s, replica.model_dump_json()])
+            _REPORT.run(client, [_REPLICAS], [replica.name, replica.valid_s, replica.model_dump_json()])
 
     def replicas(self) -> list[Replica]:
         with self._redis.connected() as client:
-            return read_replicas(cast(list[bytes], client.register_script(_LIST)([_REPLICAS])))
+            return read_replicas(cast(list[bytes], _LIST.run(client, [_REPLICAS])))
 
     def withdraw(self, name: str) -> None:
         with self._redis.connected() as client:
@@ -86,9 +87,8 @@ class RedisInstallation:
 
     def _activate(self, client: Client, artifact: ActiveArtifact, expected: ActiveArtifact | None) -> bool:
         client.sadd(_FAMILIES, artifact.family)
-        script = client.register_script(_ACTIVATE)
         tokens = ["" if expected is None else expected.token, artifact.token]
-        return bool(script([_key(artifact.family)], [*tokens, artifact.model_dump_json()]))
+        return bool(_ACTIVATE.run(client, [_key(artifact.family)], [*tokens, artifact.model_dump_json()]))
 
     def _token(self, family: str) -> str | None:
         with self._redis.connected() as client:

@@ -1,6 +1,7 @@
 """Finds the current versions of cells for requests: bounded, and never beyond a request's deadline."""
 
 import asyncio
+import logging
 import math
 import time
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from service.background import BlockingCalls
 from service.cells.faults import CellFaults, describe_service_fault
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, CellUnreadable, Congested, ServiceError, StoreDown, TooLate
+
+_log = logging.getLogger("fingerpost.cells")
 
 _REMEMBERED_S = 1.0  # a new cell is served at most this much later
 _MOST_REMEMBERED = 4096  # cells
@@ -107,6 +110,8 @@ class Lookups:
     def _finish(self, cell_id: str, known: bool, task: "asyncio.Task[Manifest]") -> None:
         self._counts[known] -= 1
         error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ServiceError):  # perhaps no request waits for it any more
+            _log.error("cell %s cannot be looked up", cell_id, exc_info=error)
         if self._running.get(cell_id) is task:
             del self._running[cell_id]
             if isinstance(error, CellNotFound | CellUnreadable | StoreDown):

@@ -6,23 +6,21 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
-from reference_db.contents import read_contents
 from reference_db.errors import StoreUnavailable
-from reference_db.history import is_withdrawn
 from reference_db.manifest import Manifest
 from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import News, Store
 from service import errors
 from service.background import BlockingCalls
-from service.cells.calibration import Calibration, check_serves
+from service.cells.calibration import Calibration
 from service.cells.faults import CellFaults, describe_fault, describe_service_fault
+from service.cells.loading import Withdrawn, check_withdrawn, load_cell, load_successor, read_current_manifest
 from service.cells.lookups import Lookups
 from service.cells.memory import CellMemory
-from service.cells.served_cell import ServedCell, move_cell, prepare_cell
-from service.cells.store_errors import translate_store_errors
+from service.cells.refusals import Refusals
+from service.cells.served_cell import ServedCell, move_cell
 from service.errors import ServiceError
 from service.inference.admission import LANES, Lane
 from service.inference.engine import MateformerEngine
@@ -34,17 +32,6 @@ _log = logging.getLogger("fingerpost.cells")
 
 _MOST_LOADING = 32  # cells that load or wait for a thread to load them
 _LISTENING_S = 1.0  # longest wait for news
-_RETRIED_S = 60.0  # a version that could not be served is tried again after this time
-
-
-class _Refused(NamedTuple):
-    digest: str  # of the manifest
-    complaint: str
-    at: float  # time.monotonic
-
-
-class _Withdrawn(Exception):
-    """The cell was removed, or fingerprints of the version held were forgotten."""
 
 
 class ServedCells:
@@ -59,11 +46,10 @@ class ServedCells:
         self._metrics = metrics
         self._use(engine)
         self._memory = CellMemory(settings.cell_memory_bytes, metrics)
-        self._refused: dict[str, _Refused] = {}  # cells whose newest version cannot be served
+        self._refusals = Refusals()
         self.faults = CellFaults(metrics.faults)
         self.lookups = Lookups(store, self.faults, settings.waiting_limit)
         self._loading: dict[str, asyncio.Task[ServedCell]] = {}
-        self._tried: dict[str, str] = {}  # digest of the last manifest that was to replace a cell
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
         self._versions_wait = False  # while `switch` runs, new versions wait
@@ -113,8 +99,7 @@ class ServedCells:
 
     def refusal(self, cell_id: str, digest: str) -> str | None:
         """Why a version cannot replace the one in memory; None where it can. For any thread."""
-        refused = self._refused.get(cell_id)
-        return refused.complaint if refused is not None and refused.digest == digest else None
+        return self._refusals.complaint(cell_id, digest)
 
     def all_held(self) -> dict[str, CellVersion]:
         """The versions of all cells in memory."""
@@ -145,7 +130,7 @@ class ServedCells:
             for cell_id in held:
                 self._memory.put(cell_id, ready[cell_id])
             self._use(engine)
-            self._refused.clear()  # these were refused with the old engine
+            self._refusals.forget_all()
         finally:
             self._versions_wait = False
             self._replace_notified()
@@ -182,7 +167,7 @@ class ServedCells:
         for cell_id, digest in newest.items():
             if digest == held.get(cell_id):
                 self.faults.clear(cell_id)
-            elif cell_id not in held or self._was_refused(cell_id, digest):
+            elif cell_id not in held or self._refusals.is_recent(cell_id, digest):
                 self.faults.note_current(cell_id, digest)
             else:
                 self.notify(cell_id, self._notified.get(cell_id))
@@ -191,11 +176,6 @@ class ServedCells:
         """Waits a moment for versions that other replicas publish. Raises `StoreUnavailable` or `JobFailed`."""
         for cell_id in await self._listening.run(news.changed, _LISTENING_S):
             self.notify(cell_id)
-
-    def _was_refused(self, cell_id: str, digest: str | None) -> bool:
-        """Whether this version was refused a short time ago."""
-        refused = self._refused.get(cell_id)
-        return refused is not None and refused.digest == digest and time.monotonic() - refused.at < _RETRIED_S
 
     def close(self) -> None:
         """Waits for work in progress, then stops the threads and the engine."""
@@ -229,7 +209,7 @@ class ServedCells:
             if self._memory.drop(cell_id):
                 _log.info("cell %s: dropped from memory, its model policy now excludes this model", cell_id)
             return
-        except _Withdrawn:
+        except Withdrawn:
             if self._memory.drop(cell_id):
                 _log.info("cell %s: dropped from memory, version %s was removed", cell_id, held.version.version)
             return
@@ -237,9 +217,11 @@ class ServedCells:
             self._record_refusal(cell_id, held, error)
             return
         except Exception:  # on any error the old version serves on, and the other cells are followed
-            _log.exception("cell %s stays at version %s", cell_id, held.version.version)
+            self._metrics.background.failed("versions")
+            _log.exception("cell %s: the new version cannot be loaded", cell_id)
+            self._refusals.record(cell_id, held.version, "an unexpected error, see the log")
             return
-        self._refused.pop(cell_id, None)
+        self._refusals.forget(cell_id)
         self.faults.clear(cell_id)
         if found is None or self._memory.get(cell_id) is None:  # it may have been evicted meanwhile
             return
@@ -252,39 +234,24 @@ class ServedCells:
     def _record_refusal(self, cell_id: str, held: ServedCell, error: ServiceError) -> None:
         if isinstance(error, errors.StoreDown):
             return  # no fault of the version; `follow` reports the outage
-        complaint, digest = str(error), self._tried.get(cell_id, "")
-        before = self._refused.get(cell_id)
-        if before is None or before[:2] != (digest, complaint):
-            _log.warning("cell %s stays at version %s: %s", cell_id, held.version.version, complaint)
-        self._refused[cell_id] = _Refused(digest, complaint, time.monotonic())
+        digest = self._refusals.record(cell_id, held.version, str(error))
         if isinstance(error, errors.CellUnreadable):
-            self.faults.record(cell_id, describe_service_fault(error, digest or None))
+            self.faults.record(cell_id, describe_service_fault(error, digest))
 
     def _load_successor(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
         """The store's current version, warm; None where it is the one held.
 
-        Raises `_Withdrawn` where it cannot be served and the one held must not be served any more.
+        Raises `Withdrawn` where it cannot be served and the one held must not be served any more.
         """
         try:
-            return self._load_newest(cell_id, held, like)
+            manifest = read_current_manifest(self._store, cell_id)
+            self._refusals.note_tried(cell_id, manifest.digest)
+            if manifest.digest == held.version.manifest.digest:
+                return None
+            return load_successor(self._store, manifest, held, like, self._settings)
         except ServiceError as error:
-            with translate_store_errors():
-                if is_withdrawn(self._store, held.version.manifest):
-                    raise _Withdrawn from error
+            check_withdrawn(self._store, held.version.manifest, error)
             raise
-
-    def _load_newest(self, cell_id: str, held: ServedCell, like: CellVersion | None) -> ServedCell | None:
-        manifest = self._load_manifest(cell_id)
-        self._tried[cell_id] = manifest.digest
-        if manifest.digest == held.version.manifest.digest:
-            return None
-        engine = held.engine
-        version = self._load_version(manifest, engine, held.version, like or held.version)
-        found = prepare_cell(version, engine, self._settings)
-        started = time.monotonic()
-        encoded = engine.estimator.warm_tiles(found.version, engine.estimator.tiles_in_use(held.version))
-        _log.info("cell %s: %d tiles encoded in %.1f s", cell_id, encoded, time.monotonic() - started)
-        return found
 
     async def _load_before(self, cell_id: str, deadline: float) -> ServedCell | ServiceError:
         try:
@@ -317,38 +284,17 @@ class ServedCells:
             self.faults.record(cell_id, describe_service_fault(error, digest))
         elif error is None:
             self.faults.clear(cell_id)
+        elif not isinstance(error, ServiceError):
+            self._metrics.background.failed("versions")
+            _log.error("cell %s cannot be loaded", cell_id, exc_info=error)
         self._replace_notified()
 
     async def _load_cell(self, cell_id: str, manifest: Manifest) -> ServedCell:
         loop = asyncio.get_running_loop()
-        started = time.monotonic()
-        served = await loop.run_in_executor(self._loaders, self._load_from_store, manifest, self.engine)
-        while served.engine is not self.engine:  # the engine was replaced meanwhile
-            served = await loop.run_in_executor(self._loaders, self._load_from_store, manifest, self.engine)
+        started, served = time.monotonic(), None
+        while served is None or served.engine is not self.engine:  # the engine may be replaced meanwhile
+            work = partial(load_cell, self._store, manifest, self.engine, self._settings)
+            served = await loop.run_in_executor(self._loaders, work)
         self._metrics.cell_loaded(time.monotonic() - started)
         self._memory.put(cell_id, served)
         return served
-
-    def _load_from_store(self, manifest: Manifest, engine: MateformerEngine) -> ServedCell:
-        while True:
-            try:
-                with translate_store_errors():
-                    return prepare_cell(self._load_version(manifest, engine, None, None), engine, self._settings)
-            except errors.VersionNotFound:  # removed meanwhile, together with its cell or for a newer version
-                manifest = self._load_manifest(manifest.cell.cell_id)
-
-    def _load_manifest(self, cell_id: str) -> Manifest:
-        with translate_store_errors():
-            manifest = self._store.current(cell_id)
-        if manifest is None:
-            raise errors.CellNotFound("/cellId", "no such cell")
-        return manifest
-
-    def _load_version(
-        self, manifest: Manifest, engine: MateformerEngine, held: CellVersion | None, like: CellVersion | None
-    ) -> CellVersion:
-        """Reads segments from the store unless `held` has them, and reuses the indices of `like` where possible."""
-        check_serves(engine.artifact, manifest, self._settings.confidence)
-        with translate_store_errors():
-            contents = read_contents(self._store, manifest, None if held is None else held.contents)
-        return CellVersion.assemble(contents, like)

@@ -9,10 +9,9 @@ The owner is an API key. The braces keep the keys of a cell on one node of a clu
 import time
 from typing import cast
 
-from redis.commands.core import Script
-
 from reference_db.errors import StoreUnavailable
 from reference_db.stores.redis_client import RedisClient
+from reference_db.stores.redis_script import RedisScript
 from service.errors import Congested, TracksUnavailable
 from service.inference.workers import Workers
 from service.locating.tracks import DIGEST_BYTES, TrackName, TrackSnapshot, digest
@@ -26,7 +25,7 @@ _PAUSE_S = 1.0  # after a failure, requests do not wait for Redis for this long
 # its request (zeros where it has none) and of its measurement, as `TrackSnapshot.repeats` compares them. Scores are
 # microseconds, so that no two tracks share one. Redis refuses the first writing command, RPUSH, when its memory is
 # full, so nothing is half written.
-_EXTEND = """
+_EXTEND = RedisScript("""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local size = tonumber(ARGV[7])
@@ -52,7 +51,7 @@ if over > 0 then
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return redis.call('LRANGE', KEYS[1], 0, -1)
-"""
+""")
 
 
 class RedisTracks:
@@ -100,8 +99,7 @@ class RedisTracks:
         ]
         try:
             with self._redis.connected() as client:
-                script: Script = client.register_script(_EXTEND)
-                kept = cast(list[bytes], script(keys, arguments))
+                kept = cast(list[bytes], _EXTEND.run(client, keys, arguments))
         except StoreUnavailable:
             self._paused_until = time.monotonic() + _PAUSE_S
             raise

@@ -228,6 +228,10 @@ class CellList(WireModel):
         "Cells whose current version cannot be read, as far as this replica has noticed. Damaged fingerprints are "
         "noticed when the cell is loaded."
     )
+    incomplete: bool | None = optional(
+        "true: a part of the reference database cannot be reached, the list of all cells neither, and cells of this "
+        "part may be missing here."
+    )
 
 
 def describe_cell(cell: Cell) -> CellDescription:

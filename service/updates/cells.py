@@ -85,6 +85,7 @@ async def list_cells(request: Request, publisher: UpdatesPublisher, faults: Faul
             for cell_id, fault in sorted(faults.all().items())
         ]
         or None,
+        incomplete=publisher.store.misses_cells() or None,
     )
 
 

@@ -3,6 +3,7 @@
 Each replica is a process of its own, asked over HTTP.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -205,6 +206,40 @@ def test_a_dead_master_of_a_cluster_stops_only_its_own_cells(
             redis_cluster.wait_until_whole()
         wait_until(lambda: faults(replica) == {}, "the master is back, and its cells are still named")
     store.close()
+
+
+# redis-py leaves connections of nodes that it has dropped to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_dead_master_with_the_list_of_all_cells_hides_no_cell_of_the_others(
+    redis_cluster: RedisCluster, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    empty(redis_cluster)
+    store = open_store(redis_cluster.url)
+    names = [f"cell-{number}" for number in range(6)]
+    for name in names:
+        publish(store, name)
+    dead = next(node for node in redis_cluster.nodes if keys(node, "fingerpost:cells"))
+    lost = [name for name in names if keys(dead, f"fingerpost:{{{name}}}:current")]
+    sound = [name for name in names if name not in lost]
+    assert lost
+    with running(redis_cluster.url, tiny_artifact, tmp_path / "log") as replica:
+        assert "incomplete" not in replica.client.get("/cells").json()
+        dead.kill()
+        try:
+            listed = replica.client.get("/cells")
+            assert listed.status_code == 200, listed.text
+            assert [one["cellId"] for one in listed.json()["cells"]] == sound
+            assert (listed.json()["unreadable"], listed.json()["incomplete"]) == (lost, True)
+            assert faults(replica) == dict.fromkeys(lost, "STORE_UNAVAILABLE")
+            assert served(replica, sound[0])
+            wait_until_served(replica, sound[0], publish(store, sound[0], moved=1))
+        finally:
+            dead.start()
+            redis_cluster.wait_until_whole()
+        wait_until(lambda: faults(replica) == {}, "the master is back, and its cells are still named")
+        assert "incomplete" not in replica.client.get("/cells").json()
+    store.close()
+    gc.collect()
 
 
 def keys(node: RedisServer, pattern: str) -> Sequence[bytes]:

@@ -1,5 +1,6 @@
 """The Redis store when Redis fails: it stops, restarts, loses replies or refuses writes."""
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from reference_db import (
     VersionConflict,
     read_contents,
     replace_cell,
+    set_model_policy,
 )
 from reference_db.stores.redis import RedisStore
 from tests.redis_servers import RedisCluster, RedisServer, RedisServers, empty, wait_until
@@ -278,6 +280,54 @@ def test_a_dead_master_hides_no_cell_of_the_others(
         dead.start()
         redis_cluster.wait_until_whole()
     assert store.cells() == sorted(names)
+
+
+# redis-py leaves connections of nodes that it has dropped to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_the_cells_of_living_masters_are_found_without_the_list_of_all_cells(
+    redis_cluster: RedisCluster, open_redis: Callable[[str], RedisStore], cell: Cell, origin: Origin
+) -> None:
+    empty(redis_cluster)
+    store = open_redis(redis_cluster.url)
+    names = [f"cell-{number}" for number in range(12)]
+
+    def created(name: str) -> Update:
+        return replace_cell(None, cell.model_copy(update={"cell_id": name}), None, origin)
+
+    for name in names:
+        _publish(store, created(name))
+    names.sort()
+    assert (store.cells(), store.misses_cells()) == (names, False)
+    dead = next(node for node in redis_cluster.nodes if has_key(node, "fingerpost:cells"))
+    sound = [name for name in names if not has_key(dead, f"fingerpost:{{{name}}}:current")]
+    assert 0 < len(sound) < len(names)
+    removed, kept, late = sound[0], sound[1], open_redis(redis_cluster.url)
+    dead.kill()
+    try:
+        for node in redis_cluster.nodes:
+            if node is not dead:
+                with node.client() as client:
+                    client.script_flush()  # scripts must not need the dead master to load again
+        store.remove_cell(removed, None)
+        assert store.cells() == [name for name in names if name != removed]
+        assert late.cells() == sound[1:]  # never heard of the others
+        assert store.misses_cells()
+        assert late.misses_cells()
+        late.check()
+        before = store.current(kept)
+        assert before is not None
+        _publish(store, set_model_policy(read_contents(store, before), "scadf-moe", origin))
+        assert late.numbers(kept) == [1, 2]
+        with pytest.raises(StoreUnavailable):  # it would be in no list
+            _publish(store, created(removed))
+    finally:
+        dead.start()
+        redis_cluster.wait_until_whole()
+    for one in (store, late):
+        assert one.cells() == [name for name in names if name != removed]
+        assert not one.misses_cells()
+        one.close()
+    gc.collect()
 
 
 def has_key(node: RedisServer, key: str) -> bool:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import math
+import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from reference_db import CellVersion, DirectoryStore, import_fingerprints, read_
 from reference_db.stores.store import Buffer
 from service.background import Background, Job
 from service.cells.registry import ServedCells
-from service.errors import CellNotFound
+from service.errors import CellNotFound, TooLate
 from service.inference.engine import MateformerEngine, start_engine
 from service.inference.estimator import Estimator, User
 from service.inference.mateformer_session import MateformerSession
@@ -164,6 +166,61 @@ async def test_a_damaged_version_leaves_the_old_one_in_place(
     assert await version_served(served) is before
     publish(store, STREET[:210])
     assert len(await successor(served, before)) == 210
+
+
+@pytest.mark.anyio
+async def test_an_unforeseen_error_of_a_new_version_is_counted_and_told(
+    served: ServedCells, store: DirectoryStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, STREET)
+    before = await version_served(served)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "get_segment", fail)
+        publish(store, STREET[:200])
+        refused = store.newest("plane")
+        assert refused is not None
+        with anyio.fail_after(PATIENCE_S):
+            while served.refusal("plane", refused) is None:
+                await asyncio.sleep(0.01)
+    assert "unexpected" in str(served.refusal("plane", refused))
+    assert failures(metrics) == 1
+    assert await version_served(served) is before
+    served.notify("plane")
+    assert len(await successor(served, before)) == 200
+
+
+@pytest.mark.anyio
+async def test_an_unforeseen_error_of_a_cell_is_counted_when_no_request_waits_any_more(
+    served: ServedCells,
+    store: DirectoryStore,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publish(store, STREET)
+    too_late = threading.Event()
+
+    def fail_late(cell_id: str, digest: str) -> Buffer:
+        too_late.wait(PATIENCE_S)
+        return fail(cell_id, digest)
+
+    monkeypatch.setattr(store, "get_segment", fail_late)
+    (found,) = (await served.serve({"plane": time.monotonic() + 0.1})).values()
+    assert isinstance(found, TooLate)
+    too_late.set()
+    with anyio.fail_after(PATIENCE_S):
+        while failures(metrics) == 0:
+            await asyncio.sleep(0.01)
+    assert "cell plane cannot be loaded" in caplog.text
+
+
+def fail(cell_id: str, digest: str) -> Buffer:
+    raise ZeroDivisionError(f"segment {digest} of cell {cell_id}")
+
+
+def failures(metrics: Metrics) -> float:
+    labels = {"task": "versions"}
+    return metrics.registry.get_sample_value("fingerpost_background_failures_total", labels) or 0.0
 
 
 @pytest.mark.anyio

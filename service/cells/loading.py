@@ -1,0 +1,85 @@
+"""Loads cells from the store and prepares them for an engine. Blocking; for any thread."""
+
+import logging
+import time
+
+from reference_db.cell_version import CellVersion
+from reference_db.contents import read_contents
+from reference_db.history import is_withdrawn
+from reference_db.manifest import Manifest
+from reference_db.stores.store import Store
+from service.cells.calibration import check_serves
+from service.cells.served_cell import ServedCell, prepare_cell
+from service.cells.store_errors import translate_store_errors
+from service.errors import CellNotFound, ServiceError, VersionNotFound
+from service.inference.engine import MateformerEngine
+from service.settings import Settings
+
+_log = logging.getLogger("fingerpost.cells")
+
+
+class Withdrawn(Exception):
+    """The cell was removed, or fingerprints of the version held were forgotten."""
+
+
+def load_cell(store: Store, manifest: Manifest, engine: MateformerEngine, settings: Settings) -> ServedCell:
+    """The version of a manifest, or the current one if that version was removed meanwhile.
+
+    Raises `CellNotFound`, `CellUnreadable`, `StoreDown`, and what `check_serves` and `prepare_cell` raise.
+    """
+    while True:
+        try:
+            with translate_store_errors():
+                version = _load_version(store, manifest, engine, settings, None, None)
+                return prepare_cell(version, engine, settings)
+        except VersionNotFound:  # removed meanwhile, together with its cell or for a newer version
+            manifest = read_current_manifest(store, manifest.cell.cell_id)
+
+
+def load_successor(
+    store: Store, manifest: Manifest, held: ServedCell, like: CellVersion | None, settings: Settings
+) -> ServedCell:
+    """The version of a manifest for the engine of `held`, with the tiles in use encoded.
+
+    `held` is the version in service. `like` has the same fingerprints and its indices built. Raises what `load_cell`
+    raises, and `VersionNotFound`.
+    """
+    engine = held.engine
+    version = _load_version(store, manifest, engine, settings, held.version, like or held.version)
+    found = prepare_cell(version, engine, settings)
+    started = time.monotonic()
+    encoded = engine.estimator.warm_tiles(found.version, engine.estimator.tiles_in_use(held.version))
+    cell_id = manifest.cell.cell_id
+    _log.info("cell %s: %d tiles encoded in %.1f s", cell_id, encoded, time.monotonic() - started)
+    return found
+
+
+def check_withdrawn(store: Store, held: Manifest, error: ServiceError) -> None:
+    """Raises `Withdrawn` if a version in service must not be served any more; `error` kept its successor away."""
+    with translate_store_errors():
+        if is_withdrawn(store, held):
+            raise Withdrawn from error
+
+
+def read_current_manifest(store: Store, cell_id: str) -> Manifest:
+    """Raises `CellNotFound`, `CellUnreadable` or `StoreDown`."""
+    with translate_store_errors():
+        manifest = store.current(cell_id)
+    if manifest is None:
+        raise CellNotFound("/cellId", "no such cell")
+    return manifest
+
+
+def _load_version(
+    store: Store,
+    manifest: Manifest,
+    engine: MateformerEngine,
+    settings: Settings,
+    held: CellVersion | None,
+    like: CellVersion | None,
+) -> CellVersion:
+    """Reads segments from the store unless `held` has them, and reuses the indices of `like` where possible."""
+    check_serves(engine.artifact, manifest, settings.confidence)
+    with translate_store_errors():
+        contents = read_contents(store, manifest, None if held is None else held.contents)
+    return CellVersion.assemble(contents, like)
