@@ -259,7 +259,9 @@ class RedisStore:
                 found = self._pointer(cell_id)
                 if found is None or found.digest != expected:
                     raise VersionConflict(cell_id, expected, found and found.digest)
-            numbers = self.numbers(cell_id)
+            numbers: list[int] = []
+            with suppress(CorruptManifest):  # a damaged cell must not stay for that reason
+                numbers = self.numbers(cell_id)
             segments, drafts = self._stored(cell_id, "segment"), self._stored(cell_id, "draft")
             removal = self._measure(cell_id, numbers, segments)
             keys = [*(_key(cell_id, name) for name in ("current", "manifests", "tombstone")), *segments, *drafts]
