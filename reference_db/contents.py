@@ -75,6 +75,20 @@ class Contents:
         left = [segment if kept is None else segment.rows(kept) for segment, kept in pairs]
         return join_segments([segment for segment in left if len(segment)]).fingerprints()
 
+    def sample(self, most: int) -> Fingerprints:
+        """At most so many random fingerprints, always the same ones. Raises `ValueError` if there is none."""
+        if len(self) <= most:
+            return self.fingerprints()
+        drawn = np.zeros(len(self), bool)
+        drawn[np.random.default_rng(0).choice(len(self), most, replace=False)] = True
+        kept: list[NDArray[np.bool_]] = []
+        for segment, rows in zip(self.segments, self.kept, strict=True):
+            some = np.ones(len(segment), bool) if rows is None else rows.copy()
+            count = int(some.sum())
+            some[some], drawn = drawn[:count], drawn[count:]
+            kept.append(some)
+        return Contents(self.manifest, self.segments, tuple(kept)).fingerprints()
+
     def with_deleted(self) -> "Contents":
         """The same segments with their deleted fingerprints, which are stored until a version is compacted."""
         return Contents(self.manifest, self.segments, (None,) * len(self.segments))

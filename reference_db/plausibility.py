@@ -26,7 +26,7 @@ _TWINS_SHARE = 0.1
 _LOOKED_AT = 4096  # fingerprints searched for equal CSI
 
 # Snapshots compared with each other. Their CSI has 2 MiB; of larger snapshots there are fewer.
-_FEWEST_COMPARED, _MOST_COMPARED, _VALUES_COMPARED = 64, 512, 2**18
+FEWEST_COMPARED, _MOST_COMPARED, _VALUES_COMPARED = 64, 512, 2**18
 _MOST_VALUES = 2**17  # of a snapshot
 _ALIKE = 5  # nearest neighbours in signal
 _SHUFFLES = 64
@@ -60,9 +60,9 @@ def check_plausibility(fingerprints: Fingerprints, cell: Cell, *, whole: bool = 
     rows = _draw(random, len(fingerprints), _LOOKED_AT)
     findings += _check_twins(fingerprints.csi[rows], fingerprints.positions[rows], fingerprints.sigmas[rows])
     values = cell.antennas * cell.subcarriers
-    if len(fingerprints) < _FEWEST_COMPARED or values > _MOST_VALUES:
+    if len(fingerprints) < FEWEST_COMPARED or values > _MOST_VALUES:
         return findings
-    rows = _draw(random, len(fingerprints), int(np.clip(_VALUES_COMPARED // values, _FEWEST_COMPARED, _MOST_COMPARED)))
+    rows = _draw(random, len(fingerprints), int(np.clip(_VALUES_COMPARED // values, FEWEST_COMPARED, _MOST_COMPARED)))
     csi, positions = fingerprints.csi[rows], fingerprints.positions[rows]
     findings += _check_signal(csi, positions, cell, len(fingerprints))
     findings += _describe_order(judge_order(csi, positions, cell), cell)

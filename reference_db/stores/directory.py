@@ -299,16 +299,13 @@ class DirectoryStore:
         self._remove_unwanted(cell_id)
 
     def _remove_abandoned(self, cell_id: str) -> None:
-        kept = self.numbers(cell_id)
-        unwanted = bool(kept) and (self._version(cell_id, kept[-1]) / _WITHOUT).exists()
-        if unwanted or self._leftovers(cell_id):
-            # Another writer may hold the lock, or the folder may not be writable. Then the next writer cleans up.
-            with (
-                contextlib.suppress(BlockingIOError, StoreUnavailable),
-                _translate_errors(),
-                self._locked(cell_id, wait=False),
-            ):
-                self._remove_leftovers(cell_id)
+        # Another writer may hold the lock, or the folder is no cell's or not accessible. The next writer may clean up.
+        with contextlib.suppress(BlockingIOError, StoreUnavailable), _translate_errors():
+            kept = self.numbers(cell_id)
+            unwanted = bool(kept) and (self._version(cell_id, kept[-1]) / _WITHOUT).exists()
+            if unwanted or self._leftovers(cell_id):
+                with self._locked(cell_id, wait=False):
+                    self._remove_leftovers(cell_id)
 
     @contextmanager
     def _locked(self, cell_id: str, *, wait: bool = True) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Removes versions and cells from Redis, each by one script that does nothing if the pointer has moved meanwhile."""
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from redis import Redis
@@ -72,7 +73,9 @@ def remove_cell(redis: RedisClient, patient: RedisClient, cell_id: str, expected
             found = read_pointer(redis, cell_id)
             if found is None or found.digest != expected:
                 raise VersionConflict(cell_id, expected, found and found.digest)
-        numbers = read_numbers(redis, cell_id)
+        numbers: list[int] = []
+        with suppress(CorruptManifest):  # a damaged cell must not stay for that reason
+            numbers = read_numbers(redis, cell_id)
         segments, drafts = _find_keys(patient, cell_id, "segment"), _find_keys(patient, cell_id, "draft")
         removal = _measure(redis, cell_id, numbers, segments)
         keys = [*(key(cell_id, name) for name in ("current", "manifests", "tombstone")), *segments, *drafts]

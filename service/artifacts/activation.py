@@ -106,6 +106,8 @@ class Activation:
 
     async def _activate(self, folder: str, force: bool) -> tuple[str, CellChecks | None]:
         """The artifact's family, and what the check found."""
+        engine = self._served.engine
+        for_trajectories = None if self._trajectories is None else self._trajectories.engine
         with self._alone(folder):
             directory = await asyncio.to_thread(self._folders.path, folder)
             with _refusing(directory):
@@ -116,7 +118,12 @@ class Activation:
                     artifact = await asyncio.to_thread(load_artifact, directory)
                     checks = await self._take_over(artifact, force)
             active = ActiveArtifact(family=manifest.family, folder=folder, digest=digest)
-            await asyncio.to_thread(self._record, active, before)
+            try:
+                await asyncio.to_thread(self._record, active, before)
+            except ServiceError:
+                # The activation has failed. This replica alone must not serve the artifact.
+                await self._take_back(engine, for_trajectories)
+                raise
         return manifest.family, checks
 
     async def adopt(self, active: ActiveArtifact) -> None:
@@ -168,6 +175,13 @@ class Activation:
         checks = await self._check_cells(serveable, by_trajectories, force)
         trajectories.use(other)
         return checks
+
+    async def _take_back(self, engine: MateformerEngine, for_trajectories: TrajectoryEngine | None) -> None:
+        """Lets the engines before serve again."""
+        if self._served.engine is not engine:
+            await self._served.switch(engine)
+        if self._trajectories is not None and for_trajectories is not None:
+            self._trajectories.use(for_trajectories)
 
     async def _start(self, artifact: MateformerArtifact) -> MateformerEngine:
         # In a thread of normal priority: the engine's threads inherit the priority of the thread that starts them.

@@ -56,7 +56,7 @@ class RedisInstallation:
 
     def active(self) -> dict[str, ActiveArtifact]:
         with self._redis.connected() as client:
-            families = sorted(name.decode() for name in cast(set[bytes], client.smembers(_FAMILIES)))
+            families = sorted(name.decode(errors="replace") for name in cast(set[bytes], client.smembers(_FAMILIES)))
             records = [cast(bytes | None, client.get(_key(family))) for family in families]
         found = [read_active(record.partition(b" ")[2]) for record in records if record is not None]
         return {one.family: one for one in found}

@@ -60,6 +60,7 @@ class _Stamp(NamedTuple):
     """Changes whenever the file is replaced or written."""
 
     modified: int
+    changed: int  # also where a tool restores the time of modification
     inode: int
     size: int
 
@@ -70,8 +71,9 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._holders: dict[bytes, KeyHolder] = {}
+        self._asking = BlockingCalls("keys-changed")
         self._reading = BlockingCalls("keys")
-        self._stamp = _read_stamp(path)
+        self._stamp = self._begun = _read_stamp(path)
         self._replace(read_keys(path))
 
     def authorize(self, authorization: bytes | None, needed: Scope) -> KeyHolder:
@@ -97,9 +99,11 @@ class KeyStore:
     async def follow(self) -> None:
         """Reads the file again if it has changed. Raises `JobFailed` where it cannot: the last keys stay in force."""
         try:
-            stamp = await self._reading.run(_read_stamp, self._path)
+            stamp = await self._asking.run(_read_stamp, self._path)
             if stamp == self._stamp:
                 return
+            if stamp != self._begun:  # the reading of another file may hang for ever: a pipe, a mount that is gone
+                self._reading, self._begun = BlockingCalls("keys"), stamp
             self._replace(await self._reading.run(read_keys, self._path))
         except KeysUnreadable as error:
             raise JobFailed(f"cannot read the keys file, the last keys stay in force: {error}") from error
@@ -125,4 +129,4 @@ def _read_stamp(path: Path) -> _Stamp | None:
         status = os.stat(path)
     except OSError:
         return None
-    return _Stamp(status.st_mtime_ns, status.st_ino, status.st_size)
+    return _Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)

@@ -45,7 +45,7 @@ class PlausibilityLimits(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     level_db: float
-    distance: float
+    distance: float  # 0 where the next is None
     contradiction: float | None  # None: the fingerprints are too sparse to tell
 
 
@@ -140,12 +140,11 @@ def measure_limits(version: CellVersion, rows: _Rows) -> PlausibilityLimits:
     compared = np.stack([level_of(version.csi_of(some)) for some in anywhere.rows[:, :_COMPARED]])
     apart = np.abs(own[:, np.newaxis] - compared).min(axis=1)
     contradiction = float(np.quantile(near / np.maximum(anywhere.distances[:, 0], 1e-6), _RARE, method="higher"))
+    sparse = not np.isfinite(contradiction)  # infinity is not JSON, so a version could not keep it
     return PlausibilityLimits(
         level_db=max(_LEAST_LEVEL_DB, float(np.quantile(apart, _RARE, method="higher")) + _LEVEL_MARGIN_DB),
-        distance=float(np.quantile(near, _PLAIN, method="higher")),
-        contradiction=max(_LEAST_CONTRADICTION, _CONTRADICTION_MARGIN * contradiction)
-        if np.isfinite(contradiction)
-        else None,
+        distance=0.0 if sparse else float(np.quantile(near, _PLAIN, method="higher")),
+        contradiction=None if sparse else max(_LEAST_CONTRADICTION, _CONTRADICTION_MARGIN * contradiction),
     )
 
 

@@ -18,6 +18,7 @@ from service.errors import (
     FieldIncorrect,
     FieldMissing,
     PreconditionFailed,
+    SurveyImplausible,
     UnknownField,
 )
 from service.updates.cell_wire import (
@@ -48,7 +49,7 @@ from service.updates.fingerprint_wire import CellBody
 from service.updates.history import find_current_version, read_current_versions
 from service.updates.overview import Overview
 from service.updates.parameters import Faults, UpdatesPublisher
-from service.updates.plausibility import judge_survey, with_findings
+from service.updates.plausibility import judge_correction, judge_survey, with_findings
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.updates.version_wire import RemovedVersions, describe_removal
 from service.web.parameters import CellName
@@ -158,7 +159,7 @@ async def delete_cell(
 @_changes.patch(
     "/cells/{cellId}",
     response_model=CellDetail,
-    responses=change_responses(FieldMissing),
+    responses=change_responses(FieldMissing, SurveyImplausible),
     summary="Correct the description of a cell",
 )
 async def correct_cell(
@@ -175,7 +176,8 @@ async def correct_cell(
     def correct(before: Contents | None) -> Update:
         before = require_cell(before)
         cell = read_correction(body, before.manifest.cell)
-        return update.correct_cell(before, cell, origin, stay=body.fingerprints == "stay")
+        made = update.correct_cell(before, cell, origin, stay=body.fingerprints == "stay")
+        return with_findings(made, judge_correction(before, made, force=change.conditions.force))
 
     return change_response(await publisher.publish(change.cell_id, correct, change.conditions, origin))
 

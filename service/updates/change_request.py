@@ -130,8 +130,12 @@ class ExistingCellRoute(ApiRoute):
 
 
 async def check_cell_exists(publisher: Publisher, cell_id: str) -> None:
-    """Raises `CellNotFound`."""
-    if not await publisher.read(publisher.store.newest, cell_id):
+    """Raises `CellNotFound`. A cell that is damaged exists: it can still be deleted."""
+    try:
+        exists = bool(await publisher.read(publisher.store.newest, cell_id))
+    except errors.CellUnreadable:
+        return
+    if not exists:
         raise CellNotFound("/cellId", "no such cell")
 
 

@@ -52,7 +52,7 @@ from service.updates.fingerprint_wire import (
 from service.updates.forgetting import find_holders, forgetting_response, preview_forgetting
 from service.updates.history import find_version
 from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQuery
-from service.updates.plausibility import judge_survey, with_findings
+from service.updates.plausibility import judge_addition, with_findings
 from service.updates.selection import format_ids, parse_id, select_fingerprints
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.media import JSON
@@ -114,7 +114,7 @@ async def append_fingerprints(request: Request, change: Change, publisher: Updat
             fingerprints = body.fingerprints(cell)
             assert fingerprints is not None
             made = update.append_fingerprints(before, fingerprints, origin)
-            return with_findings(made, judge_survey(fingerprints, cell, whole=False, force=change.conditions.force))
+            return with_findings(made, judge_addition(before, made, fingerprints, force=change.conditions.force))
 
         return change_response(await publisher.publish(change.cell_id, append, change.conditions, origin))
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter, ValidationError
 
 from reference_db.cell import Cell
+from reference_db.contents import Contents
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
-from reference_db.plausibility import Finding, check_plausibility
+from reference_db.plausibility import FEWEST_COMPARED, Finding, check_plausibility
 from reference_db.update import Update
 from service.cells.calibration import Calibration
 from service.errors import CellTooSmall, SurveyImplausible
@@ -15,6 +16,7 @@ from service.errors import CellTooSmall, SurveyImplausible
 QUALITY_KEY = "findings"
 
 _STORED = TypeAdapter(list[Finding])
+_SAMPLE = 4096  # fingerprints of a cell that are judged
 _OF_A_VERSION = {"too few", "no gain"}  # judged anew for each version
 
 # The mean error of a coarse position whose errors on both axes are normal, as a multiple of their 1-sigma.
@@ -27,10 +29,37 @@ def judge_survey(fingerprints: Fingerprints, cell: Cell, *, whole: bool, force: 
     Raises `SurveyImplausible` for findings that refuse the survey, unless `force` is set.
     """
     findings = check_plausibility(fingerprints, cell, whole=whole)
+    _refuse(findings, force)
+    return findings
+
+
+def _refuse(findings: Sequence[Finding], force: bool) -> None:
     refused = [finding for finding in findings if finding.severity == "refused"]
     if refused and not force:
         reasons = "; ".join(f"{finding.reason} ({finding.advice})" for finding in refused)
         raise SurveyImplausible(f"{reasons}; --force or force=true publishes the survey all the same")
+
+
+def judge_addition(before: Contents, made: Update, added: Fingerprints, *, force: bool) -> list[Finding]:
+    """The findings about fingerprints to append. Raises what `judge_survey` raises.
+
+    Those of a cell that begins are judged together: a survey may come in pieces that are too small to judge.
+    """
+    if len(before) < FEWEST_COMPARED:
+        return judge_survey(made.contents.sample(_SAMPLE), made.manifest.cell, whole=True, force=force)
+    return judge_survey(added, made.manifest.cell, whole=False, force=force)
+
+
+def judge_correction(before: Contents, made: Update, *, force: bool) -> list[Finding]:
+    """The findings about a cell's fingerprints under another description.
+
+    Raises `SurveyImplausible` as `judge_survey` does, but not for what was found before: that was published by force.
+    """
+    if not len(made.contents):
+        return []
+    findings = check_plausibility(made.contents.sample(_SAMPLE), made.manifest.cell)
+    known = {finding.name for finding in list_findings(before.manifest) if finding.severity == "refused"}
+    _refuse([finding for finding in findings if finding.name not in known], force)
     return findings
 
 
@@ -59,7 +88,7 @@ def judge_calibration(calibration: Calibration) -> list[Finding]:
 def carry_findings(update: Update, before: Manifest | None) -> Update:
     """The update with the findings about the survey before, whose fingerprints it still holds."""
     action = update.manifest.change.action
-    if before is None or action in ("created", "replaced", "rolled back"):
+    if before is None or action in ("created", "replaced", "corrected", "rolled back"):
         return update
     known = [finding for finding in list_findings(before) if finding.name not in _OF_A_VERSION]
     return with_findings(update, [*known, *list_findings(update.manifest)])

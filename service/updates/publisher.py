@@ -173,7 +173,7 @@ class Publisher:
             _check_conditions(conditions, current)
             expected = None if current is None else current.digest
         removal = self.store.remove_cell(cell_id, expected)
-        if not removal.versions:
+        if removal == Removal():
             raise errors.CellNotFound("/cellId", "no such cell")
         _log.info("cell %s: removed with %d versions, %d bytes", cell_id, len(removal.versions), removal.bytes)
         return removal

@@ -54,7 +54,10 @@ class Members(NamedTuple):
 
 
 def read_members(body: bytes) -> Any:
-    """The structure of a valid document: `Members` for objects, lists for arrays, text for text, None for the rest."""
+    """The structure of a valid document: `Members` for objects, lists for arrays, text for text, None for the rest.
+
+    Names that are no text are bytes, as they are encoded.
+    """
     return _read_member(body, 0)[0]
 
 
@@ -78,7 +81,9 @@ def _read_member(body: bytes, at: int) -> tuple[Any, int]:
     else:
         return None, at + _FIXED.get(kind, 0)
     values = []
-    for _ in range(count * each):
+    for place in range(count * each):
+        first = at
         value, at = _read_member(body, at)
-        values.append(value)
+        is_name = each == 2 and place % 2 == 0
+        values.append(body[first:at] if is_name and not isinstance(value, str) else value)
     return (Members(list(zip(values[::2], values[1::2], strict=True))) if each == 2 else values), at

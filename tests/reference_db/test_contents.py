@@ -55,6 +55,16 @@ def test_arrays_skip_fingerprints_with_tombstones(update: Update, make_fingerpri
     assert contents.kept[1] is None
 
 
+@pytest.mark.parametrize("most", [1, 9, 10, 11, 50])
+def test_a_sample_holds_fingerprints_without_tombstones(update: Update, most: int) -> None:
+    contents = update.contents
+    drawn = contents.sample(most)
+    assert len(drawn) == min(most, 11)
+    rows = [int(np.flatnonzero((contents.positions == position).all(axis=1))[0]) for position in drawn.positions]
+    assert len(set(rows)) == len(rows)
+    np.testing.assert_array_equal(drawn.csi, contents.fingerprints().csi[rows])
+
+
 def test_a_cell_without_fingerprints_has_empty_arrays(cell: Cell, origin: Origin) -> None:
     contents = replace_cell(None, cell, None, origin).contents
     assert (contents.ids.shape, contents.positions.shape, contents.times.shape) == ((0,), (0, 2), (0,))

@@ -249,3 +249,12 @@ def test_reading_a_store_creates_no_directory(root: Path, cell: Cell) -> None:
     assert store.cells() == []
     assert store.current(cell.cell_id) is None
     assert not root.exists()
+
+
+def test_what_is_no_cell_among_the_cells_does_not_keep_the_store_from_opening(
+    root: Path, cell: Cell, created: Update
+) -> None:
+    _publish(DirectoryStore(root), created)
+    (root / "cells" / "README").write_text("a file")
+    (root / "cells" / "loop").symlink_to("loop")
+    assert cell.cell_id in DirectoryStore(root).cells()

@@ -415,3 +415,22 @@ def _held(root: Path) -> set[str]:
 
 def _digests(contents: Contents) -> set[str]:
     return {reference.digest for reference in contents.manifest.segments}
+
+
+@pytest.mark.parametrize("damage", ["pointer", "versions"])
+def test_a_damaged_cell_in_redis_can_be_removed_with_all_its_fingerprints(
+    damage: str, server: RedisServer, versions: list[Update]
+) -> None:
+    store = RedisStore(server.url, timeout_s=PATIENCE_S)
+    cell_id = _publish(store, versions[0]).cell.cell_id
+    with server.client() as client:
+        if damage == "pointer":
+            client.set(f"fingerpost:{{{cell_id}}}:current", "damaged")
+        else:
+            client.set(f"fingerpost:{{{cell_id}}}:manifests", "no hash")
+    removal = store.remove_cell(cell_id, None)
+    assert removal.segments == len(versions[0].segments)
+    assert not [key for key in keys_of(server) if ":segment:" in key or ":manifests" in key]
+    assert (store.current(cell_id), store.is_removed(cell_id)) == (None, True)
+    _publish(store, versions[0])
+    store.close()

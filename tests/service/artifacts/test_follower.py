@@ -328,3 +328,19 @@ async def test_an_artifact_for_trajectories_is_checked_shared_and_kept(tmp_path:
     async with running(settings) as client:
         assert await active_folder(client, "scadf-moe") == "newer"
         assert await active_folder(client) == "mateformer"
+
+
+@pytest.mark.anyio
+async def test_an_activation_that_cannot_be_recorded_leaves_the_artifact_before_in_service(settings: Settings) -> None:
+    (settings.database_directory / "installation").write_text("no folder")  # as in a directory mounted read-only
+    csi = users_at(street(1, 1))[0]
+    csi[0, 0] = abs(csi[0, 0])
+    user = build_locate_body("plane", csi, None)
+    async with running(settings) as client:
+        before = (await client.post("/locate", json=user)).json()
+        refused = await activate(client, "beside")
+        assert (refused.status_code, refused.json()["cause"]) == (503, "STORE_UNAVAILABLE")
+        assert await active_folder(client) == "middle"
+        after = (await client.post("/locate", json=user)).json()
+        assert after["provenance"]["artifact"] == before["provenance"]["artifact"]
+        assert after["localLocationEstimate"] == before["localLocationEstimate"]

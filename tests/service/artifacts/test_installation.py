@@ -163,3 +163,13 @@ def test_a_redis_that_is_down_is_told(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             call()
     installation.close()
+
+
+def test_a_family_with_a_foreign_name_hides_no_other(reopen: Open, redis: RedisServer | None) -> None:
+    if redis is None:
+        pytest.skip("a directory names no families")
+    installation = reopen()
+    assert installation.activate(FIRST, None)
+    with redis.client() as client:
+        client.sadd("fingerpost:families", b"\xff")
+    assert installation.active() == {"mateformer": FIRST}

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -176,3 +177,18 @@ def test_an_overdrawn_bucket_delays_the_next_request() -> None:
     bucket.charge(29)
     assert bucket.take(0.0) == pytest.approx(2.1)
     assert bucket.take(2.2) == 0.0
+
+
+@pytest.mark.anyio
+async def test_a_key_revoked_in_place_goes_even_if_size_and_time_of_the_file_stay(file: Path) -> None:
+    kept, revoked = added_key(file, ["locate"]), added_key(file, ["locate"])
+    copy, before = file.with_suffix(".copy"), os.stat(file)
+    copy.write_bytes(file.read_bytes())
+    with edit_keys(copy) as keys:
+        keys.pop()
+    store = KeyStore(file)
+    file.write_bytes(copy.read_bytes().ljust(before.st_size))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    async with followed(store):
+        await becomes(store, revoked, KeyUnknown)
+        await becomes(store, kept, None)

@@ -213,6 +213,33 @@ async def test_a_stalled_keys_file_makes_the_service_unready_until_it_can_be_rea
         await becomes("/health/ready", 200)
 
 
+@pytest.mark.anyio
+async def test_a_keys_file_that_replaces_a_stalled_one_is_read(
+    guarded: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PERIOD_S", 0.01), ("READING_S", 0.3)):
+        monkeypatch.setattr(f"service.app.{name}", seconds)
+    file = guarded.keys_file
+    assert file is not None
+    async with running(guarded) as client:
+        old = key_of(guarded, "read")
+        async with asyncio.timeout(GUARD_S):
+            while (await client.get("/cells", headers=old)).status_code != 200:
+                await asyncio.sleep(0.01)
+            file.rename(file.with_suffix(".whole"))
+            stall(file)
+            while (stalled := open_if_read(file)) is None:
+                await asyncio.sleep(0.01)
+            try:
+                with edit_keys(file.with_suffix(".whole")) as keys:
+                    keys.clear()
+                file.with_suffix(".whole").replace(file)
+                while (await client.get("/cells", headers=old)).status_code != 401:  # the first reading still hangs
+                    await asyncio.sleep(0.01)
+            finally:
+                os.close(stalled)
+
+
 def test_a_stalled_keys_file_does_not_keep_the_process_from_ending(guarded: Settings) -> None:
     file = guarded.keys_file
     assert file is not None

@@ -68,6 +68,12 @@ def test_only_a_fix_that_the_signal_contradicts_is_dropped(off: float, share: fl
     assert np.isfinite(guess.voters.distances).all()
 
 
+def test_limits_of_a_cell_with_a_few_remote_fingerprints_can_be_stored() -> None:
+    places = np.concatenate([street(90, 1), 40 * street(10, 2)]).astype(np.float32)
+    limits = measure_limits(version_of(CELL, fingerprints_at(places)), np.arange(100))
+    assert np.isfinite([value for value in limits.model_dump().values() if value is not None]).all()
+
+
 def test_sparse_fingerprints_contradict_no_fix() -> None:
     places = np.stack([np.linspace(30, 70, 40), np.zeros(40)], axis=1).astype(np.float32)
     places[::2, 1] += 200.0  # a few fingerprints in two rows: the k-NN bandwidth is small beside their distances

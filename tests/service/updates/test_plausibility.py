@@ -94,6 +94,42 @@ async def test_an_addition_is_judged_by_its_csi_and_not_by_its_extent(service: h
 
 
 @pytest.mark.anyio
+async def test_the_first_fingerprints_of_a_cell_are_judged_together_however_they_come(
+    service: httpx.AsyncClient,
+) -> None:
+    """Where pieces of 40 are too small to judge, and a cell without fingerprints has no extent."""
+    path, good = f"/cells/{CELL.cell_id}/fingerprints", survey(120)
+    degrees = npz(good, positions=good.positions / 1e5 + (48.0, 11.0))
+    problem = assert_problem(await service.post(path, content=degrees, headers=FILE), 422, "SURVEY_IMPLAUSIBLE")
+    assert "degrees" in problem["detail"]
+    answers = []
+    for first in (0, 40):
+        rows = slice(first, first + 40)
+        arrays = {name: getattr(good, name)[rows] for name in ("positions", "times", "sigmas")}
+        content = npz(good, csi=good.csi[rows].conj(), **arrays)
+        answers.append(await service.post(path, params={"force": "true"}, content=content, headers=FILE))
+        assert answers[-1].status_code == 200, answers[-1].text
+    assert "findings" not in answers[0].json()["quality"]
+    assert [one["name"] for one in answers[1].json()["quality"]["findings"]] == ["order"]
+
+
+@pytest.mark.anyio
+async def test_a_correction_is_judged_by_the_fingerprints_and_ends_what_it_corrects(
+    service: httpx.AsyncClient,
+) -> None:
+    path, forced = f"/cells/{CELL.cell_id}", {"force": "true"}
+    good = await service.put(path, params=forced, content=npz(survey(300), CELL), headers=FILE)
+    yaw = good.json()["yawDeg"]
+    opposite = {"yawDeg": (yaw + 180) % 360}
+    problem = assert_problem(await service.patch(path, json=opposite), 422, "SURVEY_IMPLAUSIBLE")
+    assert "not the opposite" in problem["detail"]
+    wrong = await service.patch(path, params=forced, json=opposite)
+    assert [one["name"] for one in wrong.json()["quality"]["findings"]] == ["order"]
+    right = await service.patch(path, params=forced, json={"yawDeg": yaw})
+    assert "findings" not in right.json()["quality"]
+
+
+@pytest.mark.anyio
 async def test_a_cell_too_small_to_serve_says_how_many_fingerprints_it_needs(tmp_path: Path) -> None:
     """As many as a request for a location says."""
     write_tiny_artifact(tmp_path)

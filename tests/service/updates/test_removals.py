@@ -330,6 +330,21 @@ async def test_a_damaged_cell_can_be_deleted(service: httpx.AsyncClient, tiny_se
 
 
 @pytest.mark.anyio
+async def test_a_cell_whose_current_version_is_unknown_can_be_deleted_and_created_anew(
+    service: httpx.AsyncClient, tiny_settings: Settings, store: DirectoryStore
+) -> None:
+    current = store.newest("c")
+    assert current is not None
+    (tiny_settings.database_directory / "cells" / "c" / "versions" / "0000000001" / current).unlink()
+    correction = await service.patch("/cells/c", json={"height": 3.0})
+    assert_problem(correction, 500, "CELL_UNREADABLE")
+    deleted = await service.delete("/cells/c", params={"force": "true"})
+    assert deleted.status_code == 200, deleted.text
+    body = {"cell": DESCRIPTION, "fingerprints": sent(on_a_line(0, 40))}
+    assert (await service.put("/cells/c", json=body)).status_code == 201
+
+
+@pytest.mark.anyio
 async def test_a_description_is_corrected_without_fingerprints(service: httpx.AsyncClient) -> None:
     before = (await service.get("/cells/c")).json()
     change = {"height": 25.5, "yawDeg": -90.0, "array": {"spacing": 0.7}, "carrierFrequency": 3.6e9, "bandwidth": 20e6}

@@ -45,6 +45,7 @@ def test_a_document_whose_names_differ_is_read(document: Any, spaces: bool, esca
         ('{"items":[{"a":1},{"b":[[{"c":1,"c":2}]]}]}', "/items/1/b/0/0/c"),
         ('{"a":{"b":1,"b":2},"a":0}', "/a"),
         ('{"note":"at 12:30:00","a":1,"a":2}', "/a"),
+        ('{"note":"at 12\\u003a30","a":1,"a":2}', "/a"),  # an escaped colon for the one that is dropped
         ('{"big":%s,"a":1,"a":2}' % ("9" * 4000), "/a"),
         ('{"LONG":1,"LONG":2}'.replace("LONG", "n" * 5000), "/" + "n" * 100),
     ],
@@ -62,6 +63,8 @@ def test_the_first_name_of_json_that_comes_twice_is_named(body: str, pointer: st
         (b"\x82\xa1a\x01\xd9\x01a\x02", "/a"),  # the second name is encoded in another way
         (b"\xde\x00\x02\xa1a" + FLOAT + b"\xa1a" + FLOAT, "/a"),
         (b"\x81\xa5items\x92\x81\xa1a\xc4\x02\x00\x01\x82\xa1b\xc0\xa1b\xc7\x01\x05x", "/items/1/b"),
+        (b"\x83\xa1b" + FLOAT + b"\xa2cc\x01\xa2cc\x02", "/cc"),  # the float gets the 4 bytes of the dropped member
+        (b"\x82\x91\x01\x01\x91\x01\x02", "/b'\\x91\\x01'"),
         (b"\xdf\x00\x00\x00\x02\xa1a\xdd\x00\x00\x00\x01\xcb" + bytes(8) + b"\xa1a\xd6\x05abcd", "/a"),
     ],
 )
