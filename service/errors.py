@@ -200,7 +200,7 @@ class CoarsePositionIncorrect(FieldError, status=HTTPStatus.BAD_REQUEST, cause="
 class CoarsePositionOutsideCell(
     FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="COARSE_POSITION_OUTSIDE_CELL"
 ):
-    """The coarse position lies kilometres outside the cell."""
+    """The coarse position lies more than a kilometre outside the cell."""
 
 
 # The cell

@@ -14,7 +14,7 @@ ADVICE = {
     "CELL_UNREADABLE": "Roll the cell back, or replace its fingerprints. The log names the damaged file.",
     "CLIENT_GONE": "Nothing.",
     "COARSE_POSITION_INCORRECT": "Send either `lat` and `lon`, or `x` and `y`.",
-    "COARSE_POSITION_OUTSIDE_CELL": "Send the cell that the user is in, or leave the coarse position out.",
+    "COARSE_POSITION_OUTSIDE_CELL": "Check whether `lat` and `lon` are swapped, and send the cell that the user is in.",
     "CONDITION_MISSING": "Send `If-Match` with the cell's version, or `force=true`.",
     "CROSS_ORIGIN": "Send the request from a back end, not from a web page, or require keys.",
     "CSI_ALL_ZERO": "Drop the snapshot.",

@@ -135,3 +135,27 @@ def test_the_table_of_a_city_has_the_figures_of_the_deployment() -> None:
     computed = [row[1:] for row in rows("../deploy/README.md") if len(row) == 3]
     documented = [row[1:] for row in rows("run/sizing.md") if len(row) == 3]
     assert [row for row in documented if row in computed][:15] == documented[:15]
+
+
+def test_each_alert_is_documented_with_what_to_do() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "fingerpost.alerts.yml").read_text()
+    severities = dict(re.findall(r"- alert: (\w+)\n.*?labels: {severity: (\w+)", rules, re.DOTALL))
+    assert severities
+    documented = {row[0].strip("`"): row for row in rows("run/monitoring.md") if row[0].startswith("`Fingerpost")}
+    assert {name: row[1] for name, row in documented.items()} == severities
+    assert [name for name, row in documented.items() if not (row[2] and row[3])] == []
+
+
+def test_each_task_in_the_background_is_documented() -> None:
+    jobs = {
+        name for path in (ROOT / "service").rglob("*.py") for name in re.findall(r'\bJob\("([^"]+)"', path.read_text())
+    }
+    assert {"keys", "news", "certificate"} <= jobs
+    (documented,) = re.findall(
+        r"^## Tasks in the background$(.*?)^## ", _page("run/monitoring.md"), re.MULTILINE | re.DOTALL
+    )
+    assert set(re.findall(r"^\| `([^`]+)` \|", documented, re.MULTILINE)) - {"task"} == jobs
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
