@@ -98,7 +98,7 @@ LONG = "a" * 1_000_000
 
 
 @pytest.mark.parametrize(
-    "body", [{LONG: 1}, {"cellId": "c", "csi": {LONG: 1}}, {"items": [], LONG: 1}, {"/".join("a" * 500_000): 1}]
+    "body", [{LONG: 1}, {"cellId": "plane", "csi": {LONG: 1}}, {"items": [], LONG: 1}, {"/".join("a" * 500_000): 1}]
 )
 @pytest.mark.parametrize("path", ["/locate", "/locate/batch", "/locate/trajectory", "/cells/plane/rollback"])
 def test_long_names_of_fields_are_shortened(client: httpx.Client, path: str, body: Any) -> None:
