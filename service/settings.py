@@ -1,12 +1,26 @@
 """All settings of the service. Each is an environment variable: ``FINGERPOST_PORT=9000``."""
 
+import json
 import os
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PREFIX = "FINGERPOST_"
+# Variables of the command line, of the deployments and of the tests.
+_OTHERS = re.compile(
+    "FINGERPOST_(URL|KEY|CERTIFICATE_FILE|CERTIFICATE_KEY_FILE|ADDRESS|REPLICAS|REDIS_MEMORY|CONSOLE_PICTURES|"
+    "(HAPROXY|REPLICA)_[A-Z0-9_]+|"
+    "SERVICE_[A-Z0-9_]+|PORT_[A-Z0-9_]+)"  # Kubernetes sets these for a Service named fingerpost
+)
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 
 
 def _shipped_artifact(family: str = "mateformer") -> Path:
@@ -21,10 +35,44 @@ def _shipped_trajectory_artifact() -> Path | None:
     return directory if directory.exists() else None
 
 
+def _read_json_list(value: Any) -> Any:
+    """Reads the value of an environment variable. Raises `ValueError` with an example made from the value."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise ValueError(f"must be a JSON list, such as {json.dumps(_guess_items(value))}")
+    return found
+
+
+def _guess_items(value: str) -> list[str] | list[float]:
+    items = [text for item in value.strip(" []()").split(",") if (text := item.strip(" \"'"))]
+    try:
+        return [float(item) for item in items]
+    except ValueError:
+        return items
+
+
+def _check_host(name: str) -> str:
+    """Raises `ValueError` unless a `Host` header can have this name before its port."""
+    try:
+        ip_address(name)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(name):
+            raise ValueError("must be a name without scheme, port and path, such as fingerpost.example") from None
+    return name
+
+
+_JsonList = (NoDecode, BeforeValidator(_read_json_list))
+
+
 class Settings(BaseSettings):
     """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes. Others are counts or names."""
 
-    model_config = SettingsConfigDict(env_prefix="FINGERPOST_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
@@ -51,10 +99,10 @@ class Settings(BaseSettings):
         description="File of API keys, written by `fingerpost keys`; read again when it changes. None: requests need "
         "no key, and the service listens on loopback addresses only.",
     )
-    allowed_hosts: list[str] = Field(
+    allowed_hosts: Annotated[list[Annotated[str, AfterValidator(_check_host)]], *_JsonList] = Field(
         [],
         description="While no keys are required: names under which clients may reach the service, besides loopback "
-        "names and FINGERPOST_HOST, such as the name of a reverse proxy. Without ports.",
+        "names and FINGERPOST_HOST, such as the name of a reverse proxy. Without scheme and port.",
     )
     metrics_without_key: bool = Field(
         False,
@@ -188,7 +236,7 @@ class Settings(BaseSettings):
         gt=0,
         description="Memory for frames (encoded neighbourhoods); at least FINGERPOST_INFERENCE_BATCH frames are held.",
     )
-    execution_providers: list[str] = Field(
+    execution_providers: Annotated[list[str], *_JsonList] = Field(
         ["CPUExecutionProvider"], description="Execution providers of ONNX Runtime, preferred first."
     )
 
@@ -213,7 +261,7 @@ class Settings(BaseSettings):
     )
     confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that must lie within the stated accuracy.")
     calibration_samples: int = Field(300, gt=0, description="Fingerprints to calibrate a cell on.")
-    calibration_sigmas_m: tuple[float, ...] = Field(
+    calibration_sigmas_m: Annotated[tuple[float, ...], *_JsonList] = Field(
         (1.0, 3.0, 10.0),
         min_length=1,
         description="Errors of coarse positions (1 sigma on each axis) to calibrate for, besides no coarse position.",
@@ -236,5 +284,37 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         if self.tls_certificate_file is None and (self.tls_key_file or self.tls_client_ca_file):
-            raise ValueError("tls_key_file and tls_client_ca_file need tls_certificate_file")
+            raise ValueError(
+                "FINGERPOST_TLS_KEY_FILE and FINGERPOST_TLS_CLIENT_CA_FILE need FINGERPOST_TLS_CERTIFICATE_FILE"
+            )
         return self
+
+
+def describe_wrong_settings(error: ValidationError, options: Mapping[str, str]) -> str:
+    """What is wrong with each setting, under the name of its variable, or of the option in `options` that sets it."""
+    reasons = []
+    for one in error.errors(include_url=False):
+        field, *rest = map(str, one["loc"]) if one["loc"] else ("",)
+        name = options.get(field, _PREFIX + field.upper()) if field else ""
+        place = "".join(f"[{part}]" for part in rest)
+        given = f" {one['input']!r}" if rest and isinstance(one["input"], str) else ""
+        message = one["msg"].removeprefix("Value error, ")
+        separator = " " if message.startswith("must ") else ": " if name else ""
+        reasons.append(f"{name}{place}{given}{separator}{message}")
+    return "; ".join(reasons)
+
+
+def find_unknown_variables(environment: Iterable[str]) -> list[str]:
+    """The variables FINGERPOST_* that nothing reads, each in a sentence with the setting that may be meant."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(
+        name
+        for name in environment
+        if name.upper().startswith(_PREFIX) and name.upper() not in known and not _OTHERS.fullmatch(name.upper())
+    )
+    return [_describe_unknown(name, known) for name in unknown]
+
+
+def _describe_unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name.upper(), sorted(known), 1, 0.8)
+    return f"{name} is no setting and has no effect" + (f"; is {near[0]} meant?" if near else "")

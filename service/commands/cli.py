@@ -8,7 +8,7 @@ import typer
 from fingerpost import __version__
 from service.commands import cell_changes, cell_removals, cells, keys, models
 from service.commands.credentials import read_credentials
-from service.commands.options import ArtifactOption, Database, console, fail, load_settings
+from service.commands.options import ArtifactOption, Database, console, fail, load_settings, warn_of_unknown_variables
 from service.commands.tables import make_table, number_column, print_table
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def serve(
     artifact: ArtifactOption = None,
 ) -> None:
     """Run the service until it is stopped. All other settings are environment variables FINGERPOST_*."""
+    warn_of_unknown_variables()
     settings = load_settings(database, host=host, port=port, artifact_directory=artifact)
     from models.artifact import ArtifactError
     from service.app import create_app

@@ -85,3 +85,19 @@ def test_version_and_help(fingerpost: Fingerpost) -> None:
     assert fingerpost("--version").output == f"fingerpost {__version__}\n"
     shown = fingerpost("--help").output
     assert all(command in shown for command in ("serve", "locate", "cells", "keys", "models"))
+
+
+def test_serve_names_a_wrong_setting_in_one_line_and_warns_of_a_misspelt_one(
+    fingerpost: Fingerpost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINGERPOST_ALLOWED_HOSTS", "fingerpost.example")
+    monkeypatch.setenv("FINGERPOST_FOLOW_PERIOD_S", "1")
+    result = fingerpost("serve")
+    assert result.exit_code == 1
+    warning, refusal = result.output.splitlines()
+    assert "FINGERPOST_FOLLOW_PERIOD_S meant?" in warning
+    assert refusal == 'fingerpost: FINGERPOST_ALLOWED_HOSTS must be a JSON list, such as ["fingerpost.example"]'
+
+
+def test_a_wrong_option_is_named_as_an_option(fingerpost: Fingerpost) -> None:
+    assert fingerpost("serve", "--port", "70000").output.startswith("fingerpost: --port: ")
