@@ -265,7 +265,9 @@ def _read_manifest(directory: Path, adapter: TypeAdapter[Any]) -> tuple[Any, str
     try:
         manifest = adapter.validate_json(content)
     except ValidationError as error:
-        raise BadManifest(f"{directory / MANIFEST_FILE}: {error}") from error
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)
+        reasons = (": ".join([*[".".join(map(str, one["loc"]))] * bool(one["loc"]), one["msg"]]) for one in wrong)
+        raise BadManifest(f"{directory / MANIFEST_FILE}: {'; '.join(reasons)}") from error
     return manifest, hashlib.sha256(content).hexdigest()
 
 

@@ -5,11 +5,21 @@ from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reference_db.cell_id import CELL_ID_PATTERN
 
 CellId = Annotated[str, Field(pattern=CELL_ID_PATTERN)]
+
+
+def _check_yaw(yaw: float) -> float:
+    if abs(yaw) > 2 * math.pi:
+        degrees = f"; {yaw:g} looks like degrees" if abs(yaw) <= 360 else ""
+        raise ValueError(f"yaw is in radians, at most 2π{degrees}")
+    return yaw
+
+
+Yaw = Annotated[float, AfterValidator(_check_yaw)]
 
 
 class AntennaArray(BaseModel):
@@ -71,7 +81,7 @@ class Cell(BaseModel):
     latitude_deg: float = Field(ge=-90, le=90)
     longitude_deg: float = Field(ge=-180, le=180)
     height: float = Field(ge=-1e3, le=1e5)
-    yaw: float = Field(ge=-2 * math.pi, le=2 * math.pi)
+    yaw: Yaw
     array: AntennaArray
     carrier_frequency: float = Field(ge=1e6, le=1e12)
     bandwidth: float = Field(gt=0)
@@ -87,3 +97,11 @@ class Cell(BaseModel):
     @property
     def antennas(self) -> int:
         return self.array.antennas
+
+
+def describe_errors(error: ValidationError) -> str:
+    """What is wrong with a description, each field in one sentence."""
+    return "; ".join(
+        ": ".join([*[".".join(map(str, one["loc"]))] * bool(one["loc"]), one["msg"].removeprefix("Value error, ")])
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+    )

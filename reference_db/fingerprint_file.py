@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import save
 
-from reference_db.cell import Cell
+from reference_db.cell import Cell, describe_errors
 from reference_db.durable_file import write_durably
 from reference_db.errors import BadFingerprint, BadFingerprintFile
 from reference_db.fingerprints import Fingerprints, check_fingerprints
@@ -139,7 +139,9 @@ def _parse_cell(described: str | bytes) -> Cell:
         cell = Cell.model_validate_json(described)
         json.loads(described, object_pairs_hook=refuse_repeated_names)
         return cell
-    except (ValidationError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        raise BadFingerprintFile(f"the cell description is invalid: {describe_errors(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise BadFingerprintFile(f"the cell description is invalid: {error}") from error
 
 

@@ -9,7 +9,7 @@ from pydantic.functional_validators import BeforeValidator
 
 from fingerpost.wire import CellId, Dimension, Latitude, Longitude
 from fingerpost.wire_model import WireModel, WireRequest, optional
-from reference_db.cell import Area, Cell
+from reference_db.cell import Area, Cell, describe_errors
 from reference_db.manifest import Manifest, ModelPolicy
 from reference_db.retention import Retention
 from service.errors import FieldIncorrect, shorten_name
@@ -306,8 +306,7 @@ def _build(model: type[M], fields: dict[str, object], param: str) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        reasons = [": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors()]
-        raise FieldIncorrect(param, "; ".join(reasons)) from error
+        raise FieldIncorrect(param, describe_errors(error)) from error
 
 
 def _description_fields(cell: Cell) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -425,6 +426,28 @@ def test_a_bad_cell_description_is_refused(tmp_path: Path, described: str) -> No
     path.write_text(described)
     with pytest.raises(BadFingerprintFile, match="cell description"):
         read_cell_file(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"yaw": 27.9}, "yaw: yaw is in radians, at most 2π; 27.9 looks like degrees"),
+        ({"yaw": -400}, "yaw: yaw is in radians, at most 2π"),
+        ({"yaw": "east"}, "yaw: Input should be a valid number"),
+        ({"bandwidth": 1e10}, "bandwidth must be below twice the carrier frequency"),
+        ({"array": {"rows": 0, "columns": 4}}, "array.rows: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_field_of_a_description_is_named_in_one_line(
+    cell: Cell, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps(cell.model_dump(mode="json") | change))
+    with pytest.raises(BadFingerprintFile) as refused:
+        read_cell_file(path)
+    assert str(refused.value).removeprefix("cell.json: the cell description is invalid: ").startswith(reason)
+    assert "pydantic" not in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_unpacks_beyond_the_limit_is_refused(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
