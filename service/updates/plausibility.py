@@ -37,7 +37,7 @@ def _refuse(findings: Sequence[Finding], force: bool) -> None:
     refused = [finding for finding in findings if finding.severity == "refused"]
     if refused and not force:
         reasons = "; ".join(f"{finding.reason} ({finding.advice})" for finding in refused)
-        raise SurveyImplausible(f"{reasons}; --force or force=true publishes the survey all the same")
+        raise SurveyImplausible(f"{reasons}; --force or force=true publishes it all the same")
 
 
 def judge_addition(before: Contents, made: Update, added: Fingerprints, *, force: bool) -> list[Finding]:
@@ -73,16 +73,19 @@ def judge_size(error: CellTooSmall, fingerprints: int) -> list[Finding]:
 
 
 def judge_calibration(calibration: Calibration) -> list[Finding]:
-    """The finding about a cell that locates users no better than their coarse positions do."""
-    with_fix = [level for level in calibration.levels if level.sigma is not None]
-    if not with_fix or any(level.mean < _MEAN_ERROR * level.sigma for level in with_fix if level.sigma is not None):
+    """The finding about a cell that locates users no better than their coarse positions do.
+
+    It names each accuracy of the coarse position for which this is so.
+    """
+    useless = [
+        f"with a coarse position of {level.sigma:g} m the cell's own fingerprints are {level.mean:.2f} m off (mean)"
+        for level in calibration.levels
+        if level.sigma is not None and level.mean >= _MEAN_ERROR * level.sigma
+    ]
+    if not useless:
         return []
-    worst = with_fix[-1]
-    reason = (
-        f"with a coarse position of {worst.sigma:g} m the cell's own fingerprints are {worst.mean:.2f} m off (mean)"
-    )
     advice = "the coarse position alone would be better: check the survey, and whether the artifact suits its radio"
-    return [Finding("no gain", "warning", reason, advice)]
+    return [Finding("no gain", "warning", "; ".join(useless), advice)]
 
 
 def carry_findings(update: Update, before: Manifest | None) -> Update:

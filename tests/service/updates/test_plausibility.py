@@ -1,5 +1,6 @@
 """Implausible surveys: refused or noted, over the API and by the command line."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_db import DirectoryStore, Fingerprints
+from service.cells.calibration import Calibration, CalibrationLevel
 from service.commands.cli import app
 from service.settings import Settings
 from service.updates.cell_wire import describe_cell
+from service.updates.plausibility import judge_calibration
 from tests.reference_db.surveys import in_a_rectangle, make_cell, make_survey
 from tests.service.running import running
 from tests.service.tiny_artifact import write_tiny_artifact
@@ -127,6 +130,47 @@ async def test_a_correction_is_judged_by_the_fingerprints_and_ends_what_it_corre
     assert [one["name"] for one in wrong.json()["quality"]["findings"]] == ["order"]
     right = await service.patch(path, params=forced, json={"yawDeg": yaw})
     assert "findings" not in right.json()["quality"]
+
+
+@pytest.mark.anyio
+async def test_a_warning_about_yaw_goes_when_yaw_is_corrected_and_comes_when_it_is_wrong(
+    service: httpx.AsyncClient,
+) -> None:
+    """The canary and the calibration compare CSI and positions, which no yaw changes."""
+    path, forced = f"/cells/{CELL.cell_id}", {"force": "true"}
+    right = round(np.degrees(CELL.yaw), 3)
+
+    async def correct(yaw_deg: float, params: dict[str, str]) -> httpx.Response:
+        return await service.patch(path, params=params, json={"yawDeg": yaw_deg})
+
+    def names(response: httpx.Response) -> list[str]:
+        assert response.status_code == 200, response.text
+        return [one["name"] for one in response.json()["quality"].get("findings", [])]
+
+    assert names(await service.put(path, params=forced, content=npz(survey(300)), headers=FILE)) == []
+    assert names(await correct(right + 120, forced)) == ["yaw"]
+    assert names(await service.put(f"{path}/retention", params=forced, json={"maxFingerprints": 250})) == ["yaw"]
+    assert names(await correct(right + 1, forced)) == []
+    assert names(await correct(right + 180, forced)) == ["order"]
+    # A person has insisted on the order already: the next correction is judged by the artifact, which is for others.
+    assert_problem(await service.patch(path, json={"height": 8.0}), 409, "CELL_NOT_SERVED_BY_ARTIFACT", "/cellId")
+    assert names(await correct(right, forced)) == []
+
+
+@pytest.mark.parametrize(
+    ("means", "named"), [((1.0, 3.0, 9.0), []), ((7.8, 2.0, 3.0), ["1 m"]), ((7.8, 8.1, 13.0), ["1 m", "3 m", "10 m"])]
+)
+def test_each_accuracy_of_a_coarse_position_that_gains_nothing_is_named(
+    means: tuple[float, ...], named: list[str]
+) -> None:
+    levels = [
+        CalibrationLevel(sigma=sigma, radius=1.0, mean=mean, median=1.0, p95=1.0)
+        for sigma, mean in zip((1.0, 3.0, 10.0, None), (*means, 50.0), strict=True)
+    ]
+    calibration = Calibration.model_construct(levels=levels)
+    reasons = [finding.reason for finding in judge_calibration(calibration)]
+    assert len(reasons) == bool(named)
+    assert re.findall(r"position of (\d+ m)", "".join(reasons)) == named
 
 
 @pytest.mark.anyio
