@@ -44,6 +44,10 @@ class StoreUnavailable(ReferenceDatabaseError):
     """The store cannot be reached or does not answer in time. The request may or may not have taken effect."""
 
 
+class StoreMissing(StoreUnavailable):
+    """The directory of the store does not exist: its file system is not mounted, or nothing was published yet."""
+
+
 class StoreFull(StoreUnavailable):
     """The store has no space left for a write. Reads still work."""
 

@@ -100,10 +100,17 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: Settings, draining: Draining | None = None, *, follow_artifacts: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings,
+    draining: Draining | None = None,
+    *,
+    use_active_artifacts: bool = True,
+    is_replica: bool = True,
+) -> FastAPI:
     """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
 
-    Without `follow_artifacts`, the artifacts that the settings name serve, and no other replica hears of this one.
+    Without `use_active_artifacts`, the artifacts that the settings name serve. An app that is no replica does no work in
+    the background: it follows neither versions nor active artifacts, and no other replica hears of it.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
     `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.
@@ -117,7 +124,7 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
     background = Background(metrics.background)
     store = open_store(settings.redis_url or settings.database_directory)
     installation = open_installation(settings.redis_url, settings.database_directory)
-    active = read_active_artifacts(installation) if follow_artifacts else {}
+    active = read_active_artifacts(installation) if use_active_artifacts else {}
     folders = ArtifactFolders(settings)
     engine = start_active(
         active.get("mateformer"),
@@ -161,13 +168,13 @@ def create_app(settings: Settings, draining: Draining | None = None, *, follow_a
             jobs.append(Job("descriptions", described.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
             jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
-        if follow_artifacts:
-            jobs += follower.list_jobs()
-        for job in jobs:
-            background.start(job)
+        jobs += follower.list_jobs()
+        if is_replica:
+            for job in jobs:
+                background.start(job)
         yield
         await background.stop()
-        if follow_artifacts:
+        if is_replica:
             await follower.withdraw()
         for part in (
             activation,

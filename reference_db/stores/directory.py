@@ -35,6 +35,7 @@ from reference_db.errors import (
     MissingSegment,
     StoreForbidden,
     StoreFull,
+    StoreMissing,
     StoreUnavailable,
     UnknownVersion,
     VersionConflict,
@@ -194,7 +195,10 @@ class DirectoryStore:
 
     def check(self) -> None:
         with _translate_errors():
-            os.listdir(self._root)
+            try:
+                os.listdir(self._root)
+            except FileNotFoundError:
+                raise StoreMissing("the directory of the reference database does not exist") from None
 
     def shard(self, cell_id: str) -> str:
         return cell_id  # a folder that cannot be read says nothing of the others

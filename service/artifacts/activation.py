@@ -90,7 +90,8 @@ class Activation:
     async def activate(self, folder: str, *, force: bool) -> CellChecks | None:
         """Makes the artifact in a folder the active one of its family, on this replica and in the installation.
 
-        Returns what the check of cells found; None where the artifact serves here already, and nothing was checked.
+        Returns what the check of cells found; None where the artifact serves here already: then only its files were
+        checked.
         Raises `ArtifactNotFound`, `ActivationInProgress`, `NoTrajectoryArtifact`, `StoreDown` or `ArtifactRefused`.
         Then the artifact before continues to serve. `force` activates an artifact that locates users far worse, or
         for which no cell could be checked.
@@ -114,8 +115,9 @@ class Activation:
                 manifest, digest = await asyncio.to_thread(read_manifest, directory)
                 before = await asyncio.to_thread(self._read_active, manifest.family)
                 checks = None
+                # Also where the artifact serves already: other replicas, and this one after a restart, read the files.
+                artifact = await asyncio.to_thread(load_artifact, directory)
                 if digest not in self.digests.values():
-                    artifact = await asyncio.to_thread(load_artifact, directory)
                     checks = await self._take_over(artifact, force)
             active = ActiveArtifact(family=manifest.family, folder=folder, digest=digest)
             try:

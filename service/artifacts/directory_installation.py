@@ -44,11 +44,12 @@ class DirectoryInstallation:
 
     def report(self, replica: Replica) -> None:
         if not self._root.is_dir():  # a missing database must not appear because a replica reports
-            raise StoreUnavailable(f"directory of the reference database: {self._root.name} does not exist")
+            return
         path = self._replicas / f"{replica.name}.json"
         draft = path.with_suffix(".draft")
         with _translate_errors():
-            self._replicas.mkdir(parents=True, exist_ok=True)
+            for folder in (self._replicas.parent, self._replicas):
+                folder.mkdir(exist_ok=True)
             draft.write_text(replica.model_dump_json())  # a report need not survive a crash
             draft.replace(path)
             for old, data in self._read_reports():

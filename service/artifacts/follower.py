@@ -6,6 +6,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from uuid import uuid4
@@ -43,6 +44,7 @@ class ArtifactFollower:
         self._period_s = period_s
         self.unreported: str | None = None  # why other replicas cannot see this one
         self._failed: dict[str, _Failed] = {}  # by family
+        self._logged: str | None = None  # the problem that the log told last
         self._reading = BlockingCalls("active artifacts")
         self._reporting = BlockingCalls("replica report")
         for family in activation.digests:
@@ -60,9 +62,10 @@ class ArtifactFollower:
             async with asyncio.timeout(_WITHDRAWN_S):
                 await self._reporting.run(self._installation.withdraw, self.name)
 
-    def describe(self) -> Replica:
-        """What this replica serves now."""
-        problems = [f"{one.active.folder} ({one.active.digest[:12]}): {one.reason}" for one in self._failed.values()]
+    def describe(self, active: Mapping[str, ActiveArtifact] | None = None) -> Replica:
+        """What this replica serves now. With the `active` artifacts, without problems with earlier ones."""
+        failed = [one for one in self._failed.values() if active is None or active.get(one.active.family) == one.active]
+        problems = [f"{one.active.folder} ({one.active.digest[:12]}): {one.reason}" for one in failed]
         return Replica(
             name=self.name,
             artifacts=self._activation.digests,
@@ -80,8 +83,13 @@ class ArtifactFollower:
             else:
                 await self._adopt(wanted)
             self._metrics.artifact_missing.labels(family).set(family in self._failed)
-        if self._failed:
-            raise JobFailed(f"cannot serve with the active artifact {self.describe().problem}")
+        self._log_problem(self.describe().problem)
+
+    def _log_problem(self, problem: str | None) -> None:
+        """Logs a problem once. It is no failure of the job: it has a metric and an alert of its own."""
+        if problem is not None and problem != self._logged:
+            _log.warning("cannot serve with the active artifact %s", problem)
+        self._logged = problem
 
     async def _adopt(self, active: ActiveArtifact) -> None:
         failed = self._failed.get(active.family)

@@ -55,7 +55,7 @@ class Installation(Protocol):
     def report(self, replica: Replica) -> None:
         """Records what a replica serves now, and removes reports that no longer hold.
 
-        Raises `StoreForbidden` if this process may not write there.
+        Does nothing if there is no database. Raises `StoreForbidden` if this process may not write there.
         """
 
     def replicas(self) -> list[Replica]:

@@ -85,13 +85,14 @@ class Models:
 
     def _list_replicas(self) -> tuple[dict[str, str], list[ReplicaModels]]:
         """The digests activated last, by family, and what each replica serves."""
-        own = self._follower.describe()
         try:
-            activated = {family: one.digest for family, one in self._installation.active().items()}
+            active = self._installation.active()
             replicas = {one.name: one for one in self._installation.replicas()}
+            own = self._follower.describe(active)
         except ReferenceDatabaseError as error:
             _log.warning("cannot list the replicas: %s", error)
-            activated, replicas = {}, {}
+            active, replicas, own = {}, {}, self._follower.describe()
+        activated = {family: one.digest for family, one in active.items()}
         replicas[own.name] = own  # its report may be seconds old
         return activated, [
             ReplicaModels(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from reference_db.cell_version import CellVersion
-from reference_db.errors import StoreUnavailable
+from reference_db.errors import StoreMissing, StoreUnavailable
 from reference_db.manifest import Manifest
 from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import News, Store
@@ -54,6 +54,7 @@ class ServedCells:
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
         self._versions_wait = False  # while `switch` runs, new versions wait
         self.store_reached = False  # since the start
+        self._missing_told = False
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
         metrics.frame_bytes.set_function(lambda: self.engine.estimator.frame_bytes)
@@ -156,8 +157,8 @@ class ServedCells:
         """
         held = {cell_id: served.version.manifest.digest for cell_id, served in self._memory.all().items()}
         asked = held | dict.fromkeys(self.faults.all())
-        if not asked:
-            await self._asking.run(self._store.check)
+        if not asked and not await self._is_there():
+            return
         newest, faults = await self._asking.run(ask_cells, self._store, self._store.newest, asked)
         self.store_reached = True
         if not any(isinstance(error, StoreUnavailable) for error in faults.values()):
@@ -171,6 +172,19 @@ class ServedCells:
                 self.faults.note_current(cell_id, digest)
             else:
                 self.notify(cell_id, self._notified.get(cell_id))
+
+    async def _is_there(self) -> bool:
+        """False for a new database, whose directory the first import creates. Says so once. Raises as `follow`."""
+        try:
+            await self._asking.run(self._store.check)
+        except StoreMissing as error:
+            if self.store_reached:
+                raise  # it was there: its file system may have gone
+            if not self._missing_told:
+                _log.warning("%s. Not ready until you create it, or import a cell at this replica directly", error)
+            self._missing_told = True
+            return False
+        return True
 
     async def listen(self, news: News) -> None:
         """Waits a moment for versions that other replicas publish. Raises `StoreUnavailable` or `JobFailed`."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request
 
 from fingerpost.wire_model import WireModel
-from reference_db.errors import StoreUnavailable
+from reference_db.errors import StoreMissing, StoreUnavailable
 from reference_db.stores.store import Store
 from service import errors
 from service.background import Background, BlockingCalls, JobFailed
@@ -92,6 +92,8 @@ class Health:
             self._check = asyncio.create_task(self._reading.run(self._store.check))
         try:
             await asyncio.wait_for(asyncio.shield(self._check), self._settings.readiness_timeout_s)
+        except StoreMissing as error:  # the log says it once
+            raise NotReady(f"{error}: create it, or import a cell at this replica directly") from error
         except (StoreUnavailable, JobFailed, TimeoutError) as error:
             _log.warning("not ready: the reference database has not been reached since the start: %s", error)
             raise NotReady("the reference database has not been reached since the start") from error

@@ -214,7 +214,9 @@ async def test_a_replica_that_lacks_the_artifact_serves_on_and_names_it(
             return problems == [f"beside ({digest_of(artifacts, 'beside')[:12]}): this replica does not have it"]
 
         await eventually(is_listed)
-        assert "cannot serve with the active artifact beside" in caplog.text
+        assert caplog.text.count("cannot serve with the active artifact beside") == 1
+        # The metric above has an alert. Failures of the task would raise two more.
+        assert await metric(other, 'fingerpost_background_failures_total{task="artifacts"}') == 0
 
         shutil.copytree(artifacts / "beside", tmp_path / "few" / "under-another-name")
 
@@ -222,6 +224,42 @@ async def test_a_replica_that_lacks_the_artifact_serves_on_and_names_it(
             return await active_folder(other) == "under-another-name" and await metric(other, missing) == 0
 
         await eventually(has_taken_over)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("solution", ["middle", "beside"])
+async def test_an_activation_ends_the_problem_that_the_replica_had(
+    settings: Settings, artifacts: Path, tmp_path: Path, solution: str
+) -> None:
+    """The list that the activation answers does not name it any more, whether the artifact served already or not."""
+    for name in ("middle", "beside"):
+        shutil.copytree(artifacts / name, tmp_path / "few" / name)
+    lacking = {"artifact_directory": tmp_path / "few" / "middle", "follow_period_s": 0.5}
+    async with two_replicas(settings, **lacking) as (one, other):
+        assert (await activate(one, "far", force="true")).status_code == 200
+
+        async def has_a_problem() -> bool:
+            return any("problem" in replica for replica in (await list_models(other))["replicas"])
+
+        await eventually(has_a_problem)
+        solved = await activate(other, solution)
+        assert solved.status_code == 200, solved.text
+        assert [replica["problem"] for replica in solved.json()["replicas"] if "problem" in replica] == []
+
+
+@pytest.mark.anyio
+async def test_an_artifact_that_serves_is_read_again_when_it_is_activated(
+    settings: Settings, artifacts: Path, tmp_path: Path
+) -> None:
+    """Other replicas take over the files, and so does this one after a restart."""
+    folder = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    async with running(settings.model_copy(update={"artifact_directory": folder / "middle"})) as client:
+        assert (await activate(client, "middle")).json().get("check") is None
+        (folder / "middle" / "full.onnx").write_bytes(b"damaged")
+        refused = await activate(client, "middle")
+        assert (refused.status_code, refused.json()["cause"]) == (409, "ARTIFACT_REFUSED")
+        assert "full.onnx" in refused.json()["detail"]
+        assert await active_folder(client) == "middle"
 
 
 @pytest.mark.anyio

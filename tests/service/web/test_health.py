@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from service.inference.session import ModelUnusable, plane_waves
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.web.health import Draining, Health
+from tests.redis_servers import GUARD_S
 from tests.service.running import running, tiny_service
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
 
@@ -73,6 +75,44 @@ async def test_is_live_and_not_ready_once_it_is_told_to_stop(tmp_path: Path) -> 
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["cause"]) == (503, Stopping.cause)
         assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_new_database_is_no_failure_and_readiness_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tiny_artifact(tmp_path)
+    settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "new", follow_period_s=0.01)
+    failures = 'fingerpost_background_failures_total{task="versions"}'
+    async with running(settings) as client:
+        for _ in range(10):
+            answer = await client.get("/health/ready")
+            await asyncio.sleep(0.02)
+        assert (answer.status_code, answer.json()["cause"]) == (503, "NOT_READY")
+        assert "does not exist: create it, or import a cell at this replica directly" in answer.json()["detail"]
+        assert [record.getMessage().partition(".")[0] for record in caplog.records if record.levelname != "INFO"] == [
+            "the directory of the reference database does not exist"
+        ]
+        (tmp_path / "new").mkdir()
+        assert (await client.get("/health/ready")).status_code == 200
+        await eventually_follows(client)
+        (tmp_path / "new").rename(tmp_path / "elsewhere")  # its file system is gone
+        async with asyncio.timeout(GUARD_S):
+            while f"{failures} 0.0" in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.02)
+        assert "versions: the directory of the reference database does not exist" in caplog.text
+
+
+async def eventually_follows(client: httpx.AsyncClient) -> None:
+    """Returns when this replica has asked the database for versions."""
+    async with asyncio.timeout(GUARD_S):
+        while stale_seconds((await client.get("/metrics")).text) > 0.1:
+            await asyncio.sleep(0.02)
+
+
+def stale_seconds(metrics: str) -> float:
+    line = next(line for line in metrics.splitlines() if line.startswith("fingerpost_reference_db_stale_seconds "))
+    return float(line.rpartition(" ")[2])
 
 
 def test_network_refuses_what_does_not_fit_its_graph(session: MateformerSession) -> None:
