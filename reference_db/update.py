@@ -180,9 +180,15 @@ def set_model_policy(before: Contents, model: ModelPolicy, origin: Origin) -> Up
     return _restate(before.manifest, contents, _change("model set", 0, 0, origin), origin)
 
 
-def roll_back(before: Manifest, target: Contents, origin: Origin) -> Update:
-    """Makes an older version current again: its description, fingerprints, policies and quality."""
-    return _restate(before, target, _change("rolled back", len(target), before.fingerprints, origin), origin)
+def roll_back(before: Manifest, target: Contents, origin: Origin, left: Contents | None = None) -> Update:
+    """Makes an older version current again: its description, fingerprints, policies and quality.
+
+    `left`: the contents of the version before, to count the fingerprints that come back and go. None: they cannot be
+    read, and all fingerprints count as replaced.
+    """
+    kept = 0 if left is None else len(np.intersect1d(left.ids, target.ids, assume_unique=True))
+    change = _change("rolled back", len(target) - kept, before.fingerprints - kept, origin)
+    return _restate(before, target, change, origin)
 
 
 def _restate(before: Manifest, contents: Contents, change: Change, origin: Origin) -> Update:

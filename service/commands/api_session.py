@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from service.commands.credentials import read_credentials
-from service.commands.options import fail, load_settings
+from service.commands.options import fail, load_settings, warn_of_unknown_variables
 
 if TYPE_CHECKING:
     import httpx
@@ -17,15 +17,28 @@ T = TypeVar("T")
 
 _TIMEOUT_S = 60
 _READ_TIMEOUT_S = 3600  # a service may publish for minutes before it answers
+_PASSWORD = re.compile("//[^/]*@")
 _ROW = re.compile(r"^/fingerprints/(\d+)")
 
 
 class Target(NamedTuple):
-    """The service at `url`. Without a URL this process opens `database` itself, with the model `artifact`."""
+    """The service at `url`. Without a URL this process opens `database` itself, with the model `artifact`.
+
+    `creates`: the command creates the database if it is not there.
+    """
 
     url: str | None
     database: str | None
     artifact: Path | None
+    creates: bool = False
+
+    @property
+    def place(self) -> str:
+        """The service or the database, for people: without a password."""
+        if self.url is not None:
+            return _PASSWORD.sub("//", self.url)
+        settings = load_settings(self.database)
+        return _PASSWORD.sub("//", settings.redis_url or str(settings.database_directory))
 
 
 class ProblemReceived(Exception):
@@ -64,7 +77,8 @@ def raise_for_problem(response: "httpx.Response") -> "httpx.Response":
     try:
         problem: Any = response.json()
         lines = [f"{problem['cause']}: {_name_row(problem['detail'])}"]
-        reasons = [f"{one['param']}: {one['reason']}" for one in problem.get("invalidParams") or []]
+        wrong = problem.get("invalidParams") or []
+        reasons = [f"{one['param']}: {one['reason']}" if one["param"] else one["reason"] for one in wrong]
         lines += [_name_row(reason) for reason in reasons if reason not in problem["detail"]]
     except (ValueError, KeyError, TypeError):
         raise ProblemReceived(f"the service answered {response.status_code} {response.reason_phrase}") from None
@@ -107,7 +121,10 @@ async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
 
 
 def _create_app(target: Target) -> Any:
+    warn_of_unknown_variables()
     settings = load_settings(target.database, artifact_directory=target.artifact)
+    if not (target.creates or settings.redis_url or settings.database_directory.is_dir()):
+        fail(f"no reference database at {settings.database_directory}; use --url or --database")
     # A user who can write the files of the database needs no API key.
     settings = settings.model_copy(update={"keys_file": None, "traces_endpoint": None})
     from models.artifact import ArtifactError
@@ -116,7 +133,7 @@ def _create_app(target: Target) -> Any:
     from service.inference.session import ModelUnusable
 
     try:
-        return create_app(settings, follow_artifacts=target.artifact is None)
+        return create_app(settings, use_active_artifacts=target.artifact is None, is_replica=False)
     except (ArtifactError, ModelUnusable) as error:
         fail(f"the artifact cannot be used: {error}")
     except (StoreUnavailable, ValueError) as error:

@@ -29,7 +29,7 @@ from service.commands.cell_options import (
     parse_numbers,
 )
 from service.commands.cell_tables import print_response
-from service.commands.options import ArtifactOption, Database, fail
+from service.commands.options import ArtifactOption, Database, console, fail
 from service.commands.transfer import upload_file
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def import_cell(
 ) -> None:
     """Create a cell, or replace its description and all its fingerprints. A bad file changes nothing."""
     path, change = cell_path(cell), make_change(note, author, if_match, key, force)
+    target = Target(url, database, artifact, creates=True)
     with TemporaryDirectory() as folder:
         described = file if cell_file is None else _add_description(file, cell_file, Path(folder))
-        response = _upload(Target(url, database, artifact), "PUT", path, described, change)
-    print_response(response, cell_tables.print_cell, json)
+        response = _upload(target, "PUT", path, described, change)
+    _print_published(response, target, json)
 
 
 def create(
@@ -81,7 +82,8 @@ def create(
     path, change = cell_path(cell), make_change(note, author, None, key, force)
     change.headers["If-None-Match"] = "*"
     body = {"cell": _read_description(cell_file)}
-    print_response(_send(Target(url, database, artifact), "PUT", path, body, change), cell_tables.print_cell, json)
+    target = Target(url, database, artifact, creates=True)
+    _print_published(_send(target, "PUT", path, body, change), target, json)
 
 
 def append(
@@ -99,8 +101,8 @@ def append(
 ) -> None:
     """Add the fingerprints of a file to a cell. A bad file changes nothing."""
     path, change = cell_path(cell, "fingerprints"), make_change(note, author, if_match, key, force)
-    response = _upload(Target(url, database, artifact), "POST", path, file, change)
-    print_response(response, cell_tables.print_cell, json)
+    target = Target(url, database, artifact)
+    _print_published(_upload(target, "POST", path, file, change), target, json)
 
 
 def correct(
@@ -151,7 +153,8 @@ def correct(
         "area": area and parse_numbers(area, ("west", "south", "east", "north")),
     }
     body = {name: value for name, value in fields.items() if value is not None}
-    print_response(_send(Target(url, database, artifact), "PATCH", path, body, change), cell_tables.print_cell, json)
+    target = Target(url, database, artifact)
+    _print_published(_send(target, "PATCH", path, body, change), target, json)
 
 
 def roll_back(
@@ -169,8 +172,8 @@ def roll_back(
 ) -> None:
     """Publish an older version of a cell again, as its newest version."""
     path, change = cell_path(cell, "rollback"), make_change(note, author, if_match, key, force)
-    response = _send(Target(url, database, artifact), "POST", path, {"version": version}, change)
-    print_response(response, cell_tables.print_cell, json)
+    target = Target(url, database, artifact)
+    _print_published(_send(target, "POST", path, {"version": version}, change), target, json)
 
 
 def retention(
@@ -208,7 +211,8 @@ def retention(
     }
     if keep_all == any(limit is not None for limit in limits.values()):
         fail("give either limits or --keep-all")
-    print_response(_send(Target(url, database, artifact), "PUT", path, limits, change), cell_tables.print_cell, json)
+    target = Target(url, database, artifact)
+    _print_published(_send(target, "PUT", path, limits, change), target, json)
 
 
 def model(
@@ -226,8 +230,14 @@ def model(
 ) -> None:
     """Set which model family locates users in a cell."""
     path, change = cell_path(cell, "model"), make_change(note, author, if_match, key, force)
-    response = _send(Target(url, database, artifact), "PUT", path, {"policy": policy.value}, change)
+    target = Target(url, database, artifact)
+    _print_published(_send(target, "PUT", path, {"policy": policy.value}, change), target, json)
+
+
+def _print_published(response: "httpx.Response", target: Target, json: bool) -> None:
     print_response(response, cell_tables.print_cell, json)
+    if not json:
+        console().print(f"published at {target.place}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _upload(target: Target, method: str, path: str, file: Path, change: Change) -> "httpx.Response":

@@ -38,6 +38,8 @@ UnknownTime = Annotated[
     bool, typer.Option("--unknown-time", help="Fingerprints of unknown time; with --before, these as well.")
 ]
 
+_CRITERIA = "at least one of --id, --area, --circle, --before and --unknown-time"
+
 
 def delete(
     cell: CellName,
@@ -63,12 +65,21 @@ def delete(
     author: Author = None,
     if_match: IfMatch = None,
     key: Key = None,
-    force: Force = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Publish even if the model locates users much worse, or cannot serve the cell. With --whole-cell: "
+            "delete the cell whatever its current version is.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Delete the fingerprints of a cell that meet all the given criteria, or the whole cell."""
     target, change = Target(url, database, artifact), make_change(note, author, if_match, key, force)
     body = _selection(ids, area, circle, before, unknown_time)
+    if not (body or whole_cell):
+        fail(f"give {_CRITERIA}, or --whole-cell")
     if whole_cell:
         if body or dry_run:
             fail("--whole-cell goes with no criterion and not with --dry-run")
@@ -111,6 +122,8 @@ def forget(
     if dry_run:
         change.params["dryRun"] = "true"
     body = _selection(ids, area, circle, before, unknown_time)
+    if not body:
+        fail(f"give {_CRITERIA}")
     response = send_request(
         Target(url, database, artifact), "POST", path, params=change.params, headers=change.headers, json=body
     )

@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from fingerpost.wire import CellId
 from reference_db import update
-from reference_db.contents import read_contents
+from reference_db.contents import Contents, read_contents
+from reference_db.errors import CorruptManifest, CorruptSegment, MissingSegment
 from reference_db.manifest import Manifest
+from reference_db.stores.store import Store
 from reference_db.update import Update
 from service.errors import CellNotFound, FieldIncorrect, UnknownField, UpdateRefused, VersionNotFound
 from service.updates.cell_wire import CellDetail
@@ -129,9 +131,18 @@ async def roll_back(change: Change, origin: ChangeOrigin, body: Rollback, publis
         target = find_version(publisher.store, change.cell_id, str(body.version))
         if target.number == before.number:
             raise UpdateRefused(f"the cell is already at version {before.version}")
-        return update.roll_back(before, read_contents(publisher.store, target), origin)
+        restored = read_contents(publisher.store, target)
+        return update.roll_back(before, restored, origin, _read_damaged(publisher.store, before, restored))
 
     return change_response(await publisher.replace(change.cell_id, restore, change.conditions, origin))
+
+
+def _read_damaged(store: Store, version: Manifest, held: Contents) -> Contents | None:
+    """The contents of a version that may be damaged; None where it is. `held` has many of its segments."""
+    try:
+        return read_contents(store, version, held)
+    except (CorruptManifest, CorruptSegment, MissingSegment):
+        return None
 
 
 router.include_router(_changes)

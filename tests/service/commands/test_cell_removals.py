@@ -34,6 +34,28 @@ def current(database: DirectoryStore) -> Manifest:
     return manifest
 
 
+@pytest.mark.parametrize("command", ["delete", "forget"])
+def test_the_criteria_are_asked_for_by_the_names_of_their_options(
+    fingerpost: Fingerpost, write: Write, command: str
+) -> None:
+    done(fingerpost, "import", "c", write())
+    said = failed(fingerpost, command, "c")
+    assert said.startswith("fingerpost: give at least one of --id, --area, --circle, --before and --unknown-time")
+    assert ("--whole-cell" in said) == (command == "delete")
+
+
+def test_a_reason_that_names_no_field_is_printed_once(fingerpost: Fingerpost, write: Write) -> None:
+    done(fingerpost, "import", "c", write())
+    empty = ("correct", "c", "--rows", 1, "--columns", 5)
+    assert failed(fingerpost, *empty).count("number of antennas") == 1
+    backwards = failed(fingerpost, "correct", "c", "--bandwidth", "1e12")
+    assert backwards.count("bandwidth must be below") == 1
+
+
+def test_force_says_what_it_does_to_a_whole_cell(fingerpost: Fingerpost) -> None:
+    assert "With --whole-cell: delete the cell" in done(fingerpost, "delete", "--help")
+
+
 def test_old_versions_are_removed(
     fingerpost: Fingerpost, database: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +96,7 @@ def test_fingerprints_are_forgotten(fingerpost: Fingerpost, write: Write, databa
     assert "5 fingerprints forgotten in version 2-" in forgotten
     assert "versions removed: 1 35 fingerprints left" in forgotten
     assert (database.numbers("c"), current(database).change.note) == ([2], "request 17")
-    assert "none of ids" in failed(fingerpost, "forget", "c")
+    assert "at least one of --id" in failed(fingerpost, "forget", "c")
 
 
 def test_a_whole_cell_is_deleted(fingerpost: Fingerpost, write: Write, database: DirectoryStore) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reference_db import DirectoryStore, Manifest, read_fingerprint_file
+from service.artifacts.directory_installation import DirectoryInstallation
 from service.commands.cell_options import parse_duration, parse_timestamp
 from tests.service.commands.conftest import Fingerpost
 from tests.service.tiny_cell import tiny_cell
@@ -58,6 +59,47 @@ def test_import_list_and_show(
     versions = json.loads(done(fingerpost, "versions", "c", "--json"))["versions"]
     assert [one["calibratedOn"] for one in versions] == [3, 1, 1]  # 12 of 40 are more than a fifth
     assert "calibrated on" in done(fingerpost, "versions", "c")
+
+
+def test_without_a_database_only_an_import_or_a_creation_makes_one(
+    fingerpost: Fingerpost, write: Write, tmp_path: Path
+) -> None:
+    """A forgotten --url must not look like an empty service."""
+    (tmp_path / "cell.json").write_text(tiny_cell().model_dump_json())
+    database = tmp_path / "database"
+    words: list[tuple[object, ...]] = [
+        ("list",),
+        ("show", "c"),
+        ("gc",),
+        ("append", "c", write()),
+        ("rollback", "c", 1),
+    ]
+    for command in words:
+        refused = fingerpost("cells", *command)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert refused.stderr == f"fingerpost: no reference database at {database}; use --url or --database\n"
+        assert not database.exists()
+    imported = fingerpost("cells", "import", "c", write())
+    assert (imported.exit_code, imported.stderr) == (0, "")
+    assert f"published at {database}" in imported.stdout
+    assert "c" in done(fingerpost, "list")
+    json.loads(done(fingerpost, "append", "c", write("more.safetensors", on_a_line(40, 50)), "--json"))
+    created = fingerpost("cells", "create", "d", "--cell-file", "cell.json", "--database", tmp_path / "other")
+    assert "no reference database" not in created.output
+    assert (tmp_path / "other").is_dir() == (created.exit_code == 0)
+
+
+def test_a_command_that_opens_the_database_is_no_replica(
+    fingerpost: Fingerpost, write: Write, database: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would wait for it when a model is activated."""
+    reported: list[str] = []
+    monkeypatch.setattr(DirectoryInstallation, "report", lambda _, replica: reported.append(replica.name))
+    monkeypatch.setenv("FINGERPOST_FOLLOW_PERIOD_S", "0.001")
+    done(fingerpost, "import", "c", write())
+    done(fingerpost, "gc")
+    assert reported == []
+    assert not (tmp_path / "database" / "installation" / "replicas").exists()
 
 
 def test_a_narrow_terminal_does_not_wrap_versions(
@@ -214,9 +256,10 @@ def test_a_cell_that_the_artifact_cannot_serve_needs_force(
     ],
 )
 def test_a_mistake_ends_the_command_with_one_line(
-    fingerpost: Fingerpost, write: Write, arguments: tuple[str, ...], message: str
+    fingerpost: Fingerpost, write: Write, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     write()
+    (tmp_path / "database").mkdir()
     result = fingerpost("cells", *arguments)
     assert result.exit_code == 1
     assert message in result.output

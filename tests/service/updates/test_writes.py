@@ -251,7 +251,8 @@ async def test_going_back_brings_an_older_version_once_more(service: httpx.Async
     back = (await service.post("/cells/c/rollback", json={"version": first["version"]})).json()
     assert back["version"].startswith("4-")
     assert (back["fingerprints"], back["retention"]) == (40, first["retention"])
-    assert back["change"]["action"] == "rolled back"
+    change = back["change"]  # 20 of the first 40 and the 5 appended are left
+    assert (change["action"], change["added"], change["removed"]) == ("rolled back", 25, 5)
     for version_name, status, cause in (
         (back["version"], 409, "UPDATE_REFUSED"),
         (9, 404, "VERSION_NOT_FOUND"),
