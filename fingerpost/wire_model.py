@@ -1,6 +1,7 @@
 """The base classes of everything that goes over the wire: JSON or msgpack, camelCase names."""
 
 from base64 import b64encode
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,10 +14,11 @@ from pydantic import (
     Strict,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic.functional_validators import BeforeValidator
+from pydantic.functional_validators import BeforeValidator, WrapValidator
 from pydantic_core import PydanticCustomError
 
 NOT_BASE64 = "base64"  # the type of the validation error
@@ -81,12 +83,14 @@ Base64 = Annotated[
 ]
 
 
-def _check_timestamp(value: Any) -> Any:
+def _read_timestamp(value: Any, read: ValidatorFunctionWrapHandler) -> datetime:
     """pydantic would take a number, and the text of one, for seconds since 1970."""
     if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
-        return value
+        with suppress(ValidationError):
+            timestamp: datetime = read(value)
+            return timestamp
     raise PydanticCustomError("timestamp", "Input should be an RFC 3339 date and time with a UTC offset")
 
 
 # Not strict: text is a timestamp, in msgpack too.
-Timestamp = Annotated[AwareDatetime, Strict(False), BeforeValidator(_check_timestamp)]
+Timestamp = Annotated[AwareDatetime, Strict(False), WrapValidator(_read_timestamp)]

@@ -109,8 +109,8 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
 
-    Without `use_active_artifacts`, the artifacts that the settings name serve. An app that is no replica does no work in
-    the background: it follows neither versions nor active artifacts, and no other replica hears of it.
+    Without `use_active_artifacts`, the artifacts that the settings name serve. An app that is no replica does no work
+    in the background: it follows neither versions nor active artifacts, and no other replica hears of it.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
     `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.

@@ -125,9 +125,12 @@ class ModelSession(ABC, Generic[A]):
         return load_graphs(self.artifact, threads, self.providers, self._pools)
 
 
-def plane_waves(antennas: int, subcarriers: int, n: int) -> _Array:
-    """Returns n plane waves of different direction and delay, float32 `[n, antennas, subcarriers, 2]`."""
-    step = np.linspace(0.1, 1.3, n)[:, np.newaxis, np.newaxis]
+def plane_waves(antennas: int, subcarriers: int, n: int, spread: float = 1.2) -> _Array:
+    """Returns n plane waves of different direction and delay, float32 `[n, antennas, subcarriers, 2]`.
+
+    `spread`: radians by which the phase steps between neighbouring antennas differ.
+    """
+    step = np.linspace(0.1, 0.1 + spread, n)[:, np.newaxis, np.newaxis]
     phase = step * np.arange(antennas)[:, np.newaxis] - 0.3 * step * np.arange(subcarriers)
     return np.stack([np.cos(phase), np.sin(phase)], axis=-1).astype(np.float32)
 

@@ -1,5 +1,6 @@
 """The coarse position of a request, in its cell's frame."""
 
+import math
 from typing import Final, Literal, NamedTuple
 
 from fingerpost.wire import CoarsePosition
@@ -11,6 +12,7 @@ from service.web.place import to_local
 _EXPLAINED_SIGMAS = 4.0
 # Metres. No receiver errs so far: the cell is the wrong one, or latitude and longitude are swapped.
 _NO_ERROR_M = 1000.0
+_FARTHEST_KM = 20_000  # on Earth
 
 
 class Fix(NamedTuple):
@@ -40,7 +42,30 @@ def locate_coarsely(coarse: CoarsePosition, version: CellVersion, margin: float)
         return Fix(east, north, coarse.h_accuracy)
     if _is_within(explained + _NO_ERROR_M, east, north, version.extent):
         return OUTSIDE_CELL
-    raise errors.CoarsePositionOutsideCell("/coarsePosition", "lies outside the cell")
+    raise errors.CoarsePositionOutsideCell("/coarsePosition", _describe_distance(coarse, east, north, version))
+
+
+def _describe_distance(coarse: CoarsePosition, east: float, north: float, version: CellVersion) -> str:
+    """How far outside it lies: the client's own place, and the extent of a cell is no secret."""
+    distance = _distance_to(version.extent, east, north)
+    far = f"lies {_format_km(distance / 1e3)} km from the area of the cell's fingerprints"
+    lat, lon = coarse.lat, coarse.lon
+    if lat is None or lon is None or abs(lon) > 90:
+        return far
+    swapped = version.frame.to_local(lon, lat)
+    return f"{far}; are lat and lon swapped?" if _is_within(_NO_ERROR_M, *swapped, version.extent) else far
+
+
+def _distance_to(extent: Extent, east: float, north: float) -> float:
+    return math.hypot(
+        max(extent.west - east, 0.0, east - extent.east), max(extent.south - north, 0.0, north - extent.north)
+    )
+
+
+def _format_km(distance: float) -> str:
+    if distance < 100:
+        return f"{distance:.1f}"
+    return f"{distance:.0f}" if distance < _FARTHEST_KM else f"more than {_FARTHEST_KM}"
 
 
 def _is_within(tolerance: float, east: float, north: float, extent: Extent) -> bool:

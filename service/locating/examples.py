@@ -25,6 +25,7 @@ from service.inference.session import plane_waves
 Json = dict[str, Any]
 
 _SAMPLED = 64  # fingerprints
+_WALK = 0.02  # radians: snapshots so much alike are located within a metre, as those of a trajectory must be
 _EXTENT = TypeAdapter(list[float])
 
 
@@ -71,7 +72,7 @@ class Examples:
         cell_id = None if learned is None else self._find_learned_cell(learned)
         if learned is None or cell_id is None:
             return {}
-        waves = plane_waves(learned.csi.antennas, learned.csi.subcarriers, learned.vertices)
+        waves = plane_waves(learned.csi.antennas, learned.csi.subcarriers, learned.vertices, _WALK)
         snapshots: list[Json] = [{"csi": _csi(wave)} for wave in waves]
         features = {"aodDeg": 12.5, "aoaDeg": -167.5, "distance": 61.0, "gainDb": -84.0}
         return {

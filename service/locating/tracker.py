@@ -142,7 +142,8 @@ class Tracker:
             return error
         wide = manifest.radius + radius  # as located they may lie somewhat farther apart than they are
         if not points_within(points, wide):  # nor where one is not finite
-            return errors.TrackTooWide("/trackId", "the last snapshots were measured too far apart")
+            reason = f"as located, the last {self._length} snapshots do not lie within {wide:.1f} m of one of them"
+            return errors.TrackTooWide("/trackId", reason)
         provenance = TrackProvenance(
             artifact=asked.engine.reference,
             cell_version=version.version,

@@ -174,6 +174,8 @@ def test_estimates_are_drawn_while_watched_and_then_gone(page: Page, operator: h
     page.until(
         lambda: re.fullmatch(r"[0-9.]+ (µs|ms|s)", page.text("#latency .whole .p99")), "how long it takes is said"
     )
+    module = "import('/console/assets/latency.js').then((module) => arguments[0](module.stageName('cues')))"
+    assert page.driver.execute_async_script(module) == "path features"
     page.click("#watch")
     page.says("#live-status", "The service keeps no estimates while no page watches.")
 

@@ -42,6 +42,13 @@ function head() {
     ...["", "", "p50", "p99"].map((name) => element("span", { class: name }, name)));
 }
 
+// The service calls this stage by an older word, which dashboards query.
+const NAMES = { cues: "path features" };
+
+export function stageName(stage) {
+  return NAMES[stage] ?? stage;
+}
+
 function row({ stage, upTo, counts }) {
   const [half, most] = [0.5, 0.99].map((share) => quantile(upTo, counts, share));
   const bar = element("span", { class: "bar" });
@@ -49,7 +56,7 @@ function row({ stage, upTo, counts }) {
   bar.style.right = `${100 - 100 * place(most)}%`;
   const whole = stage.startsWith("/") ? "stage whole" : "stage";
   return element("div", { class: whole, title: `${count(counts.at(-1))} times` },
-    element("span", { class: "name" }, stage),
+    element("span", { class: "name" }, stageName(stage)),
     element("span", { class: "axis" }, bar),
     element("span", { class: "p50" }, duration(half)),
     element("span", { class: "p99" }, duration(most)));

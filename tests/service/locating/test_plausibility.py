@@ -1,6 +1,7 @@
 """Users whose CSI has another unit than the fingerprints, and coarse positions that are wrong, over real HTTP."""
 
 import math
+import re
 from collections.abc import Callable
 
 import httpx
@@ -89,7 +90,16 @@ def test_a_fix_outside_the_cell_is_ignored_and_far_outside_it_is_refused(
     assert answer["provenance"]["coarsePositionIgnored"] == "COARSE_POSITION_OUTSIDE_CELL"
     assert distance_from_user(answer) < 3
     swapped = request_body(coarsePosition={"lat": 11.256, "lon": 43.7731, "hAccuracy": 1.0})
-    assert client.post("/locate", json=swapped).json()["cause"] == "COARSE_POSITION_OUTSIDE_CELL"
+    refused = client.post("/locate", json=swapped).json()
+    assert refused["cause"] == "COARSE_POSITION_OUTSIDE_CELL"
+    assert re.search(r"lies [45]\d{3} km from the area .*; are lat and lon swapped\?", refused["detail"])
+    for place, distance in (
+        ({"x": 5e3, "y": 0.0}, r"[45]\.\d km from the area of the cell's fingerprints$"),
+        ({"lat": 48.1, "lon": 11.6}, r"4\d\d km from the area of the cell's fingerprints$"),
+        ({"x": 1e300, "y": 0.0}, "more than 20000 km from the area of the cell's fingerprints$"),
+    ):
+        far = request_body(coarsePosition=place | {"hAccuracy": 1.0})
+        assert re.search(distance, client.post("/locate", json=far).json()["detail"])
 
 
 def test_an_honest_fix_is_never_refused_and_no_worse_than_none(client: httpx.Client) -> None:

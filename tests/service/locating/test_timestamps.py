@@ -41,6 +41,15 @@ def test_of_a_user(learned: httpx.Client, never: str, fields: Json) -> None:
     assert "location" in results[1]
 
 
+@pytest.mark.parametrize("wrong", ["2026-01-31T12:00:00", "2026-13-31T12:00:00Z", "2026-01-31", "now", 1.7e9, "1.7e9"])
+def test_a_time_of_another_form_is_told_the_right_one(learned: httpx.Client, wrong: str | float) -> None:
+    body = snapshot("timestamps", TRAJECTORY[0], timestamp=wrong)
+    problem = learned.post("/locate", json=body).json()
+    (invalid,) = problem["invalidParams"]
+    assert (problem["status"], invalid["param"]) == (400, "/timestamp")
+    assert invalid["reason"] == "Input should be an RFC 3339 date and time with a UTC offset"
+
+
 def test_of_a_snapshot_of_a_trajectory(learned: httpx.Client, never: str) -> None:
     body = trajectory()
     body["snapshots"][1]["timestamp"] = never

@@ -1,6 +1,7 @@
 """Users with a track, over HTTP and, where the state of what is kept matters, from inside."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -112,6 +113,11 @@ def test_snapshots_far_apart_are_not_located_together(learned: httpx.Client, tra
     for position in TRAJECTORY[1:] + np.array([12.0, 0.0]):
         locate(learned, snapshot(track_id, position))
     assert locate(learned, snapshot(track_id, TRAJECTORY[0]))["provenance"]["fallback"] == "TRACK_TOO_WIDE"
+    for position in TRAJECTORY[1:] + np.array([12.0, 0.0]):
+        learned.post("/locate", json=snapshot(track_id, position, "bare"))
+    problem = learned.post("/locate", json=snapshot(track_id, TRAJECTORY[0], "bare")).json()
+    assert problem["cause"] == "TRACK_TOO_WIDE"
+    assert re.search(r"as located, the last 3 snapshots do not lie within [\d.]+ m of one of them", problem["detail"])
 
 
 def test_old_snapshots_are_not_located_with_new_ones(learned: httpx.Client, track_id: str) -> None:

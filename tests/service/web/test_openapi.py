@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -6,7 +7,14 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
+from models.artifact import TrajectoryManifest, load_artifact
 from service.errors import FieldError, ServiceError
+from service.settings import Settings
+from tests.service.running import running
+from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.updates.wire import DESCRIPTION
+
+SHIPPED = Path(__file__).parents[3] / "models" / "artifacts" / "scadf-moe"
 
 
 @pytest.fixture
@@ -128,3 +136,33 @@ def test_every_cause_is_listed_by_some_route(document: dict[str, Any]) -> None:
     }
     kinds = [*ServiceError.__subclasses__(), *FieldError.__subclasses__()]
     assert {kind.cause for kind in kinds if kind is not FieldError} - listed <= of_any_route
+
+
+@pytest.mark.anyio
+async def test_the_examples_of_trajectories_lie_within_the_radius_and_work_as_a_track(tmp_path: Path) -> None:
+    """With the artifact that the repository ships, whose network tells made-up places apart."""
+    write_tiny_artifact(tmp_path)
+    learned = load_artifact(SHIPPED, TrajectoryManifest).manifest
+    csi = learned.csi
+    cell = DESCRIPTION | {
+        "array": {"rows": 1, "columns": csi.antennas, "spacing": 0.5},
+        "subcarriers": csi.subcarriers,
+        "bandwidth": csi.bandwidth,
+        "carrierFrequency": learned.carrier_frequencies[0],
+    }
+    settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "db", inference_threads=1)
+    async with running(settings.model_copy(update={"trajectory_artifact_directory": SHIPPED})) as client:
+        created = await client.put(f"/cells/{learned.cells[0]}", json={"cell": cell})
+        assert created.status_code == 201, created.text
+        operation = (await client.get("/openapi.json")).json()["paths"]["/locate/trajectory"]["post"]
+        examples = operation["requestBody"]["content"]["application/json"]["examples"]
+        assert len(examples) == 2
+        for example in examples.values():
+            answer = await client.post("/locate/trajectory", json=example["value"])
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["provenance"]["withinRadius"] is True
+        body = examples["path features estimated from the CSI"]["value"]
+        track = {"cellId": body["cellId"], "trackId": "example"}
+        for snapshot in body["snapshots"]:
+            answer = await client.post("/locate", json=track | {"csi": snapshot["csi"]})
+        assert answer.json()["provenance"]["source"] == "scadf-moe", answer.text
