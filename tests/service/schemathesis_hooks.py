@@ -44,7 +44,7 @@ _BEYOND_SCHEMAS = {
 _BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints", "query after")
 
 # To a schema 1.0 is an integer, and a minute may have 61 seconds.
-_STRICTER = ("Expected int, got float", "Invalid RFC3339")
+_STRICTER = ("Input should be a valid integer", "Input should be an RFC 3339 date and time")
 
 
 @schemathesis.hook
