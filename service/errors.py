@@ -1,7 +1,7 @@
 """Every error that the service raises on purpose, with the HTTP status and the cause that a client sees."""
 
 from http import HTTPStatus
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 _LONGEST_NAME = 100  # characters of a name from outside that messages and logs repeat
 _LONGEST_TEXT = 1000  # characters of a message
@@ -43,6 +43,12 @@ class ServiceError(Exception):
         self.detail = _cut(detail, _LONGEST_TEXT)
         super().__init__(self.detail)
         self.invalid_params = invalid_params
+
+    def __copy__(self) -> Self:
+        """The same error without its traceback, which holds the request that raised it."""
+        made = type(self).__new__(type(self), *self.args)
+        made.__dict__.update(self.__dict__)
+        return made
 
     @property
     def reason(self) -> str:

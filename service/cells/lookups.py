@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -62,7 +63,7 @@ class Lookups:
         found = self._remembered.get(cell_id)
         if found is not None:
             if time.monotonic() < found.until:
-                raise found.error.with_traceback(None)
+                raise copy(found.error)
             del self._remembered[cell_id]
         task = self._running.get(cell_id) or self._start(cell_id)
         return await self.wait_for(task, deadline)
@@ -84,7 +85,8 @@ class Lookups:
 
     def remember(self, cell_id: str, error: ServiceError) -> None:
         """Answers requests for a cell with an error for a moment, instead of trying again for each."""
-        self._remembered[cell_id] = _Remembered(error, time.monotonic() + _REMEMBERED_S)
+        # A copy: the error itself holds the requests that it was raised in.
+        self._remembered[cell_id] = _Remembered(copy(error), time.monotonic() + _REMEMBERED_S)
         while len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.popitem(last=False)
 

@@ -1,9 +1,11 @@
 """Look-ups of cells in a store that answers when the test lets it."""
 
 import asyncio
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -151,3 +153,20 @@ async def test_a_client_that_leaves_cancels_the_look_up_for_nobody_else(lookups:
 @pytest.fixture
 def manifest() -> Manifest:
     return replace_cell(None, tiny_cell(), None, ORIGIN).manifest
+
+
+class Body:
+    """Stands for what a request holds."""
+
+
+async def test_a_remembered_error_holds_nothing_of_the_requests_that_it_answered(lookups: Lookups) -> None:
+    async def ask() -> "weakref.ref[Body]":
+        body = Body()
+        with pytest.raises(CellNotFound, match="no such cell"):
+            await lookups.find("nowhere")
+        return weakref.ref(body)
+
+    asked = [await ask() for _ in range(3)]  # the first looks the cell up, the others get the remembered error
+    await asyncio.sleep(0)  # the callbacks of the look-up run
+    gc.collect()
+    assert [one() for one in asked] == [None] * 3
