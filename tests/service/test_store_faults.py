@@ -151,7 +151,7 @@ def test_damaged_fingerprints_are_named_until_another_version_replaces_them(
     assert faults(replica) == {"rotten": "CELL_UNREADABLE"}
     publish(store, "rotten", moved=1)
     wait_until(lambda: faults(replica) == {}, "the version is another one, and the cell is still named")
-    assert served(replica, "rotten")
+    wait_until(lambda: locate(replica, "rotten").status_code == 200, "the error is remembered for more than a moment")
 
 
 def test_deadlines_hold_while_redis_hangs_and_unknown_cells_do_not_delay_a_cell_that_is_there(
