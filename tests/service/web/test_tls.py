@@ -199,7 +199,7 @@ def test_files_that_do_not_fit_stop_the_start(folder: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["tls_key_file", "tls_client_ca_file"])
 def test_a_setting_of_tls_alone_is_no_plain_http(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="tls_certificate_file"):
+    with pytest.raises(ValidationError, match="FINGERPOST_TLS_CERTIFICATE_FILE"):
         Settings(**{name: tmp_path / "file.pem"})
 
 
