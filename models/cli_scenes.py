@@ -21,6 +21,7 @@ def trace(
         list[float] | None,
         typer.Option(help="In GHz, 3.5 by default. With several carriers, each gets its own folder in --out."),
     ] = None,
+    stations: Annotated[int, typer.Option(min=1, help="Base stations around each street, with the same users.")] = 1,
     shard: Annotated[str, typer.Option(help="i/n: trace every n-th cell, starting with the i-th.")] = "0/1",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
 ) -> None:
@@ -31,7 +32,8 @@ def trace(
     with exit_in_one_line():
         for carrier in carriers:
             folder = out if len(carriers) == 1 else band_folder(out, carrier)
-            for path in trace_cells(shard_of(parse_cells(cells), shard), folder, users, carrier, threads):
+            chosen = shard_of(parse_cells(cells), shard)
+            for path in trace_cells(chosen, folder, users, carrier, threads, stations):
                 typer.echo(path)
 
 

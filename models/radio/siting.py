@@ -9,11 +9,14 @@ The rule is the same in every city and was never adjusted to a result:
 4. The array's broadside points at the area's centre, turned by up to ±45°.
 5. Users stand uniformly on the open street of the square, 1.5 m above the ground. No user is dropped later: a user that
    no path reaches is recorded as such.
+6. A street may have further stations. Each is drawn by steps 1, 2 and 4 around the area of the first, but needs to see
+   only a tenth of the street: neighbouring base stations are not sited for it. All stations of a street have the same
+   users.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +31,7 @@ BS_DISTANCE_M = (40.0, 100.0)
 USER_HEIGHT_M = 1.5
 MINIMUM_STREET_SHARE = 0.4
 MINIMUM_VISIBLE_SHARE = 0.5
+MINIMUM_VISIBLE_SHARE_OF_FURTHER = 0.1
 YAW_RANGE = np.pi / 4
 PROBES = 400
 ATTEMPTS = 10_000
@@ -55,7 +59,10 @@ class Streets(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """One cell's base station and street area, in metres and radians on the scene's axes (x east, y north)."""
+    """One cell's base station and street area, in metres and radians on the scene's axes (x east, y north).
+
+    ``station`` counts the base stations of one street; the first is 0.
+    """
 
     city: str
     seed: int
@@ -65,17 +72,26 @@ class Site:
     area_centre: tuple[float, float]
     area_side: float
     carrier_frequency: float
+    station: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.city}-{self.seed:04d}"
+        return site_name(self.city, self.seed, self.station)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields. The first station's number stays out: path tables from before it keep their bytes."""
+        fields = asdict(self)
+        if self.station == 0:
+            del fields["station"]
+        return fields
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Site:
         return cls(**fields | {"bs": tuple(fields["bs"]), "area_centre": tuple(fields["area_centre"])})
+
+
+def site_name(city: str, seed: int, station: int) -> str:
+    return f"{city}-{seed:04d}" + (f"-{station}" if station else "")
 
 
 def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) -> Site:
@@ -112,6 +128,34 @@ def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) 
             carrier_frequency=carrier_frequency,
         )
     raise NoSiteFound(f"{city}, seed {seed}: no site in {ATTEMPTS} draws")
+
+
+def draw_further_station(streets: Streets, first: Site, station: int) -> Site:
+    """Step 6 of the rule: another base station of the first one's street. Raises `NoSiteFound`."""
+    rng = np.random.default_rng([first.seed, *first.city.encode(), 2, station])
+    low, high = streets.bounds()
+    centre = np.array(first.area_centre)
+    standing = draw_users(streets, first, PROBES)
+    for _ in range(ATTEMPTS):
+        height = rng.uniform(*BS_HEIGHT_M)
+        distance = rng.uniform(*BS_DISTANCE_M)
+        bearing = rng.uniform(-np.pi, np.pi)
+        yaw = bearing + rng.uniform(-YAW_RANGE, YAW_RANGE)
+        foot = centre - distance * np.array([np.cos(bearing), np.sin(bearing)])
+        foot_z, foot_open = streets.ground(foot[None])
+        if not foot_open[0] or (foot < low).any() or (foot > high).any():
+            continue
+        bs = np.array([*foot, foot_z[0] + height])
+        if streets.visible(bs, standing).mean() < MINIMUM_VISIBLE_SHARE_OF_FURTHER:
+            continue
+        return replace(
+            first,
+            bs=(float(bs[0]), float(bs[1]), float(bs[2])),
+            bs_height_above_ground=float(height),
+            yaw=float((yaw + np.pi) % (2 * np.pi) - np.pi),
+            station=station,
+        )
+    raise NoSiteFound(f"{first.name}, station {station}: no site in {ATTEMPTS} draws")
 
 
 def draw_users(streets: Streets, site: Site, users: int) -> NDArray[np.float64]:

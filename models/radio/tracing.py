@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from models.errors import TrainerError
 from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
-from models.radio.siting import draw_site, draw_users
+from models.radio.siting import Site, draw_further_station, draw_site, draw_users, site_name
 
 
 class BadCellRange(TrainerError):
@@ -39,8 +40,8 @@ def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
     return cells[int(match[1]) :: int(match[2])]
 
 
-def table_path(folder: Path, city: str, seed: int) -> Path:
-    return folder / f"{city}-{seed:04d}.paths.safetensors"
+def table_path(folder: Path, city: str, seed: int, station: int = 0) -> Path:
+    return folder / f"{site_name(city, seed, station)}.paths.safetensors"
 
 
 def band_folder(folder: Path, carrier_frequency: float) -> Path:
@@ -49,27 +50,37 @@ def band_folder(folder: Path, carrier_frequency: float) -> Path:
 
 
 def trace_cells(
-    cells: list[tuple[str, int]], folder: Path, users: int, carrier_frequency: float, threads: int | None
+    cells: list[tuple[str, int]],
+    folder: Path,
+    users: int,
+    carrier_frequency: float,
+    threads: int | None,
+    stations: int = 1,
 ) -> Iterator[Path]:
-    """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes."""
+    """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes.
+
+    With several ``stations``, each street is traced from as many base stations, to the same users.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=users * len(cells), unit="user", smoothing=0.1) as progress:
+    with tqdm(total=users * len(cells) * stations, unit="user", smoothing=0.1) as progress:
         city: City | None = None
-        for name, seed in cells:
-            path = table_path(folder, name, seed)
-            progress.set_description(f"{name}-{seed:04d}")
+        for (name, seed), station in product(cells, range(stations)):
+            path = table_path(folder, name, seed, station)
+            progress.set_description(site_name(name, seed, station))
             if path.exists():
                 progress.update(users)
             else:
                 if city is None or city.name != name:
                     city = City(name, threads)
-                for traced in _trace_cell(city, seed, path, users, carrier_frequency):
+                site = draw_site(city, city.name, seed, carrier_frequency)
+                if station:
+                    site = draw_further_station(city, site, station)
+                for traced in _trace_cell(city, site, path, users):
                     progress.update(traced)
             yield path
 
 
-def _trace_cell(city: City, seed: int, path: Path, users: int, carrier_frequency: float) -> Iterator[int]:
-    site = draw_site(city, city.name, seed, carrier_frequency)
+def _trace_cell(city: City, site: Site, path: Path, users: int) -> Iterator[int]:
     positions = draw_users(city, site, users)
     parts_folder = path.with_suffix(".parts")
     parts_folder.mkdir(exist_ok=True)
