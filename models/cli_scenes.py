@@ -62,6 +62,36 @@ def survey(
 
 
 @scenes.command()
+def stations(
+    street: Annotated[str, typer.Argument(help="city:seed of a street traced with --stations.")],
+    out: Annotated[Path, typer.Option(help="Folder of the fingerprint files.")],
+    stations: Annotated[int, typer.Option(min=2, help="Base stations of the street.")] = 4,
+    users: Annotated[int, typer.Option(min=1, help="Users that every station reaches.")] = 60,
+    antennas: Annotated[int, typer.Option(min=1, help="Antennas of each linear array.")] = 16,
+    subcarriers: Annotated[int, typer.Option(min=1)] = 64,
+    bandwidth_mhz: Annotated[float, typer.Option(min=0.1)] = 50.0,
+    measured_at: Annotated[float, typer.Option(help="Unix time of the measurements.")] = 0.0,
+    paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+) -> None:
+    """Write what several base stations measure of the same users: one fingerprint file a station, row by row.
+
+    The snapshots have 20 dB of receiver noise and a random phase.
+    """
+    from models.radio.front_end import Radio
+    from models.radio.path_table import PathTable
+    from models.radio.survey import write_station_snapshots
+    from models.radio.tracing import parse_cells, table_path
+    from reference_db.cell import AntennaArray
+
+    radio = Radio(array=AntennaArray(rows=1, columns=antennas), subcarriers=subcarriers, bandwidth=bandwidth_mhz * 1e6)
+    with exit_in_one_line():
+        city, seed = parse_cells([street])[0]
+        tables = [PathTable.load(table_path(paths, city, seed, number)) for number in range(stations)]
+        for path in write_station_snapshots(tables, radio, users, measured_at, out):
+            typer.echo(path)
+
+
+@scenes.command()
 def wair_d(
     environment: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="A folder such as scenario_1/00743.")

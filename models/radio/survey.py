@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from models.errors import TrainerError
 from models.radio.channel import synthesise
+from models.radio.front_end import Radio
+from models.radio.impairments import Impairments, impair
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
-from reference_db import Cell, Fingerprints, write_fingerprint_file
+from reference_db import Cell, Fingerprints, LocalFrame, write_fingerprint_file
 from reference_db.cell import AntennaArray
 
 # Coordinates of each scene's origin: the landmark in its centre, accurate to a few hundred metres.
@@ -21,21 +25,26 @@ ORIGINS_DEG = {
     "florence": (43.7731, 11.2560),
     "san_francisco": (37.8024, -122.4058),
 }
-METRES_PER_DEGREE = 111_320.0
 LABEL_SIGMA_M = 0.02  # RTK
+STATION_RADIO = Impairments(snr_db=20.0, phase=True)
+SAME_PLACE_M = 0.01  # path tables hold float32 metres from the BS
 
 
 class TooFewReached(TrainerError):
     """Paths reach fewer users of the cell than requested."""
 
 
+class DifferentUsers(TrainerError):
+    """Path tables are not of the same users, so they are no stations of one street."""
+
+
 def describe_cell(site: Site, array: AntennaArray, subcarriers: int, bandwidth: float) -> Cell:
     """The description of the cell for the reference database."""
-    latitude, longitude = ORIGINS_DEG[site.city]
+    latitude, longitude = LocalFrame(*ORIGINS_DEG[site.city]).to_wgs84(*site.bs[:2])
     return Cell(
         cell_id=site.name,
-        latitude_deg=latitude + site.bs[1] / METRES_PER_DEGREE,
-        longitude_deg=longitude + site.bs[0] / (METRES_PER_DEGREE * np.cos(np.radians(latitude))),
+        latitude_deg=latitude,
+        longitude_deg=longitude,
         height=site.bs_height_above_ground,
         yaw=site.yaw,
         array=array,
@@ -80,3 +89,39 @@ def write_survey(
         return path
 
     return write("references", reached[:references]), write("users", reached[references : references + users])
+
+
+def write_station_snapshots(
+    tables: Sequence[PathTable], radio: Radio, users: int, measured_at: float, folder: Path
+) -> list[Path]:
+    """Writes what the stations of one street measure of its first ``users`` users that every station reaches.
+
+    One fingerprint file a station, ``<cell id>-stations.safetensors``, with the same users row by row and positions
+    relative to that station. The snapshots have 20 dB of receiver noise and a random phase. ``measured_at`` is Unix
+    seconds. Raises `DifferentUsers` or `TooFewReached`.
+    """
+    first = tables[0]
+    places = [table.users[:, :2] + np.array(table.site.bs[:2]) for table in tables]
+    for table, place in zip(tables, places, strict=True):
+        if place.shape != places[0].shape or np.abs(place - places[0]).max() > SAME_PLACE_M:
+            raise DifferentUsers(f"{table.site.name} and {first.site.name} were traced to different users")
+    rows = np.flatnonzero(np.all([table.reached for table in tables], axis=0))[:users]
+    if len(rows) < users:
+        raise TooFewReached(f"{first.site.name}: all stations reach {len(rows)} users, but {users} were asked for")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for table in tables:
+        site = table.site
+        clean = synthesise(table, radio.array, site.yaw, radio.subcarriers, radio.bandwidth)[rows]
+        generator = torch.Generator().manual_seed(1000 * site.seed + site.station)
+        csi = impair(torch.from_numpy(clean), STATION_RADIO, radio.bandwidth, generator).numpy()
+        fingerprints = Fingerprints(
+            csi=csi,
+            positions=table.users[rows, :2],
+            times=np.full(len(rows), measured_at),
+            sigmas=np.full(len(rows), LABEL_SIGMA_M, np.float32),
+        )
+        cell = describe_cell(site, radio.array, radio.subcarriers, radio.bandwidth)
+        paths.append(folder / f"{site.name}-stations.safetensors")
+        write_fingerprint_file(paths[-1], cell, fingerprints)
+    return paths

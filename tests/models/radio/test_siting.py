@@ -6,10 +6,12 @@ from models.radio.siting import (
     AREA_M,
     BS_DISTANCE_M,
     BS_HEIGHT_M,
+    MINIMUM_VISIBLE_SHARE_OF_FURTHER,
     USER_HEIGHT_M,
     YAW_RANGE,
     NoSiteFound,
     Site,
+    draw_further_station,
     draw_site,
     draw_users,
 )
@@ -79,3 +81,46 @@ def test_a_town_without_a_site_is_an_error(town: Avenue) -> None:
 def test_a_site_survives_json() -> None:
     site = draw_site(Avenue(60), "town", 2, 3.5e9)
     assert Site.from_json(site.to_json()) == site
+
+
+def test_the_first_station_is_written_as_before_there_were_further_ones() -> None:
+    first = draw_site(Avenue(60), "town", 2, 3.5e9)
+    assert "station" not in first.to_json()
+    second = draw_further_station(Avenue(60), first, 1)
+    assert second.to_json()["station"] == 1
+    assert Site.from_json(second.to_json()) == second
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_further_station_keeps_the_written_rule(seed: int) -> None:
+    town = Avenue(60, fog=90)
+    first = draw_site(town, "town", seed, 3.5e9)
+    further = draw_further_station(town, first, 1)
+    foot, centre = np.array(further.bs[:2]), np.array(further.area_centre)
+    height, street = town.ground(foot[None])
+    assert street[0]
+    assert BS_HEIGHT_M[0] <= further.bs_height_above_ground <= BS_HEIGHT_M[1]
+    assert further.bs[2] - height[0] == pytest.approx(further.bs_height_above_ground)
+    assert BS_DISTANCE_M[0] <= np.linalg.norm(centre - foot) <= BS_DISTANCE_M[1]
+    bearing = np.arctan2(*(centre - foot)[::-1])
+    assert abs((further.yaw - bearing + np.pi) % (2 * np.pi) - np.pi) <= YAW_RANGE + 1e-9
+    seen = town.visible(np.array(further.bs), draw_users(town, further, 1000)).mean()
+    assert seen > MINIMUM_VISIBLE_SHARE_OF_FURTHER - 0.05  # as drawn from fewer places
+
+
+def test_stations_of_a_street_have_its_users_and_places_of_their_own() -> None:
+    town = Avenue(60)
+    first = draw_site(town, "town", 4, 3.5e9)
+    stations = [first, *(draw_further_station(town, first, number) for number in (1, 2, 3))]
+    assert [one.name for one in stations] == ["town-0004", "town-0004-1", "town-0004-2", "town-0004-3"]
+    assert len({one.bs for one in stations}) == len({one.yaw for one in stations}) == len(stations)
+    for one in stations[1:]:
+        assert (one.area_centre, one.carrier_frequency) == (first.area_centre, first.carrier_frequency)
+        np.testing.assert_array_equal(draw_users(town, one, 100), draw_users(town, first, 100))
+    assert draw_further_station(town, first, 2) == stations[2]
+
+
+def test_a_street_that_no_further_station_sees_is_an_error() -> None:
+    first = draw_site(Avenue(60), "town", 0, 3.5e9)
+    with pytest.raises(NoSiteFound, match="town-0000, station 1"):
+        draw_further_station(Avenue(60, fog=5), first, 1)

@@ -165,3 +165,25 @@ def test_the_same_users_are_traced_at_several_carriers(
     assert (low.site.carrier_frequency, high.site.carrier_frequency) == (2.6e9, 28e9)
     strongest = [np.maximum.reduceat(np.abs(t.gain), t.offsets[:-1][t.reached]).max() for t in (low, high)]
     assert strongest[0] / strongest[1] == pytest.approx(28 / 2.6, rel=0.3)  # by the wavelength, in free space
+
+
+@pytest.mark.raytracing
+def test_the_same_users_are_traced_from_several_stations(
+    etoile: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.radio.city.USERS_AT_ONCE", 6)
+    words = ["scenes", "trace", "etoile:200", "--users", "6", "--out", str(tmp_path), "--stations", "2"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    paths = [table_path(tmp_path, etoile.name, 200, station) for station in (0, 1)]
+    assert [path.name for path in paths] == ["etoile-0200.paths.safetensors", "etoile-0200-1.paths.safetensors"]
+    assert all(str(path) in done.output for path in paths)
+    first, second = map(PathTable.load, paths)
+    assert (first.site.station, second.site.station) == (0, 1)
+    assert first.site.bs != second.site.bs
+    places = [table.users + np.array(table.site.bs) for table in (first, second)]
+    np.testing.assert_allclose(*places, atol=1e-3)
+    assert not np.array_equal(first.gain, second.gain)
+    alone = tmp_path / "alone"
+    (path,) = trace_cells([("etoile", 200)], alone, 6, CARRIER, threads=None)
+    assert path.read_bytes() == paths[0].read_bytes()  # further stations change nothing at the first
