@@ -22,7 +22,7 @@ PAPER_SIZE = {"width": 256, "depth": 8, "hidden": 256, "heads": 4}
 SMALL_CHANNEL = 16  # antennas, and subcarriers: a million fingerprints of 32 x 32 need too much memory
 NEIGHBOURS = 64
 TILE_M = 2.0  # tile pitch if the recipe has none
-_ROOMS = ("mateformer", "layers", "pipeline")  # whose code makes an artifact
+_ROOMS = ("artifact", "mateformer", "layers", "pipeline")  # whose code makes an artifact
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def paper_size(folder: Path, antennas: int = 32) -> ServedModel:
     Exports the artifact below `folder` once for each state of the code that exports it.
     """
     recipe = _sized(MateformerRecipe.load(RECIPE), antennas)
-    sources = [MODELS / "artifact.py", *(path for room in _ROOMS for path in sorted((MODELS / room).glob("*.py")))]
+    sources = [path for room in _ROOMS for path in sorted((MODELS / room).glob("*.py"))]
     marks = [recipe.model_dump_json().encode(), *(source.read_bytes() for source in sources)]
     exported = folder / f"paper-{antennas}-{hashlib.sha256(b''.join(marks)).hexdigest()[:12]}"
     if not (exported / MANIFEST_FILE).exists():  # the manifest is written last

@@ -13,7 +13,9 @@ from pathlib import Path
 from models.artifact import (
     ArtifactError,
     MateformerArtifact,
+    ServedArtifact,
     TrajectoryArtifact,
+    is_lwlm,
     is_mateformer,
     load_artifact,
     read_manifest,
@@ -51,6 +53,8 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
 _log = logging.getLogger("fingerpost.models")
+
+_NOT_ACTIVATED = "an artifact of the family lwlm cannot be activated: name it in FINGERPOST_LWLM_ARTIFACT_DIRECTORY"
 
 
 class Activation:
@@ -141,6 +145,8 @@ class Activation:
                 artifact = await asyncio.to_thread(load_artifact, directory)
                 if is_mateformer(artifact):
                     await self._served.switch(await self._start(artifact))
+                elif is_lwlm(artifact):
+                    raise ArtifactRefused(_NOT_ACTIVATED)
                 elif self._trajectories is not None:
                     self._trajectories.use(await self._start_for_trajectories(artifact))
         _log.warning("artifact %s, the installation's active one, has taken over here", active.folder)
@@ -159,7 +165,9 @@ class Activation:
         finally:
             self.folder = None
 
-    async def _take_over(self, artifact: MateformerArtifact | TrajectoryArtifact, force: bool) -> CellChecks:
+    async def _take_over(self, artifact: ServedArtifact, force: bool) -> CellChecks:
+        if is_lwlm(artifact):
+            raise ArtifactRefused(_NOT_ACTIVATED)
         if is_mateformer(artifact):
             serveable = await asyncio.to_thread(self._check_serves, artifact)
             active, engine = self._served.engine, await self._start(artifact)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from models.artifact import MANIFEST_FILE, ArtifactError, MateformerManifest, TrajectoryManifest, read_manifest
+from models.artifact import MANIFEST_FILE, ArtifactError, Manifest, read_manifest
 from service.artifacts.installation import ActiveArtifact
 from service.errors import ArtifactNotFound, shorten_name
 from service.settings import Settings
@@ -17,7 +17,7 @@ class Found(NamedTuple):
     """An artifact whose manifest can be read."""
 
     directory: Path
-    manifest: MateformerManifest | TrajectoryManifest
+    manifest: Manifest
     digest: str
 
 

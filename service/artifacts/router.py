@@ -16,6 +16,7 @@ from service.artifacts.installation import Installation
 from service.artifacts.wire import (
     CellCheck,
     CellFailure,
+    MeasuringModel,
     Model,
     ModelList,
     ReplicaModels,
@@ -104,7 +105,7 @@ class Models:
             for name, one in sorted(replicas.items())
         ]
 
-    def _describe(self, artifact: Found, providers: list[str]) -> Model | TrajectoryModel:
+    def _describe(self, artifact: Found, providers: list[str]) -> Model | TrajectoryModel | MeasuringModel:
         """`providers`: the execution providers that run the artifact, none for one that does not serve."""
         directory = artifact.directory.absolute()
         activating = directory.name == self._activation.folder

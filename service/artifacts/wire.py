@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fingerpost.wire_model import WireModel, optional
-from models.artifact import MateformerManifest, TrajectoryManifest
+from models.artifact import LwlmManifest, Manifest, MateformerManifest
 
 State = Literal["active", "activating", "available"]
 
@@ -90,6 +90,45 @@ class TrajectoryModel(ListedModel):
     radii: PathFeatureRadii
 
 
+class Channels(WireModel):
+    """The channels that a model was trained for: any of these counts, any frequency (hertz) in between, a linear array.
+
+    `spacing` of the antennas in wavelengths.
+    """
+
+    antennas: list[int]
+    subcarriers: list[int]
+    minimum_bandwidth: float
+    maximum_bandwidth: float
+    minimum_carrier_frequency: float
+    maximum_carrier_frequency: float
+    spacing: float
+
+
+class ErrorScales(WireModel):
+    """Factors on predicted standard deviations within which 95 % of held-out errors lie.
+
+    Those of `position` and `fused` are on the Mahalanobis distance.
+    """
+
+    range: float
+    aoa: float
+    position: float
+    fused: float
+
+
+class MeasuringModel(ListedModel):
+    """A model for `POST /measure` and for cells without fingerprints, for any base station with one of its channels.
+
+    It joins `stations` base stations at most.
+    """
+
+    family: Literal["lwlm"] = "lwlm"
+    csi: Channels
+    stations: int
+    scales: ErrorScales
+
+
 class UnusableModel(WireModel):
     """A folder whose artifact cannot be read."""
 
@@ -127,7 +166,7 @@ class CellCheck(WireModel):
 class ModelList(WireModel):
     """The models of this replica, the active ones first."""
 
-    models: list[Annotated[Model | TrajectoryModel, Field(discriminator="family")]]
+    models: list[Annotated[Model | TrajectoryModel | MeasuringModel, Field(discriminator="family")]]
     unusable: Annotated[list[UnusableModel], Field(description="Artifacts that cannot be read.")]
     activated: Annotated[
         dict[str, str],
@@ -142,13 +181,13 @@ class ModelList(WireModel):
 
 def describe_model(
     directory: Path,
-    manifest: MateformerManifest | TrajectoryManifest,
+    manifest: Manifest,
     digest: str,
     *,
     state: State,
     configured: bool,
     providers: list[str],
-) -> Model | TrajectoryModel:
+) -> Model | TrajectoryModel | MeasuringModel:
     """The model in `directory`. `providers`: the execution providers that run it."""
     fields: dict[str, Any] = {
         "folder": directory.name,
@@ -159,6 +198,13 @@ def describe_model(
     }
     if isinstance(manifest, MateformerManifest):
         return Model(**_copy_fields(manifest, Model), **fields, csi=ModelCsi(**manifest.csi.model_dump()))
+    if isinstance(manifest, LwlmManifest):
+        return MeasuringModel(
+            **_copy_fields(manifest, MeasuringModel),
+            **fields,
+            csi=Channels(**manifest.csi.model_dump(mode="json")),
+            scales=ErrorScales(**manifest.scales.model_dump()),
+        )
     measured, estimated = (Radii(**one.model_dump()) for one in (manifest.radii.measured, manifest.radii.estimated))
     return TrajectoryModel(
         **_copy_fields(manifest, TrajectoryModel),
@@ -168,6 +214,8 @@ def describe_model(
     )
 
 
-def _copy_fields(manifest: MateformerManifest | TrajectoryManifest, kind: type[ListedModel]) -> dict[str, Any]:
+def _copy_fields(manifest: Manifest, kind: type[ListedModel]) -> dict[str, Any]:
     """The fields that the manifest has under the same name."""
-    return manifest.model_dump(mode="json", include=set(kind.model_fields) - {"csi", "radii", "digest", "family"})
+    return manifest.model_dump(
+        mode="json", include=set(kind.model_fields) - {"csi", "radii", "scales", "digest", "family"}
+    )

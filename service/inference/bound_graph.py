@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import Graph, MateformerArtifact, TrajectoryArtifact, written
+from models.artifact import Graph, ServedArtifact, written
 
 _NO_MEMORY = re.compile("Failed to allocate memory|bad_alloc|out of memory")
 
@@ -57,7 +57,7 @@ class BoundGraph:
 
 
 def load_graphs(
-    artifact: MateformerArtifact | TrajectoryArtifact,
+    artifact: ServedArtifact,
     threads: int,
     providers: Sequence[str],
     pools: Mapping[str, ort.OrtValue],

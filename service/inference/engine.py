@@ -5,21 +5,24 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from fingerpost.wire import ArtifactReference
-from models.artifact import MateformerArtifact, TrajectoryArtifact
+from models.artifact import LwlmArtifact, MateformerArtifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimate, Estimator, User
+from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot
+from service.inference.lwlm_session import LwlmSession
 from service.inference.mateformer_session import MateformerSession
 from service.inference.session import ModelUnusable
 from service.inference.trajectory_estimator import Points, Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
 from service.settings import Settings
+from service.telemetry.measure_metrics import MeasureMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
-A = TypeVar("A", MateformerArtifact, TrajectoryArtifact)
-S = TypeVar("S", MateformerSession, TrajectorySession)
-E = TypeVar("E", Estimator, TrajectoryEstimator)
+A = TypeVar("A", MateformerArtifact, TrajectoryArtifact, LwlmArtifact)
+S = TypeVar("S", MateformerSession, TrajectorySession, LwlmSession)
+E = TypeVar("E", Estimator, TrajectoryEstimator, LwlmEstimator)
 U = TypeVar("U")
 P = TypeVar("P")
 
@@ -56,6 +59,7 @@ class Engine(Generic[A, S, E, U, P]):
 
 MateformerEngine = Engine[MateformerArtifact, MateformerSession, Estimator, User, Estimate]
 TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory, Points]
+LwlmEngine = Engine[LwlmArtifact, LwlmSession, LwlmEstimator, tuple[Snapshot, ...], MeasuredUser]
 
 
 def start_engine(artifact: MateformerArtifact, settings: Settings, metrics: Metrics) -> MateformerEngine:
@@ -85,3 +89,13 @@ def start_trajectory_engine(
     admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
     dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics.dispatches)
     return TrajectoryEngine(artifact, session, estimator, dispatcher)
+
+
+def start_lwlm_engine(artifact: LwlmArtifact, settings: Settings, metrics: MeasureMetrics) -> LwlmEngine:
+    """Loads an artifact that measures snapshots and runs its graphs once for each CSI shape. Raises `ModelUnusable`."""
+    session = LwlmSession(artifact, settings.inference_threads, settings.execution_providers)
+    estimator = LwlmEstimator(session)
+    # As for trajectories: one dispatch may take longer than `standing_queue_s`.
+    admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
+    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics.dispatches)
+    return LwlmEngine(artifact, session, estimator, dispatcher)

@@ -12,12 +12,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import MateformerArtifact, TrajectoryArtifact
+from models.artifact import LwlmArtifact, MateformerArtifact, TrajectoryArtifact
 from service.errors import InferenceFailed, OutOfMemory
 from service.inference.bound_graph import BoundGraph, load_graphs
 from service.inference.workers import lower_thread_priority
 
-A = TypeVar("A", MateformerArtifact, TrajectoryArtifact)
+A = TypeVar("A", MateformerArtifact, TrajectoryArtifact, LwlmArtifact)
 _Array = NDArray[np.float32]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -11,11 +11,13 @@ from models.artifact import (
     BadManifest,
     ExternalData,
     HashMismatch,
+    LwlmManifest,
     MateformerManifest,
     TrajectoryManifest,
     WrongFamily,
     load_artifact,
 )
+from tests.service.tiny_lwlm_artifact import CONTRACT, write_tiny_lwlm_artifact
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
 SHIPPED = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
@@ -119,3 +121,42 @@ def test_a_trajectory_manifest_without_its_scope_is_refused(learned: Path, chang
     edit_manifest(learned, **changes)
     with pytest.raises(BadManifest):
         load_artifact(learned)
+
+
+@pytest.fixture
+def measuring(tmp_path: Path) -> Path:
+    return write_tiny_lwlm_artifact(tmp_path / "measuring").directory
+
+
+def test_the_family_of_an_artifact_that_measures_is_recognised(measuring: Path) -> None:
+    artifact = load_artifact(measuring)
+    assert isinstance(artifact.manifest, LwlmManifest)
+    assert artifact.manifest.csi == CONTRACT
+    with pytest.raises(WrongFamily, match="lwlm"):
+        load_artifact(measuring, MateformerManifest)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stations": 1},
+        {"scales": {"range": 1.0, "aoa": 1.0, "position": 1.0}},
+        {"scales": {"range": 1.0, "aoa": 1.0, "position": 0.0, "fused": 1.0}},
+        {"csi": CONTRACT.model_dump(mode="json") | {"antennas": []}},
+        {"csi": CONTRACT.model_dump(mode="json") | {"minimum_bandwidth": 60e6}},
+        {"csi": CONTRACT.model_dump(mode="json") | {"maximum_carrier_frequency": 1e9}},
+    ],
+)
+def test_a_manifest_of_an_artifact_that_measures_needs_a_sound_contract(
+    measuring: Path, changes: dict[str, object]
+) -> None:
+    edit_manifest(measuring, **changes)
+    with pytest.raises(BadManifest):
+        load_artifact(measuring)
+
+
+def test_an_artifact_that_measures_needs_both_graphs(measuring: Path) -> None:
+    graphs = json.loads((measuring / "artifact.json").read_text())["graphs"]
+    edit_manifest(measuring, graphs={"full": graphs["full"]})
+    with pytest.raises(BadManifest, match="fuse"):
+        load_artifact(measuring)

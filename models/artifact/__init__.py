@@ -1,0 +1,80 @@
+"""The artifact: the directory that the trainer writes and the service loads. This package never imports torch.
+
+An artifact holds ONNX graphs (each a single file without external data), ``artifact.json``, which describes the graphs
+and lists their hashes, and a model card. The sha256 of ``artifact.json`` identifies the artifact: it covers the hash of
+every graph.
+"""
+
+from models.artifact.graph import Graph, TensorSpec, written
+from models.artifact.loading import (
+    MANIFEST_FILE,
+    Artifact,
+    ArtifactError,
+    ArtifactMissing,
+    BadGraph,
+    BadManifest,
+    ExternalData,
+    HashMismatch,
+    LwlmArtifact,
+    MateformerArtifact,
+    ServedArtifact,
+    TrajectoryArtifact,
+    WrongFamily,
+    is_lwlm,
+    is_mateformer,
+    load_artifact,
+    read_manifest,
+)
+from models.artifact.manifests import (
+    RADII_CONFIDENCE,
+    SCHEMA_VERSION,
+    BandContract,
+    BaseManifest,
+    CsiContract,
+    LwlmContract,
+    LwlmManifest,
+    LwlmScales,
+    Manifest,
+    MateformerManifest,
+    PathFeatureRadii,
+    Radii,
+    TrajectoryManifest,
+    fewest_for_radius,
+)
+
+__all__ = [
+    "MANIFEST_FILE",
+    "RADII_CONFIDENCE",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "ArtifactError",
+    "ArtifactMissing",
+    "BadGraph",
+    "BadManifest",
+    "BandContract",
+    "BaseManifest",
+    "CsiContract",
+    "ExternalData",
+    "Graph",
+    "HashMismatch",
+    "LwlmArtifact",
+    "LwlmContract",
+    "LwlmManifest",
+    "LwlmScales",
+    "Manifest",
+    "MateformerArtifact",
+    "MateformerManifest",
+    "PathFeatureRadii",
+    "Radii",
+    "ServedArtifact",
+    "TensorSpec",
+    "TrajectoryArtifact",
+    "TrajectoryManifest",
+    "WrongFamily",
+    "fewest_for_radius",
+    "is_lwlm",
+    "is_mateformer",
+    "load_artifact",
+    "read_manifest",
+    "written",
+]

@@ -1,0 +1,193 @@
+"""The manifests: ``artifact.json`` of each family that the service can run."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from models.artifact.graph import Graph
+from models.frozen import FrozenModel
+
+SCHEMA_VERSION = 1
+RADII_CONFIDENCE = 0.95
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class CsiContract(FrozenModel):
+    """The channel that the model was trained on. Frequencies in hertz."""
+
+    antennas: int = Field(gt=0)
+    subcarriers: int = Field(gt=0)
+    carrier_frequency: float = Field(gt=0)
+    bandwidth: float = Field(gt=0)
+
+
+class BandContract(FrozenModel):
+    """The channel of a model that serves several carriers. ``bandwidth`` in hertz."""
+
+    antennas: int = Field(gt=0)
+    subcarriers: int = Field(gt=0)
+    bandwidth: float = Field(gt=0)
+
+
+class BaseManifest(FrozenModel):
+    """The fields of ``artifact.json`` that every family has.
+
+    A family adds ``family: Literal["its name"]`` and what the service must know to run the model. ``metrics`` are
+    metres on held-out data.
+    """
+
+    schema_version: Literal[1]
+    family: str
+    name: str
+    version: str
+    created_at: str
+    graphs: dict[str, Graph] = Field(min_length=1)
+    training_data_digest: str
+    metrics: dict[str, float]
+    opset: int
+    exporter: str
+
+
+class MateformerManifest(BaseManifest):
+    """``artifact.json`` of a model that compares a user with fingerprints.
+
+    The service fetches ``neighbourhood_size`` fingerprints for a request and never uses fewer than
+    ``minimum_neighbours``. It locates a user ``passes`` times and fetches the neighbourhood again around the previous
+    estimate. ``tile_pitch`` (metres) is the coarsest grid that a coarse position may be snapped to without a loss of
+    accuracy.
+    """
+
+    family: Literal["mateformer"]
+    csi: CsiContract
+    neighbourhood_size: int = Field(gt=0)
+    minimum_neighbours: int = Field(gt=0)
+    passes: int = Field(gt=0)
+    tile_pitch: float = Field(ge=0)
+
+    def fewest_fingerprints(self, confidence: float) -> int:
+        """The fewest fingerprints of a cell that can be served with error radii of this confidence, between 0 and 1."""
+        return max(self.minimum_neighbours, fewest_for_radius(confidence))
+
+
+def fewest_for_radius(confidence: float) -> int:
+    """The smallest n for which n errors have a finite conformal quantile: ceil((n + 1) · confidence) is at most n."""
+    # The tolerance keeps 0.95 / 0.05 at 19: in binary the quotient is slightly larger.
+    return max(1, math.ceil(confidence / (1 - confidence) - 1e-9))
+
+
+class Radii(FrozenModel):
+    """Error radii in metres that hold for `RADII_CONFIDENCE` of all trajectories: of a vertex and of the centroid."""
+
+    vertex: float = Field(gt=0)
+    centroid: float = Field(gt=0)
+
+
+class PathFeatureRadii(FrozenModel):
+    """Error radii by the source of the path features: measured by the base station, or estimated from the CSI."""
+
+    measured: Radii
+    estimated: Radii
+
+
+class TrajectoryManifest(BaseManifest):
+    """``artifact.json`` of a model that locates short trajectories in the cells that it was trained on.
+
+    The only graph is ``full``. Input ``csi`` is float32 `[batch, vertices, antennas, subcarriers, 2]`. Input ``cues``
+    is float32 `[batch, vertices, 4]` and holds the path features: AoD and AoA (azimuths in radians, counter-clockwise
+    from east), range (length of the strongest path, metres) and large-scale gain (linear power). The tensor keeps the
+    name ``cues`` because shipped graphs use it. Output ``positions`` is float32 `[batch, vertices + 1, 2]`: each
+    vertex, then the centroid, in metres east and north of the base station.
+
+    The model is valid for the named `cells` on the `carrier_frequencies` (hertz), and for points within `radius`
+    metres of one of them.
+    """
+
+    family: Literal["scadf-moe"]
+    csi: BandContract
+    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    cells: tuple[str, ...] = Field(min_length=1)
+    vertices: int = Field(gt=1)
+    radius: float = Field(gt=0)
+    radii: PathFeatureRadii
+
+    @field_validator("graphs")
+    @classmethod
+    def _has_one_graph(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
+        if graphs.keys() != {"full"}:
+            raise ValueError("the only graph must be 'full'")
+        return graphs
+
+
+class LwlmContract(FrozenModel):
+    """The channels that the model was trained on. Frequencies in hertz, ``spacing`` of the antennas in wavelengths.
+
+    The array has one row. Every number of `antennas` goes with every number of `subcarriers`.
+    """
+
+    antennas: tuple[Count, ...] = Field(min_length=1)
+    subcarriers: tuple[Count, ...] = Field(min_length=1)
+    minimum_bandwidth: Positive
+    maximum_bandwidth: Positive
+    minimum_carrier_frequency: Positive
+    maximum_carrier_frequency: Positive
+    spacing: Positive
+
+    @model_validator(mode="after")
+    def _has_ranges(self) -> LwlmContract:
+        if self.minimum_bandwidth > self.maximum_bandwidth:
+            raise ValueError("minimum_bandwidth is above maximum_bandwidth")
+        if self.minimum_carrier_frequency > self.maximum_carrier_frequency:
+            raise ValueError("minimum_carrier_frequency is above maximum_carrier_frequency")
+        return self
+
+
+class LwlmScales(FrozenModel):
+    """Factors on predicted standard deviations within which `RADII_CONFIDENCE` of held-out errors lie.
+
+    Those of ``position`` and ``fused`` are on the Mahalanobis distance.
+    """
+
+    range: Positive
+    aoa: Positive
+    position: Positive
+    fused: Positive
+
+
+class LwlmManifest(BaseManifest):
+    """``artifact.json`` of a model that measures and locates users of any base station of its contract.
+
+    It needs no fingerprints. Graph ``full`` takes ``csi`` float32 `[batch, antennas, subcarriers, 2]` of any power, and
+    ``configuration`` float32 `[batch, 2]`: bandwidth in hertz, height of the antenna above the user in metres. Its
+    outputs are float32:
+
+    - ``range`` `[batch, 2]`: length of the first path in metres (speed of light x time of arrival), and 1 sigma;
+    - ``aoa`` `[batch, 2]`: angle of the first path off broadside in radians, counter-clockwise, folded into the front
+      half plane because a linear array cannot tell front from back, and 1 sigma;
+    - ``line_of_sight`` `[batch]`: probability;
+    - ``position`` `[batch, 2]` and ``covariance`` `[batch, 2, 2]` in metres along broadside and to its left;
+    - ``attention`` `[batch]`: what ``fuse`` weighs this base station by; ``embedding`` `[batch, width]`.
+
+    Graph ``fuse`` joins base stations in one east-north frame: ``positions`` `[batch, stations, 2]`, ``covariances``
+    `[batch, stations, 2, 2]` and ``attention`` `[batch, stations]` give ``position`` `[batch, 2]`, ``covariance``
+    `[batch, 2, 2]` and ``weights`` `[batch, stations]`, which sum to 1. It was trained with `stations` at most.
+    """
+
+    family: Literal["lwlm"]
+    csi: LwlmContract
+    stations: int = Field(ge=2)
+    scales: LwlmScales
+
+    @field_validator("graphs")
+    @classmethod
+    def _has_its_graphs(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
+        if graphs.keys() != {"full", "fuse"}:
+            raise ValueError("the graphs must be 'full' and 'fuse'")
+        return graphs
+
+
+Manifest: TypeAlias = MateformerManifest | TrajectoryManifest | LwlmManifest  # the families that the service can run

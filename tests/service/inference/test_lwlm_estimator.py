@@ -1,0 +1,108 @@
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reference_db import Cell
+from service.errors import EstimateNotFinite, InferenceFailed
+from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot
+from service.inference.lwlm_session import LwlmSession
+from service.inference.session import ModelUnusable
+from service.telemetry.stopwatch import Stopwatch
+from tests.service.measured_cells import heard_from, measured_cell
+from tests.service.tiny_lwlm_artifact import AOA_SIGMA, CONTRACT, RANGE_SIGMA, write_tiny_lwlm_artifact
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LwlmSession]:
+    artifact = write_tiny_lwlm_artifact(tmp_path_factory.mktemp("lwlm"))
+    session = LwlmSession(artifact, 1, ["CPUExecutionProvider"])
+    yield session
+    session.close()
+
+
+def snapshot(cell: Cell, east: float, north: float, offset: tuple[float, float] = (0.0, 0.0)) -> Snapshot:
+    csi = heard_from(cell, east, north)
+    return Snapshot(cell, csi.view(np.float32).reshape(*csi.shape, 2), offset)
+
+
+def measure(session: LwlmSession, *users: tuple[Snapshot, ...]) -> list[MeasuredUser | Exception]:
+    return list(session.submit(LwlmEstimator(session).locate, users, Stopwatch()).result())
+
+
+def sound(one: MeasuredUser | Exception) -> MeasuredUser:
+    assert isinstance(one, MeasuredUser)
+    return one
+
+
+@pytest.mark.parametrize("yaw_deg", [0.0, 90.0, -150.0])
+def test_a_position_is_turned_by_the_yaw_of_the_array(session: LwlmSession, yaw_deg: float) -> None:
+    cell = measured_cell(yaw_deg=yaw_deg)
+    bearing = math.radians(yaw_deg + 20)
+    east, north = 60 * math.cos(bearing), 60 * math.sin(bearing)
+    (user,) = measure(session, (snapshot(cell, east, north),))
+    (one,) = sound(user).stations
+    assert (one.range, one.aoa) == pytest.approx((60, math.radians(20)), abs=1e-3)
+    assert one.position == pytest.approx([east, north], abs=1e-2)
+    # The axis along the ray has the sigma of the range, the other that of the angle.
+    ray = np.array([math.cos(bearing), math.sin(bearing)])
+    across = np.array([-ray[1], ray[0]])
+    assert ray @ one.covariance @ ray == pytest.approx(RANGE_SIGMA**2, rel=1e-3)
+    assert across @ one.covariance @ across == pytest.approx((60 * AOA_SIGMA) ** 2, rel=1e-3)
+    assert sound(user).fused is None
+
+
+def test_the_model_hears_how_high_above_the_user_the_antenna_is(session: LwlmSession) -> None:
+    cell = measured_cell(height=21.5)
+    (user,) = measure(session, (snapshot(cell, 40, 10),))
+    (one,) = sound(user).stations
+    assert one.range == pytest.approx(math.hypot(40, 10, 20), abs=1e-3)
+    assert one.position == pytest.approx([40, 10], abs=1e-2)
+
+
+def test_snapshots_of_different_shapes_are_measured_together(session: LwlmSession) -> None:
+    cells = [measured_cell(), measured_cell(columns=16), measured_cell(subcarriers=32, bandwidth=20e6), measured_cell()]
+    before = session.answers
+    users = measure(session, *((snapshot(cell, 30 + 10 * i, -5),) for i, cell in enumerate(cells)))
+    assert [sound(user).stations[0].position[0] for user in users] == pytest.approx([30, 40, 50, 60], abs=1e-2)
+    assert session.answers - before == 3  # one run a shape
+
+
+def test_several_base_stations_are_fused_in_their_common_frame(session: LwlmSession) -> None:
+    here, there = measured_cell("here"), measured_cell("there", yaw_deg=180)
+    user = (snapshot(here, 30, 8), snapshot(there, -70, 8, offset=(100, 0)))
+    alone, joined = map(sound, measure(session, user[:1], user))
+    assert alone.fused is None
+    assert joined.fused is not None
+    assert [one.position for one in joined.stations] == [pytest.approx([30, 8], abs=1e-2)] * 2
+    assert joined.fused.position == pytest.approx([30, 8], abs=1e-2)
+    assert sum(joined.fused.weights) == pytest.approx(1)
+    assert joined.fused.weights[0] > joined.fused.weights[1]  # the nearer one
+    expected = sum(w * w * one.covariance for w, one in zip(joined.fused.weights, joined.stations, strict=True))
+    assert joined.fused.covariance == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_user_whom_the_model_cannot_measure_does_not_disturb_the_others(session: LwlmSession) -> None:
+    cell = measured_cell()
+    good, bad = snapshot(cell, 30, 0), snapshot(cell, 30, 0)
+    bad = bad._replace(csi=-bad.csi)
+    first, second, third = measure(session, (good,), (bad,), (good, bad))
+    assert sound(first).stations[0].position == pytest.approx([30, 0], abs=1e-2)
+    assert isinstance(second, EstimateNotFinite)
+    assert isinstance(third, EstimateNotFinite)
+
+
+def test_a_stopped_session_says_so(tmp_path: Path) -> None:
+    session = LwlmSession(write_tiny_lwlm_artifact(tmp_path), 1, ["CPUExecutionProvider"])
+    session.close()
+    with pytest.raises(InferenceFailed):
+        session.submit(session.prove)
+
+
+def test_an_artifact_that_cannot_take_a_shape_of_its_contract_is_not_loaded(tmp_path: Path) -> None:
+    no_slope = CONTRACT.model_copy(update={"subcarriers": (16, 1)})
+    artifact = write_tiny_lwlm_artifact(tmp_path, no_slope)
+    with pytest.raises(ModelUnusable, match="finite"):
+        LwlmSession(artifact, 1, ["CPUExecutionProvider"])
