@@ -1,7 +1,7 @@
 """Converts between WGS84 and the local metres of a cell."""
 
 import math
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,19 @@ from pyproj import Geod
 _Array = NDArray[np.float64]
 
 _WGS84 = Geod(ellps="WGS84")
+_STEP_M = 1.0  # geodesics are right to some nanometres
+
+
+class FramePlace(NamedTuple):
+    """Where the origin of one frame lies in another, metres east and north, and how its axes are turned there.
+
+    `turn` is in radians counter-clockwise: a direction at angle `a` from east in the one frame is at `a + turn` in the
+    other.
+    """
+
+    east: float
+    north: float
+    turn: float
 
 
 class LocalFrame:
@@ -52,6 +65,17 @@ class LocalFrame:
             places = zip(east.tolist(), north.tolist(), strict=True)
             return _columns([self._wgs84(*place) for place in places])
         return self._wgs84(float(east), float(north))
+
+    def place(self, other: "LocalFrame") -> FramePlace:
+        """Where another frame lies in this one.
+
+        Its north is not this frame's north: meridians converge, by 0.5 mrad for frames 3.3 km east and west of each
+        other at 44 degrees of latitude. Up to 20 km apart, turned and moved points within 1 km of the other origin are
+        right to 2 mm.
+        """
+        east, north = self._local(other._latitude_deg, other._longitude_deg)
+        eastward = self._local(*other._wgs84(_STEP_M, 0.0))
+        return FramePlace(east, north, math.atan2(eastward[1] - north, eastward[0] - east))
 
     # One geodesic at a time: pyproj is no faster on arrays, and its `Transformer` takes ten times as long.
 

@@ -85,3 +85,48 @@ def test_threads_may_share_a_frame() -> None:
     expected = [frame.to_wgs84(*place) for place in places.tolist()]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda place: frame.to_wgs84(*place), places.tolist())) == expected
+
+
+def moved(first: tuple[float, float], second: tuple[float, float], points: np.ndarray) -> np.ndarray:
+    """Points `[n, 2]` of the second origin's frame in the first one's, by the place of the frames."""
+    east, north, turn = LocalFrame(*first).place(LocalFrame(*second))
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return np.asarray(points @ rotation.T + (east, north))
+
+
+def by_proj(first: tuple[float, float], second: tuple[float, float], points: np.ndarray) -> np.ndarray:
+    """The same by PROJ's own projections of both frames."""
+    here, there = (Proj({"proj": "aeqd", "lat_0": lat, "lon_0": lon, "ellps": "WGS84"}) for lat, lon in (first, second))
+    return np.stack(here(*there(*points.T, inverse=True)), axis=1)
+
+
+@given(
+    origin=st.tuples(st.floats(-75, 75), st.floats(-180, 180)),
+    distance=st.floats(0, 20_000),
+    bearing=st.floats(-np.pi, np.pi),
+    seed=st.integers(0, 1000),
+)
+def test_a_point_moves_from_one_frame_into_another(
+    origin: tuple[float, float], distance: float, bearing: float, seed: int
+) -> None:
+    other = LocalFrame(*origin).to_wgs84(distance * np.sin(bearing), distance * np.cos(bearing))
+    points = np.random.default_rng(seed).uniform(-700, 700, (8, 2))
+    error = np.linalg.norm(moved(origin, other, points) - by_proj(origin, other, points), axis=1)
+    assert error.max() < (2e-3 if distance > 2000 else 1e-4)
+
+
+def test_frames_are_turned_to_each_other_by_the_convergence_of_their_meridians() -> None:
+    first, second = (43.77, 11.25), (43.77, 11.29)  # 3.2 km
+    east, north, turn = LocalFrame(*first).place(LocalFrame(*second))
+    assert turn == pytest.approx(np.radians(0.04) * np.sin(np.radians(43.77)), rel=1e-3)
+    # Without the turn, a user 300 m from the second base station would be 14 cm wrong in the first one's frame.
+    users = np.array([[0.0, 300.0], [300.0, 0.0], [-200.0, 250.0]])
+    right = by_proj(first, second, users)
+    assert np.linalg.norm(moved(first, second, users) - right, axis=1).max() < 1e-3
+    assert np.linalg.norm(users + (east, north) - right, axis=1).min() > 0.14
+    assert LocalFrame(*second).place(LocalFrame(*first)).turn == pytest.approx(-turn, rel=1e-3)
+
+
+def test_a_frame_lies_in_itself_at_its_origin_and_is_not_turned() -> None:
+    frame = LocalFrame(43.77, 11.25)
+    assert frame.place(frame) == pytest.approx((0.0, 0.0, 0.0), abs=1e-7)
