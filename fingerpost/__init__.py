@@ -5,7 +5,12 @@ from fingerpost import Client, CoarsePosition
 
 from fingerpost.client import AsyncClient, Client
 from fingerpost.errors import ClientError, NoAnswer, Refused
-from fingerpost.requests import build_locate_body, build_locate_request, build_trajectory_request
+from fingerpost.requests import (
+    build_locate_body,
+    build_locate_request,
+    build_stations_request,
+    build_trajectory_request,
+)
 from fingerpost.wire import (
     BatchRequest,
     BatchResponse,
@@ -17,6 +22,8 @@ from fingerpost.wire import (
     LocateResponse,
     Problem,
     Provenance,
+    StationMeasurement,
+    StationsRequest,
     TrackProvenance,
 )
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
@@ -41,10 +48,13 @@ __all__ = [
     "Provenance",
     "Refused",
     "Snapshot",
+    "StationMeasurement",
+    "StationsRequest",
     "TrackProvenance",
     "TrajectoryRequest",
     "TrajectoryResponse",
     "build_locate_body",
     "build_locate_request",
+    "build_stations_request",
     "build_trajectory_request",
 ]

@@ -8,7 +8,8 @@ with Client("http://127.0.0.1:8080", key="fp_...") as client:
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from ssl import SSLContext
 from typing import Any, Self, TypedDict
 
@@ -17,8 +18,8 @@ import httpx
 from fingerpost import exchange
 from fingerpost.errors import ClientError, NoAnswer
 from fingerpost.exchange import Attempt, Exchange, Outcome, Result
-from fingerpost.requests import Array, build_locate_request, build_trajectory_request
-from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem
+from fingerpost.requests import Array, build_locate_request, build_stations_request, build_trajectory_request
+from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem, StationsRequest
 from fingerpost.wire_trajectory import PathFeatures, TrajectoryResponse
 
 _TIMEOUT_S = 60.0
@@ -59,6 +60,13 @@ class Client:
         request = build_locate_request(cell_id, csi, coarse_position, **fields)
         return self._run(exchange.locate(request, self._tries))
 
+    def locate_by_stations(
+        self, csi: Mapping[str, Array], timestamps: Mapping[str, datetime] | None = None, **fields: Any
+    ) -> LocateResponse:
+        """Locates one user by the CSI of several cells, by their names; see `build_stations_request`."""
+        request = build_stations_request(csi, timestamps, **fields)
+        return self._run(exchange.locate(request, self._tries))
+
     def locate_trajectory(
         self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
     ) -> TrajectoryResponse:
@@ -66,8 +74,11 @@ class Client:
         request = build_trajectory_request(cell_id, csi, path_features, **fields)
         return self._run(exchange.locate_trajectory(request, self._tries))
 
-    def locate_batch(self, requests: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
-        """Locates any number of users; see `build_locate_request`. Results are in the requests' order."""
+    def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
+        """Locates any number of users; see `build_locate_request` and `build_stations_request`.
+
+        Results are in the requests' order.
+        """
         return self._run(exchange.locate_batch(requests, self._tries))
 
     def close(self) -> None:
@@ -119,6 +130,13 @@ class AsyncClient:
         request = build_locate_request(cell_id, csi, coarse_position, **fields)
         return await self._run(exchange.locate(request, self._tries))
 
+    async def locate_by_stations(
+        self, csi: Mapping[str, Array], timestamps: Mapping[str, datetime] | None = None, **fields: Any
+    ) -> LocateResponse:
+        """The same as `Client.locate_by_stations`."""
+        request = build_stations_request(csi, timestamps, **fields)
+        return await self._run(exchange.locate(request, self._tries))
+
     async def locate_trajectory(
         self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
     ) -> TrajectoryResponse:
@@ -126,7 +144,7 @@ class AsyncClient:
         request = build_trajectory_request(cell_id, csi, path_features, **fields)
         return await self._run(exchange.locate_trajectory(request, self._tries))
 
-    async def locate_batch(self, requests: Sequence[LocateRequest]) -> list[LocateResponse | Problem]:
+    async def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
         """The same as `Client.locate_batch`."""
         return await self._run(exchange.locate_batch(requests, self._tries))
 

@@ -21,6 +21,7 @@ from fingerpost.wire import (
     LocateRequest,
     LocateResponse,
     Problem,
+    StationsRequest,
 )
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 
@@ -43,7 +44,7 @@ Outcome: TypeAlias = httpx.Response | httpx.RequestError
 Exchange: TypeAlias = Generator[Attempt, Outcome, Result]
 
 
-def locate(request: LocateRequest, tries: int) -> Exchange[LocateResponse]:
+def locate(request: LocateRequest | StationsRequest, tries: int) -> Exchange[LocateResponse]:
     """Locates one user."""
     return _post("/locate", request.cell_id, request, LocateResponse, tries)
 
@@ -53,7 +54,9 @@ def locate_trajectory(request: TrajectoryRequest, tries: int) -> Exchange[Trajec
     return _post("/locate/trajectory", request.cell_id, request, TrajectoryResponse, tries)
 
 
-def locate_batch(requests: Sequence[LocateRequest], tries: int) -> Exchange[list[LocateResponse | Problem]]:
+def locate_batch(
+    requests: Sequence[LocateRequest | StationsRequest], tries: int
+) -> Exchange[list[LocateResponse | Problem]]:
     """Locates any number of users: one batch for each cell and each 256 users. Results are in the requests' order."""
     results: dict[int, LocateResponse | Problem] = {}
     for rows in _batches(requests):
@@ -77,7 +80,7 @@ def _post(path: str, cell_id: str, body: BaseModel, expected: type[Response], tr
         pause_s = wait_s
 
 
-def _batches(requests: Sequence[LocateRequest]) -> Iterator[list[int]]:
+def _batches(requests: Sequence[LocateRequest | StationsRequest]) -> Iterator[list[int]]:
     """Row numbers of requests of one cell, `_BATCH_SIZE` at most."""
     by_cell: dict[str, list[int]] = {}
     for row, request in enumerate(requests):

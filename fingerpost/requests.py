@@ -1,11 +1,12 @@
 """Requests made from NumPy arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from fingerpost.wire import CoarsePosition, Csi, LocateRequest
+from fingerpost.wire import CoarsePosition, Csi, LocateRequest, StationMeasurement, StationsRequest
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest
 
 Array = np.ndarray[Any, Any]
@@ -20,6 +21,24 @@ def build_locate_request(
     Raises `pydantic.ValidationError` if a field is wrong, and `ValueError` if `csi` has other dimensions.
     """
     return LocateRequest(cell_id=cell_id, csi=_encode_csi(csi), coarse_position=coarse_position, **fields)
+
+
+def build_stations_request(
+    csi: Mapping[str, Array], timestamps: Mapping[str, datetime] | None = None, **fields: Any
+) -> StationsRequest:
+    """A request to locate one user by what several base stations measured at the same moment.
+
+    `csi` has the snapshot of each cell, complex `[antennas, subcarriers]`; the answer is in the frame of the first
+    cell. `timestamps` are the times of measurement by cell, where known. `fields` are further fields of
+    `StationsRequest`. Raises `pydantic.ValidationError` if a field is wrong, and `ValueError` if CSI has other
+    dimensions.
+    """
+    measured = timestamps or {}
+    measurements = [
+        StationMeasurement(cell_id=cell_id, csi=_encode_csi(one), timestamp=measured.get(cell_id))
+        for cell_id, one in csi.items()
+    ]
+    return StationsRequest(measurements=measurements, **fields)
 
 
 def build_trajectory_request(

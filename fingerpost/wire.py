@@ -1,15 +1,16 @@
 """What `POST /locate` and `/locate/batch` take and answer. Names of 3GPP TS 29.572 wherever it has one."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from fingerpost.wire_model import Base64, Timestamp, WireModel, WireRequest, optional
 
 CELL_HEADER = "Fingerpost-Cell"
 # The pattern of `reference_db.cell_id`: this package imports nothing of the server.
 CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MOST_STATIONS = 16  # of one user; an artifact joins fewer
 
 CellId = Annotated[
     str, Field(pattern=CELL_ID_PATTERN, description="The cell whose base station measured the CSI.", examples=["cell"])
@@ -90,6 +91,39 @@ class LocateRequest(WireRequest):
         "time and locates them together once there are enough. Other API keys have tracks of their own. The same "
         "requestId, or the same CSI and timestamp, is one snapshot. Do not put anything in it that identifies a person."
     )
+
+
+class StationMeasurement(WireRequest):
+    """One snapshot of CSI, as one of the base stations measured it."""
+
+    cell_id: CellId
+    csi: Csi
+    timestamp: MeasuredAt | None = optional()
+
+
+class StationsRequest(WireRequest):
+    """CSI of one user from several base stations, at the same moment but for fractions of a second.
+
+    The model `lwlm` locates the user by each of them, and joins the answers.
+    """
+
+    measurements: Annotated[
+        list[StationMeasurement],
+        Field(
+            min_length=2,
+            max_length=MOST_STATIONS,
+            description="One of each base station, at most as many as the artifact's `stations` (see /models). The "
+            "answer is in the frame of the first one's cell.",
+        ),
+    ]
+    h_accuracy: WantedAccuracy | None = optional()
+    max_resp_time: MaxRespTime | None = optional()
+    request_id: RequestId | None = optional()
+
+    @property
+    def cell_id(self) -> str:
+        """The cell whose frame the answer is in."""
+        return self.measurements[0].cell_id
 
 
 class Point(WireModel):
@@ -221,10 +255,22 @@ class Problem(WireModel):
     invalid_params: list[InvalidParameter] | None = optional()
 
 
+def _name_form(body: Any) -> str:
+    several = "measurements" in body if isinstance(body, dict) else isinstance(body, StationsRequest)
+    return "measurements" if several else "cellId"
+
+
+# A user's body: what one base station measured, or what several did.
+UserRequest: TypeAlias = Annotated[
+    Annotated[LocateRequest, Tag("cellId")] | Annotated[StationsRequest, Tag("measurements")],
+    Discriminator(_name_form),
+]
+
+
 class BatchRequest(WireRequest):
     """Many users of any cells."""
 
-    items: Annotated[list[LocateRequest], Field(min_length=1)]
+    items: Annotated[list[UserRequest], Field(min_length=1)]
 
 
 class BatchResult(WireModel):
