@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
+from reference_db.geodesy import FramePlace
 from reference_db.path_features import USER_HEIGHT
 from service.errors import EstimateNotFinite, ServiceError
 from service.inference.lwlm_session import LwlmSession, Measured
@@ -21,12 +22,12 @@ _Key = tuple[int, int]
 class Snapshot(NamedTuple):
     """CSI float32 `[antennas, subcarriers, 2]` of a cell's base station, finite and not all zero.
 
-    The base station lies at `offset`, metres east and north in the frame that the user's stations have in common.
+    The cell's frame lies at `place` in the frame that the user's stations have in common.
     """
 
     cell: Cell
     csi: NDArray[np.float32]
-    offset: tuple[float, float] = (0.0, 0.0)
+    place: FramePlace = FramePlace(0.0, 0.0, 0.0)
 
 
 class Measurement(NamedTuple):
@@ -119,9 +120,11 @@ class LwlmEstimator:
 
 
 def _read_measurement(outputs: Measured, row: int, snapshot: Snapshot) -> Measurement:
-    """A row of the outputs, turned by the array's yaw into the common frame."""
+    """A row of the outputs, turned by the array's yaw and moved into the common frame."""
     (length, length_sigma), (aoa, aoa_sigma) = outputs.range[row].tolist(), outputs.aoa[row].tolist()
-    cos, sin = math.cos(snapshot.cell.yaw), math.sin(snapshot.cell.yaw)
+    place = snapshot.place
+    yaw = snapshot.cell.yaw + place.turn
+    cos, sin = math.cos(yaw), math.sin(yaw)
     turn = np.array([[cos, -sin], [sin, cos]])
     return Measurement(
         range=length,
@@ -129,7 +132,7 @@ def _read_measurement(outputs: Measured, row: int, snapshot: Snapshot) -> Measur
         aoa=aoa,
         aoa_sigma=aoa_sigma,
         line_of_sight=min(max(float(outputs.line_of_sight[row]), 0.0), 1.0),
-        position=turn @ outputs.position[row].astype(np.float64) + np.array(snapshot.offset),
+        position=turn @ outputs.position[row].astype(np.float64) + (place.east, place.north),
         covariance=turn @ outputs.covariance[row].astype(np.float64) @ turn.T,
         attention=float(outputs.attention[row]),
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reference_db import Cell
+from reference_db.geodesy import FramePlace
 from service.errors import EstimateNotFinite, InferenceFailed
 from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot
 from service.inference.lwlm_session import LwlmSession
@@ -13,6 +14,8 @@ from service.inference.session import ModelUnusable
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.measured_cells import heard_from, measured_cell
 from tests.service.tiny_lwlm_artifact import AOA_SIGMA, CONTRACT, RANGE_SIGMA, write_tiny_lwlm_artifact
+
+ITSELF = FramePlace(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LwlmSession]:
     session.close()
 
 
-def snapshot(cell: Cell, east: float, north: float, offset: tuple[float, float] = (0.0, 0.0)) -> Snapshot:
+def snapshot(cell: Cell, east: float, north: float, place: FramePlace = ITSELF) -> Snapshot:
     csi = heard_from(cell, east, north)
-    return Snapshot(cell, csi.view(np.float32).reshape(*csi.shape, 2), offset)
+    return Snapshot(cell, csi.view(np.float32).reshape(*csi.shape, 2), place)
 
 
 def measure(session: LwlmSession, *users: tuple[Snapshot, ...]) -> list[MeasuredUser | Exception]:
@@ -72,7 +75,7 @@ def test_snapshots_of_different_shapes_are_measured_together(session: LwlmSessio
 
 def test_several_base_stations_are_fused_in_their_common_frame(session: LwlmSession) -> None:
     here, there = measured_cell("here"), measured_cell("there", yaw_deg=180)
-    user = (snapshot(here, 30, 8), snapshot(there, -70, 8, offset=(100, 0)))
+    user = (snapshot(here, 30, 8), snapshot(there, -70, 8, FramePlace(100, 0, 0)))
     alone, joined = map(sound, measure(session, user[:1], user))
     assert alone.fused is None
     assert joined.fused is not None
@@ -82,6 +85,19 @@ def test_several_base_stations_are_fused_in_their_common_frame(session: LwlmSess
     assert joined.fused.weights[0] > joined.fused.weights[1]  # the nearer one
     expected = sum(w * w * one.covariance for w, one in zip(joined.fused.weights, joined.stations, strict=True))
     assert joined.fused.covariance == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_answer_in_a_turned_frame_is_turned_with_its_covariance(session: LwlmSession) -> None:
+    cell, turn = measured_cell("there", yaw_deg=30), math.radians(40)
+    plain, turned = (
+        sound(user).stations[0]
+        for user in measure(
+            session, (snapshot(cell, 30, 8),), (snapshot(cell, 30, 8, FramePlace(1000.0, -500.0, turn)),)
+        )
+    )
+    rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    assert turned.position == pytest.approx(rotation @ plain.position + (1000, -500), abs=1e-3)
+    assert turned.covariance == pytest.approx(rotation @ plain.covariance @ rotation.T, rel=1e-5)
 
 
 def test_a_user_whom_the_model_cannot_measure_does_not_disturb_the_others(session: LwlmSession) -> None:
