@@ -23,6 +23,8 @@ from fingerpost.wire import (
     Problem,
     Provenance,
     StationMeasurement,
+    StationProvenance,
+    StationShare,
     StationsRequest,
     TrackProvenance,
 )
@@ -49,6 +51,8 @@ __all__ = [
     "Refused",
     "Snapshot",
     "StationMeasurement",
+    "StationProvenance",
+    "StationShare",
     "StationsRequest",
     "TrackProvenance",
     "TrajectoryRequest",

@@ -125,6 +125,11 @@ class StationsRequest(WireRequest):
         """The cell whose frame the answer is in."""
         return self.measurements[0].cell_id
 
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the oldest snapshot was measured. None: no measurement has a time."""
+        return min((one.timestamp for one in self.measurements if one.timestamp is not None), default=None)
+
 
 class Point(WireModel):
     """WGS84 degrees."""
@@ -224,6 +229,36 @@ class TrackProvenance(WireModel):
     ]
 
 
+class StationShare(WireModel):
+    """One of several base stations that located a user together."""
+
+    cell_id: str
+    cell_version: str
+    weight: Annotated[float, Field(ge=0, le=1, description="How much it counted. All weights sum to 1.")]
+    distance: Annotated[
+        float, Field(description="From the estimate to where this base station alone locates the user, metres.")
+    ]
+
+
+class StationProvenance(WireModel):
+    """How a user was located by base stations alone, without fingerprints."""
+
+    source: Literal["lwlm"] = "lwlm"
+    artifact: ArtifactReference
+    cell_version: str
+    stations: list[StationShare] | None = optional(
+        "In the order of the request's measurements. Absent: the cell's own base station alone."
+    )
+    disagreement: Literal["STATIONS_DISAGREE"] | None = optional(
+        "The base stations locate the user farther apart than their errors explain. The ellipse then holds the ellipse "
+        "of every one of them."
+    )
+    fallback: str | None = optional(
+        "Why a user in this cell was not located by its fingerprints: the cause, as in problems.",
+        examples=["CELL_TOO_SMALL"],
+    )
+
+
 class LocateResponse(WireModel):
     """Where the user is, and how far to trust it."""
 
@@ -234,7 +269,7 @@ class LocateResponse(WireModel):
     accuracy_fulfilment_indicator: Fulfilment | None = optional()
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    provenance: Annotated[Provenance | TrackProvenance, Field(discriminator="source")]
+    provenance: Annotated[Provenance | TrackProvenance | StationProvenance, Field(discriminator="source")]
 
 
 class InvalidParameter(WireModel):
