@@ -229,6 +229,9 @@ class TrackProvenance(WireModel):
     ]
 
 
+LosProbability = Annotated[float, Field(ge=0, le=1, description="Probability that the first path is the direct one.")]
+
+
 class StationShare(WireModel):
     """One of several base stations that located a user together."""
 
@@ -238,24 +241,34 @@ class StationShare(WireModel):
     distance: Annotated[
         float, Field(description="From the estimate to where this base station alone locates the user, metres.")
     ]
+    los_probability: LosProbability
 
 
-class StationProvenance(WireModel):
-    """How a user was located by base stations alone, without fingerprints."""
+class LwlmProvenance(WireModel):
+    """How a user was located by what base stations alone measure, without fingerprints.
+
+    A linear array cannot tell front from back: the user is taken to be in front of it. The range needs clocks in step.
+    """
 
     source: Literal["lwlm"] = "lwlm"
     artifact: ArtifactReference
     cell_version: str
+    fallback: str | None = optional(
+        "Why the user was not compared with fingerprints: the cause, as in problems. Absent: the cell's model policy "
+        "is `lwlm`, or several base stations measured the user.",
+        examples=["CELL_TOO_SMALL"],
+    )
+    los_probability: LosProbability | None = optional("Of the one base station. Absent: see `stations`.")
+    coarse_position_ignored: Literal["COARSE_POSITION_NOT_TAKEN", "COARSE_POSITION_CONTRADICTED"] | None = optional(
+        "Why the service located the user without the coarse position that was sent: this model takes none; or, beyond "
+        "that, the estimate contradicts it."
+    )
     stations: list[StationShare] | None = optional(
-        "In the order of the request's measurements. Absent: the cell's own base station alone."
+        "Where several base stations measured the user: each, in the order of the request's measurements."
     )
     disagreement: Literal["STATIONS_DISAGREE"] | None = optional(
         "The base stations locate the user farther apart than their errors explain. The ellipse then holds the ellipse "
         "of every one of them."
-    )
-    fallback: str | None = optional(
-        "Why a user in this cell was not located by its fingerprints: the cause, as in problems.",
-        examples=["CELL_TOO_SMALL"],
     )
 
 
@@ -269,7 +282,7 @@ class LocateResponse(WireModel):
     accuracy_fulfilment_indicator: Fulfilment | None = optional()
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    provenance: Annotated[Provenance | TrackProvenance | StationProvenance, Field(discriminator="source")]
+    provenance: Annotated[Provenance | TrackProvenance | LwlmProvenance, Field(discriminator="source")]
 
 
 class InvalidParameter(WireModel):
