@@ -1,0 +1,1 @@
+"""Rivals of the model families: classical estimators, and a convolutional model."""
