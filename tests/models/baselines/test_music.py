@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from models.baselines.music import estimate_first_angle, estimate_strongest_angle, find_direction, off_broadside
+from models.baselines.music import (
+    estimate_first_angle,
+    estimate_strongest_angle,
+    find_direction,
+    off_broadside,
+    smooth_covariance,
+)
 from models.radio.first_path import SPEED_OF_LIGHT
 
 ANTENNAS = [8, 16, 32]
@@ -38,6 +44,25 @@ def test_the_first_path_is_found_although_its_echo_is_ten_db_stronger(make_chann
     first = estimate_first_angle(csi, 0.5, 20e6, 0.0)
     np.testing.assert_allclose(np.sin(first), 0.5, atol=0.3 / antennas)
     np.testing.assert_allclose(np.sin(estimate_strongest_angle(csi, 0.5, 20e6, 0.0)), -0.3, atol=0.3 / antennas)
+
+
+@pytest.mark.parametrize("antennas", ANTENNAS)
+def test_the_first_path_is_found_although_an_echo_of_four_times_its_power_follows_within_the_pulse(
+    make_channel, antennas: int
+) -> None:
+    for phase in np.exp(1j * np.linspace(0, 2 * np.pi, 8, endpoint=False)):
+        csi = make_channel([0.5, phase], [5.0 / 20e6, 5.9 / 20e6], [0.5, -0.3], antennas, 128, 20e6)
+        assert np.sin(estimate_strongest_angle(csi, 0.5, 20e6, 0.0)) == pytest.approx(-0.3, abs=0.1)
+        assert np.sin(estimate_first_angle(csi, 0.5, 20e6, 0.0)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_smoothing_separates_coherent_paths_and_runs_forward_and_backward(make_channel) -> None:
+    csi = make_channel([1.0, 0.7j], [0.0, 0.0], [0.1, 0.6], 8, 1, 20e6)
+    assert np.linalg.matrix_rank(csi[0] @ csi[0].conj().T, tol=1e-3) == 1
+    covariance = smooth_covariance(csi)[0]
+    assert np.linalg.matrix_rank(covariance, tol=1e-3) == 2
+    np.testing.assert_allclose(covariance, covariance.conj().T, atol=1e-5)
+    np.testing.assert_allclose(covariance, covariance[::-1, ::-1].conj(), atol=1e-5)
 
 
 def test_the_spacing_scales_the_cone(make_channel) -> None:
