@@ -1,4 +1,4 @@
-"""First paths: the path that reaches each user earliest, which time and angle of arrival refer to."""
+"""First paths: the detectable path that reaches each user earliest, which time and angle of arrival refer to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.radio.path_table import PathTable
 
 SPEED_OF_LIGHT = 299_792_458.0
+DETECTABLE_DB = 20.0  # below a link's strongest path; no receiver of our bandwidths sees a weaker first path
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,13 @@ class FirstPaths:
 
 
 def first_paths(table: PathTable) -> FirstPaths:
-    """Finds the path with the smallest delay of every user. Of equal delays, the first in the table counts."""
+    """Finds the detectable path with the smallest delay of every user. Of equal delays, the first in the table counts."""
     user = np.repeat(np.arange(len(table.users)), table.paths_per_user)
-    by_delay = np.lexsort((table.delay, user))  # the paths of each user stay in the user's rows
+    power = np.abs(table.gain) ** 2
+    strongest = np.zeros(len(table.users), power.dtype)
+    np.maximum.at(strongest, user, power)
+    detectable = power >= strongest[user] * 10 ** (-DETECTABLE_DB / 10)
+    by_delay = np.lexsort((table.delay, ~detectable, user))  # the paths of each user stay in the user's rows
     reached = table.reached
     first = by_delay[table.offsets[:-1][reached]]
 
