@@ -8,6 +8,7 @@ from fingerpost.errors import ClientError, NoAnswer, Refused
 from fingerpost.requests import (
     build_locate_body,
     build_locate_request,
+    build_measure_request,
     build_stations_request,
     build_trajectory_request,
 )
@@ -28,6 +29,7 @@ from fingerpost.wire import (
     StationsRequest,
     TrackProvenance,
 )
+from fingerpost.wire_measure import MeasureRequest, MeasureResponse
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
 
 __version__ = "0.1.0"
@@ -45,6 +47,8 @@ __all__ = [
     "LocateRequest",
     "LocateResponse",
     "LwlmProvenance",
+    "MeasureRequest",
+    "MeasureResponse",
     "NoAnswer",
     "PathFeatures",
     "Problem",
@@ -59,6 +63,7 @@ __all__ = [
     "TrajectoryResponse",
     "build_locate_body",
     "build_locate_request",
+    "build_measure_request",
     "build_stations_request",
     "build_trajectory_request",
 ]

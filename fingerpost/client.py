@@ -18,8 +18,15 @@ import httpx
 from fingerpost import exchange
 from fingerpost.errors import ClientError, NoAnswer
 from fingerpost.exchange import Attempt, Exchange, Outcome, Result
-from fingerpost.requests import Array, build_locate_request, build_stations_request, build_trajectory_request
+from fingerpost.requests import (
+    Array,
+    build_locate_request,
+    build_measure_request,
+    build_stations_request,
+    build_trajectory_request,
+)
 from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem, StationsRequest
+from fingerpost.wire_measure import MeasureResponse
 from fingerpost.wire_trajectory import PathFeatures, TrajectoryResponse
 
 _TIMEOUT_S = 60.0
@@ -73,6 +80,10 @@ class Client:
         """Locates several snapshots of one user together; see `build_trajectory_request`."""
         request = build_trajectory_request(cell_id, csi, path_features, **fields)
         return self._run(exchange.locate_trajectory(request, self._tries))
+
+    def measure(self, cell_id: str, csi: Array, **fields: Any) -> MeasureResponse:
+        """Measures the first path of a snapshot: time of arrival, range, direction; see `build_measure_request`."""
+        return self._run(exchange.measure(build_measure_request(cell_id, csi, **fields), self._tries))
 
     def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
         """Locates any number of users; see `build_locate_request` and `build_stations_request`.
@@ -143,6 +154,10 @@ class AsyncClient:
         """The same as `Client.locate_trajectory`."""
         request = build_trajectory_request(cell_id, csi, path_features, **fields)
         return await self._run(exchange.locate_trajectory(request, self._tries))
+
+    async def measure(self, cell_id: str, csi: Array, **fields: Any) -> MeasureResponse:
+        """The same as `Client.measure`."""
+        return await self._run(exchange.measure(build_measure_request(cell_id, csi, **fields), self._tries))
 
     async def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
         """The same as `Client.locate_batch`."""

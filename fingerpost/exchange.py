@@ -23,6 +23,7 @@ from fingerpost.wire import (
     Problem,
     StationsRequest,
 )
+from fingerpost.wire_measure import MeasureRequest, MeasureResponse
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 
 _BATCH_SIZE = 256  # the service's default limit
@@ -52,6 +53,11 @@ def locate(request: LocateRequest | StationsRequest, tries: int) -> Exchange[Loc
 def locate_trajectory(request: TrajectoryRequest, tries: int) -> Exchange[TrajectoryResponse]:
     """Locates several snapshots of one user together."""
     return _post("/locate/trajectory", request.cell_id, request, TrajectoryResponse, tries)
+
+
+def measure(request: MeasureRequest, tries: int) -> Exchange[MeasureResponse]:
+    """Measures one snapshot."""
+    return _post("/measure", request.cell_id, request, MeasureResponse, tries)
 
 
 def locate_batch(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fingerpost.wire import CoarsePosition, Csi, LocateRequest, StationMeasurement, StationsRequest
+from fingerpost.wire_measure import MeasureRequest
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest
 
 Array = np.ndarray[Any, Any]
@@ -58,6 +59,15 @@ def build_trajectory_request(
         Snapshot(csi=_encode_csi(one), path_features=features) for one, features in zip(csi, measured, strict=True)
     ]
     return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
+
+
+def build_measure_request(cell_id: str, csi: Array, **fields: Any) -> MeasureRequest:
+    """A request to measure one snapshot.
+
+    `csi` is complex `[antennas, subcarriers]`; `fields` are further fields of `MeasureRequest`, such as `timestamp`.
+    Raises as `build_locate_request`.
+    """
+    return MeasureRequest(cell_id=cell_id, csi=_encode_csi(csi), **fields)
 
 
 def build_locate_body(cell_id: str, csi: Array, coarse_position: dict[str, float] | None = None) -> dict[str, Any]:

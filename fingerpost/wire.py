@@ -39,9 +39,17 @@ RequestId = Annotated[
     ),
 ]
 Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
+LosNlosMeasureInd = Annotated[
+    Literal["LOS", "NLOS"],
+    Field(description="Whether the first path is more likely the direct one (LOS) or a detour (NLOS)."),
+]
+LosProbability = Annotated[float, Field(ge=0, le=1, description="Probability that the first path is the direct one.")]
 WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes. 32767: so many or more.")]
 Confidence = Annotated[int, Field(ge=0, le=100, description="Per cent of users inside the ellipse.")]
-Radius = Annotated[float, Field(description="Radius of the circle of this confidence, metres.")]
+Radius = Annotated[
+    float,
+    Field(description="Radius of the circle of this confidence, metres; of the circle around an ellipse."),
+]
 
 
 class Csi(WireRequest):
@@ -229,9 +237,6 @@ class TrackProvenance(WireModel):
     ]
 
 
-LosProbability = Annotated[float, Field(ge=0, le=1, description="Probability that the first path is the direct one.")]
-
-
 class StationShare(WireModel):
     """One of several base stations that located a user together."""
 
@@ -258,6 +263,10 @@ class LwlmProvenance(WireModel):
         "is `lwlm`, or several base stations measured the user.",
         examples=["CELL_TOO_SMALL"],
     )
+    track_fallback: str | None = optional(
+        "Why a user with a trackId was not located by the track: the cause, as in problems.",
+        examples=["TRACK_TOO_SHORT"],
+    )
     los_probability: LosProbability | None = optional("Of the one base station. Absent: see `stations`.")
     coarse_position_ignored: Literal["COARSE_POSITION_NOT_TAKEN", "COARSE_POSITION_CONTRADICTED"] | None = optional(
         "Why the service located the user without the coarse position that was sent: this model takes none; or, beyond "
@@ -282,6 +291,7 @@ class LocateResponse(WireModel):
     accuracy_fulfilment_indicator: Fulfilment | None = optional()
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
+    los_nlos_measure_ind: LosNlosMeasureInd | None = optional()
     provenance: Annotated[Provenance | TrackProvenance | LwlmProvenance, Field(discriminator="source")]
 
 

@@ -28,7 +28,7 @@ Action = Literal[
     "model set",
 ]
 FORGOTTEN = "forgotten"  # entry of the quality: what a version of that action removed
-ModelPolicy = Literal["auto", "mateformer", "scadf-moe"]
+ModelPolicy = Literal["auto", "mateformer", "scadf-moe", "lwlm"]
 
 
 class _Frozen(BaseModel):

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from threadpoolctl import threadpool_limits
 
 from fingerpost import __version__
-from models.artifact import MateformerManifest, TrajectoryManifest
+from models.artifact import LwlmManifest, MateformerManifest, TrajectoryManifest
 from reference_db.stores.opening import open_store
 from reference_db.stores.store import News
 from service.artifacts.activation import Activation
@@ -24,16 +24,18 @@ from service.auth.key_store import PERIOD_S, READING_S, UNSAFE_AFTER_S, KeyStore
 from service.auth.middleware import AuthMiddleware
 from service.auth.route_scopes import scope_needed
 from service.background import Background, Job
+from service.cells.model_choice import ModelChoice
 from service.cells.registry import ServedCells
+from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories
-from service.cells.trajectory_cells import TrajectoryCells
 from service.console.router import mount_console_assets
 from service.console.router import router as console_router
-from service.inference.engine import start_engine, start_trajectory_engine
+from service.inference.engine import start_engine, start_lwlm_engine, start_trajectory_engine
 from service.inference.workers import Workers
 from service.locating.examples import Examples
 from service.locating.live import Live
 from service.locating.locator import Locator
+from service.locating.measurer import Measurer
 from service.locating.router import live_router
 from service.locating.router import router as locating_router
 from service.locating.tracker import Tracker
@@ -41,6 +43,7 @@ from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
 from service.telemetry.access_log import AccessLog
 from service.telemetry.correlation import CorrelationMiddleware
+from service.telemetry.measure_metrics import MeasureMetrics
 from service.telemetry.metrics import Metrics, RequestMetrics
 from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Traces, TracingMiddleware
@@ -70,14 +73,15 @@ _NAMES_S = 60.0  # how often the names of all cells are listed
 
 _DESCRIPTION = """\
 Locates a radio user from one snapshot of channel state information (CSI) and an optional coarse position. In cells that
-the trajectory model was trained in, it also locates several snapshots of a user together.
+the trajectory model was trained in, it also locates several snapshots of a user together. In cells without fingerprints
+the base station alone measures and locates users.
 
 Bodies are JSON or msgpack (`application/msgpack`, CSI as raw bytes). Answers come in the format that `Accept` asks for,
 by default that of the request. An optional field may be absent or null. Every 4xx and 5xx is `application/problem+json`
 with a machine-readable `cause` and, where a field is at fault, `invalidParams`."""
 
 _TAGS = [
-    {"name": "locate", "description": "Locate users."},
+    {"name": "locate", "description": "Locate users, and measure their signals."},
     {"name": "cells", "description": "The cells of the reference database: descriptions, policies, errors."},
     {"name": "fingerprints", "description": "The fingerprints of a cell: list, append, delete, export."},
     {"name": "versions", "description": "The versions of a cell: list, compare, roll back."},
@@ -121,6 +125,7 @@ def create_app(
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series, EARLY_CAUSES)
     trajectory_metrics = TrajectoryMetrics(metrics)
+    measure_metrics = MeasureMetrics(metrics)
     background = Background(metrics.background)
     store = open_store(settings.redis_url or settings.database_directory)
     installation = open_installation(settings.redis_url, settings.database_directory)
@@ -134,7 +139,6 @@ def create_app(
         lambda artifact: start_engine(artifact, settings, metrics),
     )
     served = ServedCells(store, engine, settings, metrics)
-    described = TrajectoryCells(store, served.lookups, served.faults)
     trajectories = None
     if settings.trajectory_artifact_directory is not None:
         trajectory_engine = start_active(
@@ -144,14 +148,36 @@ def create_app(
             TrajectoryManifest,
             lambda artifact: start_trajectory_engine(artifact, settings, trajectory_metrics),
         )
-        trajectories = Trajectories(trajectory_engine, described, trajectory_metrics)
+        trajectories = Trajectories(trajectory_engine, served.described, trajectory_metrics)
+    stations = None
+    if settings.lwlm_artifact_directory is not None:
+        lwlm_engine = start_active(
+            active.get("lwlm"),
+            folders,
+            settings.lwlm_artifact_directory,
+            LwlmManifest,
+            lambda artifact: start_lwlm_engine(artifact, settings, measure_metrics),
+        )
+        stations = Stations(lwlm_engine, served.described, measure_metrics)
     tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
-    publisher = Publisher(store, served, settings, metrics, trajectories)
+    publisher = Publisher(store, served, settings, metrics, trajectories, stations)
+    choice = ModelChoice(served, stations, settings.confidence)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
     error_maps = ErrorMaps(publisher, served, settings)
     collector = Collector(publisher, error_maps, settings, metrics)
-    activation = Activation(folders, installation, store, served, trajectories, settings, metrics, trajectory_metrics)
+    activation = Activation(
+        folders,
+        installation,
+        store,
+        served,
+        trajectories,
+        stations,
+        settings,
+        metrics,
+        trajectory_metrics,
+        measure_metrics,
+    )
     follower = ArtifactFollower(installation, activation, metrics, settings.follow_period_s)
 
     @asynccontextmanager
@@ -164,8 +190,8 @@ def create_app(
         ]
         if isinstance(store, News):
             jobs.append(Job("news", partial(served.listen, store), 0))
-        if trajectories is not None:
-            jobs.append(Job("descriptions", described.follow, settings.follow_period_s, timeout_s=120))
+        if trajectories is not None or stations is not None:
+            jobs.append(Job("descriptions", served.described.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
             jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
         jobs += follower.list_jobs()
@@ -186,6 +212,7 @@ def create_app(
             served,
             tracker,
             trajectories,
+            stations,
             store,
         ):
             if part is not None:
@@ -226,21 +253,22 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.locator = Locator(settings, served, workers, metrics, tracker, live)
+    app.state.locator = Locator(settings, served, choice, workers, metrics, tracker, live)
     app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, workers, trajectory_metrics)
+    app.state.measurer = Measurer(settings, stations, workers, measure_metrics)
     app.state.background = background
     app.state.faults = served.faults
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
-    app.state.overview = Overview(served, trajectories, settings)
+    app.state.overview = Overview(served, trajectories, stations, settings)
     app.state.health = Health(
         settings, lambda: served.engine.session, draining or Draining(), background, store, lambda: served.store_reached
     )
     app.state.collector = collector
-    app.state.models = Models(folders, served, trajectories, activation, follower, installation, settings)
+    app.state.models = Models(folders, served, trajectories, stations, activation, follower, installation, settings)
     app.state.scope_needed = None if keys is None else scope_needed
-    app.state.examples = Examples(served, trajectories, store).by_operation
+    app.state.examples = Examples(served, trajectories, stations, store).by_operation
     for router in _ROUTERS:
         app.include_router(router)
     mount_swagger_ui(app)

@@ -219,7 +219,7 @@ class CellTooSmall(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_TOO_SMALL
 
 
 class CellNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_NOT_SERVED_BY_ARTIFACT"):
-    """The artifact was not made for the cell's channel, or was not trained in the cell."""
+    """The artifact was not made for the cell's array or CSI shape, or was not trained in the cell."""
 
 
 class BandNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="BAND_NOT_SERVED_BY_ARTIFACT"):
@@ -232,6 +232,11 @@ class ModelNotAllowed(FieldError, status=HTTPStatus.CONFLICT, cause="MODEL_NOT_A
 
 class CellUnreadable(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, cause="CELL_UNREADABLE"):
     """The cell's stored fingerprints are damaged."""
+
+
+# Measurements
+class NoMeasuringArtifact(ServiceError, status=HTTPStatus.NOT_IMPLEMENTED, cause="NO_MEASURING_ARTIFACT"):
+    """The service has no artifact that measures snapshots."""
 
 
 # Trajectories and tracks

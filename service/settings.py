@@ -35,6 +35,11 @@ def _shipped_trajectory_artifact() -> Path | None:
     return directory if directory.exists() else None
 
 
+def _shipped_lwlm_artifact() -> Path | None:
+    directory = _shipped_artifact("lwlm")
+    return directory if directory.exists() else None
+
+
 def _read_json_list(value: Any) -> Any:
     """Reads the value of an environment variable. Raises `ValueError` with an example made from the value."""
     if not isinstance(value, str):
@@ -70,9 +75,12 @@ _JsonList = (NoDecode, BeforeValidator(_read_json_list))
 
 
 class Settings(BaseSettings):
-    """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes. Others are counts or names."""
+    """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes. Others are counts or names.
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
+    ``none`` in a variable sets None.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_parse_none_str="none", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
@@ -147,6 +155,11 @@ class Settings(BaseSettings):
         default_factory=_shipped_trajectory_artifact,
         description="Artifact directory of the model for trajectories and tracks. Default: the shipped one. None: no "
         "trajectories.",
+    )
+    lwlm_artifact_directory: Path | None = Field(
+        default_factory=_shipped_lwlm_artifact,
+        description="Artifact directory of the model that measures snapshots, and that locates users in cells without "
+        "fingerprints. Default: the shipped one. None: neither.",
     )
 
     redis_url: str | None = Field(

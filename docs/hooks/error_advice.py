@@ -44,6 +44,7 @@ ADVICE = {
     "NF_CONGESTION_RISK": "Wait as long as `Retry-After` says, or raise the key's rate.",
     "NOT_ACCEPTABLE": "Accept `application/json` or `application/msgpack`.",
     "NOT_READY": "Wait; `detail` says what is missing.",
+    "NO_MEASURING_ARTIFACT": "Set `FINGERPOST_LWLM_ARTIFACT_DIRECTORY`.",
     "NO_TRAJECTORY_ARTIFACT": "Set `FINGERPOST_TRAJECTORY_ARTIFACT_DIRECTORY`.",
     "OUT_OF_MEMORY": "Wait as long as `Retry-After` says. If it lasts, give the replica more memory.",
     "PRECONDITION_FAILED": "Read the cell again, then repeat the change on its current version.",

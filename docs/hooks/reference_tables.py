@@ -63,11 +63,13 @@ def _descendants(kind: type[Any]) -> Iterator[type[Any]]:
 
 def metrics_table() -> str:
     """Every metric of a fresh registry, with its type, its labels and its help text."""
+    from service.telemetry.measure_metrics import MeasureMetrics
     from service.telemetry.metrics import Metrics
     from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
     metrics = Metrics(cell_series=1)
     TrajectoryMetrics(metrics)
+    MeasureMetrics(metrics)
     rows = []
     for collector in list(metrics.registry._collector_to_names):
         for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
@@ -133,6 +135,7 @@ def _help_of(parameter: Any) -> str:
 _COMPUTED = {
     "artifact_directory": "the shipped `mateformer`",
     "trajectory_artifact_directory": "the shipped `scadf-moe`",
+    "lwlm_artifact_directory": "the shipped `lwlm`, if there is one",
     "inference_threads": "cores - 1, at least 1, at most 4",
 }
 

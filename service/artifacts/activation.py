@@ -12,6 +12,7 @@ from pathlib import Path
 
 from models.artifact import (
     ArtifactError,
+    LwlmArtifact,
     MateformerArtifact,
     ServedArtifact,
     TrajectoryArtifact,
@@ -29,32 +30,40 @@ from service.artifacts.cell_checks import (
     Measure,
     check_cells,
     measure_by_fingerprints,
+    measure_by_snapshots,
     measure_by_trajectories,
 )
 from service.artifacts.installation import ActiveArtifact, Installation
 from service.cells.calibration import check_serves
 from service.cells.registry import ServedCells
+from service.cells.stations import Stations, check_station
 from service.cells.store_errors import translate_store_errors
-from service.cells.trajectories import Trajectories
-from service.cells.trajectory_cells import check_learned
+from service.cells.trajectories import Trajectories, check_learned
 from service.errors import (
     ActivationInProgress,
     ArtifactNotFound,
     ArtifactRefused,
+    NoMeasuringArtifact,
     NoTrajectoryArtifact,
     ServiceError,
     shorten_name,
 )
-from service.inference.engine import MateformerEngine, TrajectoryEngine, start_engine, start_trajectory_engine
+from service.inference.engine import (
+    LwlmEngine,
+    MateformerEngine,
+    TrajectoryEngine,
+    start_engine,
+    start_lwlm_engine,
+    start_trajectory_engine,
+)
 from service.inference.session import ModelUnusable
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
+from service.telemetry.measure_metrics import MeasureMetrics
 from service.telemetry.metrics import Metrics
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 
 _log = logging.getLogger("fingerpost.models")
-
-_NOT_ACTIVATED = "an artifact of the family lwlm cannot be activated: name it in FINGERPOST_LWLM_ARTIFACT_DIRECTORY"
 
 
 class Activation:
@@ -67,9 +76,11 @@ class Activation:
         store: Store,
         served: ServedCells,
         trajectories: Trajectories | None,
+        stations: Stations | None,
         settings: Settings,
         metrics: Metrics,
         trajectory_metrics: TrajectoryMetrics,
+        measure_metrics: MeasureMetrics,
     ) -> None:
         self.folder: str | None = None  # of the artifact that is being activated
         self._folders = folders
@@ -77,18 +88,22 @@ class Activation:
         self._store = store
         self._served = served
         self._trajectories = trajectories
+        self._stations = stations
         self._settings = settings
         self._metrics = metrics
         self._trajectory_metrics = trajectory_metrics
+        self._measure_metrics = measure_metrics
         self._checking = ThreadPoolExecutor(1, thread_name_prefix="checks", initializer=lower_thread_priority)
         self._stopped = threading.Event()
 
     @property
     def digests(self) -> dict[str, str]:
         """The digests of the artifacts that serve on this replica, by family."""
-        engines: list[MateformerEngine | TrajectoryEngine] = [self._served.engine]
+        engines: list[MateformerEngine | TrajectoryEngine | LwlmEngine] = [self._served.engine]
         if self._trajectories is not None:
             engines.append(self._trajectories.engine)
+        if self._stations is not None:
+            engines.append(self._stations.engine)
         return {engine.artifact.manifest.family: engine.artifact.digest for engine in engines}
 
     async def activate(self, folder: str, *, force: bool) -> CellChecks | None:
@@ -96,9 +111,9 @@ class Activation:
 
         Returns what the check of cells found; None where the artifact serves here already: then only its files were
         checked.
-        Raises `ArtifactNotFound`, `ActivationInProgress`, `NoTrajectoryArtifact`, `StoreDown` or `ArtifactRefused`.
-        Then the artifact before continues to serve. `force` activates an artifact that locates users far worse, or
-        for which no cell could be checked.
+        Raises `ArtifactNotFound`, `ActivationInProgress`, `NoTrajectoryArtifact`, `NoMeasuringArtifact`, `StoreDown`
+        or `ArtifactRefused`. Then the artifact before continues to serve. `force` activates an artifact that locates
+        users far worse, or for which no cell could be checked.
         """
         started = time.monotonic()
         try:
@@ -113,6 +128,7 @@ class Activation:
         """The artifact's family, and what the check found."""
         engine = self._served.engine
         for_trajectories = None if self._trajectories is None else self._trajectories.engine
+        for_stations = None if self._stations is None else self._stations.engine
         with self._alone(folder):
             directory = await asyncio.to_thread(self._folders.path, folder)
             with _refusing(directory):
@@ -128,7 +144,7 @@ class Activation:
                 await asyncio.to_thread(self._record, active, before)
             except ServiceError:
                 # The activation has failed. This replica alone must not serve the artifact.
-                await self._take_back(engine, for_trajectories)
+                await self._take_back(engine, for_trajectories, for_stations)
                 raise
         return manifest.family, checks
 
@@ -146,7 +162,8 @@ class Activation:
                 if is_mateformer(artifact):
                     await self._served.switch(await self._start(artifact))
                 elif is_lwlm(artifact):
-                    raise ArtifactRefused(_NOT_ACTIVATED)
+                    if self._stations is not None:
+                        self._stations.use(await self._start_for_stations(artifact))
                 elif self._trajectories is not None:
                     self._trajectories.use(await self._start_for_trajectories(artifact))
         _log.warning("artifact %s, the installation's active one, has taken over here", active.folder)
@@ -166,8 +183,6 @@ class Activation:
             self.folder = None
 
     async def _take_over(self, artifact: ServedArtifact, force: bool) -> CellChecks:
-        if is_lwlm(artifact):
-            raise ArtifactRefused(_NOT_ACTIVATED)
         if is_mateformer(artifact):
             serveable = await asyncio.to_thread(self._check_serves, artifact)
             active, engine = self._served.engine, await self._start(artifact)
@@ -176,6 +191,8 @@ class Activation:
             cells = await self._served.switch(engine)
             _log.info("%d cells in memory now use artifact %s", cells, artifact.digest)
             return checks
+        if is_lwlm(artifact):
+            return await self._take_over_stations(artifact, force)
         trajectories = self._trajectories
         if trajectories is None:
             raise NoTrajectoryArtifact("the settings name no artifact for trajectories that this one could replace")
@@ -186,12 +203,31 @@ class Activation:
         trajectories.use(other)
         return checks
 
-    async def _take_back(self, engine: MateformerEngine, for_trajectories: TrajectoryEngine | None) -> None:
+    async def _take_over_stations(self, artifact: LwlmArtifact, force: bool) -> CellChecks:
+        stations = self._stations
+        if stations is None:
+            raise NoMeasuringArtifact("the settings name no artifact that measures snapshots and could be replaced")
+        before = stations.engine
+        serveable = await asyncio.to_thread(self._check_stations, before.artifact, artifact)
+        other = await self._start_for_stations(artifact)
+        measure = measure_by_snapshots(before, other, self._settings.calibration_seed)
+        checks = await self._check_cells(serveable, measure, force)
+        stations.use(other)
+        return checks
+
+    async def _take_back(
+        self,
+        engine: MateformerEngine,
+        for_trajectories: TrajectoryEngine | None,
+        for_stations: LwlmEngine | None,
+    ) -> None:
         """Lets the engines before serve again."""
         if self._served.engine is not engine:
             await self._served.switch(engine)
         if self._trajectories is not None and for_trajectories is not None:
             self._trajectories.use(for_trajectories)
+        if self._stations is not None and for_stations is not None:
+            self._stations.use(for_stations)
 
     async def _start(self, artifact: MateformerArtifact) -> MateformerEngine:
         # In a thread of normal priority: the engine's threads inherit the priority of the thread that starts them.
@@ -199,6 +235,9 @@ class Activation:
 
     async def _start_for_trajectories(self, artifact: TrajectoryArtifact) -> TrajectoryEngine:
         return await asyncio.to_thread(start_trajectory_engine, artifact, self._settings, self._trajectory_metrics)
+
+    async def _start_for_stations(self, artifact: LwlmArtifact) -> LwlmEngine:
+        return await asyncio.to_thread(start_lwlm_engine, artifact, self._settings, self._measure_metrics)
 
     async def _check_cells(self, serveable: Mapping[str, Manifest], measure: Measure, force: bool) -> CellChecks:
         check = partial(
@@ -229,6 +268,11 @@ class Activation:
         if after.vertices != before.vertices:
             raise ArtifactRefused(f"takes {after.vertices} snapshots, but clients send {before.vertices}")
         return self._check_no_cell_is_lost(before.cells, partial(check_learned, before), partial(check_learned, after))
+
+    def _check_stations(self, before: LwlmArtifact, after: LwlmArtifact) -> dict[str, Manifest]:
+        return self._check_no_cell_is_lost(
+            self._list_cells(), partial(check_station, before.manifest), partial(check_station, after.manifest)
+        )
 
     def _check_no_cell_is_lost(
         self, cell_ids: Sequence[str], before: Callable[[Manifest], None], after: Callable[[Manifest], None]

@@ -17,7 +17,8 @@ from reference_db.stores.store import Store
 from service.cells.calibration import label_errors
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellUnreadable, InferenceFailed, NotReady
-from service.inference.engine import MateformerEngine, TrajectoryEngine
+from service.inference.engine import LwlmEngine, MateformerEngine, TrajectoryEngine
+from service.inference.lwlm_estimator import MeasuredUser, Snapshot
 from service.inference.trajectory_estimator import Trajectory
 from service.telemetry.stopwatch import Stopwatch
 
@@ -126,6 +127,17 @@ def measure_by_trajectories(active: TrajectoryEngine, other: TrajectoryEngine, s
     return measure
 
 
+def measure_by_snapshots(active: LwlmEngine, other: LwlmEngine, seed: int) -> Measure:
+    """For artifacts that locate by the base station alone: fingerprints stand for users."""
+
+    def measure(version: CellVersion) -> tuple[_Errors, _Errors]:
+        rows = np.random.default_rng(seed).choice(len(version), min(_SAMPLES, len(version)), replace=False)
+        before, after = (_snapshot_errors(engine, version, np.sort(rows)) for engine in (active, other))
+        return before, after
+
+    return measure
+
+
 def sample_trajectories(positions: NDArray[np.float32], vertices: int, radius: float, seed: int) -> NDArray[np.int64]:
     """Rows int64 `[k, vertices]`: at most 64 random ones of `positions` `[n, 2]`, each with the nearest in `radius`."""
     found: list[NDArray[np.int64]] = []
@@ -149,6 +161,17 @@ def _trajectory_errors(engine: TrajectoryEngine, version: CellVersion, rows: NDA
         found = np.stack(engine.session.submit(engine.estimator.locate, users, Stopwatch()).result())
         errors.append(np.linalg.norm(found[:, :-1] - version.positions[some], axis=2).mean(axis=1))
     return np.concatenate([np.zeros(0), *errors]).astype(np.float64)
+
+
+def _snapshot_errors(engine: LwlmEngine, version: CellVersion, rows: NDArray[np.int64]) -> _Errors:
+    """Distances from the labels, float64 `[n]` metres; NaN where there is no answer."""
+    found = []
+    for first in range(0, len(rows), _AT_ONCE):
+        users = [(Snapshot(version.cell, csi),) for csi in version.csi_of(rows[first : first + _AT_ONCE])]
+        found += engine.session.submit(engine.estimator.locate, users, Stopwatch()).result()
+    located = [one.stations[0].position if isinstance(one, MeasuredUser) else (np.nan, np.nan) for one in found]
+    errors: _Errors = np.linalg.norm(np.array(located) - version.positions[rows], axis=1)
+    return errors
 
 
 def _take_cells(

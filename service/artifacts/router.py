@@ -25,8 +25,9 @@ from service.artifacts.wire import (
     describe_model,
 )
 from service.cells.registry import ServedCells
+from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories
-from service.inference.engine import MateformerEngine, TrajectoryEngine
+from service.inference.engine import LwlmEngine, MateformerEngine, TrajectoryEngine
 from service.settings import Settings
 from service.updates.parameters import Flag
 from service.web.problems import problem_responses
@@ -43,6 +44,7 @@ class Models:
         folders: ArtifactFolders,
         served: ServedCells,
         trajectories: Trajectories | None,
+        stations: Stations | None,
         activation: Activation,
         follower: ArtifactFollower,
         installation: Installation,
@@ -53,8 +55,13 @@ class Models:
         self._installation = installation
         self._served = served
         self._trajectories = trajectories
+        self._stations = stations
         self._activation = activation
-        named = (settings.artifact_directory, settings.trajectory_artifact_directory)
+        named = (
+            settings.artifact_directory,
+            settings.trajectory_artifact_directory,
+            settings.lwlm_artifact_directory,
+        )
         self._configured = {path.absolute() for path in named if path is not None}
 
     async def activate(self, folder: str, *, force: bool) -> ModelList:
@@ -65,9 +72,10 @@ class Models:
         """`checks`: those of an activation that has just ended."""
         found = await asyncio.to_thread(self._folders.list_artifacts)
         activated, replicas = await asyncio.to_thread(self._list_replicas)
-        engines: list[MateformerEngine | TrajectoryEngine] = [
+        engines: list[MateformerEngine | TrajectoryEngine | LwlmEngine] = [
             self._served.engine,
             *([] if self._trajectories is None else [self._trajectories.engine]),
+            *([] if self._stations is None else [self._stations.engine]),
         ]
         active = {engine.artifact.digest for engine in engines}
         models = [
@@ -145,6 +153,7 @@ async def list_models(models: Annotated[Models, Depends(get_models)]) -> ModelLi
         errors.ArtifactRefused,
         errors.ActivationInProgress,
         errors.NoTrajectoryArtifact,
+        errors.NoMeasuringArtifact,
         errors.FieldIncorrect,
         errors.UnknownField,
         errors.StoreDown,

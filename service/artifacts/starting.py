@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from models.artifact import Artifact, ArtifactError, MateformerManifest, TrajectoryManifest, load_artifact
+from models.artifact import Artifact, ArtifactError, LwlmManifest, MateformerManifest, TrajectoryManifest, load_artifact
 from reference_db.errors import ReferenceDatabaseError
 from service.artifacts.catalogue import ArtifactFolders, describe_error
 from service.artifacts.installation import ActiveArtifact, Installation
@@ -13,7 +13,7 @@ from service.inference.session import ModelUnusable
 
 _log = logging.getLogger("fingerpost.models")
 
-M = TypeVar("M", MateformerManifest, TrajectoryManifest)
+M = TypeVar("M", MateformerManifest, TrajectoryManifest, LwlmManifest)
 E = TypeVar("E")
 
 

@@ -24,6 +24,7 @@ ACCESS = (
     Row("/locate", "locate", "locate"),
     Row("/locate/batch", "locate", "locate"),
     Row("/locate/**", "locate", "locate"),
+    Row("/measure", "locate", "locate"),
     Row("/cells/*/export", "operate", "operate"),  # these four show positions of people
     Row("/cells/*/fingerprints/**", "operate", "operate"),
     Row("/cells/*/errors", "operate", "operate"),

@@ -124,10 +124,9 @@ def check_serves(artifact: MateformerArtifact, version: Manifest, confidence: fl
     differ, or `CellTooSmall`.
     """
     cell, csi = version.cell, artifact.manifest.csi
-    if version.model == "scadf-moe":
-        raise errors.ModelNotAllowed(
-            "/cellId", "the cell's model policy is scadf-moe: send a trajectory, or snapshots with a trackId"
-        )
+    if version.model not in ("auto", artifact.manifest.family):
+        advice = ": send a trajectory, or snapshots with a trackId" if version.model == "scadf-moe" else ""
+        raise errors.ModelNotAllowed("/cellId", f"the cell's model policy is {version.model}{advice}")
     if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
         raise errors.CellNotServed(
             "/cellId",

@@ -15,6 +15,7 @@ from reference_db.stores.store import News, Store
 from service import errors
 from service.background import BlockingCalls
 from service.cells.calibration import Calibration
+from service.cells.descriptions import DescribedCells
 from service.cells.faults import CellFaults, describe_fault, describe_service_fault
 from service.cells.loading import Withdrawn, check_withdrawn, load_cell, load_successor, read_current_manifest
 from service.cells.lookups import Lookups
@@ -49,6 +50,7 @@ class ServedCells:
         self._refusals = Refusals()
         self.faults = CellFaults(metrics.faults)
         self.lookups = Lookups(store, self.faults, settings.waiting_limit)
+        self.described = DescribedCells(store, self.lookups, self.faults)
         self._loading: dict[str, asyncio.Task[ServedCell]] = {}
         self._replacing: dict[str, asyncio.Task[None]] = {}
         self._notified: dict[str, CellVersion | None] = {}  # cells with a new version, and perhaps one like it
@@ -109,6 +111,7 @@ class ServedCells:
     def notify(self, cell_id: str, like: CellVersion | None = None) -> None:
         """Call when a cell has a new version. `like`: a version of the same fingerprints whose indices are built."""
         self.lookups.forget(cell_id)
+        self.described.notify(cell_id)
         self._notified[cell_id] = like
         self._replace_notified()
 

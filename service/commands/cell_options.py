@@ -51,6 +51,7 @@ class ModelPolicy(StrEnum):
     auto = "auto"
     mateformer = "mateformer"
     scadf_moe = "scadf-moe"
+    lwlm = "lwlm"
 
 
 class Change(NamedTuple):

@@ -9,7 +9,7 @@ from service import errors
 from service.web.place import to_local
 
 # An honest fix lies within so many standard errors, in practice.
-_EXPLAINED_SIGMAS = 4.0
+EXPLAINED_SIGMAS = 4.0
 # Metres. No receiver errs so far: the cell is the wrong one, or latitude and longitude are swapped.
 _NO_ERROR_M = 1000.0
 _FARTHEST_KM = 20_000  # on Earth
@@ -37,7 +37,7 @@ def locate_coarsely(coarse: CoarsePosition, version: CellVersion, margin: float)
     if local is None:
         raise errors.CoarsePositionIncorrect("/coarsePosition", "must be either lat and lon, or x and y")
     east, north = local
-    explained = margin + _EXPLAINED_SIGMAS * coarse.h_accuracy
+    explained = margin + EXPLAINED_SIGMAS * coarse.h_accuracy
     if _is_within(explained, east, north, version.extent):
         return Fix(east, north, coarse.h_accuracy)
     if _is_within(explained + _NO_ERROR_M, east, north, version.extent):

@@ -1,4 +1,4 @@
-"""A local position as answers state it: on the globe and in the cell's frame, inside a circle."""
+"""A local position as answers state it: on the globe and in the cell's frame, inside a circle or an ellipse."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -46,11 +46,27 @@ class Estimates(NamedTuple):
     local: Json
 
 
+class Ellipse(NamedTuple):
+    """Half axes in metres, and the direction of the major one in whole degrees clockwise from north, 0 to 179."""
+
+    semi_major: float
+    semi_minor: float
+    orientation_deg: int
+
+
+def ellipse_of(covariance: NDArray[np.float64], scale: float) -> Ellipse:
+    """Where the Mahalanobis distance is at most `scale`. `covariance` `[2, 2]` in square metres, east and north."""
+    variances, axes = np.linalg.eigh(covariance)
+    east, north = axes[:, 1].tolist()
+    minor, major = (scale * np.sqrt(variances)).tolist()
+    return Ellipse(major, minor, round(math.degrees(math.atan2(east, north))) % 180)
+
+
 def estimates_of(
-    position: NDArray[np.float32], cell: Cell, frame: LocalFrame, radius: float, confidence: float
+    position: NDArray[np.floating], cell: Cell, frame: LocalFrame, around: float | Ellipse, confidence: float
 ) -> Estimates:
-    """The estimate at `position` float32 `[2]`, metres, in a circle of `radius` metres that contains a share
-    `confidence` of users.
+    """The estimate at `position` `[2]`, metres, that contains a share `confidence` of users: in an ellipse, or in a
+    circle of so many metres.
 
     Raises `EstimateNotFinite`.
     """
@@ -58,13 +74,14 @@ def estimates_of(
     if not (abs(east) < _FARTHEST and abs(north) < _FARTHEST):  # also when NaN
         raise EstimateNotFinite("the model returned no usable coordinates")
     lat, lon = frame.to_wgs84(east, north)
-    circle = {"semiMajor": radius, "semiMinor": radius, "orientationMajor": 0}
+    major, minor, orientation = around if isinstance(around, Ellipse) else (around, around, 0)
+    ellipse = {"semiMajor": major, "semiMinor": minor, "orientationMajor": orientation}
     per_cent = round(100 * confidence)
     return Estimates(
         globe={
             "shape": "POINT_UNCERTAINTY_ELLIPSE",
             "point": {"lat": lat, "lon": lon},
-            "uncertaintyEllipse": circle,
+            "uncertaintyEllipse": ellipse,
             "confidence": per_cent,
         },
         local={
@@ -74,7 +91,7 @@ def estimates_of(
                 "point": {"lat": cell.latitude_deg, "lon": cell.longitude_deg},
             },
             "point": {"x": east, "y": north},
-            "uncertaintyEllipse": circle,
+            "uncertaintyEllipse": ellipse,
             "confidence": per_cent,
         },
     )

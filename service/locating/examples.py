@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from models.artifact import TrajectoryManifest
+from models.artifact import LwlmManifest, TrajectoryManifest
 from reference_db.errors import ReferenceDatabaseError, StoreUnavailable
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import unpack_csi
@@ -17,8 +17,8 @@ from reference_db.manifest import Manifest
 from reference_db.segment import Segment
 from reference_db.stores.store import Store
 from service.cells.registry import ServedCells
-from service.cells.trajectories import Trajectories
-from service.cells.trajectory_cells import check_learned
+from service.cells.stations import Stations, check_station
+from service.cells.trajectories import Trajectories, check_learned
 from service.errors import ServiceError
 from service.inference.session import plane_waves
 
@@ -32,9 +32,12 @@ _EXTENT = TypeAdapter(list[float])
 class Examples:
     """Made-up CSI in a cell that the service has. The examples work as they are and reveal no fingerprint."""
 
-    def __init__(self, served: ServedCells, trajectories: Trajectories | None, store: Store) -> None:
+    def __init__(
+        self, served: ServedCells, trajectories: Trajectories | None, stations: Stations | None, store: Store
+    ) -> None:
         self._served = served
         self._trajectories = trajectories
+        self._stations = stations
         self._store = store
 
     def by_operation(self) -> dict[str, Json]:
@@ -48,6 +51,7 @@ class Examples:
             },
             "locateBatch": {"three users": {"items": [local, wgs84, alone]}},
             "locateTrajectory": self._trajectory_examples(),
+            "measure": self._measure_examples(),
         }
 
     def _users(self) -> tuple[Json, Json, Json]:
@@ -82,6 +86,26 @@ class Examples:
             },
             "path features estimated from the CSI": {"cellId": cell_id, "snapshots": snapshots},
         }
+
+    def _measure_examples(self) -> Json:
+        manifest = None if self._stations is None else self._find_station(self._stations.engine.artifact.manifest)
+        if manifest is None:
+            return {}
+        (wave,) = plane_waves(manifest.cell.antennas, manifest.cell.subcarriers, 1)
+        return {"a plane wave": {"cellId": manifest.cell.cell_id, "csi": _csi(wave), "requestId": "example"}}
+
+    def _find_station(self, artifact: LwlmManifest) -> Manifest | None:
+        try:
+            cell_ids = self._store.cells()
+        except ReferenceDatabaseError:
+            return None
+        for manifest in self._read_versions(cell_ids):
+            try:
+                check_station(artifact, manifest)
+            except ServiceError:
+                continue
+            return manifest
+        return None
 
     def _find_learned_cell(self, learned: TrajectoryManifest) -> str | None:
         for manifest in self._read_versions(learned.cells):

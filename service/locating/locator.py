@@ -1,31 +1,45 @@
 """`POST /locate` and `/locate/batch`: the whole path of a request, top to bottom."""
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service import errors
 from service.auth.middleware import key_id_of
+from service.cells.model_choice import Chosen, ModelChoice
 from service.cells.registry import ServedCells
-from service.cells.served_cell import ServedCell
+from service.cells.stations import Station
 from service.errors import ServiceError
 from service.inference.admission import Lane
 from service.inference.estimator import Estimate
+from service.inference.lwlm_estimator import MeasuredUser
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import describe_batch, map_results
 from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
 from service.locating.live import Live
+from service.locating.station_estimates import locate_fix
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
 from service.locating.tracks import TrackName
 from service.locating.user_reader import FEW, ONLY_TRACKS, UserReader
-from service.locating.users import Answer, LocatedUser, PlacedUser, ReadUser, TrackedUser, answer_user
+from service.locating.users import (
+    Answer,
+    HeardUser,
+    LocatedUser,
+    PlacedUser,
+    ReadUser,
+    StationUser,
+    TrackedUser,
+    answer_user,
+)
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -41,6 +55,7 @@ class Locator:
         self,
         settings: Settings,
         cells: ServedCells,
+        choice: ModelChoice,
         workers: Workers,
         metrics: Metrics,
         tracker: Tracker | None,
@@ -48,10 +63,11 @@ class Locator:
     ) -> None:
         self._settings = settings
         self._cells = cells
+        self._choice = choice
         self._workers = workers
         self._metrics = metrics
         self._tracker = tracker
-        self._reader = UserReader(cells, tracker, workers, settings.batch_limit)
+        self._reader = UserReader(cells, choice, tracker, workers, settings.batch_limit)
         self._live = live
 
     async def locate(self, request: Request) -> Response:
@@ -90,7 +106,7 @@ class Locator:
 
     async def _locate(
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
-    ) -> Sequence[LocatedUser | TrackedUser | ServiceError]:
+    ) -> Sequence[LocatedUser | StationUser | TrackedUser | ServiceError]:
         """Users with a track are located by their track, all others, and tracks that cannot be, by one snapshot."""
         if not any(map(_has_track, users)):
             return await self._compare(users, request, received, lane)
@@ -116,27 +132,30 @@ class Locator:
 
     async def _compare(
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
-    ) -> list[LocatedUser | ServiceError]:
-        """Compares each user with fingerprints of the cell."""
+    ) -> list[LocatedUser | StationUser | ServiceError]:
+        """Locates each user by one snapshot: by the fingerprints of the cell, or by the base station alone."""
         with span("cells"):
-            cells = await self._cells.serve(_cells_needed(users, received))
-        placed = map_results(users, lambda user: self._place(user, cells))
-        asked = [one for one in placed if isinstance(one, PlacedUser)]
-        futures = [
-            one.served.engine.dispatcher.locate(one.for_estimator(), _deadline(one.user, received), lane)
-            for one in asked
-        ]
+            cells = await self._choice.choose(_cells_needed(users, received))
+        placed: list[PlacedUser | HeardUser | ServiceError]
+        placed = map_results(users, lambda user: self._place(user, cells, lane))
+        futures = [_ask(one, received, lane) for one in placed if not isinstance(one, ServiceError)]
         with span("model"):
             found = await await_or_disconnect(futures, request)
         estimates = iter(found)
-        return map_results(placed, lambda one: _take(one, next(estimates)))
 
-    def _place(self, user: ReadUser, cells: Mapping[str, ServedCell | ServiceError]) -> PlacedUser:
-        """Puts a user into the cell. Raises what does not fit between the two."""
+        def take(one: Any) -> LocatedUser | StationUser:  # mypy takes the two kinds of placed users for any tuple
+            return _take(one, next(estimates))
+
+        return map_results(placed, take)
+
+    def _place(self, user: ReadUser, cells: Mapping[str, Chosen | ServiceError], lane: Lane) -> PlacedUser | HeardUser:
+        """Puts a user into the cell. Raises what does not fit between the two, or `Congested`."""
         request = user.request
         served = cells[request.cell_id]
         if isinstance(served, ServiceError):
             raise served
+        if isinstance(served, Station):
+            return _place_heard(user, served, lane)
         check_shape(user.csi, served.version.cell)
         fix = None
         if request.coarse_position is not None:
@@ -146,7 +165,7 @@ class Locator:
     def _answer_batch(
         self,
         users: list[ReadUser | ServiceError],
-        located: Sequence[LocatedUser | TrackedUser | ServiceError],
+        located: Sequence[LocatedUser | StationUser | TrackedUser | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
         writes: Format,
@@ -169,7 +188,7 @@ class Locator:
 
 
 def _answer(
-    located: Sequence[LocatedUser | TrackedUser | ServiceError], received: Received, stopwatch: Stopwatch
+    located: Sequence[LocatedUser | StationUser | TrackedUser | ServiceError], received: Received, stopwatch: Stopwatch
 ) -> list[Answer | ServiceError]:
     with stopwatch.stage("encode"):
         return map_results(located, partial(answer_user, received.at))
@@ -197,7 +216,9 @@ def _track_of(user: ReadUser | ServiceError, owner: str, received: Received) -> 
     )
 
 
-def _with_cause(user: ReadUser, found: LocatedUser | ServiceError) -> LocatedUser | ServiceError:
+def _with_cause(
+    user: ReadUser, found: LocatedUser | StationUser | ServiceError
+) -> LocatedUser | StationUser | ServiceError:
     """In a cell that locates tracks only, the answer says why the track could not be located."""
     if isinstance(found, ONLY_TRACKS) and isinstance(user.fallback, NOT_THIS_TIME):
         return user.fallback
@@ -219,7 +240,30 @@ def _deadline(user: ReadUser, received: Received) -> float:
     return math.inf if limit is None else received.monotonic + limit
 
 
-def _take(placed: PlacedUser, estimate: Estimate | ServiceError) -> LocatedUser:
+def _place_heard(user: ReadUser, station: Station, lane: Lane) -> HeardUser:
+    """Raises `CsiShapeMismatch`, `CoarsePositionIncorrect` or `Congested`."""
+    cell, fix = station.cell, user.request.coarse_position
+    check_shape(user.csi, cell.version.cell)
+    if fix is not None:
+        locate_fix(fix, cell.frame)
+    station.engine.dispatcher.check_room(lane)
+    return HeardUser(user, station)
+
+
+def _ask(placed: PlacedUser | HeardUser, received: Received, lane: Lane) -> "asyncio.Future[Any]":
+    deadline = _deadline(placed.user, received)
+    if isinstance(placed, HeardUser):
+        return placed.station.engine.dispatcher.locate(placed.for_estimator(), deadline, lane)
+    return placed.served.engine.dispatcher.locate(placed.for_estimator(), deadline, lane)
+
+
+def _take(
+    placed: PlacedUser | HeardUser, estimate: Estimate | MeasuredUser | ServiceError
+) -> LocatedUser | StationUser:
     if isinstance(estimate, ServiceError):
         raise estimate
+    if isinstance(placed, HeardUser):
+        assert isinstance(estimate, MeasuredUser)
+        return StationUser(placed, estimate)
+    assert isinstance(estimate, Estimate)
     return LocatedUser(placed, estimate)

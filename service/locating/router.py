@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from fingerpost.wire import CELL_HEADER, BatchRequest, BatchResponse, LocateRequest, LocateResponse
+from fingerpost.wire_measure import MeasureRequest, MeasureResponse
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 from service import errors
 from service.locating.live import Live, LiveEstimates
@@ -76,7 +77,8 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
 @takes(LocateRequest)
 async def locate(request: Request) -> Response:
     """Compares a user's CSI with the fingerprints of the cell. A user with a `trackId` is located together with the
-    last snapshots of this track, once there are enough.
+    last snapshots of this track, once there are enough. In a cell without enough fingerprints the base station alone
+    locates users; `provenance` names the model and the reason.
     """
     response: Response = await request.app.state.locator.locate(request)
     return response
@@ -115,6 +117,29 @@ async def locate_batch(request: Request) -> Response:
 async def locate_trajectory(request: Request) -> Response:
     """Locates one user's snapshots at points near each other together, in cells that the artifact was trained in."""
     response: Response = await request.app.state.trajectory_locator.locate(request)
+    return response
+
+
+@router.post(
+    "/measure",
+    response_model=MeasureResponse,
+    responses=problem_responses(
+        *READING_ERRORS,
+        *_CSI_ERRORS,
+        errors.TimestampImplausible,
+        *_SERVING_ERRORS,
+        errors.BandNotServed,
+        errors.NoMeasuringArtifact,
+    ),
+    summary="Measure one snapshot",
+    openapi_extra=_CELL_HEADER,
+)
+@takes(MeasureRequest)
+async def measure(request: Request) -> Response:
+    """Measures the first path of a user's CSI: time of arrival, range, angle of arrival and whether it is the direct
+    path. Needs no fingerprints, only the description of the cell, within what the model was trained with (`/models`).
+    """
+    response: Response = await request.app.state.measurer.measure(request)
     return response
 
 

@@ -13,9 +13,9 @@ from fingerpost.wire import TrackProvenance
 from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from service import errors
+from service.cells.descriptions import DescribedCell
 from service.cells.lookups import finish_before
 from service.cells.trajectories import Trajectories
-from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
 from service.inference.admission import Lane
 from service.inference.engine import TrajectoryEngine

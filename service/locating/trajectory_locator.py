@@ -16,8 +16,8 @@ from fingerpost.wire import CELL_ID_PATTERN, Local2dPointUncertaintyEllipse, Poi
 from fingerpost.wire_trajectory import FeatureSource, FeatureSources, TrajectoryRequest, TrajectoryResponse
 from models.artifact import RADII_CONFIDENCE, Radii
 from service import errors
+from service.cells.descriptions import DescribedCell
 from service.cells.trajectories import Trajectories
-from service.cells.trajectory_cells import DescribedCell
 from service.errors import ServiceError
 from service.inference.engine import TrajectoryEngine
 from service.inference.trajectory_estimator import Trajectory, points_within

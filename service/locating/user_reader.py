@@ -12,8 +12,10 @@ from fingerpost.wire import CELL_ID_PATTERN, LocateRequest
 from reference_db.cell import Cell
 from service import errors
 from service.auth.middleware import charge
+from service.cells.model_choice import ModelChoice
 from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
+from service.cells.stations import Station
 from service.errors import ServiceError
 from service.inference.workers import Workers
 from service.locating.batch import USER_VALUES, map_results, parse_items
@@ -34,8 +36,11 @@ A = TypeVar("A")
 class UserReader:
     """Large bodies are read in worker threads, and only the users whose CSI has the shape of their cell are decoded."""
 
-    def __init__(self, cells: ServedCells, tracker: Tracker | None, workers: Workers, batch_limit: int) -> None:
+    def __init__(
+        self, cells: ServedCells, choice: ModelChoice, tracker: Tracker | None, workers: Workers, batch_limit: int
+    ) -> None:
         self._cells = cells
+        self._choice = choice
         self._tracker = tracker
         self._workers = workers
         self._batch_limit = batch_limit
@@ -84,9 +89,11 @@ class UserReader:
         held = self._cells.held(cell_id)
         if held is not None:
             return held.cell
-        served = (await self._cells.serve({cell_id: deadline}))[cell_id]
+        served = (await self._choice.choose({cell_id: deadline}))[cell_id]
         if isinstance(served, ServedCell):
             return served.version.cell
+        if isinstance(served, Station):
+            return served.cell.version.cell
         if isinstance(served, ONLY_TRACKS) and self._tracker is not None:
             described = await self._tracker.describe(cell_id, deadline)
             return served if isinstance(described, ServiceError) else described

@@ -7,13 +7,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.wire import ArtifactReference, Fulfilment, LocateRequest, Provenance, TrackProvenance
+from fingerpost.wire import (
+    ArtifactReference,
+    Fulfilment,
+    LocateRequest,
+    LosNlosMeasureInd,
+    LwlmProvenance,
+    Provenance,
+    TrackProvenance,
+)
 from service.cells.calibration import CalibrationLevel
 from service.cells.served_cell import ServedCell
+from service.cells.stations import Station
 from service.errors import ServiceError
 from service.inference.estimator import RETRIEVAL, Estimate, User
+from service.inference.lwlm_estimator import MeasuredUser, Snapshot
 from service.locating.coarse_position import OUTSIDE_CELL, Fix, OutsideCell
 from service.locating.estimates import Estimates, Json, estimates_of, fulfilment, whole_minutes
+from service.locating.station_estimates import estimate_by_station
 from service.locating.tracker import LocatedTrack
 
 _NO_FIX = Fix(np.nan, np.nan, np.nan)
@@ -68,6 +79,23 @@ class TrackedUser(NamedTuple):
     track: LocatedTrack
 
 
+class HeardUser(NamedTuple):
+    """A user whom the base station of the cell shall locate by itself."""
+
+    user: ReadUser
+    station: Station
+
+    def for_estimator(self) -> tuple[Snapshot, ...]:
+        return (Snapshot(self.station.cell.version.cell, self.user.csi),)
+
+
+class StationUser(NamedTuple):
+    """A user whom the base station of the cell has located by itself."""
+
+    heard: HeardUser
+    measured: MeasuredUser
+
+
 class Answer(NamedTuple):
     """What a user is answered. `body` is a `LocateResponse` with the names of the wire; the rest is for metrics.
 
@@ -78,14 +106,19 @@ class Answer(NamedTuple):
     body: Json
     h_accuracy: float
     accuracy_fulfilment_indicator: Fulfilment | None
-    provenance: Provenance | TrackProvenance
+    provenance: Provenance | TrackProvenance | LwlmProvenance
 
 
-def answer_user(received: datetime, located: LocatedUser | TrackedUser) -> Answer:
+def answer_user(received: datetime, located: LocatedUser | TrackedUser | StationUser) -> Answer:
     """The answer, with its calibrated circle. Raises `EstimateNotFinite`."""
     if isinstance(located, TrackedUser):
         estimates, radius, made = located.track
         return _answer(located.user.request, estimates, radius, made, made.model_dump(), received)
+    if isinstance(located, StationUser):
+        user, station = located.heard
+        found = estimate_by_station(user.request, station, located.measured, user.fallback)
+        estimates, radius, seen, source = found
+        return _answer(user.request, estimates, radius, source, source.model_dump(), received, seen)
     placed, level = located.placed, located.level
     version, confidence = placed.served.version, placed.served.calibration.confidence
     estimates = estimates_of(located.estimate.position, version.cell, version.frame, level.radius, confidence)
@@ -118,9 +151,10 @@ def _answer(
     request: LocateRequest,
     estimates: Estimates,
     radius: float,
-    provenance: Provenance | TrackProvenance,
+    provenance: Provenance | TrackProvenance | LwlmProvenance,
     described: Json,
     received: datetime,
+    line_of_sight: LosNlosMeasureInd | None = None,
 ) -> Answer:
     measured = request.timestamp or received
     indicator = fulfilment(request.h_accuracy, radius)
@@ -137,4 +171,6 @@ def _answer(
         "timestampOfLocationEstimate": measured,
         "provenance": described,
     }
+    if line_of_sight is not None:
+        body["losNlosMeasureInd"] = line_of_sight
     return Answer(body, radius, indicator, provenance)

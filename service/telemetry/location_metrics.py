@@ -6,7 +6,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from fingerpost.wire import Fulfilment, Provenance, TrackProvenance
+from fingerpost.wire import Fulfilment, LwlmProvenance, Provenance, TrackProvenance
 from service.errors import ServiceError
 from service.telemetry.cell_metrics import CellMetrics
 
@@ -23,7 +23,7 @@ class Answer(Protocol):
     @property
     def accuracy_fulfilment_indicator(self) -> Fulfilment | None: ...
     @property
-    def provenance(self) -> Provenance | TrackProvenance: ...
+    def provenance(self) -> Provenance | TrackProvenance | LwlmProvenance: ...
 
 
 Result = Answer | ServiceError
@@ -36,7 +36,8 @@ class LocationMetrics:
         self._locations = Counter(
             "fingerpost_locations_total",
             "Users. outcome: located, or the cause of the problem. source: the model family that located them. "
-            "fallback: the cause why a user with a trackId was located by one snapshot alone.",
+            "fallback: the cause why a user with a trackId was located by one snapshot alone, or why fingerprints did "
+            "not locate a user of the source lwlm.",
             ["outcome", "source", "fallback"],
             registry=registry,
         )
@@ -93,7 +94,7 @@ def _labels(result: Result) -> tuple[str, str, str]:
     if isinstance(result, ServiceError):
         return result.cause, _NONE, _NONE
     made = result.provenance
-    fallback = made.fallback if isinstance(made, Provenance) else None
+    fallback = None if isinstance(made, TrackProvenance) else made.fallback
     return "located", made.source, fallback or _NONE
 
 

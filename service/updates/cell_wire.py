@@ -136,8 +136,9 @@ class CellModel(WireRequest):
         ModelPolicy,
         Field(
             description="`mateformer` compares a user's CSI with the fingerprints of the cell. `scadf-moe` locates "
-            "several snapshots of a user together, in cells that the artifact was trained in. `auto` uses `scadf-moe` "
-            "where there are enough snapshots and the artifact serves the cell, and `mateformer` otherwise."
+            "several snapshots of a user together, in cells that the artifact was trained in. `lwlm` measures and "
+            "locates users by the base station alone. `auto` uses `scadf-moe` where there are enough snapshots and the "
+            "artifact serves the cell, else `mateformer` where the cell has enough fingerprints, and `lwlm` otherwise."
         ),
     ]
 

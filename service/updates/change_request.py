@@ -42,6 +42,7 @@ _CHANGE_ERRORS = (
     errors.CellNotServed,
     errors.BandNotServed,
     errors.NoTrajectoryArtifact,
+    errors.NoMeasuringArtifact,
     errors.UpdateRefused,
     errors.VersionRefused,
     errors.PreconditionFailed,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from reference_db.manifest import Manifest
 from service.cells.calibration import Calibration, check_serves
 from service.cells.registry import ServedCells
+from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories
 from service.errors import ServiceError
 from service.settings import Settings
@@ -14,19 +15,23 @@ from service.updates.cell_wire import CellAccuracy, CellSummary, NotServed
 class Overview:
     """For any thread. Reads manifests only, no fingerprints."""
 
-    def __init__(self, served: ServedCells, trajectories: Trajectories | None, settings: Settings) -> None:
+    def __init__(
+        self, served: ServedCells, trajectories: Trajectories | None, stations: Stations | None, settings: Settings
+    ) -> None:
         self._served = served
         self._trajectories = trajectories
+        self._stations = stations
         self._confidence = settings.confidence
 
     def summarise(self, manifest: Manifest) -> CellSummary:
         """The current version of a cell, as the models that are active now serve it."""
         artifact = self._served.engine.artifact
+        by_fingerprints = artifact.manifest.family
         families: list[str] = []
         reason: NotServed | None = None
         try:
             check_serves(artifact, manifest, self._confidence)
-            families.append(artifact.manifest.family)
+            families.append(by_fingerprints)
         except ServiceError as error:
             reason = NotServed(cause=error.cause, detail=error.reason)
         if self._trajectories is not None:
@@ -36,6 +41,13 @@ class Overview:
             except ServiceError as error:
                 # A cell with the policy `scadf-moe` depends on this model alone.
                 if manifest.model == "scadf-moe":
+                    reason = NotServed(cause=error.cause, detail=error.reason)
+        if self._stations is not None and by_fingerprints not in families:
+            try:
+                self._stations.check(manifest)
+                families.append(self._stations.engine.artifact.manifest.family)
+            except ServiceError as error:
+                if manifest.model == "lwlm":
                     reason = NotServed(cause=error.cause, detail=error.reason)
         return CellSummary(
             cell_id=manifest.cell.cell_id,

@@ -63,13 +63,15 @@ def judge_correction(before: Contents, made: Update, *, force: bool) -> list[Fin
     return findings
 
 
-def judge_size(error: CellTooSmall, fingerprints: int) -> list[Finding]:
-    """The finding about a cell that cannot serve yet. A cell without fingerprints has just been created."""
+def judge_size(error: CellTooSmall, fingerprints: int, *, stands_in: bool) -> list[Finding]:
+    """The finding about a cell whose fingerprints cannot serve yet. `stands_in`: its base station serves meanwhile.
+
+    A cell without fingerprints has just been created.
+    """
     if not fingerprints:
         return []
-    return [
-        Finding("too few", "warning", error.invalid_params[0].reason, "append fingerprints; users get no answer yet")
-    ]
+    meanwhile = "the base station alone locates users until then" if stands_in else "users get no answer yet"
+    return [Finding("too few", "warning", error.invalid_params[0].reason, f"append fingerprints; {meanwhile}")]
 
 
 def judge_calibration(calibration: Calibration) -> list[Finding]:

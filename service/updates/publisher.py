@@ -21,6 +21,7 @@ from service import errors
 from service.cells.calibration import Calibration, calibrate, check_serves
 from service.cells.canary import Canary, run_canary
 from service.cells.registry import ServedCells
+from service.cells.stations import Stations
 from service.cells.store_errors import translate_store_errors
 from service.cells.trajectories import Trajectories
 from service.errors import ServiceError
@@ -79,12 +80,14 @@ class Publisher:
         settings: Settings,
         metrics: Metrics,
         trajectories: Trajectories | None = None,
+        stations: Stations | None = None,
     ) -> None:
         self.store = store
         self._served = served
         self._settings = settings
         self._metrics = metrics
         self._trajectories = trajectories
+        self._stations = stations
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="operators", initializer=lower_thread_priority)
         # A publication may take minutes. Requests that only read do not wait for it.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="operators-reads", initializer=lower_thread_priority)
@@ -99,9 +102,9 @@ class Publisher:
         store has the version on disk when this returns.
 
         Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed` or `CellTooSmall`; in a
-        cell that only locates trajectories, what `check_learned` raises; what `change` raises, translated by
-        `translate_store_errors`; and `StoreDown`. Then nothing has changed, unless the store failed at the last moment:
-        a second request with the same idempotency key is always safe.
+        cell whose policy needs no fingerprints, what `check_learned` or `check_station` raises; what `change` raises,
+        translated by `translate_store_errors`; and `StoreDown`. Then nothing has changed, unless the store failed at
+        the last moment: a second request with the same idempotency key is always safe.
         """
 
         def on_contents(before: Manifest | None) -> Update:
@@ -130,7 +133,7 @@ class Publisher:
             self._metrics.updated(error.cause)
             raise
         self._metrics.updated("removed")
-        self._notify(cell_id, None)
+        self._served.notify(cell_id)
         return removal
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -158,13 +161,8 @@ class Publisher:
             raise
         self._metrics.updated("replayed" if published.replayed else "published")
         if not published.replayed:
-            self._notify(cell_id, version)
+            self._served.notify(cell_id, version)
         return published
-
-    def _notify(self, cell_id: str, version: CellVersion | None) -> None:
-        self._served.notify(cell_id, version)
-        if self._trajectories is not None:
-            self._trajectories.cells.notify(cell_id)
 
     def _remove_cell(self, cell_id: str, conditions: Conditions) -> Removal:
         expected = None
@@ -246,9 +244,9 @@ class Publisher:
         self, engine: MateformerEngine, update: Update, before: Manifest | None, held: CellVersion | None, force: bool
     ) -> _TestedUpdate:
         """The update with its calibration. Raises if the artifact cannot serve the version, unless `force` is set."""
-        if update.manifest.model == "scadf-moe":
+        if update.manifest.model in ("scadf-moe", "lwlm"):
             if not force:
-                self._check_learned(update.manifest)
+                self._check_policy(update.manifest)
             return _TestedUpdate(update, None)
         artifact, estimator = engine.artifact, engine.estimator
         served_before = before is not None and self._serves(engine, before)
@@ -257,10 +255,10 @@ class Publisher:
         except errors.CellTooSmall as error:
             if served_before and not force:
                 raise
-            small = judge_size(error, update.manifest.fingerprints)
+            small = judge_size(error, update.manifest.fingerprints, stands_in=self._is_measured(update.manifest))
             return _TestedUpdate(with_findings(update, small), None)  # new cells start small
         except errors.CellNotServed:
-            if not (force or self._is_learned(update.manifest)):
+            if not (force or self._is_learned(update.manifest) or self._is_measured(update.manifest)):
                 raise
             return _TestedUpdate(update, None)
         previous = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
@@ -293,24 +291,25 @@ class Publisher:
         same = calibration.confidence == self._settings.confidence
         return same and not calibration.expired and canary.agrees(calibration)
 
-    def _check_learned(self, manifest: Manifest) -> None:
+    def _check_policy(self, manifest: Manifest) -> None:
+        """Raises why the only model that a cell's policy allows cannot serve it. The model needs no fingerprints."""
+        if manifest.model == "lwlm":
+            if self._stations is None:
+                raise errors.NoMeasuringArtifact("no artifact that measures snapshots is configured")
+            self._stations.check(manifest)
+            return
         if self._trajectories is None:
             raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
         self._trajectories.check(manifest)
 
     def _is_learned(self, manifest: Manifest) -> bool:
-        try:
-            self._check_learned(manifest)
-        except ServiceError:
-            return False
-        return True
+        return self._trajectories is not None and _passes(self._trajectories.check, manifest)
+
+    def _is_measured(self, manifest: Manifest) -> bool:
+        return self._stations is not None and _passes(self._stations.check, manifest)
 
     def _serves(self, engine: MateformerEngine, manifest: Manifest) -> bool:
-        try:
-            check_serves(engine.artifact, manifest, self._settings.confidence)
-        except ServiceError:
-            return False
-        return True
+        return _passes(partial(check_serves, engine.artifact, confidence=self._settings.confidence), manifest)
 
     def _index_before(self, before: Manifest, held: CellVersion | None, after: Contents) -> CellVersion | None:
         """The version before, with its indices. None if it is damaged. `after` holds most of its fingerprints."""
@@ -321,6 +320,14 @@ class Publisher:
                 return CellVersion.assemble(read_contents(self.store, before, after), held)
         except (errors.CellUnreadable, errors.VersionNotFound, TooFewFingerprints):
             return None
+
+
+def _passes(check: Callable[[Manifest], None], manifest: Manifest) -> bool:
+    try:
+        check(manifest)
+    except ServiceError:
+        return False
+    return True
 
 
 def _translate_errors(work: Callable[[], T]) -> T:

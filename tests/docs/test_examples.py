@@ -86,3 +86,13 @@ def test_the_documented_problem_has_the_fields_of_a_real_one(demo_url: str) -> N
     assert problem.keys() == documented.keys()
     assert [problem["status"], problem["cause"]] == [documented["status"], documented["cause"]]
     assert [one["param"] for one in problem["invalidParams"]] == [one["param"] for one in documented["invalidParams"]]
+
+
+def test_the_documented_measurement_has_the_fields_of_a_real_one(demo_url: str) -> None:
+    asked, documented = map(json.loads, blocks("send/measure.md", "json"))
+    snapshot = json.loads((ROOT / "docs" / "examples" / "snapshot.json").read_text())
+    asked["csi"]["data"] = snapshot["csi"]["data"]
+    response = httpx.post(f"{demo_url}/measure", json=asked, timeout=60)
+    assert response.status_code == 200, response.text
+    assert list(response.json()) == list(documented)
+    assert response.json()["provenance"].keys() == documented["provenance"].keys()

@@ -40,6 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path)
         port=0,
         database_directory=tmp_path_factory.mktemp("database"),
         artifact_directory=artifact_directory,
+        lwlm_artifact_directory=None,
         body_limit_bytes=4 * 2**20,
         inference_threads=1,
         calibration_samples=40,

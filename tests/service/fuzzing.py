@@ -29,6 +29,7 @@ from service.settings import Settings
 from tests.service.plane_cell import USER, fingerprints_at, make_cell, street, users_at
 from tests.service.serving import serving
 from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_lwlm_artifact import CONTRACT, write_tiny_lwlm_artifact
 from tests.service.tiny_service import added_key
 
 DEADLINE_S = 60.0
@@ -52,14 +53,16 @@ class Fuzzed(NamedTuple):
 
 @contextmanager
 def fuzzed_service() -> Iterator[Fuzzed]:
-    """The shipped network and a small cell `plane`, behind keys."""
+    """The shipped network, one that measures, and a small cell `plane`, behind keys."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
         directory = Path(folder)
         import_fingerprints(
             DirectoryStore(directory / "database"), make_cell("plane"), fingerprints_at(street(100, 1)), {}, ORIGIN
         )
+        contract = CONTRACT.model_copy(update={"antennas": (32,), "subcarriers": (32,)})
         settings = Settings(
             port=0,
+            lwlm_artifact_directory=write_tiny_lwlm_artifact(directory / "lwlm", contract, doubts=False).directory,
             database_directory=directory / "database",
             keys_file=directory / "keys.json",
             body_limit_bytes=4 * 2**20,

@@ -89,6 +89,7 @@ def write_artifacts(folder: Path) -> Settings:
         database_directory=folder / "database",
         artifact_directory=folder / "mateformer",
         trajectory_artifact_directory=folder / "scadf-moe",
+        lwlm_artifact_directory=None,
         inference_threads=1,
         calibration_samples=20,
         calibration_sigmas_m=(1.0,),

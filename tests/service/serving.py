@@ -17,11 +17,7 @@ from tests.redis_servers import GUARD_S
 def serving(settings: Settings) -> Iterator[str]:
     """Where it answers; it must stop cleanly at the end."""
     knobs = settings.model_dump(mode="json", exclude={"execution_providers"})
-    environment = {
-        f"FINGERPOST_{name.upper()}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for name, value in knobs.items()
-        if value is not None
-    }
+    environment = {f"FINGERPOST_{name.upper()}": _as_text(value) for name, value in knobs.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "fingerpost", "serve"],
         env=os.environ | environment,
@@ -43,3 +39,10 @@ def serving(settings: Settings) -> Iterator[str]:
                 process.kill()
                 raise
         assert status == 0
+
+
+def _as_text(value: object) -> str:
+    """The value of an environment variable."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

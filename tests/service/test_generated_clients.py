@@ -33,6 +33,7 @@ GENERATED_OPERATIONS = {
     "locate",
     "locate_batch",
     "locate_trajectory",
+    "measure",
     "metrics",
     "put_cell",
     "ready",

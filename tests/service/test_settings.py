@@ -18,6 +18,13 @@ def test_environment_variables_set_settings(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.calibration_sigmas_m == (2.0, 4.0)
 
 
+def test_none_in_a_variable_switches_a_model_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINGERPOST_TRAJECTORY_ARTIFACT_DIRECTORY", "none")
+    monkeypatch.setenv("FINGERPOST_LWLM_ARTIFACT_DIRECTORY", "none")
+    settings = Settings()
+    assert (settings.trajectory_artifact_directory, settings.lwlm_artifact_directory) == (None, None)
+
+
 def test_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINGERPOST_CONFIDENCE", "1")
     with pytest.raises(ValidationError):

@@ -20,6 +20,7 @@ from tests.service.running import running as in_this_process
 from tests.service.running import tiny_request
 from tests.service.store_outages import REQUESTS, check_unavailable, live_through
 from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_lwlm_artifact import write_tiny_lwlm_artifact
 from tests.service.tiny_service import make_tiny_settings
 from tests.service.updates.wire import DESCRIPTION, on_a_line, sent
 
@@ -122,6 +123,7 @@ def bodies() -> dict[str, Any]:
         "/locate": user,
         "/locate/batch": {"items": [user]},
         "/locate/trajectory": {"cellId": "c", "snapshots": [{"csi": user["csi"]}] * 5},
+        "/measure": {"cellId": "c", "csi": user["csi"]},
         "/cells/{cellId}": {"cell": DESCRIPTION, "fingerprints": rows},
         "/cells/{cellId}/retention": {"maxAgeS": 3600},
         "/cells/{cellId}/model": {"policy": "mateformer"},
@@ -137,7 +139,8 @@ async def test_without_redis_every_route_answers_or_says_that_the_database_canno
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # connections to this port are refused
         redis = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
-        tiny = make_tiny_settings(tmp_path, redis_url=redis, console_live=True)
+        measuring = write_tiny_lwlm_artifact(tmp_path / "lwlm").directory
+        tiny = make_tiny_settings(tmp_path, redis_url=redis, console_live=True, lwlm_artifact_directory=measuring)
         async with in_this_process(tiny) as client:
             document = (await client.get("/openapi.json")).json()
             answers = {}
@@ -149,7 +152,7 @@ async def test_without_redis_every_route_answers_or_says_that_the_database_canno
                     answers[method, path] = await client.request(method, concrete, json=body)
             pages = [(await client.get(path)).status_code for path in ("/", "/docs", "/console", "/openapi.json")]
     for (_, path), answer in answers.items():
-        if path.startswith("/cells") or path in ("/locate", "/locate/trajectory"):
+        if path.startswith("/cells") or path in ("/locate", "/locate/trajectory", "/measure"):
             check_unavailable(answer)
         else:
             assert answer.status_code in (200, 503), (path, answer.text)  # readiness may ask the store

@@ -2,7 +2,8 @@
 
 The phase slope over the subcarriers gives the range, that over the antennas the angle, both the position. The line of
 sight is as probable as neighbouring subcarriers are coherent. Predicted sigmas are constant. Base stations are fused by
-the inverse of their variances. Where the first real number of a snapshot is not positive its position is NaN.
+the inverse of their variances. Where the first real number of a snapshot is not positive its position is NaN, unless
+the artifact is written without doubts.
 """
 
 import hashlib
@@ -84,22 +85,27 @@ class _Builder:
 
     def angle(self, x: str, y: str) -> str:
         """atan2(y, x), which is no operator of ONNX."""
-        half = self.do("Atan", self.do("Div", y, self.do("Add", self.length(x, y), x)))
+        along = self.do("Add", self.do("Add", self.length(x, y), x), 1e-30)  # not 0 where the angle is pi
+        half = self.do("Atan", self.do("Div", y, along))
         return self.do("Mul", half, 2.0)
 
 
 def write_tiny_lwlm_artifact(
-    directory: Path, contract: LwlmContract = CONTRACT, beside: float = 0.0, name: str = "phase-slopes"
+    directory: Path,
+    contract: LwlmContract = CONTRACT,
+    beside: float = 0.0,
+    doubts: bool = True,
+    version: str = "1",
 ) -> LwlmArtifact:
     """`beside`: metres that every answer lies too far along broadside."""
     directory.mkdir(parents=True, exist_ok=True)
     manifest = LwlmManifest(
         schema_version=1,
         family="lwlm",
-        name=name,
-        version="1",
+        name="phase-slopes",
+        version=version,
         created_at="2026-01-01T00:00:00Z",
-        graphs={"full": _write_full(directory, contract, beside), "fuse": _write_fuse(directory)},
+        graphs={"full": _write_full(directory, contract, beside, doubts), "fuse": _write_fuse(directory)},
         csi=contract,
         stations=STATIONS,
         scales=SCALES,
@@ -112,7 +118,7 @@ def write_tiny_lwlm_artifact(
     return load_artifact(directory, LwlmManifest)
 
 
-def _write_full(directory: Path, contract: LwlmContract, beside: float) -> Graph:
+def _write_full(directory: Path, contract: LwlmContract, beside: float, doubts: bool) -> Graph:
     make = _Builder()
     real, imaginary = make.take("csi", 0, 3), make.take("csi", 1, 3)
     bandwidth, height = make.take("configuration", 0, 1), make.take("configuration", 1, 1)
@@ -137,7 +143,7 @@ def _write_full(directory: Path, contract: LwlmContract, beside: float) -> Graph
 
     cos, sin = make.do("Cos", aoa), make.do("Sin", aoa)
     first = make.take(make.take(real, 0, 1), 0, 1)
-    doubt = make.do("Mul", make.do("Log", first), 0.0)
+    doubt = make.do("Mul", make.do("Log", first) if doubts else first, 0.0)
     forward = make.do("Add", make.do("Add", make.do("Mul", away, cos), doubt), beside)
     make.stack(forward, make.do("Mul", away, sin), into="position")
 

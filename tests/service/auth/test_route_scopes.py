@@ -21,6 +21,8 @@ from tests.service.tiny_service import make_tiny_settings
         ("POST", "/locate", "locate"),
         ("POST", "/locate/batch", "locate"),
         ("POST", "/locate/trajectory", "locate"),
+        ("POST", "/measure", "locate"),
+        ("POST", "/measurestuff", "operate"),
         ("POST", "/locatestuff", "operate"),
         ("GET", "/cells", "read"),
         ("GET", "/cells/plane", "read"),

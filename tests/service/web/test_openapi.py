@@ -81,6 +81,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
         "/locate",
         "/locate/batch",
         "/locate/trajectory",
+        "/measure",
         "/cells",
         "/cells/{cellId}",
         "/cells/{cellId}/errors",
@@ -106,7 +107,7 @@ def test_every_path_is_there_and_none_is_forgotten(client: httpx.Client, documen
 
 
 def test_users_may_name_their_cell_to_a_load_balancer(document: dict[str, Any]) -> None:
-    for path in ("/locate", "/locate/batch", "/locate/trajectory"):
+    for path in ("/locate", "/locate/batch", "/locate/trajectory", "/measure"):
         (parameter,) = document["paths"][path]["post"]["parameters"]
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("Fingerpost-Cell", "header", False)
 

@@ -1,20 +1,17 @@
-"""Descriptions of the cells that an artifact for trajectories has learned, kept up to date with the store."""
+"""Descriptions of cells without their fingerprints, kept up to date with the store."""
 
-import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from models.artifact import TrajectoryManifest
 from reference_db.geodesy import LocalFrame
 from reference_db.manifest import Manifest
 from reference_db.stores.asking import ask_cells
 from reference_db.stores.store import Store
-from service import errors
 from service.background import BlockingCalls
 from service.cells.faults import CellFaults, describe_fault
 from service.cells.lookups import Lookups
 
-_MOST_HELD = 1024  # descriptions, without fingerprints
+_MOST_HELD = 1024
 
 
 class DescribedCell(NamedTuple):
@@ -22,39 +19,7 @@ class DescribedCell(NamedTuple):
     frame: LocalFrame
 
 
-def check_learned(artifact: TrajectoryManifest, version: Manifest) -> None:
-    """Checks that the artifact can locate trajectories in a cell.
-
-    Raises `ModelNotAllowed` when the cell's model policy excludes the artifact, `CellNotServed` when the artifact has
-    not learned the cell or its CSI shape, or `BandNotServed`.
-    """
-    cell, csi = version.cell, artifact.csi
-    if version.model == "mateformer":
-        raise errors.ModelNotAllowed("/cellId", "the cell's model policy is mateformer: it accepts no trajectories")
-    if cell.cell_id not in artifact.cells:
-        raise errors.CellNotServed("/cellId", "the artifact for trajectories was not trained on this cell")
-    if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
-        raise errors.CellNotServed(
-            "/cellId",
-            f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, the artifact for trajectories expects "
-            f"{csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
-        )
-    if not any(math.isclose(cell.carrier_frequency, band, rel_tol=1e-6) for band in artifact.carrier_frequencies):
-        bands = ", ".join(f"{band / 1e9:g}" for band in artifact.carrier_frequencies)
-        raise errors.BandNotServed(
-            "/cellId",
-            f"the cell's carrier is {cell.carrier_frequency / 1e9:g} GHz, the artifact for trajectories was trained on "
-            f"{bands} GHz",
-        )
-    if not math.isclose(cell.bandwidth, csi.bandwidth, rel_tol=1e-6):
-        raise errors.BandNotServed(
-            "/cellId",
-            f"the cell's bandwidth is {cell.bandwidth / 1e6:g} MHz, the artifact for trajectories expects "
-            f"{csi.bandwidth / 1e6:g} MHz",
-        )
-
-
-class TrajectoryCells:
+class DescribedCells:
     """For the event loop's thread."""
 
     def __init__(self, store: Store, lookups: Lookups, faults: CellFaults) -> None:
@@ -64,8 +29,12 @@ class TrajectoryCells:
         self._held: OrderedDict[str, DescribedCell] = OrderedDict()  # least recently used first
         self._asking = BlockingCalls("descriptions")
 
+    def held(self, cell_id: str) -> DescribedCell | None:
+        """A cell whose description is in memory."""
+        return self._held.get(cell_id)
+
     async def describe(self, cell_id: str, deadline: float) -> DescribedCell:
-        """Returns a cell as it is now, whether the artifact has learned it or not.
+        """Returns a cell as it is now, whether any model serves it or not.
 
         Raises what `Lookups.find` raises.
         """

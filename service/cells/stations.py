@@ -1,0 +1,119 @@
+"""Base stations in service: the engine that measures their snapshots, where one is configured."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+from models.artifact import LwlmManifest
+from reference_db.cell import Cell
+from reference_db.manifest import Manifest
+from service import errors
+from service.cells.descriptions import DescribedCell, DescribedCells
+from service.errors import ServiceError
+from service.inference.admission import LANES, Lane
+from service.inference.engine import LwlmEngine
+from service.telemetry.measure_metrics import MeasureMetrics
+
+# Why the fingerprints of a cell locate no user, so that its base station may do.
+NO_FINGERPRINTS = errors.CellTooSmall | errors.CellNotServed | errors.ModelNotAllowed
+
+
+class Station(NamedTuple):
+    """A base station that locates users without fingerprints, and the engine that measures what it hears.
+
+    `fallback` is the cause why fingerprints do not; None where the cell's model policy wants none.
+    """
+
+    cell: DescribedCell
+    engine: LwlmEngine
+    fallback: str | None
+
+
+def check_station(artifact: LwlmManifest, version: Manifest) -> None:
+    """Checks that the artifact can measure snapshots of a cell's base station.
+
+    Raises `ModelNotAllowed` when the cell's model policy excludes the artifact, and what `check_channel` raises.
+    """
+    if version.model not in ("auto", artifact.family):
+        raise errors.ModelNotAllowed("/cellId", f"the cell's model policy is {version.model}, not {artifact.family}")
+    check_channel(artifact, version.cell)
+
+
+def check_channel(artifact: LwlmManifest, cell: Cell) -> None:
+    """Raises `CellNotServed` for an array or CSI shape that the artifact was not trained with, `BandNotServed` for such
+    a carrier or bandwidth.
+    """
+    csi, array = artifact.csi, cell.array
+    if array.rows != 1:
+        raise errors.CellNotServed("/cellId", f"array.rows is {array.rows}, the artifact lwlm was trained with 1")
+    if not math.isclose(array.spacing, csi.spacing, rel_tol=1e-6):
+        raise errors.CellNotServed(
+            "/cellId", f"array.spacing is {array.spacing:g}, the artifact lwlm was trained with {csi.spacing:g}"
+        )
+    for name, found, known in (
+        ("array.columns", cell.antennas, csi.antennas),
+        ("subcarriers", cell.subcarriers, csi.subcarriers),
+    ):
+        if found not in known:
+            listed = ", ".join(map(str, sorted(known)))
+            raise errors.CellNotServed("/cellId", f"{name} is {found}, the artifact lwlm was trained with {listed}")
+    for name, hertz, least, most in (
+        ("bandwidth", cell.bandwidth, csi.minimum_bandwidth, csi.maximum_bandwidth),
+        ("carrierFrequency", cell.carrier_frequency, csi.minimum_carrier_frequency, csi.maximum_carrier_frequency),
+    ):
+        if not least * (1 - 1e-6) <= hertz <= most * (1 + 1e-6):
+            raise errors.BandNotServed(
+                "/cellId",
+                f"{name} is {hertz / 1e6:g} MHz, the artifact lwlm was trained with {least / 1e6:g} to "
+                f"{most / 1e6:g} MHz",
+            )
+
+
+class Stations:
+    """The cells and the engine that measures in them. A request takes the engine once and holds it to its end."""
+
+    def __init__(self, engine: LwlmEngine, cells: DescribedCells, metrics: MeasureMetrics) -> None:
+        self._metrics = metrics
+        self.cells = cells
+        self.use(engine)
+        for lane in LANES:
+            metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))
+
+    def use(self, engine: LwlmEngine) -> None:
+        """Puts an engine into service; requests in progress keep the one before."""
+        self.engine = engine  # for any thread
+        self._metrics.artifact.info(engine.labels)
+
+    async def serve(self, cell_id: str, engine: LwlmEngine, deadline: float) -> DescribedCell:
+        """Returns a cell as it is now. Raises what `DescribedCells.describe` and `check_station` raise."""
+        cell = await self.cells.describe(cell_id, deadline)
+        check_station(engine.artifact.manifest, cell.version)
+        return cell
+
+    def check(self, version: Manifest) -> None:
+        """Raises what `check_station` raises."""
+        check_station(self.engine.artifact.manifest, version)
+
+    def stand_in(self, cell: DescribedCell, why: ServiceError) -> Station | ServiceError:
+        """The base station of a cell whose fingerprints locate no user because of `why`; or why it cannot do so."""
+        if not isinstance(why, NO_FINGERPRINTS):
+            return why
+        engine = self.engine
+        family = engine.artifact.manifest.family
+        chosen = cell.version.model == family
+        try:
+            check_station(engine.artifact.manifest, cell.version)
+        except errors.FieldError as error:
+            if chosen:
+                return error
+            if isinstance(why, errors.ModelNotAllowed):
+                return why
+            return type(why)("/cellId", f"{why.reason}; {family} does not locate users there: {error.reason}")
+        return Station(cell, engine, None if chosen else why.cause)
+
+    def _count_waiting(self, lane: Lane) -> int:
+        return self.engine.dispatcher.waiting(lane)
+
+    def close(self) -> None:
+        """Stops the engine."""
+        self.engine.close()
