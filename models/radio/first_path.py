@@ -40,7 +40,7 @@ class FirstPaths:
 
 
 def first_paths(table: PathTable) -> FirstPaths:
-    """Finds the detectable path with the smallest delay of every user. Of equal delays, the first in the table counts."""
+    """Finds each user's detectable path with the smallest delay. Of equal delays, the first in the table counts."""
     user = np.repeat(np.arange(len(table.users)), table.paths_per_user)
     power = np.abs(table.gain) ** 2
     strongest = np.zeros(len(table.users), power.dtype)
