@@ -19,6 +19,7 @@ from models.errors import TrainerError
 FAMILIES = {  # the field `family` of recipes, experiments and manifests -> the package
     "mateformer": "mateformer",
     "scadf-moe": "scadf_moe",
+    "lwlm": "lwlm",
 }
 
 PACKAGE = Path(__file__).parent

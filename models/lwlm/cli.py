@@ -1,0 +1,65 @@
+"""The commands of `fingerpost-train` for LWLM."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import torch
+import typer
+
+from models.lwlm.experiment import load_experiment, run_experiment
+from models.lwlm.export import export_run
+from models.lwlm.learner import fit as fit_run
+from models.lwlm.recipe import LwlmRecipe
+from models.lwlm.report import write_tables
+from models.pipeline.options import (
+    PATH_TABLES,
+    RUNS,
+    TABLES,
+    Device,
+    ExperimentFile,
+    NewArtifactFolder,
+    PathTables,
+    RecipeFile,
+    RunFolder,
+    RunsFolder,
+    TablesFolder,
+)
+
+SHARED = "lwlm"  # the folder of the runs of all experiments of the family
+
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command()
+def fit(recipe: RecipeFile, run: RunFolder, paths: PathTables = PATH_TABLES, device: Device = "cpu") -> None:
+    """Pretrain the encoder, then train the decoders. Resumes a stopped run."""
+    fit_run(LwlmRecipe.load(recipe), paths, run, torch.device(device))
+
+
+@app.command()
+def export(recipe: RecipeFile, run: RunFolder, out: NewArtifactFolder, paths: PathTables = PATH_TABLES) -> None:
+    """Turn a finished run into an artifact that the service loads."""
+    export_run(LwlmRecipe.load(recipe), run, out, paths)
+    typer.echo(out)
+
+
+@app.command()
+def experiment(
+    file: ExperimentFile,
+    paths: PathTables = PATH_TABLES,
+    runs: RunsFolder = RUNS,
+    out: TablesFolder = TABLES,
+    device: Device = "cpu",
+    budget: Annotated[str, typer.Option(help="A budget of the experiment: small or paper.")] = "small",
+) -> None:
+    """Train and measure the variants of a recipe over label budgets. Resumes after a stop."""
+    loaded, recipes = load_experiment(file, budget)
+    table = out / f"{file.stem}.md"
+    command = shlex.join(["fingerpost-train", *sys.argv[1:]])
+    table.parent.mkdir(parents=True, exist_ok=True)
+    for _ in run_experiment(recipes, paths, runs / SHARED, torch.device(device)):
+        table.write_text(write_tables(loaded, recipes, runs / SHARED, command))
+    typer.echo(table.read_text())

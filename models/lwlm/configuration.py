@@ -1,0 +1,21 @@
+"""What the decoders know of a snapshot besides its CSI: the radio's configuration, as a few numbers of order one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CONFIGURATION_SIZE = 4
+SPEED_OF_LIGHT = 299_792_458.0
+
+
+def describe_configuration(configuration: Tensor, antennas: int, subcarriers: int) -> Tensor:
+    """configuration [b, 2] (bandwidth in hertz, height of the BS antenna above the user in metres) -> [b, 4]"""
+    bandwidth, height = configuration.unbind(-1)
+    size = torch.tensor([antennas / 8, subcarriers / 32], device=configuration.device).log2()
+    return torch.stack([(bandwidth / 20e6).log2(), height / 10, *size.expand(len(configuration), 2).unbind(-1)], dim=-1)
+
+
+def delay_bin(configuration: Tensor) -> Tensor:
+    """Length of a delay bin c / bandwidth in metres: [b, 2] -> [b]"""
+    return SPEED_OF_LIGHT / configuration[:, 0]
