@@ -24,6 +24,8 @@ FORWARD_M = 50.0
 DELAY_SCALE, ANGLE_SCALE, POSITION_SCALE_M = 3.0, 0.5, 30.0
 RANGE_SIGMA_M, ANGLE_SIGMA, POSITION_SIGMA_M = 5.0, 0.1, 5.0
 SMALLEST_SIGMA = 0.01  # of those scales
+DOUBT = 4.0  # the squared error, in units of the covariance, from which a station counts less than half
+REWEIGHTINGS = 8
 
 
 class Decoded(NamedTuple):
@@ -84,11 +86,8 @@ class Decoders(nn.Module):
     def forward(self, encoded: Encoded, numbers: Tensor, bin_m: Tensor, anchors: Anchors | None) -> Decoded:
         """numbers [b, 4] of the configuration, length of a delay bin [b] in metres"""
         if anchors is None:
-            start = (
-                bin_m * DELAY_BINS,
-                torch.zeros_like(bin_m),
-                torch.stack([torch.full_like(bin_m, FORWARD_M), torch.zeros_like(bin_m)], dim=-1),
-            )
+            ahead = torch.stack([torch.full_like(bin_m, FORWARD_M), torch.zeros_like(bin_m)], dim=-1)
+            start = bin_m * DELAY_BINS, torch.zeros_like(bin_m), ahead
         else:
             start = anchors.range, anchors.aoa, anchors.position
             numbers = torch.cat([numbers, anchors.features], dim=-1)
@@ -128,14 +127,24 @@ def fuse(positions: Tensor, covariances: Tensor, attention: Tensor) -> Fused:
     """Joins the answers of several stations [b, n, ...] in a common frame. A station with attention -inf is absent.
 
     Attention pooling, direction by direction: each station counts by the softmax of its score and by its information
-    (inverse covariance). One that knows the bearing well and the range badly gives its bearing.
+    (inverse covariance). One that knows the bearing well and the range badly gives its bearing. A station that sees the
+    user by an echo may be sure and far off, which only the others can tell. The errors' distribution is therefore
+    Cauchy's: the sum of log(1 + d²/`DOUBT`) is minimised by reweighting, from the best of the stations' own positions.
     """
-    share = attention.softmax(1)  # [b, n]
-    present = torch.isfinite(attention).sum(1, keepdim=True)
-    information = (share * present)[..., None, None] * invert(covariances)  # [b, n, 2, 2]
-    covariance = invert(information.sum(1))  # [b, 2, 2]
-    position = torch.einsum("bij,bnjk,bnk->bi", covariance, information, positions)
-    weights = torch.einsum("bij,bnji->bn", covariance, information) / 2
+    share = attention.softmax(1) * torch.isfinite(attention).sum(1, keepdim=True)  # [b, n] mean 1 of those present
+    information = invert(covariances)  # [b, n, 2, 2]
+    between = positions[:, :, None] - positions[:, None]  # [b, guesses, n, 2]
+    squared = torch.einsum("bmni,bnij,bmnj->bmn", between, information, between)
+    cost = (share[:, None] * (squared / DOUBT).log1p()).sum(-1)  # [b, guesses]
+    best = cost.masked_fill(~torch.isfinite(attention), torch.inf).argmin(1)
+    position = positions.gather(1, best[:, None, None].expand(-1, 1, 2))[:, 0]
+    for _ in range(REWEIGHTINGS):
+        off = positions - position[:, None]
+        squared = torch.einsum("bni,bnij,bnj->bn", off, information, off)
+        counted = (share / (1 + squared / DOUBT))[..., None, None] * information  # [b, n, 2, 2]
+        covariance = invert(counted.sum(1))  # [b, 2, 2]
+        position = torch.einsum("bij,bnjk,bnk->bi", covariance, counted, positions)
+    weights = torch.einsum("bij,bnji->bn", covariance, counted) / 2
     return Fused(position, covariance, weights)
 
 
