@@ -12,8 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from fingerpost import build_locate_body
 from models.artifact import MateformerArtifact, read_manifest
-from reference_db import DirectoryStore
+from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.settings import Settings
 from tests.service import bad_artifacts, changing_cell, running
 from tests.service.bad_artifacts import change_manifest
@@ -28,11 +29,14 @@ from tests.service.learned_cells import (
     trajectory,
     write_artifacts,
 )
+from tests.service.measured_cells import create_cells, heard_from, measured_cell, write_measuring_artifacts
 from tests.service.readers import reading
 from tests.service.replicas import Replica
 from tests.service.replicas import running as replica_of
 from tests.service.serving import serving
 from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_cell import ORIGIN
+from tests.service.tiny_lwlm_artifact import CONTRACT, write_tiny_lwlm_artifact
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
 NEAR_M = 0.01
@@ -288,3 +292,42 @@ def test_an_artifact_for_trajectories_takes_over_where_it_fits(tmp_path: Path) -
     np.testing.assert_allclose(local_points(after), local_points(before))
     assert {model["folder"] for model in models if model["state"] == "active"} == {"mateformer", "newer"}
     assert re.search(r'fingerpost_trajectory_artifact_info\{[^}]*version="2"', info)
+
+
+@pytest.mark.anyio
+async def test_an_artifact_that_measures_takes_over_where_it_serves_the_same_cells(tmp_path: Path) -> None:
+    settings = write_measuring_artifacts(tmp_path)
+    store, cell = DirectoryStore(settings.database_directory), measured_cell("surveyed")
+    create_cells(store, measured_cell("bare"))
+    places = np.stack([30 + np.arange(12), np.arange(12)], axis=1).astype(np.float32)
+    csi = np.stack([heard_from(cell, *place) for place in places.tolist()])
+    import_fingerprints(store, cell, Fingerprints(csi, places, np.zeros(12), np.full(12, 0.05, np.float32)), {}, ORIGIN)
+    write_tiny_lwlm_artifact(tmp_path / "newer", version="2")
+    write_tiny_lwlm_artifact(tmp_path / "worse", beside=5.0, version="3")
+    larger = CONTRACT.model_copy(update={"antennas": (16,)})
+    write_tiny_lwlm_artifact(tmp_path / "larger", larger, version="4")
+    body = build_locate_body("bare", heard_from(measured_cell("bare"), 60, 20))
+
+    async with running.running(settings) as client:
+        before = (await client.post("/locate", json=body)).json()
+        refused = {name: await client.post(f"/models/{name}:activate") for name in ("worse", "larger")}
+        accepted = await client.post("/models/newer:activate")
+        after = (await client.post("/locate", json=body)).json()
+        info = (await client.get("/metrics")).text
+    check_refused(refused["worse"], "the median error on the cell's own fingerprints rises from", tmp_path)
+    check_refused(refused["larger"], "array.columns is 8, the artifact lwlm was trained with 16", tmp_path)
+    assert accepted.status_code == 200, accepted.text
+    assert accepted.json()["check"] == {"cells": 2, "checked": 1, "failed": []}  # the other has no fingerprints
+    assert [one["provenance"]["artifact"]["version"] for one in (before, after)] == ["1", "2"]
+    assert re.search(r'fingerpost_measure_artifact_info\{[^}]*version="2"', info)
+    async with running.running(settings) as client:  # after a restart
+        again = (await client.post("/locate", json=body)).json()
+    assert again["provenance"] == after["provenance"]
+    off = settings.model_copy(update={"lwlm_artifact_directory": None})
+    async with running.running(off) as client:
+        answer = await client.post("/models/worse:activate")
+        listed = (await client.get("/models")).json()["models"]
+    assert answer.json()["cause"] == "NO_MEASURING_ARTIFACT"
+    assert {one["folder"]: one["state"] for one in listed if one["family"] == "lwlm"} == dict.fromkeys(
+        ("lwlm", "newer", "worse", "larger"), "available"
+    )
