@@ -37,6 +37,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Settings(
         port=0,
         database_directory=tmp_path_factory.mktemp("database"),
+        lwlm_artifact_directory=None,
         inference_threads=1,
         calibration_samples=20,
         calibration_sigmas_m=(1.0,),
@@ -309,6 +310,17 @@ def test_the_overview_has_the_cells_of_the_service(page: Page, operator: httpx.C
     page.says("#facts", "located by\nmateformer")
     page.says("#models", "mateformer")
     page.says("#models li:first-child", "active")
+
+
+def test_a_cell_without_fingerprints_names_the_base_station_as_its_model(page: Page, operator: httpx.Client) -> None:
+    cells: dict[str, Any] = operator.get("/cells").json()
+    without = [one | {"models": ["lwlm"]} if one["cellId"] == CELL else one for one in cells["cells"]]
+    page.answers("cells", cells | {"cells": without})
+    page.until(lambda: [row[5] for row in listed(page) if row[0] == CELL] == ["lwlm"], "the overview names lwlm")
+    for cell in (SMALL, CELL):  # a cell's facts are drawn when it is chosen
+        page.driver.execute_script("location.hash = arguments[0]", cell)
+        page.says("#facts", "located by")
+    page.says("#facts", "located by\nlwlm (the base station alone)")
 
 
 def test_the_overview_of_500_cells_shows_first_what_needs_attention(page: Page) -> None:

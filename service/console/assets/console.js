@@ -159,9 +159,14 @@ function facts(detail, drawn) {
     fingerprints: all,
     carrier: `${short(detail.carrierFrequency / 1e9, 4)} GHz, ${short(detail.bandwidth / 1e6, 3)} MHz`,
     array: `${array.rows} × ${array.columns}`,
-    ...(row && { "located by": row.models || `no model (${row.reason})` }),
+    ...(row && { "located by": locators(row) }),
     ...(alone && { "without GNSS": `${Math.round(100 * calibration.confidence)} % within ${metres(alone.radius)}` }),
   }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+}
+
+function locators({ models, reason }) {
+  if (!models) return `no model (${reason})`;
+  return models.includes("mateformer") ? models : models.replace("lwlm", "lwlm (the base station alone)");
 }
 
 // Loads the leave-one-out errors of some of the version's fingerprints.
