@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.signal.windows import kaiser
 
 WINDOW_BETA = 4.0  # of the Kaiser window over the subcarriers: side lobes below the threshold
-THRESHOLD_DB = 25.0  # of the first path, below the strongest
+THRESHOLD_DB = 18.0  # of the first path, below the strongest
 NOISE_MARGIN = 5.0  # of the threshold over the lower quartile of the spectrum, which is noise
 OVERSAMPLING = 16  # bins of the delay spectrum per 1 / bandwidth
 EARLY = 2  # arrivals before time zero, in units of 1 / bandwidth

@@ -20,8 +20,8 @@ from models.radio.first_path import SPEED_OF_LIGHT
 
 PATHS = 2  # dimension of the signal subspace
 SUBARRAY = 0.75  # of the antennas: the length of the subarrays that spatial smoothing averages over
-THRESHOLD_DB = 19.0  # of the first path, below the strongest. A false first path costs an angle more than a range.
-GATE = 1.3  # before the first path, in units of 1 / bandwidth: where its angle is measured
+THRESHOLD_DB = 17.0  # of the first path, below the strongest. A false first path costs an angle more than a range.
+GATE = 1.2  # before the first path, in units of 1 / bandwidth: where its angle is measured
 GRID = 1024  # phase steps per cycle that the pseudo-spectrum is evaluated at
 
 _CHUNK = 64  # snapshots at once

@@ -20,9 +20,9 @@ EARLY = 2.0  # bins before time zero: a pulse begins that early
 SPAN = 48.0  # bins that are searched; with few subcarriers the last of them repeat the first, which come first
 OVERSAMPLING = 8  # delays per bin
 ANGLES = 128  # of the beams between endfire and endfire
-THRESHOLDS_DB = (20.5, 15.0, 10.0, 5.0)  # below the strongest delay; the first is that of the first path
+THRESHOLDS_DB = (18.0, 14.0, 10.0, 5.0)  # below the strongest delay; the first is that of the first path
 NOISE_MARGIN = 5.0  # of the lowest threshold over the lower quartile of the spectrum, which is noise
-GATE = 1.0  # bins before the first path, where its direction is less disturbed by later paths
+GATE = 1.2  # bins before the first path, where its direction is less disturbed by later paths
 # The leading flank of the Hamming window's pulse: bins from d dB below the top to the top are
 # FLANK · (√d, d, d√d), within 0.002 bins for d from 1 to 38.
 FLANK = (0.37628, 0.003457, -0.0024577)
