@@ -13,7 +13,7 @@ from models.lwlm.experiment import load_experiment, run_experiment
 from models.lwlm.export import export_run
 from models.lwlm.learner import fit as fit_run
 from models.lwlm.recipe import LwlmRecipe
-from models.lwlm.report import write_tables
+from models.lwlm.report import plot_curves, write_tables
 from models.pipeline.options import (
     PATH_TABLES,
     RUNS,
@@ -62,4 +62,6 @@ def experiment(
     table.parent.mkdir(parents=True, exist_ok=True)
     for _ in run_experiment(recipes, paths, runs / SHARED, torch.device(device)):
         table.write_text(write_tables(loaded, recipes, runs / SHARED, command))
+    if len({run.labels for run in recipes}) > 1:
+        plot_curves(loaded, recipes, runs / SHARED, table.with_suffix(".png"))
     typer.echo(table.read_text())

@@ -68,6 +68,30 @@ def _tables(
     yield markdown_table(["labels", *(f"{count:,}" for count in labels)], rows)
 
 
+def plot_curves(experiment: LwlmExperiment, recipes: Mapping[Run, LwlmRecipe], runs: Path, path: Path) -> None:
+    """One panel per task: the error of each variant over the number of labels, with the seeds' spread."""
+    from matplotlib.figure import Figure
+
+    results = {run: result for run, recipe in recipes.items() if (result := read_result(recipe, runs)) is not None}
+    labels = sorted({run.labels for run in results})
+    figure = Figure(figsize=(7 * len(experiment.tasks), 5), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(experiment.tasks), squeeze=False)[0], experiment.tasks, strict=True):
+        for variant in experiment.variants:
+            values = [[one["all"] for one in _pick(results, variant, count, task)] for count in labels]
+            drawn = [(count, some) for count, some in zip(labels, values, strict=True) if some]
+            means = [np.mean(some) for _, some in drawn]
+            axes.errorbar([count for count, _ in drawn], means, [np.std(some) for _, some in drawn], label=variant)
+        for kind, name in MODEL_BASED.items():
+            if (measured := read_model_based(next(iter(recipes.values())), runs, kind)) is not None:
+                axes.axhline(
+                    measured[task]["all"], linestyle=":" if kind == "strongest" else "--", color="k", label=name
+                )
+        axes.set(xlabel="labelled snapshots", title=TASKS[task], xscale="log", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=90)
+
+
 def _pick(results: Results, variant: str, labels: int, task: str) -> list[dict[str, float]]:
     """The errors of all complete seeds."""
     return [one["errors"][task] for run, one in results.items() if (run.variant, run.labels) == (variant, labels)]
