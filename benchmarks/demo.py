@@ -3,8 +3,9 @@
 ``python -m benchmarks.demo`` imports the two shipped cells of florence, starts the service on a free port, and posts
 every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m, and with one of 1 m (1 sigma
 on each axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits
-with 1 if Fingerpost is not better. If an artifact for trajectories is shipped, it locates some trajectories, too.
-``--serve`` leaves the service running instead.
+with 1 if Fingerpost is not better. If an artifact for trajectories is shipped, it locates some trajectories, too, and
+if an artifact that measures is shipped, users whom several base stations without fingerprints hear. ``--serve`` leaves
+the service running instead.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.demo_stations import locate_by_stations, shown_streets
 from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
 from fingerpost import Client
 from fingerpost.wire import CoarsePosition
@@ -67,8 +69,9 @@ def main() -> None:
     with running_service() as url:
         results = {fix: [locate_cell(url, cell, sigma) for cell in CELLS] for fix, sigma in FIXES.items()}
         trajectories = [locate_trajectories(url, file) for file in shown_trajectories(DATA)]
+        streets = [locate_by_stations(url, files) for files in shown_streets(DATA)]
     draw(results, PICTURE)
-    for result in trajectories:
+    for result in (*trajectories, *streets):
         for line in result.lines():
             print(f"demo: {line}")
     sys.exit(report(results))
@@ -84,12 +87,19 @@ def import_cells() -> None:
         command = [FINGERPOST, "cells", "import", cell, file, "--database", FOLDER / "database"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     for file in shown_trajectories(DATA):
-        cell, _ = read_fingerprint_file(file)
-        print(f"demo: creating {cell.cell_id} without fingerprints: the model has learned this cell")
-        described = FOLDER / f"{cell.cell_id}.json"
-        described.write_text(cell.model_dump_json())
-        command = [FINGERPOST, "cells", "create", cell.cell_id, "--cell-file", described]
-        subprocess.run([*command, "--database", FOLDER / "database"], check=True, stdout=subprocess.DEVNULL)
+        create_cell(file, "the model has learned this cell")
+    for file in (file for files in shown_streets(DATA) for file in files):
+        create_cell(file, "its base station alone locates users")
+
+
+def create_cell(file: Path, reason: str) -> None:
+    """Creates the cell that a fingerprint file describes, without the fingerprints."""
+    cell, _ = read_fingerprint_file(file)
+    print(f"demo: creating {cell.cell_id} without fingerprints: {reason}")
+    described = FOLDER / f"{cell.cell_id}.json"
+    described.write_text(cell.model_dump_json())
+    command = [FINGERPOST, "cells", "create", cell.cell_id, "--cell-file", described]
+    subprocess.run([*command, "--database", FOLDER / "database"], check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager

@@ -247,6 +247,13 @@ class StationShare(WireModel):
         float, Field(description="From the estimate to where this base station alone locates the user, metres.")
     ]
     los_probability: LosProbability
+    outvoted: Annotated[
+        bool,
+        Field(
+            description="Whether this base station contradicts others that outnumber it. If that is so for most users, "
+            "check the description of its cell."
+        ),
+    ]
 
 
 class LwlmProvenance(WireModel):
@@ -276,8 +283,8 @@ class LwlmProvenance(WireModel):
         "Where several base stations measured the user: each, in the order of the request's measurements."
     )
     disagreement: Literal["STATIONS_DISAGREE"] | None = optional(
-        "The base stations locate the user farther apart than their errors explain. The ellipse then holds the ellipse "
-        "of every one of them."
+        "The base stations locate the user farther apart than their errors explain, and no majority of them supports "
+        "the estimate. The ellipse then holds the ellipse of every one of them."
     )
 
 

@@ -33,6 +33,7 @@ from service.console.router import router as console_router
 from service.inference.engine import start_engine, start_lwlm_engine, start_trajectory_engine
 from service.inference.workers import Workers
 from service.locating.examples import Examples
+from service.locating.joiner import Joiner
 from service.locating.live import Live
 from service.locating.locator import Locator
 from service.locating.measurer import Measurer
@@ -253,7 +254,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.locator = Locator(settings, served, choice, workers, metrics, tracker, live)
+    app.state.locator = Locator(settings, served, choice, workers, metrics, tracker, Joiner(stations), live)
     app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, workers, trajectory_metrics)
     app.state.measurer = Measurer(settings, stations, workers, measure_metrics)
     app.state.background = background

@@ -239,6 +239,14 @@ class NoMeasuringArtifact(ServiceError, status=HTTPStatus.NOT_IMPLEMENTED, cause
     """The service has no artifact that measures snapshots."""
 
 
+class TooManyStations(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TOO_MANY_STATIONS"):
+    """More base stations measured the user than the artifact joins."""
+
+
+class StationsTooFar(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="STATIONS_TOO_FAR"):
+    """The base stations lie too far apart to measure one user."""
+
+
 # Trajectories and tracks
 class NoTrajectoryArtifact(ServiceError, status=HTTPStatus.NOT_IMPLEMENTED, cause="NO_TRAJECTORY_ARTIFACT"):
     """The service has no artifact for trajectories."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import TrainerError
 from models.radio.channel import synthesise
+from models.radio.first_path import first_paths
 from models.radio.front_end import Radio
 from models.radio.impairments import Impairments, impair
 from models.radio.path_table import PathTable
@@ -97,8 +98,10 @@ def write_station_snapshots(
     """Writes what the stations of one street measure of its first ``users`` users that every station reaches.
 
     One fingerprint file a station, ``<cell id>-stations.safetensors``, with the same users row by row and positions
-    relative to that station. The snapshots have 20 dB of receiver noise and a random phase. ``measured_at`` is Unix
-    seconds. Raises `DifferentUsers` or `TooFewReached`.
+    relative to that station. The snapshots have 20 dB of receiver noise and a random phase. Beside each file,
+    ``<cell id>-first-paths.npy`` has the truth about the users' first paths, float64 `[users, 3]`: length in metres,
+    azimuth at the station in radians counter-clockwise from east, and 1 where the path is the direct one, else 0.
+    ``measured_at`` is Unix seconds. Returns the fingerprint files. Raises `DifferentUsers` or `TooFewReached`.
     """
     first = tables[0]
     places = [table.users[:, :2] + np.array(table.site.bs[:2]) for table in tables]
@@ -124,4 +127,7 @@ def write_station_snapshots(
         cell = describe_cell(site, radio.array, radio.subcarriers, radio.bandwidth)
         paths.append(folder / f"{site.name}-stations.safetensors")
         write_fingerprint_file(paths[-1], cell, fingerprints)
+        truth = first_paths(table)
+        columns = (truth.range, truth.azimuth, truth.line_of_sight.astype(np.float64))
+        np.save(folder / f"{site.name}-first-paths.npy", np.stack(columns, axis=1)[rows])
     return paths

@@ -113,8 +113,12 @@ def serve(
 
 @app.command()
 def locate(
-    file: Annotated[
-        Path, typer.Argument(help="A request or batch (.json), or a file of fingerprints (.safetensors, .npz).")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A request or batch (.json), or a file of fingerprints (.safetensors, .npz). With a file for each of "
+            "several base stations, all of the same users row by row, each user is located by all of them together."
+        ),
     ],
     url: Annotated[str, typer.Option(help="URL of the service.")] = "http://127.0.0.1:8080",
     rows: Annotated[int, typer.Option(min=1, max=256, help="Number of fingerprints to locate, at most.")] = 10,
@@ -126,13 +130,16 @@ def locate(
     ] = 1.0,
     coarse: Annotated[bool, typer.Option(help="Send coarse positions with fingerprints.")] = True,
 ) -> None:
-    """Locate the users in a file and print their positions. An API key is read from FINGERPOST_KEY."""
+    """Locate the users in files and print their positions. An API key is read from FINGERPOST_KEY."""
     from fingerpost import Client, ClientError, Problem
-    from service.commands.user_file import read_users
+    from service.commands.user_file import read_users, read_users_of_stations
 
     credentials = read_credentials()
     try:
-        users = read_users(file, rows, sigma if coarse else None)
+        if len(files) > 1:
+            users = read_users_of_stations(files, rows)
+        else:
+            users = read_users(files[0], rows, sigma if coarse else None)
         with Client(url, credentials.key, verify=credentials.verify) as client:
             results = client.locate_batch([user.request for user in users])
     except ClientError as error:

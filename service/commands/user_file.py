@@ -1,4 +1,4 @@
-"""The users in a file, for ``fingerpost locate``."""
+"""The users in files, for ``fingerpost locate``."""
 
 import json
 from collections.abc import Sequence
@@ -8,10 +8,20 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from fingerpost import BatchRequest, ClientError, CoarsePosition, LocateRequest, StationsRequest, build_locate_request
-from fingerpost.wire import UserRequest
+from fingerpost import (
+    BatchRequest,
+    ClientError,
+    CoarsePosition,
+    LocateRequest,
+    StationsRequest,
+    build_locate_request,
+    build_stations_request,
+)
+from fingerpost.wire import MOST_STATIONS, UserRequest
+from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
+from reference_db.fingerprints import Fingerprints
 from reference_db.unique_names import refuse_repeated_names
 
 _USER: TypeAdapter[LocateRequest | StationsRequest] = TypeAdapter(UserRequest)
@@ -19,7 +29,7 @@ _USER: TypeAdapter[LocateRequest | StationsRequest] = TypeAdapter(UserRequest)
 
 @dataclass(frozen=True)
 class FileUser:
-    """A user to locate. `truth` is the true position, metres east and north of the base station, if the file has it."""
+    """A user to locate. `truth` is the true position, metres east and north of the first base station, if known."""
 
     request: LocateRequest | StationsRequest
     truth: tuple[float, float] | None
@@ -32,7 +42,7 @@ def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
     is None, there is no coarse position. Raises `ClientError` if the file cannot be read.
     """
     if path.suffix in SUFFIXES:
-        return _read_fingerprints(path, rows, sigma)
+        return _read_fingerprint_users(path, rows, sigma)
     try:
         return [FileUser(request, None) for request in _parse_requests(path.read_bytes())]
     except OSError as error:
@@ -53,11 +63,36 @@ def _parse_requests(content: bytes) -> Sequence[LocateRequest | StationsRequest]
     return [_USER.validate_json(content)]
 
 
-def _read_fingerprints(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
+def read_users_of_stations(paths: Sequence[Path], rows: int) -> list[FileUser]:
+    """The first `rows` users of fingerprint files of several base stations, which have the same users row by row.
+
+    Raises `ClientError` if a file cannot be read, if the files do not have as many users or are of one cell, or if
+    there are too many files.
+    """
+    if len(paths) > MOST_STATIONS:
+        raise ClientError(f"{len(paths)} files: no user is located by more than {MOST_STATIONS} base stations")
+    stations = [_read_fingerprints(path) for path in paths]
+    for path, (cell, fingerprints) in zip(paths, stations, strict=True):
+        if len(fingerprints) != len(stations[0][1]):
+            raise ClientError(f"{path} has {len(fingerprints)} users and {paths[0]} has {len(stations[0][1])}")
+        if [one.cell_id for one, _ in stations].count(cell.cell_id) > 1:
+            raise ClientError(f"{path}: another of the files is of cell {cell.cell_id}, too")
+    places = stations[0][1].positions.tolist()[:rows]
+    return [
+        FileUser(build_stations_request({cell.cell_id: one.csi[row] for cell, one in stations}), (x, y))
+        for row, (x, y) in enumerate(places)
+    ]
+
+
+def _read_fingerprints(path: Path) -> tuple[Cell, Fingerprints]:
     try:
-        cell, fingerprints = read_fingerprint_file(path)
+        return read_fingerprint_file(path)
     except (ReferenceDatabaseError, OSError) as error:
         raise ClientError(str(error)) from error
+
+
+def _read_fingerprint_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
+    cell, fingerprints = _read_fingerprints(path)
     errors = np.random.default_rng(0).standard_normal((rows, 2)).tolist()
     users = []
     for csi, (x, y), (east, north) in zip(fingerprints.csi, fingerprints.positions.tolist(), errors, strict=False):

@@ -75,18 +75,16 @@ class LwlmEstimator:
         with stopwatch.stage("measure"):
             measured = self._measure({(i, j): one for i, user in enumerate(users) for j, one in enumerate(user)})
         stations = [tuple(measured[i, j] for j in range(len(user))) for i, user in enumerate(users)]
-        sound = [i for i, user in enumerate(stations) if all(map(_is_sound, user))]
-        joined = {i: stations[i] for i in sound if len(stations[i]) > 1}
+        failed = {i: error for i, user in enumerate(users) if (error := _find_unsound(user, stations[i])) is not None}
+        joined = {i: user for i, user in enumerate(stations) if len(user) > 1 and i not in failed}
         fused = {}
         if joined:
             with stopwatch.stage("fuse"):
                 fused = self._fuse(joined)
-        return [
-            MeasuredUser(stations[i], fused.get(i))
-            if i in sound and (i not in fused or _is_spread(fused[i].position, fused[i].covariance))
-            else EstimateNotFinite("the model returned no usable measurement")
-            for i in range(len(users))
-        ]
+        for i, one in fused.items():
+            if not _is_spread(one.position, one.covariance):
+                failed[i] = EstimateNotFinite("the model could not join the base stations' measurements")
+        return [failed.get(i) or MeasuredUser(user, fused.get(i)) for i, user in enumerate(stations)]
 
     def _measure(self, snapshots: dict[_Key, Snapshot]) -> dict[_Key, Measurement]:
         """All snapshots of one shape are measured in one run."""
@@ -136,6 +134,14 @@ def _read_measurement(outputs: Measured, row: int, snapshot: Snapshot) -> Measur
         covariance=turn @ outputs.covariance[row].astype(np.float64) @ turn.T,
         attention=float(outputs.attention[row]),
     )
+
+
+def _find_unsound(user: Sequence[Snapshot], stations: Sequence[Measurement]) -> EstimateNotFinite | None:
+    """Names the first base station of which the model says nothing usable."""
+    for snapshot, one in zip(user, stations, strict=True):
+        if not _is_sound(one):
+            return EstimateNotFinite(f"the model returned no usable measurement of cell {snapshot.cell.cell_id}")
+    return None
 
 
 def _is_sound(one: Measurement) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ class Ellipse(NamedTuple):
     semi_major: float
     semi_minor: float
     orientation_deg: int
+
+    @classmethod
+    def circle(cls, radius: float) -> Self:
+        return cls(radius, radius, 0)
 
 
 def ellipse_of(covariance: NDArray[np.float64], scale: float) -> Ellipse:

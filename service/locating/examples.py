@@ -3,13 +3,15 @@
 import math
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from models.artifact import LwlmManifest, TrajectoryManifest
+from models.artifact import TrajectoryManifest
+from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError, StoreUnavailable
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import unpack_csi
@@ -17,7 +19,7 @@ from reference_db.manifest import Manifest
 from reference_db.segment import Segment
 from reference_db.stores.store import Store
 from service.cells.registry import ServedCells
-from service.cells.stations import Stations, check_station
+from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories, check_learned
 from service.errors import ServiceError
 from service.inference.session import plane_waves
@@ -25,6 +27,8 @@ from service.inference.session import plane_waves
 Json = dict[str, Any]
 
 _SAMPLED = 64  # fingerprints
+_NEAR = 1000.0  # metres
+_MOST_READ = 200  # cells, of a city of many
 _WALK = 0.02  # radians: snapshots so much alike are located within a metre, as those of a trajectory must be
 _EXTENT = TypeAdapter(list[float])
 
@@ -48,6 +52,7 @@ class Examples:
                 "local coarse position": local,
                 "WGS84 coarse position": wgs84,
                 "no coarse position": alone,
+                **self._stations_examples(),
             },
             "locateBatch": {"three users": {"items": [local, wgs84, alone]}},
             "locateTrajectory": self._trajectory_examples(),
@@ -88,24 +93,34 @@ class Examples:
         }
 
     def _measure_examples(self) -> Json:
-        manifest = None if self._stations is None else self._find_station(self._stations.engine.artifact.manifest)
-        if manifest is None:
-            return {}
-        (wave,) = plane_waves(manifest.cell.antennas, manifest.cell.subcarriers, 1)
-        return {"a plane wave": {"cellId": manifest.cell.cell_id, "csi": _csi(wave), "requestId": "example"}}
+        stations = self._find_stations()
+        return {"a plane wave": _measurement(stations[0]) | {"requestId": "example"}} if stations else {}
 
-    def _find_station(self, artifact: LwlmManifest) -> Manifest | None:
+    def _stations_examples(self) -> Json:
+        stations = self._find_stations()
+        if len(stations) < 2:
+            return {}
+        return {"two base stations": {"measurements": [_measurement(one) for one in stations], "hAccuracy": 3.0}}
+
+    def _find_stations(self) -> list[Cell]:
+        """At most two base stations near each other that the artifact measures in."""
+        if self._stations is None:
+            return []
         try:
             cell_ids = self._store.cells()
         except ReferenceDatabaseError:
-            return None
-        for manifest in self._read_versions(cell_ids):
+            return []
+        found: list[Cell] = []
+        for manifest in islice(self._read_versions(cell_ids), _MOST_READ):
             try:
-                check_station(artifact, manifest)
+                self._stations.check(manifest)
             except ServiceError:
                 continue
-            return manifest
-        return None
+            if not found or _distance(found[0], manifest.cell) < _NEAR:
+                found.append(manifest.cell)
+            if len(found) == 2:
+                break
+        return found
 
     def _find_learned_cell(self, learned: TrajectoryManifest) -> str | None:
         for manifest in self._read_versions(learned.cells):
@@ -164,6 +179,17 @@ class Examples:
             else:
                 if manifest is not None:
                     yield manifest
+
+
+def _measurement(cell: Cell) -> Json:
+    (wave,) = plane_waves(cell.antennas, cell.subcarriers, 1)
+    return {"cellId": cell.cell_id, "csi": _csi(wave)}
+
+
+def _distance(first: Cell, second: Cell) -> float:
+    """Metres."""
+    frame = LocalFrame(first.latitude_deg, first.longitude_deg)
+    return math.hypot(*frame.to_local(second.latitude_deg, second.longitude_deg))
 
 
 def _csi(pairs: NDArray[np.float32]) -> Json:

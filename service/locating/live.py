@@ -34,6 +34,7 @@ class LiveEstimate(WireModel):
     confidence: int
     coarse_position_used: bool
     cell_version: str
+    source: Annotated[str, Field(description="The family of the model that located the user.")]
 
 
 class LiveEstimates(WireModel):
@@ -71,6 +72,7 @@ class Live:
                         confidence=local.confidence,
                         coarse_position_used=isinstance(source, Provenance) and source.coarse_position_used,
                         cell_version=source.cell_version,
+                        source=source.source,
                     )
                 )
 

@@ -25,6 +25,7 @@ from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import describe_batch, map_results
 from service.locating.coarse_position import locate_coarsely
 from service.locating.estimates import Received
+from service.locating.joiner import JoinedUser, Joiner, ReadStations
 from service.locating.live import Live
 from service.locating.station_estimates import locate_fix
 from service.locating.tracker import NOT_THIS_TIME, LocatedTrack, Tracker, TrackUser
@@ -47,6 +48,8 @@ from service.telemetry.tracing import span
 from service.web.csi import check_shape
 from service.web.media import Format, formats, read_body
 
+Located = LocatedUser | StationUser | TrackedUser | JoinedUser
+
 _NO_TRACKS = errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
 
 
@@ -59,6 +62,7 @@ class Locator:
         workers: Workers,
         metrics: Metrics,
         tracker: Tracker | None,
+        joiner: Joiner,
         live: Live,
     ) -> None:
         self._settings = settings
@@ -67,7 +71,8 @@ class Locator:
         self._workers = workers
         self._metrics = metrics
         self._tracker = tracker
-        self._reader = UserReader(cells, choice, tracker, workers, settings.batch_limit)
+        self._joiner = joiner
+        self._reader = UserReader(cells, choice, tracker, joiner, workers, settings.batch_limit)
         self._live = live
 
     async def locate(self, request: Request) -> Response:
@@ -105,6 +110,20 @@ class Locator:
         return reads, writes, body, received
 
     async def _locate(
+        self, users: list[ReadUser | ReadStations | ServiceError], request: Request, received: Received, lane: Lane
+    ) -> Sequence[Located | ServiceError]:
+        """Users of several base stations are located by these together, users with a track by their track, all others,
+        and tracks that cannot be, by one snapshot.
+        """
+        rest = [one for one in users if not isinstance(one, ReadStations)]
+        if len(rest) == len(users):
+            return await self._locate_by_one(rest, request, received, lane)
+        several = [one for one in users if isinstance(one, ReadStations)]
+        joined = iter(await self._joiner.locate(several, request, received, lane))
+        others = iter(await self._locate_by_one(rest, request, received, lane) if rest else ())
+        return [next(joined) if isinstance(one, ReadStations) else next(others) for one in users]
+
+    async def _locate_by_one(
         self, users: list[ReadUser | ServiceError], request: Request, received: Received, lane: Lane
     ) -> Sequence[LocatedUser | StationUser | TrackedUser | ServiceError]:
         """Users with a track are located by their track, all others, and tracks that cannot be, by one snapshot."""
@@ -164,8 +183,8 @@ class Locator:
 
     def _answer_batch(
         self,
-        users: list[ReadUser | ServiceError],
-        located: Sequence[LocatedUser | StationUser | TrackedUser | ServiceError],
+        users: list[ReadUser | ReadStations | ServiceError],
+        located: Sequence[Located | ServiceError],
         received: Received,
         stopwatch: Stopwatch,
         writes: Format,
@@ -178,7 +197,7 @@ class Locator:
 
     def _count(
         self,
-        users: list[ReadUser | ServiceError],
+        users: list[ReadUser | ReadStations | ServiceError],
         results: list[Answer | ServiceError],
         stopwatch: Stopwatch,
     ) -> None:
@@ -188,14 +207,14 @@ class Locator:
 
 
 def _answer(
-    located: Sequence[LocatedUser | StationUser | TrackedUser | ServiceError], received: Received, stopwatch: Stopwatch
+    located: Sequence[Located | ServiceError], received: Received, stopwatch: Stopwatch
 ) -> list[Answer | ServiceError]:
     with stopwatch.stage("encode"):
         return map_results(located, partial(answer_user, received.at))
 
 
-def _cell_of(one: ReadUser | ServiceError) -> str | None:
-    return one.request.cell_id if isinstance(one, ReadUser) else None
+def _cell_of(one: ReadUser | ReadStations | ServiceError) -> str | None:
+    return None if isinstance(one, ServiceError) else one.request.cell_id
 
 
 def _has_track(one: ReadUser | ServiceError) -> bool:

@@ -5,7 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from fingerpost.wire import CELL_HEADER, BatchRequest, BatchResponse, LocateRequest, LocateResponse
+from fingerpost.wire import (
+    CELL_HEADER,
+    BatchRequest,
+    BatchResponse,
+    LocateRequest,
+    LocateResponse,
+    StationsRequest,
+)
 from fingerpost.wire_measure import MeasureRequest, MeasureResponse
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 from service import errors
@@ -70,15 +77,19 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
         errors.TrackTooShort,
         errors.TrackTooWide,
         errors.TracksUnavailable,
+        errors.NoMeasuringArtifact,
+        errors.TooManyStations,
+        errors.StationsTooFar,
     ),
     summary="Locate one user",
     openapi_extra=_CELL_HEADER,
 )
-@takes(LocateRequest)
+@takes(LocateRequest | StationsRequest)
 async def locate(request: Request) -> Response:
     """Compares a user's CSI with the fingerprints of the cell. A user with a `trackId` is located together with the
     last snapshots of this track, once there are enough. In a cell without enough fingerprints the base station alone
-    locates users; `provenance` names the model and the reason.
+    locates users; `provenance` names the model and the reason. With `measurements` of several base stations the user is
+    located by all of them together, without fingerprints.
     """
     response: Response = await request.app.state.locator.locate(request)
     return response

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from fingerpost.wire import CELL_ID_PATTERN, LocateRequest
+from fingerpost.wire import CELL_ID_PATTERN, LocateRequest, StationsRequest
 from reference_db.cell import Cell
 from service import errors
 from service.auth.middleware import charge
@@ -20,6 +20,7 @@ from service.errors import ServiceError
 from service.inference.workers import Workers
 from service.locating.batch import USER_VALUES, map_results, parse_items
 from service.locating.estimates import Received, check_timestamp, declared_deadline
+from service.locating.joiner import Joiner, ReadStations, name_measurement
 from service.locating.tracker import Tracker
 from service.locating.users import ReadUser
 from service.telemetry.stopwatch import Stopwatch
@@ -37,17 +38,24 @@ class UserReader:
     """Large bodies are read in worker threads, and only the users whose CSI has the shape of their cell are decoded."""
 
     def __init__(
-        self, cells: ServedCells, choice: ModelChoice, tracker: Tracker | None, workers: Workers, batch_limit: int
+        self,
+        cells: ServedCells,
+        choice: ModelChoice,
+        tracker: Tracker | None,
+        joiner: Joiner,
+        workers: Workers,
+        batch_limit: int,
     ) -> None:
         self._cells = cells
         self._choice = choice
         self._tracker = tracker
+        self._joiner = joiner
         self._workers = workers
         self._batch_limit = batch_limit
 
     async def read_one(
         self, body: bytes, reads: Format, received: Received, stopwatch: Stopwatch
-    ) -> list[ReadUser | ServiceError]:
+    ) -> list[ReadUser | ReadStations | ServiceError]:
         """The only user of a body, or what is wrong with it."""
         if len(body) <= LARGE_BYTES:
             return _read([body], partial(_parse_user, reads), received, stopwatch)
@@ -56,7 +64,7 @@ class UserReader:
 
     async def read_batch(
         self, body: bytes, reads: Format, received: Received, stopwatch: Stopwatch, request: Request
-    ) -> list[ReadUser | ServiceError]:
+    ) -> list[ReadUser | ReadStations | ServiceError]:
         """The users of a batch, or what is wrong with each. Charges the key. Raises what `parse_items` raises."""
         if len(body) > LARGE_BYTES:
             items = await self._workers.run(self._parse_batch, body, reads, stopwatch)
@@ -74,14 +82,17 @@ class UserReader:
 
     async def _read_large(
         self, items: Sequence[Any | ServiceError], received: Received, stopwatch: Stopwatch
-    ) -> list[ReadUser | ServiceError]:
+    ) -> list[ReadUser | ReadStations | ServiceError]:
         deadlines: dict[str, float] = {}
         for item in items:
             if (name := _declared_cell(item)) is not None:
                 deadlines[name] = max(declared_deadline(item, received), deadlines.get(name, 0.0))
         described = await asyncio.gather(*(self._describe(*one) for one in deadlines.items()))
         cells = dict(zip(deadlines, described, strict=True))
-        fitting = map_results(items, lambda item: _check_fit(item, cells))
+        groups = {names: declared_deadline(item, received) for item in items if (names := _declared_stations(item))}
+        joint = await asyncio.gather(*(self._joiner.describe(*one) for one in groups.items()))
+        stations = dict(zip(groups, joint, strict=True))
+        fitting = map_results(items, lambda item: _check_stations(_check_fit(item, cells), stations))
         return await self._workers.run(_read, fitting, _validate_user, received, stopwatch)
 
     async def _describe(self, cell_id: str, deadline: float) -> Cell | ServiceError:
@@ -122,21 +133,75 @@ def _check_fit(item: Any, cells: Mapping[str, Cell | ServiceError]) -> Any:
     return item
 
 
+def _declared_stations(item: Any) -> tuple[str, ...]:
+    """The cells of a parsed item's measurements; empty where there are none, or validation will refuse one's name."""
+    measurements = item.get("measurements") if isinstance(item, dict) else None
+    names = [_declared_cell(one) for one in measurements] if isinstance(measurements, list) else []
+    return () if None in names else tuple(name for name in names if name is not None)
+
+
+def _check_stations(item: Any, stations: Mapping[tuple[str, ...], list[Cell] | ServiceError]) -> Any:
+    """The item. Raises why the cells of its measurements cannot be served, or `CsiShapeMismatch`."""
+    if names := _declared_stations(item):
+        cells = stations[names]
+        if isinstance(cells, ServiceError):
+            raise cells
+        for i, (measurement, cell) in enumerate(zip(item["measurements"], cells, strict=True)):
+            check_declared_shape(measurement, cell, f"/measurements/{i}/csi/shape")
+    return item
+
+
 def _read(
-    items: Sequence[A], validate: Callable[[A], LocateRequest], received: Received, stopwatch: Stopwatch
-) -> list[ReadUser | ServiceError]:
+    items: Sequence[A],
+    validate: Callable[[A], LocateRequest | StationsRequest],
+    received: Received,
+    stopwatch: Stopwatch,
+) -> list[ReadUser | ReadStations | ServiceError]:
     with stopwatch.stage("decode"), span("decode"):
         return map_results(items, lambda item: _read_user(validate(item), received))
 
 
-def _parse_user(reads: Format, body: bytes) -> LocateRequest:
-    return reads.read(body, LocateRequest, USER_VALUES)
+def _parse_user(reads: Format, body: bytes) -> LocateRequest | StationsRequest:
+    return _validate_user(reads.parsed(body, USER_VALUES))
 
 
-def _validate_user(item: Any) -> LocateRequest:
-    return validated(item, LocateRequest)
+def _validate_user(item: Any) -> LocateRequest | StationsRequest:
+    if isinstance(item, dict) and "measurements" in item:
+        return _validate_stations(item)
+    try:
+        return validated(item, LocateRequest)
+    except errors.FieldMissing as error:
+        if "cellId" in item or "csi" in item:
+            raise
+        reason = "required field is missing: send cellId and csi, or measurements"
+        raise errors.FieldMissing("/cellId", reason) from error
 
 
-def _read_user(request: LocateRequest, received: Received) -> ReadUser:
+def _validate_stations(item: dict[str, Any]) -> StationsRequest:
+    for name in ("cellId", "csi"):
+        if name in item:
+            raise errors.FieldIncorrect("/measurements", f"does not go together with {name}: send one of the two")
+    request = validated(item, StationsRequest)
+    names = [one.cell_id for one in request.measurements]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise errors.FieldIncorrect(f"/measurements/{i}/cellId", "comes twice: each measurement is of another cell")
+    return request
+
+
+def _read_user(request: LocateRequest | StationsRequest, received: Received) -> ReadUser | ReadStations:
+    if isinstance(request, StationsRequest):
+        return _read_stations(request, received)
     check_timestamp(request.timestamp, received)
     return ReadUser(request, decode_csi(request.csi))
+
+
+def _read_stations(request: StationsRequest, received: Received) -> ReadStations:
+    csi = []
+    for i, measurement in enumerate(request.measurements):
+        check_timestamp(measurement.timestamp, received, f"/measurements/{i}/timestamp")
+        try:
+            csi.append(decode_csi(measurement.csi))
+        except errors.FieldError as error:
+            raise name_measurement(error, i, measurement.cell_id) from error
+    return ReadStations(request, tuple(csi))

@@ -14,6 +14,7 @@ from fingerpost.wire import (
     LosNlosMeasureInd,
     LwlmProvenance,
     Provenance,
+    StationsRequest,
     TrackProvenance,
 )
 from service.cells.calibration import CalibrationLevel
@@ -24,6 +25,7 @@ from service.inference.estimator import RETRIEVAL, Estimate, User
 from service.inference.lwlm_estimator import MeasuredUser, Snapshot
 from service.locating.coarse_position import OUTSIDE_CELL, Fix, OutsideCell
 from service.locating.estimates import Estimates, Json, estimates_of, fulfilment, whole_minutes
+from service.locating.joiner import JoinedUser, estimate_by_stations
 from service.locating.station_estimates import estimate_by_station
 from service.locating.tracker import LocatedTrack
 
@@ -109,11 +111,14 @@ class Answer(NamedTuple):
     provenance: Provenance | TrackProvenance | LwlmProvenance
 
 
-def answer_user(received: datetime, located: LocatedUser | TrackedUser | StationUser) -> Answer:
+def answer_user(received: datetime, located: LocatedUser | TrackedUser | StationUser | JoinedUser) -> Answer:
     """The answer, with its calibrated circle. Raises `EstimateNotFinite`."""
     if isinstance(located, TrackedUser):
         estimates, radius, made = located.track
         return _answer(located.user.request, estimates, radius, made, made.model_dump(), received)
+    if isinstance(located, JoinedUser):
+        estimates, radius, source = estimate_by_stations(located)
+        return _answer(located.user.request, estimates, radius, source, source.model_dump(), received)
     if isinstance(located, StationUser):
         user, station = located.heard
         found = estimate_by_station(user.request, station, located.measured, user.fallback)
@@ -148,7 +153,7 @@ def _make_provenance(name: str, version: str, digest: str, **fields: Any) -> tup
 
 
 def _answer(
-    request: LocateRequest,
+    request: LocateRequest | StationsRequest,
     estimates: Estimates,
     radius: float,
     provenance: Provenance | TrackProvenance | LwlmProvenance,

@@ -48,6 +48,13 @@ class LocationMetrics:
             ["coarse_position"],
             registry=registry,
         )
+        self._joined = Counter(
+            "fingerpost_joined_users_total",
+            "Users located by several base stations together. agreement: agree, or disagree where the base stations "
+            "locate the user farther apart than their errors explain.",
+            ["agreement"],
+            registry=registry,
+        )
         self._stated = Histogram(
             "fingerpost_stated_accuracy_meters",
             "Accuracy stated to users: the radius of the circle in the answer.",
@@ -80,6 +87,9 @@ class LocationMetrics:
         uses = [_use_of_coarse_position(one) for one in made if isinstance(one, Provenance)]
         for use in set(uses):
             self._retrieval(use).inc(uses.count(use))
+        for one in made:
+            if isinstance(one, LwlmProvenance) and one.stations is not None:
+                self._joined.labels("agree" if one.disagreement is None else "disagree").inc()
         for answer in answers:
             self._stated.observe(answer.h_accuracy)
             if answer.accuracy_fulfilment_indicator is not None:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from http import HTTPStatus
+from types import UnionType
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Request
@@ -114,8 +115,10 @@ class BareRoutes:
         await response(scope, receive, send)
 
 
-def takes(model: type[BaseModel]) -> Callable[[Endpoint], Endpoint]:
-    """Documents the body that an endpoint reads by itself. FastAPI documents what the signature says."""
+def takes(model: type[BaseModel] | UnionType) -> Callable[[Endpoint], Endpoint]:
+    """Documents the body that an endpoint reads by itself, one model of a union. FastAPI documents what the signature
+    says.
+    """
 
     def document(endpoint: Endpoint) -> Endpoint:
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)

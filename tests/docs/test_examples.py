@@ -12,6 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
+from fingerpost import build_locate_body
+from reference_db import read_fingerprint_file
 from tests.docs.pages import ROOT, Example, blocks, examples_to_run
 
 _ADDRESS = "http://127.0.0.1:8080"
@@ -96,3 +98,15 @@ def test_the_documented_measurement_has_the_fields_of_a_real_one(demo_url: str) 
     assert response.status_code == 200, response.text
     assert list(response.json()) == list(documented)
     assert response.json()["provenance"].keys() == documented["provenance"].keys()
+
+
+def test_the_documented_answer_of_several_base_stations_has_the_fields_of_a_real_one(demo_url: str) -> None:
+    asked, documented = map(json.loads, blocks("send/several-stations.md", "json"))
+    for measurement in asked["measurements"]:
+        file = ROOT / "benchmarks" / "data" / f"{measurement['cellId']}-stations.safetensors"
+        measurement["csi"] = build_locate_body("any", read_fingerprint_file(file)[1].csi[0])["csi"]
+    response = httpx.post(f"{demo_url}/locate", json=asked, timeout=60)
+    assert response.status_code == 200, response.text
+    provenance = response.json()["provenance"]
+    assert provenance.keys() - {"disagreement"} == documented.keys()
+    assert [list(one) for one in provenance["stations"]] == [list(one) for one in documented["stations"]]

@@ -2,12 +2,21 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 
 import httpx
 import numpy as np
 import pytest
 
-from fingerpost import CoarsePosition, NoAnswer, Problem, Refused, build_locate_request, build_trajectory_request
+from fingerpost import (
+    CoarsePosition,
+    NoAnswer,
+    Problem,
+    Refused,
+    build_locate_request,
+    build_stations_request,
+    build_trajectory_request,
+)
 from fingerpost.exchange import Attempt, Exchange, Result, locate, locate_batch, locate_trajectory
 
 CSI = np.arange(6).reshape(2, 3) * (1 + 2j)
@@ -36,6 +45,29 @@ def test_csi_is_sent_as_base64_of_little_endian_complex64() -> None:
     }
     assert (attempt.path, attempt.pause_s) == ("/locate", 0.0)
     assert attempt.headers == {"Content-Type": "application/json", "Fingerpost-Cell": "c"}
+
+
+def test_several_base_stations_send_a_measurement_each_and_go_where_the_first_one_does() -> None:
+    measured = datetime(2026, 1, 1, tzinfo=UTC)
+    request = build_stations_request({"b": CSI, "a": 2 * CSI}, {"a": measured}, request_id="7", h_accuracy=1.5)
+    attempt = first(locate(request, tries=1))
+    body = json.loads(attempt.content)
+    data = [np.frombuffer(base64.b64decode(one["csi"].pop("data")), "<c8") for one in body["measurements"]]
+    assert np.array_equal(data[0], CSI.ravel())
+    assert np.array_equal(data[1], 2 * CSI.ravel())
+    csi = {"encoding": "complex64", "shape": [2, 3], "scale": 1.0}
+    assert body == {
+        "measurements": [{"cellId": "b", "csi": csi}, {"cellId": "a", "csi": csi, "timestamp": "2026-01-01T00:00:00Z"}],
+        "hAccuracy": 1.5,
+        "requestId": "7",
+    }
+    assert (attempt.path, attempt.headers["Fingerpost-Cell"]) == ("/locate", "b")
+
+
+def test_users_of_one_and_of_several_base_stations_go_in_one_batch() -> None:
+    requests = [build_locate_request("a", CSI), build_stations_request({"a": CSI, "b": CSI})]
+    attempt = first(locate_batch(requests, tries=1))
+    assert [sorted(one) for one in json.loads(attempt.content)["items"]] == [["cellId", "csi"], ["measurements"]]
 
 
 def test_a_trajectory_has_a_snapshot_for_each_csi() -> None:

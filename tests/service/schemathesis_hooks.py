@@ -30,9 +30,12 @@ _BEYOND_SCHEMAS = {
     "IDEMPOTENCY_KEY_REUSED",
     "MAX_RESP_TIME_EXCEEDED",
     "MODEL_NOT_ALLOWED_BY_CELL",
+    "NO_MEASURING_ARTIFACT",
     "NO_TRAJECTORY_ARTIFACT",
     "PRECONDITION_FAILED",
+    "STATIONS_TOO_FAR",
     "TIMESTAMP_IMPLAUSIBLE",  # in the future, or before 2000
+    "TOO_MANY_STATIONS",
     "TRACK_TOO_SHORT",
     "TRACK_TOO_WIDE",
     "TRAJECTORY_LENGTH",
@@ -41,7 +44,7 @@ _BEYOND_SCHEMAS = {
     "VERSION_REFUSED",
 }
 # And fields that are wrong only beside others, or beside the cell, as its JSON pointer says.
-_BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints", "query after")
+_BESIDE_OTHERS = ("", "/cell", "/area", "/fingerprints", "/measurements", "query after")
 
 # To a schema 1.0 is an integer, and a minute may have 61 seconds.
 _STRICTER = ("Input should be a valid integer", "Input should be an RFC 3339 date and time")

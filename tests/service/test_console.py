@@ -170,6 +170,7 @@ def test_estimates_are_drawn_while_watched_and_then_gone(page: Page, operator: h
     watch(page)
     locate(operator, range(5))
     page.says("#live-status", "located in the last minute, 95 % within")
+    page.says("#live-status", "(median), by mateformer (5).")
     for stage in ("decode", "queue", "retrieve", "frame", "infer", "encode", "/locate"):
         page.says("#latency", stage)
     page.until(

@@ -75,6 +75,15 @@ export class LiveWatch {
     const { confidence } = this.estimates.at(-1);
     const usual = metres(radii[Math.floor(radii.length / 2)]);
     this.status.textContent =
-      `${count(this.estimates.length)} located in the last minute, ${confidence} % within ${usual} (median).`;
+      `${count(this.estimates.length)} located in the last minute, ${confidence} % within ${usual} (median), ` +
+      `by ${countModels(this.estimates)}.`;
   }
+}
+
+// The models that located users, most users first: "mateformer (12), lwlm (1)".
+function countModels(estimates) {
+  const users = new Map();
+  for (const { source } of estimates) users.set(source, (users.get(source) ?? 0) + 1);
+  const models = [...users].sort(([, a], [, b]) => b - a);
+  return models.map(([model, number]) => `${model} (${count(number)})`).join(", ");
 }

@@ -62,9 +62,27 @@ def test_snapshots_have_noise_of_20_db_and_a_phase_of_their_own(tables: list[Pat
     assert np.ptp(np.angle(phase)) > np.pi
 
 
+def test_the_truth_about_first_paths_lies_beside_each_file(tables: list[PathTable], tmp_path: Path) -> None:
+    write_station_snapshots(tables, RADIO, USERS, 0.0, tmp_path)
+    truth = np.load(tmp_path / "etoile-0900-first-paths.npy")
+    _, fingerprints = read_fingerprint_file(tmp_path / "etoile-0900-stations.safetensors")
+    rows = [row for row in range(USERS + 1) if row != 2]
+    direct = truth[:, 2] == 1
+    np.testing.assert_array_equal(direct, tables[0].line_of_sight[rows])
+    assert 0 < direct.sum() < USERS
+    east, north = fingerprints.positions[direct].T
+    np.testing.assert_allclose(truth[direct, 1], np.arctan2(north, east), atol=1e-3)
+    away = np.linalg.norm(tables[0].users[rows], axis=1)
+    np.testing.assert_allclose(truth[direct, 0], away[direct], atol=0.05)
+    assert (truth[~direct, 0] > away[~direct] - 0.05).all()
+
+
 def test_the_same_tables_give_the_same_bytes(tables: list[PathTable], tmp_path: Path) -> None:
     once, again = (write_station_snapshots(tables, RADIO, 5, 0.0, tmp_path / name) for name in ("once", "again"))
     assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
+    assert {file.name for file in (tmp_path / "once").iterdir()} == {
+        f"etoile-0900{station}-{name}" for station in ("", "-1") for name in ("stations.safetensors", "first-paths.npy")
+    }
 
 
 def test_tables_of_other_users_are_refused(tables: list[PathTable], tmp_path: Path) -> None:

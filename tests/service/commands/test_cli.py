@@ -71,6 +71,8 @@ def test_locate_takes_a_request_or_a_batch(
         ("[]", "is neither a request nor a batch"),
         ('{"items": [{"cellId": "no/cell"}]}', "/items/0/cellId"),
         ('{"cellId": "a", "cellId": "b"}', "'cellId' is there more than once"),
+        ('{"measurements": [{"cellId": "no/cell"}, 7]}', "/measurements/0/cellId"),
+        ('{"items": [{"measurements": []}]}', "/items/0/measurements"),
     ],
 )
 def test_a_wrong_request_file_is_refused_with_the_field_at_fault(

@@ -33,6 +33,7 @@ async def test_estimates_are_kept_from_the_first_question_on(watched: Settings) 
         assert one["point"] == other["point"] == {"x": 20.5, "y": 0.0}
         assert one["confidence"] == 95
         assert one["uncertaintyEllipse"]["semiMajor"] > 0
+        assert one["source"] == "mateformer"
         assert "requestId" not in one
         later = (await client.get(f"/cells/c/live?after={one['number']}")).json()
         assert later == {"estimates": [other], "next": other["number"]}
