@@ -14,10 +14,11 @@ from fingerpost import (
     Problem,
     Refused,
     build_locate_request,
+    build_measure_request,
     build_stations_request,
     build_trajectory_request,
 )
-from fingerpost.exchange import Attempt, Exchange, Result, locate, locate_batch, locate_trajectory
+from fingerpost.exchange import Attempt, Exchange, Result, locate, locate_batch, locate_trajectory, measure
 
 CSI = np.arange(6).reshape(2, 3) * (1 + 2j)
 PROBLEM = Problem(title="", status=503, detail="too many users", cause="QUEUE_FULL")
@@ -75,6 +76,12 @@ def test_a_trajectory_has_a_snapshot_for_each_csi() -> None:
     attempt = first(locate_trajectory(request, tries=1))
     assert attempt.path == "/locate/trajectory"
     assert [list(snapshot) for snapshot in json.loads(attempt.content)["snapshots"]] == [["csi"], ["csi"]]
+
+
+def test_a_measurement_has_one_snapshot_of_its_cell() -> None:
+    attempt = first(measure(build_measure_request("c", CSI, max_resp_time=2.0), tries=1))
+    assert (attempt.path, attempt.headers["Fingerpost-Cell"]) == ("/measure", "c")
+    assert json.loads(attempt.content).keys() == {"cellId", "csi", "maxRespTime"}
 
 
 def test_a_batch_has_at_most_256_users_of_one_cell() -> None:

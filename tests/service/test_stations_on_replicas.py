@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fingerpost import Client, Provenance, Refused, build_locate_body
+from fingerpost import AsyncClient, Client, Provenance, Refused, build_locate_body
 from fingerpost.wire import LwlmProvenance
 from service.commands.cli import app as command_line
 from service.updates.cell_wire import describe_cell
@@ -153,3 +153,13 @@ def test_a_server_says_what_is_wrong_with_an_artifact_of_another_family(tmp_path
         ),
     ):
         pass
+
+
+@pytest.mark.anyio
+async def test_the_asynchronous_client_measures_too(replicas: tuple[Replica, Replica]) -> None:
+    one, _ = replicas
+    described = {"cell": describe_cell(measured_cell("other")).model_dump(mode="json")}
+    assert one.client.put("/cells/other", json=described).status_code in (200, 201)
+    async with AsyncClient(str(one.client.base_url)) as client:
+        measured = await client.measure("other", heard_from(measured_cell("other"), 40, 0))
+    assert (measured.range, measured.aoa_deg) == pytest.approx((40, 90), abs=0.02)
