@@ -42,9 +42,8 @@ def find_anchors(csi: Tensor, height: Tensor, bin_m: Tensor) -> Anchors:
 
     ``height`` [b] is that of the BS antenna above the user in metres, ``bin_m`` [b] the length of a delay bin.
     """
-    s = csi.shape[2]
-    subcarrier = torch.arange(s, device=csi.device)
-    window = 0.54 - 0.46 * torch.cos(2 * math.pi * (subcarrier + 0.5) / s)
+    fraction = _fractions(csi.shape[2], csi)  # [s]
+    window = 0.54 - 0.46 * torch.cos(2 * math.pi * (fraction + 0.5 * fraction[1]))
     H = csi * window[:, None]
     grid = torch.arange(int(SPAN * OVERSAMPLING), device=csi.device) / OVERSAMPLING - EARLY  # [g] bins
     power = _delay_power(H, grid)  # [b, g], the strongest is 1
@@ -75,10 +74,15 @@ def find_anchors(csi: Tensor, height: Tensor, bin_m: Tensor) -> Anchors:
     return Anchors(range_m, angle, position, features.clamp(-8, 8))
 
 
+def _fractions(size: int, like: Tensor) -> Tensor:
+    """0, 1 / size, 2 / size ... [size]. The exporter cannot divide by a free size, but by a tensor."""
+    index = torch.arange(size, device=like.device, dtype=like.dtype)
+    return index / (index[-1] + 1)
+
+
 def _delay_power(H: Tensor, grid: Tensor) -> Tensor:
     """Power over delay of windowed csi [b, a, s, 2], summed over antennas: [b, g]"""
-    s = H.shape[2]
-    turn = 2 * math.pi / s * torch.arange(s, device=H.device)[:, None] * grid  # [s, g]
+    turn = 2 * math.pi * _fractions(H.shape[2], H)[:, None] * grid  # [s, g]
     cos, sin = turn.cos(), turn.sin()
     re, im = H.unbind(-1)  # [b, a, s]
     power = ((re @ cos - im @ sin).square() + (re @ sin + im @ cos).square()).sum(1)
@@ -111,13 +115,12 @@ def _direction(H: Tensor, delay: Tensor) -> Tensor:
 
     Returns the component of the unit direction along the array, [b] in -1 to 1, for half a wavelength's spacing.
     """
-    a, s = H.shape[1:3]
-    turn = 2 * math.pi / s * torch.arange(s, device=H.device) * delay[:, None]  # [b, s]
+    turn = 2 * math.pi * _fractions(H.shape[2], H) * delay[:, None]  # [b, s]
     cos, sin = turn.cos()[:, None], turn.sin()[:, None]
     re, im = H.unbind(-1)  # [b, a, s]
     response_re, response_im = (re * cos - im * sin).sum(-1), (re * sin + im * cos).sum(-1)  # [b, a]
     cone = (2 * torch.arange(ANGLES, device=H.device) + 1) / ANGLES - 1  # [u]
-    phase = math.pi * torch.arange(a, device=H.device)[:, None] * cone  # [a, u]
+    phase = math.pi * torch.arange(H.shape[1], device=H.device)[:, None] * cone  # [a, u]
     cos, sin = phase.cos(), phase.sin()
     power = (response_re @ cos + response_im @ sin).square() + (response_im @ cos - response_re @ sin).square()
     index = power.argmax(1, keepdim=True)

@@ -15,7 +15,3 @@ def describe_configuration(configuration: Tensor, antennas: int, subcarriers: in
     size = torch.tensor([antennas / 8, subcarriers / 32], device=configuration.device).log2()
     return torch.stack([(bandwidth / 20e6).log2(), height / 10, *size.expand(len(configuration), 2).unbind(-1)], dim=-1)
 
-
-def delay_bin(configuration: Tensor) -> Tensor:
-    """Length of a delay bin c / bandwidth in metres: [b, 2] -> [b]"""
-    return SPEED_OF_LIGHT / configuration[:, 0]
