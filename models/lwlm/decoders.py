@@ -70,14 +70,14 @@ class Readout(nn.Module):
 
 
 class Decoders(nn.Module):
-    def __init__(self, width: int, hidden: int, anchored: bool) -> None:
+    def __init__(self, width: int, hidden: int, anchored: bool, attention: bool) -> None:
         super().__init__()
         numbers = CONFIGURATION_SIZE + anchored * NUMBERS
         self.range = Readout(width, hidden, numbers, 2)
         self.aoa = Readout(width, hidden, numbers, 2)
         self.line_of_sight = Readout(width, hidden, numbers, 1)
         self.position = Readout(width, hidden, numbers, 5)
-        self.attention = nn.Sequential(nn.Linear(hidden, 32), nn.Tanh(), nn.Linear(32, 1))
+        self.attention = nn.Sequential(nn.Linear(hidden, 32), nn.Tanh(), nn.Linear(32, 1)) if attention else None
         if anchored:  # untrained decoders answer with the anchors
             for readout in (self.range, self.aoa, self.position):
                 nn.init.zeros_(readout.out.weight)
@@ -103,7 +103,7 @@ class Decoders(nn.Module):
             line_of_sight=self.line_of_sight(encoded, numbers)[:, 0],
             position=start[2] + POSITION_SCALE_M * torch.stack([forward, left], dim=-1),
             covariance=POSITION_SIGMA_M**2 * covariance_of(*factor),
-            attention=self.attention(h)[:, 0],
+            attention=torch.zeros_like(bin_m) if self.attention is None else self.attention(h)[:, 0],
         )
 
 

@@ -48,8 +48,9 @@ class Lwlm(nn.Module):
         super().__init__()
         config = recipe.config()
         self.encoder = LwlmEncoder(config) if recipe.decoding.encoder == "transformer" else CnnEncoder(config.width)
-        self.decoders = Decoders(config.width, recipe.decoding.hidden, recipe.decoding.anchored)
-        self.anchored = recipe.decoding.anchored
+        settings = recipe.decoding
+        self.decoders = Decoders(config.width, settings.hidden, settings.anchored, settings.attention)
+        self.anchored = settings.anchored
 
     def forward(self, csi: Tensor, configuration: Tensor) -> tuple[Decoded, Encoded]:
         """csi [b, a, s, 2] of any power and phase, configuration [b, 2]: bandwidth in hertz and height in metres"""

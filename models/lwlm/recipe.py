@@ -59,7 +59,8 @@ class Decoding(FrozenModel):
     """How the decoders are trained: on ``labels`` snapshots, those that all stations have of a user.
 
     ``pretrained`` starts the encoder from the pretraining, ``frozen`` leaves it as it is. ``anchored`` decoders correct
-    classical estimates. The labelled users are those of the training streets or, at ``home``, of the tested streets
+    classical estimates. With ``attention``, each station has a learned score in a fusion, as in the paper; without, its
+    covariance alone decides. The labelled users are those of the training streets or, at ``home``, of the tested streets
     themselves, which are labelled in every other block and tested in the rest. ``batch`` is in users.
     """
 
@@ -68,6 +69,7 @@ class Decoding(FrozenModel):
     pretrained: bool = True
     frozen: bool = False
     anchored: bool = True
+    attention: bool = True
     home: bool = False
     labels: int | None = None  # None: those of all users
     snapshots: SnapshotConfigurations
