@@ -21,15 +21,12 @@ from fingerpost.wire import (
     InvalidParameter,
     LocateRequest,
     LocateResponse,
-    LwlmProvenance,
     Problem,
-    Provenance,
     StationMeasurement,
-    StationShare,
     StationsRequest,
-    TrackProvenance,
 )
 from fingerpost.wire_measure import MeasureRequest, MeasureResponse
+from fingerpost.wire_provenance import LwlmProvenance, Provenance, StationShare, TrackProvenance
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
 
 __version__ = "0.1.0"

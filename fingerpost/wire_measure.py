@@ -5,17 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fingerpost.wire import (
-    ArtifactReference,
-    CellId,
-    Csi,
-    LosNlosMeasureInd,
-    LosProbability,
-    MaxRespTime,
-    MeasuredAt,
-    RequestId,
-)
+from fingerpost.wire import CellId, Csi, LosNlosMeasureInd, MaxRespTime, MeasuredAt, RequestId
 from fingerpost.wire_model import WireModel, WireRequest, optional
+from fingerpost.wire_provenance import ArtifactReference, LosProbability
 
 _CLOCK = (
     "Needs synchronised clocks: a sampling-time offset adds to the time, and the speed of light x offset to the range."

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fingerpost.wire import (
-    ArtifactReference,
     CellId,
     Csi,
     Fulfilment,
@@ -20,6 +19,7 @@ from fingerpost.wire import (
     WholeMinutes,
 )
 from fingerpost.wire_model import WireModel, WireRequest, optional
+from fingerpost.wire_provenance import ArtifactReference
 
 FeatureSource = Literal["measured", "estimated"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from fingerpost.wire import ArtifactReference
+from fingerpost.wire_provenance import ArtifactReference
 from models.artifact import LwlmArtifact, MateformerArtifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from fingerpost.wire import LwlmProvenance, StationShare, StationsRequest
+from fingerpost.wire import StationsRequest
+from fingerpost.wire_provenance import LwlmProvenance, StationShare
 from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from reference_db.geodesy import FramePlace

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fingerpost.wire import LocalPoint, LocateResponse, Provenance, UncertaintyEllipse
+from fingerpost.wire import LocalPoint, LocateResponse, UncertaintyEllipse
 from fingerpost.wire_model import WireModel
+from fingerpost.wire_provenance import Provenance
 from service.errors import Congested, WatchingForbidden
 from service.updates.history import find_current_version
 from service.updates.publisher import Publisher

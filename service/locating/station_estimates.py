@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.wire import CoarsePosition, LocateRequest, LosNlosMeasureInd, LwlmProvenance
+from fingerpost.wire import CoarsePosition, LocateRequest, LosNlosMeasureInd
+from fingerpost.wire_provenance import LwlmProvenance
 from models.artifact import RADII_CONFIDENCE
 from reference_db.geodesy import LocalFrame
 from service import errors

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from fingerpost.wire import TrackProvenance
+from fingerpost.wire_provenance import TrackProvenance
 from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from service import errors

@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.wire import (
-    ArtifactReference,
-    Fulfilment,
-    LocateRequest,
-    LosNlosMeasureInd,
-    LwlmProvenance,
-    Provenance,
-    StationsRequest,
-    TrackProvenance,
-)
+from fingerpost.wire import Fulfilment, LocateRequest, LosNlosMeasureInd, StationsRequest
+from fingerpost.wire_provenance import ArtifactReference, LwlmProvenance, Provenance, TrackProvenance
 from service.cells.calibration import CalibrationLevel
 from service.cells.served_cell import ServedCell
 from service.cells.stations import Station

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from fingerpost.wire import Fulfilment, LwlmProvenance, Provenance, TrackProvenance
+from fingerpost.wire import Fulfilment
+from fingerpost.wire_provenance import LwlmProvenance, Provenance, TrackProvenance
 from service.errors import ServiceError
 from service.telemetry.cell_metrics import CellMetrics
 

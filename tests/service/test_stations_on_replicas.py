@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fingerpost import AsyncClient, Client, Provenance, Refused, build_locate_body
-from fingerpost.wire import LwlmProvenance
+from fingerpost.wire_provenance import LwlmProvenance
 from service.commands.cli import app as command_line
 from service.updates.cell_wire import describe_cell
 from tests.redis_servers import RedisServer, empty, wait_until

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost import build_locate_body, wire
+from fingerpost import Provenance, build_locate_body, wire
 from reference_db import LocalFrame
 from service.settings import Settings
 from tests.service.plane_cell import USER, Json, users_at
@@ -40,7 +40,7 @@ def test_answers_with_both_shapes_of_one_circle(client: httpx.Client, request_bo
 
 def test_answer_decodes_as_the_schema_says(client: httpx.Client, request_body: MakeRequest) -> None:
     response = client.post("/locate", json=request_body())
-    assert isinstance(wire.LocateResponse.model_validate_json(response.content).provenance, wire.Provenance)
+    assert isinstance(wire.LocateResponse.model_validate_json(response.content).provenance, Provenance)
 
 
 def test_wgs84_and_local_coarse_position_give_one_answer(client: httpx.Client, request_body: MakeRequest) -> None:
