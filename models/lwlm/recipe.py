@@ -60,8 +60,8 @@ class Decoding(FrozenModel):
 
     ``pretrained`` starts the encoder from the pretraining, ``frozen`` leaves it as it is. ``anchored`` decoders correct
     classical estimates. With ``attention``, each station has a learned score in a fusion, as in the paper; without, its
-    covariance alone decides. The labelled users are those of the training streets or, at ``home``, of the tested streets
-    themselves, which are labelled in every other block and tested in the rest. ``batch`` is in users.
+    covariance alone decides. The labelled users are those of the training streets or, at ``home``, of every other block
+    of the tested streets, of which the rest is tested. ``batch`` is in users.
     """
 
     seed: int = 1
