@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from models.radio.path_table import PathTable
 
 SPEED_OF_LIGHT = 299_792_458.0
-DETECTABLE_DB = 20.0  # below a link's strongest path; no receiver of our bandwidths sees a weaker first path
+# By convention, a path more than 20 dB below its link's strongest path does not count as a first path.
+DETECTABLE_DB = 20.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ app = typer.Typer()
 
 @app.command()
 def fit(recipe: RecipeFile, run: RunFolder, shots: int = 1) -> None:
-    typer.echo(f"lwlm learns from {shots} shots in {run}")
+    typer.echo(f"newcomer learns from {shots} shots in {run}")
 
 
 @app.command()
@@ -31,34 +31,34 @@ def predict() -> None:
 
 
 @pytest.fixture
-def lwlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The recipe of a new family, whose package has a single command."""
-    (tmp_path / "lwlm").mkdir()
-    (tmp_path / "lwlm" / "__init__.py").touch()
-    (tmp_path / "lwlm" / "cli.py").write_text(NEW_FAMILY)
+    (tmp_path / "newcomer").mkdir()
+    (tmp_path / "newcomer" / "__init__.py").touch()
+    (tmp_path / "newcomer" / "cli.py").write_text(NEW_FAMILY)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    monkeypatch.setitem(FAMILIES, "lwlm", "lwlm")
+    monkeypatch.setitem(FAMILIES, "newcomer", "newcomer")
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("family: lwlm\n")
+    recipe.write_text("family: newcomer\n")
     return recipe
 
 
-def test_a_new_family_is_one_package_and_one_line(lwlm: Path) -> None:
-    done = CliRunner().invoke(app, ["fit", "--shots", "3", str(lwlm), "runs/few"])
+def test_a_new_family_is_one_package_and_one_line(newcomer: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", "--shots", "3", str(newcomer), "runs/few"])
     assert done.exit_code == 0, done.output
-    assert done.output == "lwlm learns from 3 shots in runs/few\n"
+    assert done.output == "newcomer learns from 3 shots in runs/few\n"
 
 
-def test_help_after_a_recipe_lists_the_options_of_its_family(lwlm: Path) -> None:
-    done = CliRunner().invoke(app, ["fit", str(lwlm), "--help"])
+def test_help_after_a_recipe_lists_the_options_of_its_family(newcomer: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", str(newcomer), "--help"])
     assert done.exit_code == 0
     assert "--shots" in done.output
 
 
-def test_a_command_that_the_family_does_not_have_is_a_usage_error(lwlm: Path) -> None:
-    done = CliRunner().invoke(app, ["export", str(lwlm), "runs/few", "artifact"])
+def test_a_command_that_the_family_does_not_have_is_a_usage_error(newcomer: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(newcomer), "runs/few", "artifact"])
     assert done.exit_code == 2
-    assert "the family lwlm has no command export; it has: fit, predict" in done.output
+    assert "the family newcomer has no command export; it has: fit, predict" in done.output
 
 
 @pytest.mark.parametrize("words", [["fit"], ["fit", "--help"], ["evaluate", "--help"], ["experiment", "--help"]])

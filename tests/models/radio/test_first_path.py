@@ -40,6 +40,23 @@ def test_the_order_of_a_users_paths_does_not_matter(table: PathTable) -> None:
     np.testing.assert_array_equal(first_paths(reversed_).azimuth, first_paths(table).azimuth)
 
 
+@pytest.mark.parametrize(("below_db", "counts"), [(19.5, True), (20.5, False)])
+def test_a_path_more_than_20_db_below_the_strongest_is_not_the_first(
+    table: PathTable, below_db: float, counts: bool
+) -> None:
+    user = int(np.flatnonzero(table.line_of_sight & (table.paths_per_user > 2))[0])
+    rows = np.arange(table.offsets[user], table.offsets[user + 1])
+    by_delay = rows[table.delay[rows].argsort()]
+    gain = table.gain.copy()
+    gain[by_delay[1:]] = 1e-6
+    gain[by_delay[2]] = 1e-3
+    gain[by_delay[0]] = 1e-3 * 10 ** (-below_db / 20)
+    first = first_paths(replace(table, gain=gain))
+    expected = by_delay[0] if counts else by_delay[2]
+    assert first.range[user] == pytest.approx(SPEED_OF_LIGHT * float(table.delay[expected]))
+    assert first.line_of_sight[user] == counts
+
+
 def test_in_line_of_sight_the_first_path_leads_straight_to_the_user(table: PathTable) -> None:
     first = first_paths(table)
     np.testing.assert_array_equal(first.line_of_sight, table.line_of_sight)
