@@ -60,8 +60,8 @@ def test_a_path_from_above_has_the_azimuth_of_its_cone(bandwidth: float) -> None
     r, phi = (one.flatten()[:, None] for one in torch.meshgrid(RANGES, DEGREES.deg2rad(), indexing="ij"))
     found_range, found_angle, position = find(make_channel(r, phi, torch.ones_like(r), 16, 64, bandwidth), bandwidth)
     torch.testing.assert_close(found_range, r[:, 0], atol=0.0035 * SPEED_OF_LIGHT / bandwidth, rtol=0)
-    # The elevation comes from the range: 0.1 m at 20 m change the sine of the azimuth by a thousandth.
-    torch.testing.assert_close(found_angle.sin(), phi[:, 0].sin(), atol=1.5e-3, rtol=0)
+    # The elevation comes from the range: 0.1 m at 20 m change the sine of the azimuth by 0.0022.
+    torch.testing.assert_close(found_angle.sin(), phi[:, 0].sin(), atol=2.5e-3, rtol=0)
     ground = (r.square() - HEIGHT**2).sqrt()
     inner = phi[:, 0].abs() < 1.3
     expected = ground * torch.cat([phi.cos(), phi.sin()], dim=-1)
