@@ -141,13 +141,17 @@ def check_parity(model: Lwlm, drawn: list[Snapshots], folder: Path) -> float:
         with torch.inference_mode():
             expected = [value.numpy() for value in Full(model)(*(torch.from_numpy(value) for value in inputs.values()))]
             decoded = decode(model, one)
-            fused = fuse_stations(decoded, one, torch.ones_like(one.reached))
+            fused = fuse_stations(decoded, one, one.reached)
         answers = full.run(None, inputs)
-        lengths = [(answer[:, :1], wanted[:, :1]) for answer, wanted in zip(answers[:2], expected[:2], strict=True)]
         positions, covariances = turn_into(decoded.position, decoded.covariance, one.yaw, one.station)
-        stations = {"positions": positions, "covariances": covariances, "attention": decoded.attention}
+        attention = decoded.attention.masked_fill(~one.reached, -torch.inf)
+        stations = {"positions": positions, "covariances": covariances, "attention": attention}
         together = joined.run(None, {name: values.numpy() for name, values in stations.items()})
-        pairs = [*lengths, (answers[3], expected[3]), (together[0], fused.position.numpy())]
+        # Without a path there is noise alone, and nothing decides between its peaks.
+        reached = one.reached.flatten().numpy()
+        range, aoa, position = ((answers[i][reached], expected[i][reached]) for i in (0, 1, 3))
+        pairs = [*((answer[:, :1], wanted[:, :1]) for answer, wanted in (range, aoa)), position]
+        pairs.append((together[0], fused.position.numpy()))
         worst = max([worst, *(require_parity("full or fuse", *pair, PARITY_M) for pair in pairs)])
     return worst
 

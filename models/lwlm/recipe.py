@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from models.frozen import FrozenModel
+from models.lwlm.anchors import SPAN
 from models.lwlm.network import LwlmConfig
 from models.pipeline.recipe import BaseRecipe, Optimiser
 
@@ -48,10 +49,13 @@ class Objectives(FrozenModel):
 
 
 class SnapshotConfigurations(FrozenModel):
-    """Configurations of labelled or tested snapshots. Every one is drawn at random; bandwidths in hertz."""
+    """Configurations of labelled or tested snapshots. Every one is drawn at random; bandwidths in hertz.
+
+    Anchors search `SPAN` bins of delay. With fewer subcarriers, the last of them repeat the first.
+    """
 
     antennas: list[int] = Field(min_length=1)
-    subcarriers: list[int] = Field(min_length=1)
+    subcarriers: list[Annotated[int, Field(ge=SPAN)]] = Field(min_length=1)
     bandwidths: list[float] = Field(min_length=1)
 
 

@@ -115,17 +115,17 @@ def lwlm_recipe() -> LwlmRecipe:
         "loss": "distance",
         "average": 0.9,
     }
-    snapshots = {"antennas": [8], "subcarriers": [16, 32], "bandwidths": [20e6, 50e6]}
+    snapshots = {"antennas": [8], "subcarriers": [64, 72], "bandwidths": [20e6, 50e6]}
     return LwlmRecipe.model_validate(
         {
             "family": "lwlm",
             "name": "small",
             "version": "1",
             "seed": 7,
-            "radio": {"array": {"rows": 1, "columns": 8}, "subcarriers": 32, "bandwidth": 50e6},
+            "radio": {"array": {"rows": 1, "columns": 8}, "subcarriers": 72, "bandwidth": 50e6},
             "streets": {"train": ["etoile:0"], "validation": ["etoile:1"], "test": ["etoile:2"], "stations": 3},
             "carrier_frequency": [3e9, 4e9],
-            "configurations": {"antennas": [8], "subcarriers": [16, 32], "bandwidth": [10e6, 50e6], "snr_db": [10, 30]},
+            "configurations": {"antennas": [8], "subcarriers": [64, 72], "bandwidth": [10e6, 50e6], "snr_db": [10, 30]},
             "model": {
                 "width": 16,
                 "layers": 1,

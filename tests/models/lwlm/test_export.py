@@ -40,7 +40,7 @@ def model(folder: Path, lwlm_recipe: LwlmRecipe) -> Lwlm:
 
 def test_an_artifact_states_its_configurations_and_figures(artifact: LwlmArtifact, lwlm_recipe: LwlmRecipe) -> None:
     manifest = artifact.manifest
-    assert (manifest.csi.antennas, manifest.csi.subcarriers) == ((8,), (16, 32))
+    assert (manifest.csi.antennas, manifest.csi.subcarriers) == ((8,), (64, 72))
     assert (manifest.csi.minimum_bandwidth, manifest.csi.maximum_bandwidth) == (10e6, 50e6)
     assert manifest.stations == lwlm_recipe.streets.stations
     assert all(math.isfinite(figure) for figure in manifest.metrics.values())
@@ -52,7 +52,7 @@ def test_graphs_equal_torch_for_every_shape(
     artifact: LwlmArtifact, model: Lwlm, lwlm_recipe: LwlmRecipe, streets: Path
 ) -> None:
     _, tested = split_users(lwlm_recipe, streets)
-    assert {group.csi.shape[3] for group in tested.groups} == {16, 32}
+    assert {group.csi.shape[3] for group in tested.groups} == {64, 72}
     assert check_parity(model, tested.groups, artifact.directory) < 1e-3
     group = tested.groups[0]
     csi, configuration = group.csi[:, 0], group.configuration[:, 0]
