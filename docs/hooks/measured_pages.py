@@ -22,7 +22,7 @@ _PICTURE = re.compile(r"!\[[^\]]*\]\(([^):]+)\)")
 
 def measured_files() -> dict[str, Path]:
     """Pages of the site by their path, and the files that they show."""
-    cards = {f"measured/{card.parent.name}.md": card for card in _ROOT.glob("models/artifacts/*/README.md")}
+    cards = {f"cards/{card.parent.name}.md": card for card in _ROOT.glob("models/artifacts/*/README.md")}
     return cards | {f"measured/{result.name}": result for result in _ROOT.glob("benchmarks/results/*.md")}
 
 
@@ -31,7 +31,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for page, source in measured_files().items():
         text = source.read_text()
         for name in _PICTURE.findall(text):
-            picture = f"measured/{source.parent.name}-{name}"
+            picture = f"{Path(page).parent}/{source.parent.name}-{name}"
             text = text.replace(f"]({name})", f"]({Path(picture).name})")
             files.append(File.generated(config, picture, abs_src_path=str(source.parent / name)))
         shown = f"<!-- {source.relative_to(_ROOT)} -->\n\n" + _LINK.sub(r"`\1`", text)
