@@ -34,6 +34,7 @@ QUICK: dict[str, Any] = {
     "calibration_sigmas_m": (1.0,),
     "follow_period_s": 0.05,
     "trajectory_artifact_directory": None,
+    "lwlm_artifact_directory": None,
 }
 
 

@@ -29,7 +29,7 @@ def test_list_and_activate_models(fingerpost: Fingerpost, tmp_path: Path) -> Non
         states = {model["folder"]: model["state"] for model in replica.client.get("/models").json()["models"]}
         listed = fingerpost("models", "list", "--url", url)
         refused = fingerpost("models", "activate", "nowhere", "--url", url)
-    assert states == {"beside": "active", "middle": "available", "scadf-moe": "active"}
+    assert states == {"beside": "active", "middle": "available", "scadf-moe": "active", "lwlm": "active"}
     assert listed.exit_code == 0, listed.output
     rows = {name: line for line in listed.output.splitlines() for name in states if name in line}
     assert ["active" in rows["beside"], "available" in rows["middle"], "yes" in rows["beside"]] == [True, True, True]
