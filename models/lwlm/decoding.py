@@ -139,12 +139,12 @@ def fuse_stations(decoded: Decoded, drawn: Snapshots, kept: Tensor) -> Fused:
     return fuse(positions, covariances, decoded.attention.masked_fill(~kept, -torch.inf))
 
 
-def keep_stations(reached: Tensor, generator: torch.Generator) -> Tensor:
-    """Two or more random stations of those that reach each user, bool [b, n]; fewer if fewer do."""
+def keep_stations(reached: Tensor, generator: torch.Generator, count: int | None = None) -> Tensor:
+    """``count`` random stations of those that reach each user, bool [b, n], or fewer if fewer do. None: two or more."""
     b, n = reached.shape
     order = torch.rand((b, n), generator=generator).masked_fill(~reached, torch.inf).argsort(1).argsort(1)
-    count = torch.randint(FEWEST_STATIONS, n + 1, (b, 1), generator=generator)
-    return (order < count) & reached
+    most = torch.randint(FEWEST_STATIONS, n + 1, (b, 1), generator=generator) if count is None else count
+    return (order < most) & reached
 
 
 def vary(csi: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from models.artifact import RADII_CONFIDENCE, SCHEMA_VERSION, LwlmContract, Lwlm
 from models.lwlm.card import lwlm_card
 from models.lwlm.data import load_links
 from models.lwlm.decoders import fuse, invert, turn_into
-from models.lwlm.decoding import Lwlm, decode, fuse_stations, keep_stations, load_lwlm
+from models.lwlm.decoding import FEWEST_STATIONS, Lwlm, decode, fuse_stations, keep_stations, load_lwlm
 from models.lwlm.evaluation import answer_users, measure_links, measure_users, summarise
 from models.lwlm.labels import LabelledUsers, Snapshots, label_users
 from models.lwlm.learner import DECODING, split_users
@@ -165,14 +165,14 @@ class Scores(NamedTuple):
     fused: Tensor
 
 
-def score_errors(model: Lwlm, users: LabelledUsers) -> Scores:
-    """The scores of all links, and of fusions of a random two or more stations of each user."""
+def score_errors(model: Lwlm, users: LabelledUsers, stations: int | None = None) -> Scores:
+    """The scores of all links, and of fusions of so many stations of each user; None: of a random two or more."""
     generator = torch.Generator().manual_seed(CALIBRATION_SEED)
     scores: list[Scores] = []
     for drawn, decoded in answer_users(model, users, torch.device("cpu")):
         truth, reached = drawn.truth, drawn.reached
-        fused = fuse_stations(decoded, drawn, keep_stations(reached, generator))
-        several = reached.sum(1) > 1
+        fused = fuse_stations(decoded, drawn, keep_stations(reached, generator, stations))
+        several = reached.sum(1) >= (stations or FEWEST_STATIONS)
         scores.append(
             Scores(
                 ((decoded.range - truth.range).abs() / decoded.range_sigma)[reached],
@@ -185,9 +185,16 @@ def score_errors(model: Lwlm, users: LabelledUsers) -> Scores:
 
 
 def calibrate_scales(model: Lwlm, validation: LabelledUsers) -> LwlmScales:
-    """Split conformal: the score of rank ceil((n + 1) · 0.95) among the validation streets' users."""
-    scores = score_errors(model, validation)
-    return LwlmScales(**{name: conformal_quantile(values) for name, values in scores._asdict().items()})
+    """Split conformal: the score of rank ceil((n + 1) · 0.95) among the validation streets' users.
+
+    Fusions have one scale, the largest of those for two, three and more stations.
+    """
+    most = validation.groups[0].reached.shape[1]
+    scores = {count: score_errors(model, validation, count) for count in range(FEWEST_STATIONS, most + 1)}
+    own = scores[most]._asdict()
+    del own["fused"]
+    fused = max(conformal_quantile(one.fused) for one in scores.values())
+    return LwlmScales(fused=fused, **{name: conformal_quantile(values) for name, values in own.items()})
 
 
 def conformal_quantile(scores: Tensor) -> float:
@@ -196,9 +203,12 @@ def conformal_quantile(scores: Tensor) -> float:
 
 
 def measure_coverage(model: Lwlm, tested: LabelledUsers, scales: LwlmScales) -> dict[str, float]:
-    """The share of tested errors within the stated 95 % intervals and ellipses."""
-    scores = score_errors(model, tested)._asdict()
-    return {name: float((values <= getattr(scales, name)).float().mean()) for name, values in scores.items()}
+    """The share of tested errors within the stated 95 % intervals and ellipses, of fusions by number of stations."""
+    most = tested.groups[0].reached.shape[1]
+    scores = {count: score_errors(model, tested, count) for count in range(FEWEST_STATIONS, most + 1)}
+    errors = {name: (values, name) for name, values in scores[most]._asdict().items() if name != "fused"}
+    errors |= {f"{count} stations": (one.fused, "fused") for count, one in scores.items()}
+    return {name: float((values <= getattr(scales, scale)).float().mean()) for name, (values, scale) in errors.items()}
 
 
 def mahalanobis(error: Tensor, covariance: Tensor) -> Tensor:
