@@ -193,6 +193,10 @@ class CsiLevelImplausible(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, ca
     """The CSI is far stronger or weaker than the cell's fingerprints with a similar signal: another unit or gain."""
 
 
+class CsiHasNoSignal(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="CSI_HAS_NO_SIGNAL"):
+    """The CSI holds noise alone, so that nothing can be measured."""
+
+
 # The time of the measurement
 class TimestampImplausible(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TIMESTAMP_IMPLAUSIBLE"):
     """The CSI was measured in the future or before 2010: the clock or the unit is wrong."""
@@ -219,7 +223,7 @@ class CellTooSmall(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_TOO_SMALL
 
 
 class CellNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_NOT_SERVED_BY_ARTIFACT"):
-    """The artifact was not made for the cell's array or CSI shape, or was not trained in the cell."""
+    """The artifact was not made for the cell's array, height or CSI shape, or was not trained in the cell."""
 
 
 class BandNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="BAND_NOT_SERVED_BY_ARTIFACT"):

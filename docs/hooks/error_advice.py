@@ -18,6 +18,7 @@ ADVICE = {
     "CONDITION_MISSING": "Send `If-Match` with the cell's version, or `force=true`.",
     "CROSS_ORIGIN": "Send the request from a back end, not from a web page, or require keys.",
     "CSI_ALL_ZERO": "Drop the snapshot.",
+    "CSI_HAS_NO_SIGNAL": "Drop the snapshot. If it is common, check when and where the base station measures.",
     "CSI_LENGTH_MISMATCH": "Check `shape` and `encoding` against the number of bytes in `data`.",
     "CSI_LEVEL_IMPLAUSIBLE": "Send CSI in the unit and with the gain of the cell's fingerprints; `detail` says by how "
     "much they differ.",

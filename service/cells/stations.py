@@ -7,6 +7,7 @@ from typing import NamedTuple
 from models.artifact import LwlmManifest
 from reference_db.cell import Cell
 from reference_db.manifest import Manifest
+from reference_db.path_features import USER_HEIGHT
 from service import errors
 from service.cells.descriptions import DescribedCell, DescribedCells
 from service.errors import ServiceError
@@ -16,6 +17,9 @@ from service.telemetry.measure_metrics import MeasureMetrics
 
 # Why the fingerprints of a cell locate no user, so that its base station may do.
 NO_FINGERPRINTS = errors.CellTooSmall | errors.CellNotServed | errors.ModelNotAllowed
+
+# Metres between antenna and users, up or down. Beyond, which training never saw, ranges may come out negative.
+_HIGHEST = 150.0
 
 
 class Station(NamedTuple):
@@ -40,8 +44,8 @@ def check_station(artifact: LwlmManifest, version: Manifest) -> None:
 
 
 def check_channel(artifact: LwlmManifest, cell: Cell) -> None:
-    """Raises `CellNotServed` for an array or CSI shape that the artifact was not trained with, `BandNotServed` for such
-    a carrier or bandwidth.
+    """Raises `CellNotServed` for an array or CSI shape that the artifact was not trained with and for a height that no
+    base station has, `BandNotServed` for a carrier or bandwidth that it was not trained with.
     """
     csi, array = artifact.csi, cell.array
     if array.rows != 1:
@@ -57,6 +61,10 @@ def check_channel(artifact: LwlmManifest, cell: Cell) -> None:
         if found not in known:
             listed = ", ".join(map(str, sorted(known)))
             raise errors.CellNotServed("/cellId", f"{name} is {found}, the artifact lwlm was trained with {listed}")
+    if abs(cell.height - USER_HEIGHT) > _HIGHEST:
+        raise errors.CellNotServed(
+            "/cellId", f"height is {cell.height:g} m, the artifact lwlm locates users within {_HIGHEST:g} m"
+        )
     for name, hertz, least, most in (
         ("bandwidth", cell.bandwidth, csi.minimum_bandwidth, csi.maximum_bandwidth),
         ("carrierFrequency", cell.carrier_frequency, csi.minimum_carrier_frequency, csi.maximum_carrier_frequency),

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from reference_db.cell import Cell
 from reference_db.geodesy import FramePlace
 from reference_db.path_features import USER_HEIGHT
-from service.errors import EstimateNotFinite, ServiceError
+from service.errors import CsiHasNoSignal, EstimateNotFinite, ServiceError
 from service.inference.lwlm_session import LwlmSession, Measured
 from service.telemetry.stopwatch import Stopwatch
 
 _Floats = NDArray[np.float64]
 _Key = tuple[int, int]
+
+_FALSE_SIGNALS = 1e-4  # of snapshots that hold noise alone, the share whose strongest beam looks like a path
 
 
 class Snapshot(NamedTuple):
@@ -69,13 +71,16 @@ class LwlmEstimator:
     def locate(self, users: Sequence[tuple[Snapshot, ...]], stopwatch: Stopwatch) -> list[MeasuredUser | ServiceError]:
         """Measures each user by the snapshots of one base station or more.
 
-        A user for whom the model has no finite answer gets `EstimateNotFinite`. For the owner thread only. Raises
-        `InferenceFailed` or `OutOfMemory`.
+        A user with a snapshot of noise alone gets `CsiHasNoSignal`, one for whom the model has no finite answer
+        `EstimateNotFinite`. For the owner thread only. Raises `InferenceFailed` or `OutOfMemory`.
         """
         with stopwatch.stage("measure"):
             measured = self._measure({(i, j): one for i, user in enumerate(users) for j, one in enumerate(user)})
         stations = [tuple(measured[i, j] for j in range(len(user))) for i, user in enumerate(users)]
-        failed = {i: error for i, user in enumerate(users) if (error := _find_unsound(user, stations[i])) is not None}
+        failed: dict[int, ServiceError] = {}
+        for i, user in enumerate(users):
+            if error := _find_noise(user) or _find_unsound(user, stations[i]):
+                failed[i] = error
         joined = {i: user for i, user in enumerate(stations) if len(user) > 1 and i not in failed}
         fused = {}
         if joined:
@@ -134,6 +139,26 @@ def _read_measurement(outputs: Measured, row: int, snapshot: Snapshot) -> Measur
         covariance=turn @ outputs.covariance[row].astype(np.float64) @ turn.T,
         attention=float(outputs.attention[row]),
     )
+
+
+def _find_noise(user: Sequence[Snapshot]) -> CsiHasNoSignal | None:
+    """Names the first snapshot that holds nothing but noise."""
+    for j, snapshot in enumerate(user):
+        if not has_signal(snapshot.csi):
+            param = "/csi/data" if len(user) == 1 else f"/measurements/{j}/csi/data"
+            return CsiHasNoSignal(param, "holds noise alone: no direction and delay stands out")
+    return None
+
+
+def has_signal(csi: NDArray[np.float32]) -> bool:
+    """Whether a path stands out in the angle-delay power spectrum of csi `[antennas, subcarriers, 2]`.
+
+    In white noise the powers of the spectrum's n points are independent and exponential, so the strongest exceeds
+    their mean by more than log(n / p) in a share p of snapshots, whatever their level.
+    """
+    antennas, subcarriers, _ = csi.shape
+    power = np.abs(np.fft.fft2(csi.view(np.complex64)[..., 0] / np.abs(csi).max())) ** 2
+    return bool(power.max() > power.mean() * math.log(antennas * subcarriers / _FALSE_SIGNALS))
 
 
 def _find_unsound(user: Sequence[Snapshot], stations: Sequence[Measurement]) -> EstimateNotFinite | None:

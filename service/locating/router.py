@@ -67,6 +67,7 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
         *READING_ERRORS,
         *_CSI_ERRORS,
         errors.CsiLevelImplausible,
+        errors.CsiHasNoSignal,
         errors.TimestampImplausible,
         errors.CoarsePositionIncorrect,
         errors.CoarsePositionOutsideCell,
@@ -137,6 +138,7 @@ async def locate_trajectory(request: Request) -> Response:
     responses=problem_responses(
         *READING_ERRORS,
         *_CSI_ERRORS,
+        errors.CsiHasNoSignal,
         errors.TimestampImplausible,
         *_SERVING_ERRORS,
         errors.BandNotServed,

@@ -19,6 +19,7 @@ _BEYOND_SCHEMAS = {
     "COARSE_POSITION_INCORRECT",  # neither a pair nor the other, or both
     "COARSE_POSITION_OUTSIDE_CELL",
     "CSI_ALL_ZERO",
+    "CSI_HAS_NO_SIGNAL",
     "CSI_LENGTH_MISMATCH",
     "CSI_LEVEL_IMPLAUSIBLE",
     "CSI_NOT_BASE64",  # `contentEncoding` is no rule

@@ -7,8 +7,8 @@ import pytest
 
 from reference_db import Cell
 from reference_db.geodesy import FramePlace
-from service.errors import EstimateNotFinite, InferenceFailed
-from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot
+from service.errors import CsiHasNoSignal, EstimateNotFinite, InferenceFailed
+from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot, has_signal
 from service.inference.lwlm_session import LwlmSession
 from service.inference.session import ModelUnusable
 from service.telemetry.stopwatch import Stopwatch
@@ -108,6 +108,35 @@ def test_a_user_whom_the_model_cannot_measure_does_not_disturb_the_others(sessio
     assert sound(first).stations[0].position == pytest.approx([30, 0], abs=1e-2)
     assert isinstance(second, EstimateNotFinite)
     assert isinstance(third, EstimateNotFinite)
+
+
+def test_a_user_of_whom_a_base_station_hears_noise_alone_is_refused_by_name(session: LwlmSession) -> None:
+    good = snapshot(measured_cell(), 30, 0)
+    noise = good._replace(csi=np.random.default_rng(3).normal(size=good.csi.shape).astype(np.float32))
+    first, second, third = measure(session, (good,), (noise,), (good, noise))
+    assert sound(first).stations[0].position == pytest.approx([30, 0], abs=1e-2)
+    assert isinstance(second, CsiHasNoSignal)
+    assert second.invalid_params[0].param == "/csi/data"
+    assert isinstance(third, CsiHasNoSignal)
+    assert third.invalid_params[0].param == "/measurements/1/csi/data"
+
+
+@pytest.mark.parametrize("level", [1e-14, 1.0, 1e8])
+@pytest.mark.parametrize("shape", [(8, 64), (32, 128)])
+def test_noise_of_any_level_and_shape_holds_no_signal(shape: tuple[int, int], level: float) -> None:
+    noise = level * np.random.default_rng(4).normal(size=(200, *shape, 2))
+    assert not any(has_signal(one) for one in noise.astype(np.float32))
+
+
+def test_echoes_from_everywhere_stand_out_of_noise_10_db_below_them() -> None:
+    """The hardest honest users: 20 equally strong echoes, between the points of the spectrum."""
+    generator = np.random.default_rng(5)
+    for _ in range(100):
+        steps = generator.uniform(-np.pi, np.pi, (20, 1, 1)), generator.uniform(-1.5, 0, (20, 1, 1))
+        phase = steps[0] * np.arange(8)[:, None] + steps[1] * np.arange(64)
+        csi = np.exp(1j * (phase + generator.uniform(0, 2 * np.pi, (20, 1, 1)))).sum(0) / math.sqrt(20)
+        csi = csi + generator.normal(size=(8, 64, 2)).view(complex)[..., 0] * math.sqrt(0.05)
+        assert has_signal(csi.astype(np.complex64).view(np.float32).reshape(8, 64, 2))
 
 
 def test_a_stopped_session_says_so(tmp_path: Path) -> None:

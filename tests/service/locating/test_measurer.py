@@ -37,6 +37,8 @@ CELLS = (
     measured_cell("wide-spaced", spacing=0.7),
     measured_cell("five-antennas", columns=5),
     measured_cell("few-subcarriers", subcarriers=12),
+    measured_cell("satellite", height=2000.0),
+    measured_cell("mine", height=-200.0),
     measured_cell("broad", bandwidth=100e6),
     measured_cell("millimetre-waves", carrier_frequency=28e9),
 )
@@ -145,6 +147,8 @@ async def test_speaks_msgpack(client: httpx.AsyncClient) -> None:
             "CELL_NOT_SERVED_BY_ARTIFACT",
             "array.columns is 5, .* was trained with 8, 16",
         ),
+        ("satellite", "CELL_NOT_SERVED_BY_ARTIFACT", "height is 2000 m, the artifact lwlm locates users within 150 m"),
+        ("mine", "CELL_NOT_SERVED_BY_ARTIFACT", "height is -200 m, .* within 150 m"),
         ("few-subcarriers", "CELL_NOT_SERVED_BY_ARTIFACT", "subcarriers is 12, .* trained with 16, 32"),
         ("broad", "BAND_NOT_SERVED_BY_ARTIFACT", "bandwidth is 100 MHz, .* trained with 10 to 50 MHz"),
         ("millimetre-waves", "BAND_NOT_SERVED_BY_ARTIFACT", "carrierFrequency is 28000 MHz, .* 2000 to 6000 MHz"),
