@@ -57,7 +57,8 @@ def _estimate(group: Snapshots, angles: Angles) -> tuple[Tensor, Tensor, Tensor]
         range[rows] = find_first_arrival(csi[rows], hertz) * SPEED_OF_LIGHT
         aoa[rows] = estimate(csi[rows], SPACING, hertz, height[rows])
     position = position_from(range, aoa, height)
-    return tuple(torch.from_numpy(one).float().unflatten(0, (b, n)) for one in (range, aoa, position))  # type: ignore[return-value]
+    first, second, third = (torch.from_numpy(one).float().unflatten(0, (b, n)) for one in (range, aoa, position))
+    return first, second, third
 
 
 def _fuse(position: Tensor, group: Snapshots) -> Tensor:
