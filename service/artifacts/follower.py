@@ -58,9 +58,12 @@ class ArtifactFollower:
 
     async def withdraw(self) -> None:
         """Tells the installation that this replica stops, if the store answers soon. Call when the jobs have ended."""
-        with suppress(TimeoutError, JobFailed, ReferenceDatabaseError):
+        with suppress(TimeoutError, ReferenceDatabaseError):
             async with asyncio.timeout(_WITHDRAWN_S):
-                await self._reporting.run(self._installation.withdraw, self.name)
+                while True:
+                    with suppress(JobFailed):  # the last report is still being written, and must not outlive this
+                        return await self._reporting.run(self._installation.withdraw, self.name)
+                    await asyncio.sleep(0.01)
 
     def describe(self, active: Mapping[str, ActiveArtifact] | None = None) -> Replica:
         """What this replica serves now. With the `active` artifacts, without problems with earlier ones."""
