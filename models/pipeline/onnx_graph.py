@@ -50,8 +50,17 @@ def write_graph(
         )
     program.optimize()
     graph = program.model_proto
+    _forget_origin(graph)
     _halve(graph.graph)
     onnx.save(graph, path)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Drops the traces of the exporter: they name files of the machine that exports."""
+    graphs = [model.graph, *model.functions]
+    for part in [model, *graphs, *(node for graph in graphs for node in graph.node), *model.graph.value_info]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _halve(graph: onnx.GraphProto) -> None:
