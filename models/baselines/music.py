@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines.matched_filter import find_first_arrival, subcarrier_window
-from models.radio.first_path import SPEED_OF_LIGHT
+from reference_db.path_features import SPEED_OF_LIGHT
 
 PATHS = 2  # dimension of the signal subspace
 SUBARRAY = 0.75  # of the antennas: the length of the subarrays that spatial smoothing averages over

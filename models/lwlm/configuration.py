@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 CONFIGURATION_SIZE = 4
-SPEED_OF_LIGHT = 299_792_458.0
 
 
 def describe_configuration(configuration: Tensor, antennas: int, subcarriers: int) -> Tensor:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from models.baselines.cnn import CsiCnn
 from models.lwlm.anchors import find_anchors
-from models.lwlm.configuration import SPEED_OF_LIGHT, describe_configuration
+from models.lwlm.configuration import describe_configuration
 from models.lwlm.decoders import Decoded, Decoders, Fused, fuse, turn_into
 from models.lwlm.labels import LabelledUsers, Snapshots
 from models.lwlm.network import Encoded, LwlmEncoder, normalise
 from models.lwlm.pretraining import require_one_process
 from models.lwlm.recipe import LwlmRecipe
 from models.pipeline.learner import Learner, load_averaged
+from reference_db.path_features import SPEED_OF_LIGHT
 
 FEWEST_STATIONS = 2  # of a fusion
 AUGMENTATION_SNR_DB = 25.0  # of the noise that each step adds to the labelled snapshots

@@ -11,9 +11,9 @@ from torch import Tensor
 from models.baselines.matched_filter import find_first_arrival
 from models.baselines.music import estimate_first_angle, estimate_strongest_angle
 from models.baselines.position import fuse_positions, position_from
-from models.lwlm.configuration import SPEED_OF_LIGHT
 from models.lwlm.evaluation import UserErrors, collect_links, summarise
 from models.lwlm.labels import LabelledUsers, Snapshots
+from reference_db.path_features import SPEED_OF_LIGHT
 
 SPACING = 0.5  # wavelengths
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.radio.path_table import PathTable
+from reference_db.path_features import SPEED_OF_LIGHT
 
-SPEED_OF_LIGHT = 299_792_458.0
 # By convention, a path more than 20 dB below its link's strongest path does not count as a first path.
 DETECTABLE_DB = 20.0
 

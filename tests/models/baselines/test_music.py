@@ -10,7 +10,7 @@ from models.baselines.music import (
     off_broadside,
     smooth_covariance,
 )
-from models.radio.first_path import SPEED_OF_LIGHT
+from reference_db.path_features import SPEED_OF_LIGHT
 
 ANTENNAS = [8, 16, 32]
 

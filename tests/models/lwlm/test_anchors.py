@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from models.lwlm.anchors import NUMBERS, find_anchors
-from models.lwlm.configuration import SPEED_OF_LIGHT
 from models.lwlm.network import normalise
+from reference_db.path_features import SPEED_OF_LIGHT
 
 HEIGHT = 12.0  # metres
 

@@ -8,10 +8,11 @@ import torch
 
 from models.lwlm.data import STRONGEST_PATHS, Links, fold, load_links
 from models.radio.channel import synthesise
-from models.radio.first_path import SPEED_OF_LIGHT, first_paths
+from models.radio.first_path import first_paths
 from models.radio.path_table import PathTable
 from models.radio.tracing import table_path
 from reference_db.cell import AntennaArray
+from reference_db.path_features import SPEED_OF_LIGHT
 
 A, S, BANDWIDTH = 8, 32, 40e6
 

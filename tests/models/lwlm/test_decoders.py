@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from models.lwlm.anchors import find_anchors
-from models.lwlm.configuration import SPEED_OF_LIGHT
 from models.lwlm.decoders import Fused, covariance_of, fuse, invert, turn_into
 from models.lwlm.decoding import Lwlm
 from models.lwlm.network import normalise
 from models.lwlm.recipe import LwlmRecipe
+from reference_db.path_features import SPEED_OF_LIGHT
 
 
 @pytest.fixture

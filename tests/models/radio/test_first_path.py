@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from models.radio.channel import synthesise
-from models.radio.first_path import SPEED_OF_LIGHT, first_paths, fold_into_front
+from models.radio.first_path import first_paths, fold_into_front
 from models.radio.path_table import PathTable
 from reference_db.cell import AntennaArray
+from reference_db.path_features import SPEED_OF_LIGHT
 
 
 def drop_users(table: PathTable, dropped: list[int]) -> PathTable:
