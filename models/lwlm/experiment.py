@@ -15,14 +15,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 
-from models.errors import TrainerError
 from models.frozen import FrozenModel
 from models.lwlm.data import load_links
 from models.lwlm.evaluation import answer_users, measure_links, measure_users, summarise
 from models.lwlm.learner import pretrain, split_users, train_decoders
 from models.lwlm.recipe import LwlmRecipe
 from models.lwlm.rivals import ANGLES, Angles, measure_model_based
-from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides
+from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides, choose_budget, save_result
 from models.pipeline.learner import CHECKPOINT_FILE
 
 Task = Literal["toa", "aoa", "single", "multi"]
@@ -47,10 +46,6 @@ class LwlmExperiment(BaseExperiment):
     budgets: dict[str, Budget]
 
 
-class UnknownBudget(TrainerError):
-    """An experiment has no budget of this name."""
-
-
 class Run(NamedTuple):
     variant: str
     labels: int
@@ -63,9 +58,7 @@ def load_experiment(path: Path, budget: str) -> tuple[LwlmExperiment, dict[Run, 
     Raises pydantic's `ValidationError`, `TypeError` for an unknown setting of the model, and `UnknownBudget`.
     """
     experiment, base = LwlmExperiment.load(path)
-    if budget not in experiment.budgets:
-        raise UnknownBudget(f"no budget {budget!r}; known are {', '.join(experiment.budgets)}")
-    chosen = experiment.budgets[budget]
+    chosen = choose_budget(experiment.budgets, budget)
     common = apply_overrides(base, chosen.overrides)
     recipes = {}
     for variant, labels, seed in product(experiment.variants, chosen.labels, chosen.seeds):
@@ -103,9 +96,7 @@ def _train_and_test(recipe: LwlmRecipe, paths: Path, runs: Path, device: torch.d
         "parameters": sum(one.numel() for one in model.parameters()),
         "errors": summarise(measure_links(answered), measure_users(answered)),
     }
-    partial = folder / (RESULT_FILE + ".partial")
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    partial.rename(folder / RESULT_FILE)
+    save_result(result, folder)
     (folder / CHECKPOINT_FILE).unlink()  # hundreds of runs would fill the disk
 
 

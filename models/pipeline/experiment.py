@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import Field
 
+from models.errors import TrainerError
 from models.frozen import FrozenModel
 
 RESULT_FILE = "result.json"
+
+B = TypeVar("B")
 
 
 class BaseExperiment(FrozenModel):
@@ -35,6 +39,24 @@ class BaseExperiment(FrozenModel):
         experiment = cls.model_validate(yaml.safe_load(path.read_text()))
         base = yaml.safe_load((path.parent / experiment.base).read_text())
         return experiment, apply_overrides(base, experiment.overrides)
+
+
+class UnknownBudget(TrainerError):
+    """An experiment has no budget of this name."""
+
+
+def choose_budget(budgets: Mapping[str, B], name: str) -> B:
+    """Raises `UnknownBudget`."""
+    if name not in budgets:
+        raise UnknownBudget(f"no budget {name!r}; known are {', '.join(budgets)}")
+    return budgets[name]
+
+
+def save_result(result: Mapping[str, Any], folder: Path) -> None:
+    """Writes a run's `RESULT_FILE` at once: a file that exists is whole."""
+    partial = folder / (RESULT_FILE + ".partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.rename(folder / RESULT_FILE)
 
 
 def apply_overrides(recipe: dict[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:

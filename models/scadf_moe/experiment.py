@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from models.errors import TrainerError
 from models.frozen import FrozenModel
-from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides
+from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides, choose_budget, save_result
 from models.pipeline.learner import is_trained
 from models.scadf_moe.data import Corpus, build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
@@ -39,10 +38,6 @@ class ScadfMoEExperiment(BaseExperiment):
     budgets: dict[str, Budget]
 
 
-class UnknownBudget(TrainerError):
-    """An experiment has no budget of this name."""
-
-
 class Run(NamedTuple):
     variant: str
     layout: str
@@ -58,9 +53,7 @@ def load_experiment(path: Path, budget: str) -> tuple[ScadfMoEExperiment, dict[R
     Raises pydantic's `ValidationError`, `TypeError` for an unknown setting of the model, and `UnknownBudget`.
     """
     experiment, base = ScadfMoEExperiment.load(path)
-    if budget not in experiment.budgets:
-        raise UnknownBudget(f"no budget {budget!r}; known are {', '.join(experiment.budgets)}")
-    chosen = experiment.budgets[budget]
+    chosen = choose_budget(experiment.budgets, budget)
     common = apply_overrides(base, chosen.overrides)
     recipes = {}
     # Layouts are outermost, so that all models of a layout share its synthesised CSI.
@@ -116,6 +109,4 @@ def _test_run(recipe: ScadfMoERecipe, corpus: Corpus, folder: Path, device: torc
     metres = {f"{band:.0f}": np.sqrt(errors.squared) for band, errors in bands.items()}
     in_sight = {f"{band:.0f}_los": errors.line_of_sight for band, errors in bands.items()}
     np.savez_compressed(folder / ERRORS_FILE, **metres, **in_sight)
-    partial = folder / (RESULT_FILE + ".partial")
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    partial.rename(folder / RESULT_FILE)
+    save_result(result, folder)

@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.families import find_yaml
-from models.lwlm.experiment import LwlmExperiment, Run, UnknownBudget, load_experiment, run_experiment, run_folder
+from models.lwlm.experiment import LwlmExperiment, Run, load_experiment, run_experiment, run_folder
 from models.lwlm.recipe import LwlmRecipe
 from models.lwlm.report import write_tables
-from models.pipeline.experiment import RESULT_FILE
+from models.pipeline.experiment import RESULT_FILE, UnknownBudget
 
 CPU = torch.device("cpu")
 

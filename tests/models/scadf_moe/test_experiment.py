@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.families import find_yaml
+from models.pipeline.experiment import RESULT_FILE, UnknownBudget
 from models.scadf_moe.data import build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
-from models.scadf_moe.experiment import RESULT_FILE, UnknownBudget, load_experiment
+from models.scadf_moe.experiment import load_experiment
 from models.scadf_moe.recipe import ScadfMoERecipe
 
 EXPERIMENTS = find_yaml("scadf_moe", "experiments")
