@@ -34,6 +34,7 @@ from models.artifact import LwlmManifest, TrajectoryManifest, load_artifact
 from models.radio.channel import synthesise
 from models.radio.city import City
 from models.radio.first_path import first_paths
+from models.radio.front_end import Radio
 from models.radio.impairments import Impairments, impair
 from models.radio.path_table import PathTable
 from models.radio.siting import USER_HEIGHT_M, draw_site
@@ -125,12 +126,13 @@ def compare(tables: list[PathTable], cell: Cell, lwlm: LwlmSession, model: Traje
     """A row for each carrier, radio and source of path features."""
     reached = np.all([one.reached for one in tables], axis=0).reshape(-1, VERTICES).all(axis=1).repeat(VERTICES)
     for path_table in tables:
-        clean = synthesise(path_table, cell.array, cell.yaw, cell.subcarriers, cell.bandwidth)[reached]
+        radio = Radio(array=cell.array, subcarriers=cell.subcarriers, bandwidth=cell.bandwidth)
+        clean = synthesise(path_table, radio, cell.yaw)[reached]
         exact, positions = exact_path_features(path_table)[reached], path_table.users[reached, :2]
         first = first_paths(path_table)
         first_features = np.column_stack([first.azimuth, first.azimuth, first.range, first.range])[reached]
         direct = path_table.line_of_sight[reached]
-        for radio, impairments in RADIOS.items():
+        for name, impairments in RADIOS.items():
             generator = torch.Generator().manual_seed(SEED)
             csi = impair(torch.from_numpy(clean), impairments, cell.bandwidth, generator).numpy()
             classical = estimate_path_features(csi, cell)
@@ -144,7 +146,7 @@ def compare(tables: list[PathTable], cell: Cell, lwlm: LwlmSession, model: Traje
                 early = find_errors(features, first_features, csi, positions, model)
                 row = [
                     f"{path_table.site.carrier_frequency / 1e9:g} GHz ({1 - direct.mean():.0%} without line of sight)",
-                    radio,
+                    name,
                     source,
                     *(describe(np.degrees(errors.aod[part])) for part in (direct, ~direct)),
                     *(describe(errors.range[part]) for part in (direct, ~direct)),

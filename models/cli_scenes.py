@@ -14,7 +14,7 @@ scenes = typer.Typer(no_args_is_help=True, help="Ray-trace cells into path table
 
 @scenes.command()
 def trace(
-    cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. munich:0-7 etoile:0-7")],
+    cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. munich:0-7 etoile-nlos:0-7")],
     out: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
     users: Annotated[int, typer.Option(min=1, help="Users per cell.")] = 2500,
     carrier_ghz: Annotated[
@@ -54,10 +54,9 @@ def survey(
     from models.radio.survey import write_survey
 
     radio = read_radio(recipe)
-    size = radio.array, radio.subcarriers, radio.bandwidth
     with exit_in_one_line():
         for table in table_paths(cells, paths):
-            for path in write_survey(PathTable.load(table), *size, references, users, measured_at, out):
+            for path in write_survey(PathTable.load(table), radio, references, users, measured_at, out):
                 typer.echo(path)
 
 

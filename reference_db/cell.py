@@ -1,7 +1,7 @@
 """A cell: one base station with its antenna array, its carrier and its position on Earth."""
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ class AntennaArray(BaseModel):
     """A uniform rectangular array of `rows` x `columns` elements; a linear array has one row.
 
     `spacing` is the distance between neighbouring elements in wavelengths. CSI numbers the elements row by row: element
-    `row * columns + column`. Row 0 is at the bottom. Column 0 is at the right seen from behind the array.
+    `row * columns + column`. Row 0 is at the bottom. Column 0 is at the right seen from behind the array. With two
+    `polarisations`, slanted by 45 degrees to either side, all elements of the first come before those of the second.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,10 +35,16 @@ class AntennaArray(BaseModel):
     rows: int = Field(ge=1, le=256)
     columns: int = Field(ge=1, le=256)
     spacing: float = Field(default=0.5, gt=0, le=100)
+    polarisations: Literal[1, 2] = 1
+
+    @property
+    def lines(self) -> int:
+        """Rows of elements of one polarisation each."""
+        return self.polarisations * self.rows
 
     @property
     def antennas(self) -> int:
-        return self.rows * self.columns
+        return self.lines * self.columns
 
 
 class Area(BaseModel):
@@ -72,7 +79,8 @@ class Cell(BaseModel):
     Latitude and longitude (WGS84, degrees) locate the base station, which is the origin of the cell's east-north
     frame. `height` is in metres above the ground at the base station, `yaw` the direction of the array's broadside in
     radians counter-clockwise from east. `carrier_frequency` and `bandwidth` are in hertz. If `area` is set, no
-    fingerprint may lie outside it.
+    fingerprint may lie outside it. `survey_sto` and `user_sto` are the 1-sigma sampling-time offsets of the radios that
+    measured the fingerprints and of those that are located, in seconds: 0 for synchronised radios, None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -87,6 +95,8 @@ class Cell(BaseModel):
     bandwidth: float = Field(gt=0)
     subcarriers: int = Field(ge=1, le=65536)
     area: Area | None = None
+    survey_sto: float | None = Field(default=None, ge=0, le=1e-3)
+    user_sto: float | None = Field(default=None, ge=0, le=1e-3)
 
     @model_validator(mode="after")
     def _bandwidth_fits_the_carrier(self) -> Self:

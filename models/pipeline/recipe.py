@@ -60,4 +60,4 @@ class BaseRecipe(FrozenModel):
 def read_radio(path: Path) -> Radio:
     """The section ``radio`` of a recipe of any family."""
     content = yaml.safe_load(path.read_text())["radio"]
-    return Radio.model_validate({name: content[name] for name in Radio.model_fields})
+    return Radio.model_validate({name: content[name] for name in Radio.model_fields if name in content})

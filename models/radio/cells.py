@@ -33,9 +33,9 @@ def load_cell(path: Path, radio: Radio) -> RadioCell:
     return observe_cell(table, radio, table.site.yaw)
 
 
-def observe_cell(table: PathTable, radio: Radio, yaw: float) -> RadioCell:
-    """A cell seen by an array at this yaw (radians)."""
-    csi = synthesise(table, radio.array, yaw, radio.subcarriers, radio.bandwidth)
+def observe_cell(table: PathTable, radio: Radio, yaw: float, carrier_frequency: float | None = None) -> RadioCell:
+    """A cell seen by an array at this yaw (radians), at the traced carrier or at this one (hertz)."""
+    csi = synthesise(table, radio, yaw, carrier_frequency)
     reached = table.reached
     return RadioCell(
         name=table.site.name,

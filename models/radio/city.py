@@ -69,9 +69,9 @@ class City:
         self.name = name
         self._scene = rt.load_scene(getattr(rt.scene, name), merge_shapes=True)
         self._ground = self._scene.objects[GROUND_OBJECTS[name]].mi_mesh
-        self._scene.tx_array = self._scene.rx_array = rt.PlanarArray(
-            num_rows=1, num_cols=1, pattern="iso", polarization="V"
-        )
+        # The BS has a vertical and a horizontal antenna in one place, the user a vertical one.
+        self._scene.tx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
+        self._scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
         self._solver = rt.PathSolver(deterministic=True)
 
     def bounds(self) -> NDArray[np.float64]:
@@ -99,7 +99,7 @@ class City:
         """Traces all paths from the site's BS to ``users`` (float64 [n <= 250, 3], scene metres). Repeatable.
 
         Up to five specular reflections and refractions. No diffraction: its paths do not converge with the number of
-        samples. The antennas are isotropic and vertical, so a path table is valid for any yaw of the array.
+        samples. The antennas are isotropic, vertical or horizontal, so a path table is valid for any yaw of the array.
         """
         padded = np.concatenate([users, np.repeat(users[-1:], USERS_AT_ONCE - len(users), axis=0)])
         paths = self._solve(site, padded)
@@ -109,6 +109,7 @@ class City:
             users,
             valid=paths.valid.numpy()[: len(users), 0],
             gain=gain[: len(users), 0, 0, 0, :, 0],
+            horizontal_gain=gain[: len(users), 0, 0, 1, :, 0],
             delay=delay[: len(users), 0],
             angles=[
                 angle.numpy()[: len(users), 0] for angle in (paths.theta_t, paths.phi_t, paths.theta_r, paths.phi_r)
@@ -149,14 +150,15 @@ def _pack(
     users: NDArray[np.float64],
     valid: NDArray[np.bool_],  # [users, slots]
     gain: NDArray[np.complex64],  # [users, slots]
+    horizontal_gain: NDArray[np.complex64],  # [users, slots]
     delay: NDArray[np.float32],  # [users, slots]
     angles: list[NDArray[np.float32]],  # 4 x [users, slots]
     interactions: NDArray[np.uint32],  # [users, slots, depth]
 ) -> PathTable:
     # The solver assigns slots in the order in which threads arrive. Sorting makes the table repeatable.
     order = np.lexsort([*angles, delay, ~valid], axis=-1)
-    valid, gain, delay, *angles = (
-        np.take_along_axis(column, order, axis=1) for column in (valid, gain, delay, *angles)
+    valid, gain, horizontal_gain, delay, *angles = (
+        np.take_along_axis(column, order, axis=1) for column in (valid, gain, horizontal_gain, delay, *angles)
     )
     interactions = np.take_along_axis(interactions, order[..., None], axis=1)
     return PathTable(
@@ -168,4 +170,5 @@ def _pack(
         departure=np.stack(angles[:2], axis=-1)[valid].astype(np.float32),
         arrival=np.stack(angles[2:], axis=-1)[valid].astype(np.float32),
         interactions=interactions[valid].astype(np.uint8),
+        horizontal_gain=horizontal_gain[valid].astype(np.complex64),
     )

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from models.radio.siting import Site
 
+GAINS = {"gain", "horizontal_gain"}  # complex, stored as real pairs
 PER_PATH = ("gain", "delay", "departure", "arrival", "interactions")
 
 
@@ -31,6 +32,7 @@ class PathTable:
     departure: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the BS, radians, scene axes
     arrival: NDArray[np.float32]  # [paths, 2] zenith and azimuth at the user
     interactions: NDArray[np.uint8]  # [paths, max_depth] Sionna's InteractionType, 0 after the end of the path
+    horizontal_gain: NDArray[np.complex64] | None = None  # [paths] of a BS antenna with horizontal polarisation
 
     @property
     def paths_per_user(self) -> NDArray[np.int64]:
@@ -53,7 +55,10 @@ class PathTable:
         """Writes one safetensors file. Equal tables give equal bytes."""
         tensors = {"users": self.users, "offsets": self.offsets}
         tensors |= {name: getattr(self, name) for name in PER_PATH}
-        tensors["gain"] = self.gain.view(np.float32).reshape(-1, 2)
+        if self.horizontal_gain is not None:
+            tensors["horizontal_gain"] = self.horizontal_gain
+        for name in GAINS & tensors.keys():
+            tensors[name] = tensors[name].view(np.float32).reshape(-1, 2)
         tensors = {
             name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()
         }  # safetensors writes raw memory
@@ -71,7 +76,8 @@ class PathTable:
         with safe_open(str(path), framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             site = Site.from_json(json.loads(file.metadata()["site"]))
-        tensors["gain"] = np.ascontiguousarray(tensors["gain"]).view(np.complex64)[:, 0]
+        for name in GAINS & tensors.keys():
+            tensors[name] = np.ascontiguousarray(tensors[name]).view(np.complex64)[:, 0]
         return cls(site=site, **tensors)
 
 
@@ -80,6 +86,7 @@ def concatenate(tables: list[PathTable]) -> PathTable:
     depth = max(table.interactions.shape[1] for table in tables)
     widened = [np.pad(t.interactions, ((0, 0), (0, depth - t.interactions.shape[1]))) for t in tables]
     counts = np.concatenate([table.paths_per_user for table in tables])
+    horizontal = [table.horizontal_gain for table in tables if table.horizontal_gain is not None]
     return PathTable(
         site=tables[0].site,
         users=np.concatenate([table.users for table in tables]),
@@ -89,4 +96,5 @@ def concatenate(tables: list[PathTable]) -> PathTable:
         departure=np.concatenate([table.departure for table in tables]),
         arrival=np.concatenate([table.arrival for table in tables]),
         interactions=np.concatenate(widened),
+        horizontal_gain=np.concatenate(horizontal) if len(horizontal) == len(tables) else None,
     )

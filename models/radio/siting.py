@@ -9,7 +9,9 @@ The rule is the same in every city and was never adjusted to a result:
 4. The array's broadside points at the area's centre, turned by up to ±45°.
 5. Users stand uniformly on the open street of the square, 1.5 m above the ground. No user is dropped later: a user that
    no path reaches is recorded as such.
-6. A street may have further stations. Each is drawn by steps 1, 2 and 4 around the area of the first, but needs to see
+6. A second family of sites, ``<city>-nlos``, is drawn by the same rule, except that in step 3 the BS sees a tenth to four
+   tenths of the street. At least half of the users are then out of sight of the BS.
+7. A street may have further stations. Each is drawn by steps 1, 2 and 4 around the area of the first, but needs to see
    only a tenth of the street: neighbouring base stations are not sited for it. All stations of a street have the same
    users.
 """
@@ -30,8 +32,10 @@ BS_HEIGHT_M = (8.0, 25.0)
 BS_DISTANCE_M = (40.0, 100.0)
 USER_HEIGHT_M = 1.5
 MINIMUM_STREET_SHARE = 0.4
-MINIMUM_VISIBLE_SHARE = 0.5
+VISIBLE_SHARE = (0.5, 1.0)
+VISIBLE_SHARE_NLOS = (0.1, 0.4)
 MINIMUM_VISIBLE_SHARE_OF_FURTHER = 0.1
+NLOS_SUFFIX = "-nlos"
 YAW_RANGE = np.pi / 4
 PROBES = 400
 ATTEMPTS = 10_000
@@ -73,30 +77,36 @@ class Site:
     area_side: float
     carrier_frequency: float
     station: int = 0
+    nlos: bool = False
+
+    @property
+    def place(self) -> str:
+        """The city and the family of sites, as cell ranges name them."""
+        return self.city + NLOS_SUFFIX * self.nlos
 
     @property
     def name(self) -> str:
-        return site_name(self.city, self.seed, self.station)
+        return site_name(self.place, self.seed, self.station)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields. The first station's number stays out: path tables from before it keep their bytes."""
+        """The fields. Defaults stay out: older path tables keep their bytes."""
         fields = asdict(self)
-        if self.station == 0:
-            del fields["station"]
-        return fields
+        return {name: value for name, value in fields.items() if name not in ("station", "nlos") or value}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Site:
         return cls(**fields | {"bs": tuple(fields["bs"]), "area_centre": tuple(fields["area_centre"])})
 
 
-def site_name(city: str, seed: int, station: int) -> str:
-    return f"{city}-{seed:04d}" + (f"-{station}" if station else "")
+def site_name(place: str, seed: int, station: int) -> str:
+    return f"{place}-{seed:04d}" + (f"-{station}" if station else "")
 
 
-def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) -> Site:
-    """Steps 1-4 of the rule. Raises `NoSiteFound`."""
-    rng = np.random.default_rng([seed, *city.encode()])
+def draw_site(streets: Streets, place: str, seed: int, carrier_frequency: float) -> Site:
+    """Steps 1-4 of the rule, or step 6 for a place such as ``munich-nlos``. Raises `NoSiteFound`."""
+    rng = np.random.default_rng([seed, *place.encode()])
+    nlos = place.endswith(NLOS_SUFFIX)
+    least, most = VISIBLE_SHARE_NLOS if nlos else VISIBLE_SHARE
     low, high = streets.bounds()
     for _ in range(ATTEMPTS):
         foot = rng.uniform(low + MARGIN_M, high - MARGIN_M)
@@ -115,10 +125,10 @@ def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) 
             continue
         bs = np.array([*foot, foot_z[0] + height])
         standing = np.column_stack([probes, probes_z + USER_HEIGHT_M])[street]
-        if streets.visible(bs, standing).mean() < MINIMUM_VISIBLE_SHARE:
+        if not least <= streets.visible(bs, standing).mean() <= most:
             continue
         return Site(
-            city=city,
+            city=place.removesuffix(NLOS_SUFFIX),
             seed=seed,
             bs=(float(bs[0]), float(bs[1]), float(bs[2])),
             bs_height_above_ground=float(height),
@@ -126,13 +136,14 @@ def draw_site(streets: Streets, city: str, seed: int, carrier_frequency: float) 
             area_centre=(float(centre[0]), float(centre[1])),
             area_side=AREA_M,
             carrier_frequency=carrier_frequency,
+            nlos=nlos,
         )
-    raise NoSiteFound(f"{city}, seed {seed}: no site in {ATTEMPTS} draws")
+    raise NoSiteFound(f"{place}, seed {seed}: no site in {ATTEMPTS} draws")
 
 
 def draw_further_station(streets: Streets, first: Site, station: int) -> Site:
-    """Step 6 of the rule: another base station of the first one's street. Raises `NoSiteFound`."""
-    rng = np.random.default_rng([first.seed, *first.city.encode(), 2, station])
+    """Step 7 of the rule: another base station of the first one's street. Raises `NoSiteFound`."""
+    rng = np.random.default_rng([first.seed, *first.place.encode(), 2, station])
     low, high = streets.bounds()
     centre = np.array(first.area_centre)
     standing = draw_users(streets, first, PROBES)
@@ -160,7 +171,7 @@ def draw_further_station(streets: Streets, first: Site, station: int) -> Site:
 
 def draw_users(streets: Streets, site: Site, users: int) -> NDArray[np.float64]:
     """Step 5 of the rule: float64 [users, 3] in scene metres. A larger draw starts with the smaller one."""
-    rng = np.random.default_rng([site.seed, *site.city.encode(), 1])
+    rng = np.random.default_rng([site.seed, *site.place.encode(), 1])
     standing: list[NDArray[np.float64]] = []
     while sum(map(len, standing)) < users:
         xy = np.array(site.area_centre) + rng.uniform(-site.area_side / 2, site.area_side / 2, (1024, 2))

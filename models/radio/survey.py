@@ -57,9 +57,7 @@ def describe_cell(site: Site, array: AntennaArray, subcarriers: int, bandwidth: 
 
 def write_survey(
     table: PathTable,
-    array: AntennaArray,
-    subcarriers: int,
-    bandwidth: float,
+    radio: Radio,
     references: int,
     users: int,
     measured_at: float,
@@ -74,8 +72,8 @@ def write_survey(
         raise TooFewReached(
             f"{table.site.name}: {len(reached)} users are reached, but {references} + {users} were asked for"
         )
-    csi = synthesise(table, array, table.site.yaw, subcarriers, bandwidth)
-    cell = describe_cell(table.site, array, subcarriers, bandwidth)
+    csi = synthesise(table, radio, table.site.yaw)
+    cell = describe_cell(table.site, radio.array, radio.subcarriers, radio.bandwidth)
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name: str, rows: NDArray[np.int64]) -> Path:
@@ -115,7 +113,7 @@ def write_station_snapshots(
     paths = []
     for table in tables:
         site = table.site
-        clean = synthesise(table, radio.array, site.yaw, radio.subcarriers, radio.bandwidth)[rows]
+        clean = synthesise(table, radio, site.yaw)[rows]
         generator = torch.Generator().manual_seed(1000 * site.seed + site.station)
         csi = impair(torch.from_numpy(clean), STATION_RADIO, radio.bandwidth, generator).numpy()
         fingerprints = Fingerprints(

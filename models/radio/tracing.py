@@ -13,7 +13,7 @@ from tqdm import tqdm
 from models.errors import TrainerError
 from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
-from models.radio.siting import Site, draw_further_station, draw_site, draw_users, site_name
+from models.radio.siting import NLOS_SUFFIX, Site, draw_further_station, draw_site, draw_users, site_name
 
 
 class BadCellRange(TrainerError):
@@ -21,12 +21,18 @@ class BadCellRange(TrainerError):
 
 
 def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
-    """``["munich:0-2", "etoile:7"]`` names munich's seeds 0, 1 and 2 and etoile's seed 7. Raises `BadCellRange`."""
+    """``["munich:0-2", "etoile-nlos:7"]`` names three sites of munich and one of etoile's second family of sites.
+
+    Returns places and seeds. Raises `BadCellRange`.
+    """
     cells = []
     for text in ranges:
-        match = re.fullmatch(r"(\w+):(\d+)(?:-(\d+))?", text)
-        if match is None or match[1] not in CITIES:
-            raise BadCellRange(f"{text!r} is not of the form city:first-last; the cities are {', '.join(CITIES)}")
+        match = re.fullmatch(r"([\w-]+):(\d+)(?:-(\d+))?", text)
+        if match is None or match[1].removesuffix(NLOS_SUFFIX) not in CITIES:
+            raise BadCellRange(
+                f"{text!r} is not of the form city:first-last or city{NLOS_SUFFIX}:first-last; the cities are"
+                f" {', '.join(CITIES)}"
+            )
         first = int(match[2])
         cells += [(match[1], seed) for seed in range(first, int(match[3] or first) + 1)]
     return cells
@@ -40,8 +46,8 @@ def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
     return cells[int(match[1]) :: int(match[2])]
 
 
-def table_path(folder: Path, city: str, seed: int, station: int = 0) -> Path:
-    return folder / f"{site_name(city, seed, station)}.paths.safetensors"
+def table_path(folder: Path, place: str, seed: int, station: int = 0) -> Path:
+    return folder / f"{site_name(place, seed, station)}.paths.safetensors"
 
 
 def band_folder(folder: Path, carrier_frequency: float) -> Path:
@@ -70,9 +76,9 @@ def trace_cells(
             if path.exists():
                 progress.update(users)
             else:
-                if city is None or city.name != name:
-                    city = City(name, threads)
-                site = draw_site(city, city.name, seed, carrier_frequency)
+                if city is None or city.name != name.removesuffix(NLOS_SUFFIX):
+                    city = City(name.removesuffix(NLOS_SUFFIX), threads)
+                site = draw_site(city, name, seed, carrier_frequency)
                 if station:
                     site = draw_further_station(city, site, station)
                 for traced in _trace_cell(city, site, path, users):

@@ -86,13 +86,12 @@ def _load_layout(files: tuple[Path, ...], radio: Radio, kind: TrainingKind) -> L
         if not np.array_equal(table.users, users):
             raise OtherUsers(f"{file} has other users than {files[0]}")
     reached = np.all([table.reached for table in tables], axis=0)
-    array, size = radio.array, (radio.subcarriers, radio.bandwidth)
-    csi = np.stack([synthesise(table, array, table.site.yaw, *size)[reached] for table in tables])
+    csi = np.stack([synthesise(table, radio, table.site.yaw)[reached] for table in tables])
     kinds = []
     if kind != "estimated":
         kinds.append(np.stack([exact_path_features(table)[reached] for table in tables]))
     if kind in ("estimated", "served"):
-        cells = [describe_cell(table.site, array, *size) for table in tables]
+        cells = [describe_cell(table.site, radio.array, radio.subcarriers, radio.bandwidth) for table in tables]
         kinds.append(
             np.stack([estimate_path_features(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)])
         )
