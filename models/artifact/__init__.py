@@ -26,6 +26,7 @@ from models.artifact.loading import (
     read_manifest,
 )
 from models.artifact.manifests import (
+    MATEFORMER_SCHEMA_VERSION,
     RADII_CONFIDENCE,
     SCHEMA_VERSION,
     BandContract,
@@ -38,12 +39,15 @@ from models.artifact.manifests import (
     MateformerManifest,
     PathFeatureRadii,
     Radii,
+    RadioContract,
+    Range,
     TrajectoryManifest,
     fewest_for_radius,
 )
 
 __all__ = [
     "MANIFEST_FILE",
+    "MATEFORMER_SCHEMA_VERSION",
     "RADII_CONFIDENCE",
     "SCHEMA_VERSION",
     "Artifact",
@@ -66,6 +70,8 @@ __all__ = [
     "MateformerManifest",
     "PathFeatureRadii",
     "Radii",
+    "RadioContract",
+    "Range",
     "ServedArtifact",
     "TensorSpec",
     "TrajectoryArtifact",

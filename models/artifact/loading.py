@@ -117,8 +117,11 @@ def _read_manifest(directory: Path, adapter: TypeAdapter[Any]) -> tuple[Any, str
         manifest = adapter.validate_json(content)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
-        reasons = (": ".join([*[".".join(map(str, one["loc"]))] * bool(one["loc"]), one["msg"]]) for one in wrong)
-        raise BadManifest(f"{directory / MANIFEST_FILE}: {'; '.join(reasons)}") from error
+        reasons = "; ".join(
+            ": ".join([*[".".join(map(str, one["loc"]))] * bool(one["loc"]), one["msg"].removeprefix("Value error, ")])
+            for one in wrong
+        )
+        raise BadManifest(f"{directory / MANIFEST_FILE}: {reasons}") from error
     return manifest, hashlib.sha256(content).hexdigest()
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from models.artifact.graph import Graph
 from models.frozen import FrozenModel
+from reference_db.cell import Cell
 
 SCHEMA_VERSION = 1
+MATEFORMER_SCHEMA_VERSION = 2  # since 2 a model serves any radio inside ranges; in 1 it served one
 RADII_CONFIDENCE = 0.95
 
 Positive = Annotated[float, Field(gt=0)]
@@ -18,12 +20,63 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class CsiContract(FrozenModel):
-    """The channel that the model was trained on. Frequencies in hertz."""
+    """The channel of a model of schema version 1, which is no longer served. Frequencies in hertz."""
 
     antennas: int = Field(gt=0)
     subcarriers: int = Field(gt=0)
     carrier_frequency: float = Field(gt=0)
     bandwidth: float = Field(gt=0)
+
+
+class Range(FrozenModel):
+    """The values from ``minimum`` to ``maximum``, both included."""
+
+    minimum: float = Field(gt=0)
+    maximum: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Range:
+        if self.minimum > self.maximum:
+            raise ValueError("minimum is above maximum")
+        return self
+
+    def holds(self, value: float) -> bool:
+        # The tolerance keeps 100 MHz inside a range that ends there, however it was computed.
+        return self.minimum * (1 - 1e-6) <= value <= self.maximum * (1 + 1e-6)
+
+
+class RadioContract(FrozenModel):
+    """The ranges of arrays and channels that the model was trained on.
+
+    Frequencies in hertz, ``spacing`` of the antennas in wavelengths. ``antennas`` counts both polarisations.
+    """
+
+    antennas: Range
+    rows: Range
+    columns: Range
+    polarisations: Range
+    spacing: Range
+    subcarriers: Range
+    bandwidth: Range
+    carrier_frequency: Range
+
+    def reason_against(self, cell: Cell) -> str | None:
+        """The first range that the cell is outside of, in words; None if it is inside all of them."""
+        array = cell.array
+        for name, value, known, unit, one in (
+            ("antennas", cell.antennas, self.antennas, "", 1.0),
+            ("array.rows", array.rows, self.rows, "", 1.0),
+            ("array.columns", array.columns, self.columns, "", 1.0),
+            ("array.polarisations", array.polarisations, self.polarisations, "", 1.0),
+            ("array.spacing", array.spacing, self.spacing, " wavelengths", 1.0),
+            ("subcarriers", cell.subcarriers, self.subcarriers, "", 1.0),
+            ("bandwidth", cell.bandwidth, self.bandwidth, " MHz", 1e6),
+            ("carrierFrequency", cell.carrier_frequency, self.carrier_frequency, " GHz", 1e9),
+        ):
+            if not known.holds(value):
+                ends = dict.fromkeys(f"{end / one:g}" for end in (known.minimum, known.maximum))
+                return f"{name} is {value / one:g}{unit}, the artifact was trained on {' to '.join(ends)}{unit}"
+        return None
 
 
 class BandContract(FrozenModel):
@@ -41,7 +94,7 @@ class BaseManifest(FrozenModel):
     metres on held-out data.
     """
 
-    schema_version: Literal[1]
+    schema_version: int
     family: str
     name: str
     version: str
@@ -54,7 +107,12 @@ class BaseManifest(FrozenModel):
 
 
 class MateformerManifest(BaseManifest):
-    """``artifact.json`` of a model that compares a user with fingerprints.
+    """``artifact.json`` of a model that compares a user with fingerprints, in any cell whose radio is inside `csi`.
+
+    Graph ``describe`` takes snapshots of one cell and matrices that the cell's array and grid determine (see
+    `ChannelTransform`), and returns ``features`` float32 `[snapshots, features]`. All other graphs take these in place
+    of CSI, so that one run may hold users of different radios: ``frame``, ``query`` and ``full``. Positions are metres
+    east and north of the base station; ``covariances`` `[batch, queries, 2, 2]` are in square metres.
 
     The service fetches ``neighbourhood_size`` fingerprints for a request and never uses fewer than
     ``minimum_neighbours``. It locates a user ``passes`` times and fetches the neighbourhood again around the previous
@@ -62,12 +120,31 @@ class MateformerManifest(BaseManifest):
     accuracy.
     """
 
+    schema_version: Literal[2]
     family: Literal["mateformer"]
-    csi: CsiContract
+    csi: RadioContract
+    features: int = Field(gt=0)
     neighbourhood_size: int = Field(gt=0)
     minimum_neighbours: int = Field(gt=0)
     passes: int = Field(gt=0)
     tile_pitch: float = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_of_before(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("schema_version") == 1:
+            raise ValueError(
+                "schema version 1 is no longer served: such a model knows one array and one grid only. Export the "
+                "model again, or take one of schema version 2"
+            )
+        return fields
+
+    @field_validator("graphs")
+    @classmethod
+    def _has_its_graphs(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
+        if graphs.keys() not in ({"describe", "full"}, {"describe", "full", "frame", "query"}):
+            raise ValueError("the graphs must be 'describe' and 'full', and for frames 'frame' and 'query'")
+        return graphs
 
     def fewest_fingerprints(self, confidence: float) -> int:
         """The fewest fingerprints of a cell that can be served with error radii of this confidence, between 0 and 1."""
@@ -107,6 +184,7 @@ class TrajectoryManifest(BaseManifest):
     metres of one of them.
     """
 
+    schema_version: Literal[1]
     family: Literal["scadf-moe"]
     csi: BandContract
     carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
@@ -177,6 +255,7 @@ class LwlmManifest(BaseManifest):
     `[batch, 2, 2]` and ``weights`` `[batch, stations]`, which sum to 1. It was trained with `stations` at most.
     """
 
+    schema_version: Literal[1]
     family: Literal["lwlm"]
     csi: LwlmContract
     stations: int = Field(ge=2)

@@ -11,13 +11,27 @@ from models.artifact import LwlmManifest, Manifest, MateformerManifest
 State = Literal["active", "activating", "available"]
 
 
-class ModelCsi(WireModel):
-    """The channel that the model was trained for, in hertz."""
+class ModelRange(WireModel):
+    """The values from `minimum` to `maximum`, both included."""
 
-    antennas: int
-    subcarriers: int
-    carrier_frequency: float
-    bandwidth: float
+    minimum: float
+    maximum: float
+
+
+class Radios(WireModel):
+    """The arrays and channels that the model was trained on. Hertz; `spacing` of the antennas in wavelengths.
+
+    `antennas` counts both polarisations.
+    """
+
+    antennas: ModelRange
+    rows: ModelRange
+    columns: ModelRange
+    polarisations: ModelRange
+    spacing: ModelRange
+    subcarriers: ModelRange
+    bandwidth: ModelRange
+    carrier_frequency: ModelRange
 
 
 class Band(WireModel):
@@ -50,10 +64,14 @@ class ListedModel(WireModel):
 
 
 class Model(ListedModel):
-    """A model for any cell of its channel. `tilePitch` is in metres, `metrics` are metres on held-out data."""
+    """A model for any cell whose array and channel are inside its ranges.
+
+    It describes a snapshot by `features` numbers. `tilePitch` is in metres, `metrics` are metres on held-out data.
+    """
 
     family: Literal["mateformer"] = "mateformer"
-    csi: ModelCsi
+    csi: Radios
+    features: int
     neighbourhood_size: int
     minimum_neighbours: int
     passes: int
@@ -197,7 +215,8 @@ def describe_model(
         "execution_providers": providers,
     }
     if isinstance(manifest, MateformerManifest):
-        return Model(**_copy_fields(manifest, Model), **fields, csi=ModelCsi(**manifest.csi.model_dump()))
+        ranges = {name: ModelRange(**ends) for name, ends in manifest.csi.model_dump().items()}
+        return Model(**_copy_fields(manifest, Model), **fields, csi=Radios(**ranges))
     if isinstance(manifest, LwlmManifest):
         return MeasuringModel(
             **_copy_fields(manifest, MeasuringModel),

@@ -1,7 +1,7 @@
 import hashlib
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -13,10 +13,13 @@ from models.artifact import (
     HashMismatch,
     LwlmManifest,
     MateformerManifest,
+    Range,
     TrajectoryManifest,
     WrongFamily,
     load_artifact,
 )
+from reference_db import AntennaArray, Cell
+from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_lwlm_artifact import CONTRACT, write_tiny_lwlm_artifact
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
@@ -25,7 +28,8 @@ SHIPPED = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SHIPPED, tmp_path / "artifact"))
+    (tmp_path / "artifact").mkdir()
+    return write_tiny_artifact(tmp_path / "artifact", tile_pitch=2.0).directory
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -33,15 +37,78 @@ def edit_manifest(folder: Path, **changes: object) -> None:
     (folder / "artifact.json").write_text(json.dumps(manifest | changes))
 
 
+@pytest.mark.skipif(
+    json.loads((SHIPPED / "artifact.json").read_text())["schema_version"] == 1, reason="the shipped model is of before"
+)
 def test_the_shipped_artifact_is_whole() -> None:
-    artifact = load_artifact(SHIPPED)
-    assert set(artifact.graphs) == {"full", "frame", "query"}
+    artifact = load_artifact(SHIPPED, MateformerManifest)
+    assert set(artifact.graphs) == {"describe", "full", "frame", "query"}
     assert artifact.digest == hashlib.sha256((SHIPPED / "artifact.json").read_bytes()).hexdigest()
-    contract = artifact.manifest.csi
-    assert (contract.antennas, contract.subcarriers) == (32, 32)
-    inputs = {spec.name: spec.shape for spec in artifact.manifest.graphs["full"].inputs}
-    assert inputs["csi_known"] == ["batch", "neighbours", 32, 32, 2]
-    assert inputs["csi"] == ["batch", "queries", 32, 32, 2]
+    manifest = artifact.manifest
+    assert manifest.csi.reason_against(make_cell()) is None
+    (features,) = manifest.graphs["describe"].outputs
+    assert features.shape == ["snapshots", manifest.features]
+    inputs = {spec.name: spec.shape for spec in manifest.graphs["full"].inputs}
+    assert inputs["features_known"] == ["batch", "neighbours", manifest.features]
+    assert inputs["features"] == ["batch", "queries", manifest.features]
+
+
+def make_cell(**changes: Any) -> Cell:
+    """A cell inside the ranges of the tiny artifact."""
+    array = AntennaArray(rows=changes.pop("rows", 2), columns=8, **changes.pop("array", {}))
+    fields = {"carrier_frequency": 3.5e9, "bandwidth": 40e6, "subcarriers": 32} | changes
+    return Cell(cell_id="a", latitude_deg=0, longitude_deg=0, height=10, yaw=0, array=array, **fields)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"bandwidth": 10e6}, {"bandwidth": 100e6}, {"array": {"polarisations": 2}}, {"subcarriers": 64}]
+)
+def test_a_radio_inside_the_ranges_is_served(artifact: Path, changes: dict[str, Any]) -> None:
+    assert load_artifact(artifact, MateformerManifest).manifest.csi.reason_against(make_cell(**changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bandwidth": 400e6}, "bandwidth is 400 MHz, the artifact was trained on 10 to 100 MHz"),
+        ({"carrier_frequency": 0.5e9}, "carrierFrequency is 0.5 GHz, the artifact was trained on 0.6 to 30 GHz"),
+        ({"subcarriers": 65}, "subcarriers is 65, the artifact was trained on 2 to 64"),
+        ({"rows": 9}, "antennas is 72, the artifact was trained on 1 to 64"),
+        ({"array": {"spacing": 1.0}}, "array.spacing is 1 wavelengths, the artifact was trained on 0.4 to 0.7"),
+    ],
+)
+def test_a_radio_outside_the_ranges_is_told_which(artifact: Path, changes: dict[str, Any], reason: str) -> None:
+    against = load_artifact(artifact, MateformerManifest).manifest.csi.reason_against(make_cell(**changes))
+    assert against is not None
+    assert against.startswith(reason)
+
+
+def test_a_range_of_one_value_is_named_once(artifact: Path) -> None:
+    contract = load_artifact(artifact, MateformerManifest).manifest.csi
+    narrow = contract.model_copy(update={"polarisations": Range(minimum=1, maximum=1)})
+    against = narrow.reason_against(make_cell(array={"polarisations": 2}))
+    assert against == "array.polarisations is 2, the artifact was trained on 1"
+
+
+def test_an_artifact_of_the_schema_before_is_refused_with_advice(artifact: Path) -> None:
+    edit_manifest(artifact, schema_version=1)
+    with pytest.raises(BadManifest, match=r"schema version 1 is no longer served.*Export the model again"):
+        load_artifact(artifact)
+
+
+def test_an_empty_range_is_refused(artifact: Path) -> None:
+    csi = json.loads((artifact / "artifact.json").read_text())["csi"]
+    edit_manifest(artifact, csi=csi | {"bandwidth": {"minimum": 2e6, "maximum": 1e6}})
+    with pytest.raises(BadManifest, match="minimum is above maximum"):
+        load_artifact(artifact)
+
+
+@pytest.mark.parametrize("missing", ["describe", "full", "frame"])
+def test_a_model_that_compares_users_needs_its_graphs(artifact: Path, missing: str) -> None:
+    graphs = json.loads((artifact / "artifact.json").read_text())["graphs"]
+    edit_manifest(artifact, graphs={name: graph for name, graph in graphs.items() if name != missing})
+    with pytest.raises(BadManifest, match="describe"):
+        load_artifact(artifact)
 
 
 def test_one_flipped_byte_is_refused(artifact: Path) -> None:
@@ -60,7 +127,7 @@ def test_a_missing_file_is_named(artifact: Path, file: str) -> None:
         load_artifact(artifact)
 
 
-@pytest.mark.parametrize("changes", [{"schema_version": 2}, {"family": "oracle"}, {"surprise": 1}, {"passes": 0}])
+@pytest.mark.parametrize("changes", [{"schema_version": 3}, {"family": "oracle"}, {"surprise": 1}, {"passes": 0}])
 def test_a_manifest_of_another_schema_is_refused(artifact: Path, changes: dict[str, object]) -> None:
     edit_manifest(artifact, **changes)
     with pytest.raises(BadManifest):
@@ -106,11 +173,11 @@ def test_the_family_of_a_trajectory_artifact_is_recognised(learned: Path) -> Non
     assert load_artifact(learned, TrajectoryManifest) == artifact
 
 
-def test_an_artifact_of_another_family_than_wanted_is_refused(learned: Path) -> None:
+def test_an_artifact_of_another_family_than_wanted_is_refused(learned: Path, artifact: Path) -> None:
     with pytest.raises(WrongFamily, match="scadf-moe"):
         load_artifact(learned, MateformerManifest)
     with pytest.raises(WrongFamily, match="mateformer"):
-        load_artifact(SHIPPED, TrajectoryManifest)
+        load_artifact(artifact, TrajectoryManifest)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A real artifact with a network that takes no time: the answer is the middle of the neighbourhood, or beside it.
 
-Where the first real number of a user's CSI is not positive the network fails, as a real one may: it answers NaN.
+It serves cells of any shape inside `RADIOS`. The features of a snapshot are its first real number and its mean power
+in the cell's unit. Where that number is not positive the network fails, as a real one may: it answers NaN.
 """
 
 import hashlib
@@ -9,28 +10,63 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from models.artifact import CsiContract, Graph, MateformerArtifact, MateformerManifest, TensorSpec, load_artifact
+from models.artifact import (
+    Graph,
+    MateformerArtifact,
+    MateformerManifest,
+    RadioContract,
+    Range,
+    TensorSpec,
+    load_artifact,
+)
 
-ANTENNAS, SUBCARRIERS = 4, 3
+FEATURES = 2
+RADIOS = RadioContract(
+    antennas=Range(minimum=1, maximum=64),
+    rows=Range(minimum=1, maximum=16),
+    columns=Range(minimum=1, maximum=64),
+    polarisations=Range(minimum=1, maximum=2),
+    spacing=Range(minimum=0.4, maximum=0.7),
+    subcarriers=Range(minimum=2, maximum=64),
+    bandwidth=Range(minimum=10e6, maximum=100e6),
+    carrier_frequency=Range(minimum=0.6e9, maximum=30e9),
+)
+SIGMA_M = 0.5  # the error that the network states on each axis
 
 _Shapes = dict[str, list[int | str]]
 
+_FIRST = ["zeros", "ones", "axes"]  # the first element along each axis but that of the snapshots
+_DESCRIBE = [
+    helper.make_node("Slice", ["csi", *_FIRST], ["corner"]),
+    helper.make_node("Reshape", ["corner", "column"], ["first"]),
+    helper.make_node("Mul", ["csi", "csi"], ["squares"]),
+    helper.make_node("ReduceMean", ["squares"], ["mean"], axes=[1, 2, 3, 4], keepdims=0),
+    helper.make_node("Reshape", ["mean", "column"], ["power"]),
+    helper.make_node("Mul", ["scale", "scale"], ["unit"]),
+    helper.make_node("Div", ["power", "unit"], ["level"]),
+    helper.make_node("Concat", ["first", "level"], ["features"], axis=1),
+]
 _DOUBTS = [
-    helper.make_node("Gather", ["csi", "zero"], ["antenna"], axis=2),
-    helper.make_node("Gather", ["antenna", "zero"], ["subcarrier"], axis=2),
-    helper.make_node("Gather", ["subcarrier", "zero"], ["real"], axis=2),
+    helper.make_node("Gather", ["features", "zero"], ["real"], axis=2),
     helper.make_node("Log", ["real"], ["log"]),
     helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
     helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
 ]
-_ADD = [
+_ANSWER = [
     helper.make_node("Add", ["middle", "doubt"], ["there"]),
     helper.make_node("Add", ["there", "beside"], ["positions"]),
+    helper.make_node("Unsqueeze", ["doubt", "last"], ["doubts"]),
+    helper.make_node("Add", ["doubts", "covariance"], ["covariances"]),
 ]
 _CONSTANTS = [
     helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+    helper.make_tensor("zeros", TensorProto.INT64, [4], [0] * 4),
+    helper.make_tensor("ones", TensorProto.INT64, [4], [1] * 4),
+    helper.make_tensor("axes", TensorProto.INT64, [4], [1, 2, 3, 4]),
+    helper.make_tensor("column", TensorProto.INT64, [2], [-1, 1]),
     helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0]),
     helper.make_tensor("last", TensorProto.INT64, [1], [-1]),
+    helper.make_tensor("covariance", TensorProto.FLOAT, [2, 2], [SIGMA_M**2, 0.0, 0.0, SIGMA_M**2]),
 ]
 
 
@@ -39,38 +75,41 @@ def write_tiny_artifact(
     neighbours: int = 8,
     minimum: int = 4,
     passes: int = 1,
-    antennas: int = ANTENNAS,
-    subcarriers: int = SUBCARRIERS,
+    radios: RadioContract = RADIOS,
     tile_pitch: float = 0.0,
     beside: float = 0.0,
 ) -> MateformerArtifact:
     """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres."""
-    channel = [antennas, subcarriers, 2]
-    known: _Shapes = {
-        "csi_known": ["batch", "neighbours", *channel],
-        "positions_known": ["batch", "neighbours", 2],
-    }
-    users: _Shapes = {"csi": ["batch", "queries", *channel]}
+    channel: list[int | str] = ["snapshots", "lines", "columns", "subcarriers", 2]
+    describe: _Shapes = {"csi": channel, "scale": [1]}
+    known: _Shapes = {"positions_known": ["batch", "neighbours", 2]}
+    users: _Shapes = {"features": ["batch", "queries", FEATURES]}
     slots: _Shapes = {"slots": ["batch"]}
     pool: _Shapes = {"middles": ["pool", 1, 2]}
-    positions: _Shapes = {"positions": ["batch", "queries", 2]}
+    answers: _Shapes = {"positions": ["batch", "queries", 2], "covariances": ["batch", "queries", 2, 2]}
     middle = helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1)
-    graphs = {"full": _graph(directory, "full", known | users, positions, [*_DOUBTS, middle, *_ADD], beside)}
+    graphs = {
+        "describe": _graph(directory, "describe", describe, {"features": ["snapshots", FEATURES]}, _DESCRIBE, beside),
+        "full": _graph(directory, "full", known | users, answers, [*_DOUBTS, middle, *_ANSWER], beside),
+    }
     if tile_pitch:
         rows = helper.make_node("Unsqueeze", ["slots", "last"], ["rows"])
         into = helper.make_node("ScatterND", ["middles", "rows", "middle"], ["written_middles"])
         out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
         written: _Shapes = {"written_middles": pool["middles"]}
         graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
-        graphs["query"] = _graph(directory, "query", users | slots | pool, positions, [*_DOUBTS, out_of, *_ADD], beside)
+        graphs["query"] = _graph(
+            directory, "query", users | slots | pool, answers, [*_DOUBTS, out_of, *_ANSWER], beside
+        )
     manifest = MateformerManifest(
-        schema_version=1,
+        schema_version=2,
         family="mateformer",
         name="middle",
         version="1",
         created_at="2026-01-01T00:00:00Z",
         graphs=graphs,
-        csi=CsiContract(antennas=antennas, subcarriers=subcarriers, carrier_frequency=3.5e9, bandwidth=40e6),
+        csi=radios,
+        features=FEATURES,
         neighbourhood_size=neighbours,
         minimum_neighbours=minimum,
         passes=passes,
@@ -81,7 +120,7 @@ def write_tiny_artifact(
         exporter="tests",
     )
     (directory / "artifact.json").write_text(manifest.model_dump_json())
-    return load_artifact(directory)
+    return load_artifact(directory, MateformerManifest)
 
 
 def _graph(
