@@ -13,8 +13,6 @@ from models.radio.path_table import PathTable
 from reference_db.cell import AntennaArray
 from reference_db.path_features import SPEED_OF_LIGHT
 
-USERS_AT_ONCE = 64
-
 
 class NotPolarised(TrainerError):
     """A path table without horizontal gains cannot be observed by an array with two polarisations."""
@@ -67,15 +65,10 @@ def synthesise(
     offsets_hz = subcarrier_offsets(radio.subcarriers, radio.bandwidth)
 
     csi = np.zeros((len(table.users), array.antennas, radio.subcarriers), np.complex64)
-    for first in range(0, len(table.users), USERS_AT_ONCE):
-        last = min(first + USERS_AT_ONCE, len(table.users))
-        rows = slice(table.offsets[first], table.offsets[last])
+    for user in np.flatnonzero(table.reached):
+        rows = slice(table.offsets[user], table.offsets[user + 1])
         delay = table.delay[rows].astype(np.float64)
-        seen = observe(direction[rows], delay, gains[rows], elements, offsets_hz, carrier)  # [paths, antennas, subc.]
-        starts = table.offsets[first:last] - table.offsets[first]
-        reached = table.reached[first:last]
-        if reached.any():
-            csi[first:last][reached] = np.add.reduceat(seen, starts[reached], axis=0)
+        csi[user] = observe(direction[rows], delay, gains[rows], elements, offsets_hz, carrier)
     return csi
 
 
@@ -87,10 +80,12 @@ def _observe_plane(
     offsets_hz: NDArray[np.float64],
     carrier: float,
 ) -> NDArray[np.complex64]:
+    """One user's CSI, [antennas, subcarriers]."""
     steering = np.exp(2j * np.pi * (carrier / SPEED_OF_LIGHT) * direction @ elements.T)  # [paths, elements]
     response = (gains[:, :, None] * steering[:, None]).reshape(len(delay), -1).astype(np.complex64)
     over_band = np.exp(-2j * np.pi * delay[:, None] * offsets_hz).astype(np.complex64)
-    return response[:, :, None] * over_band[:, None]
+    seen: NDArray[np.complex64] = np.einsum("pa,ps->as", response, over_band)
+    return seen
 
 
 def _observe_spherical(
@@ -101,17 +96,27 @@ def _observe_spherical(
     offsets_hz: NDArray[np.float64],
     carrier: float,
 ) -> NDArray[np.complex64]:
+    """One user's CSI, [antennas, subcarriers]."""
     source = SPEED_OF_LIGHT * delay[:, None] * direction  # [paths, 3]
     # |s - r| - |s| = (|r|² - 2 s·r) / (|s - r| + |s|): without the cancellation of two long distances.
     change = np.square(elements).sum(1) - 2 * source @ elements.T
     length = SPEED_OF_LIGHT * delay[:, None]
     extra = change / (np.sqrt(np.maximum(length**2 + change, 0)) + length) / SPEED_OF_LIGHT  # [paths, elements] seconds
-    cycles = carrier * extra[:, :, None] + (delay[:, None] + extra)[:, :, None] * offsets_hz  # [paths, elements, subc.]
-    phase = (-2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32)
-    seen = np.empty(phase.shape, np.complex64)
-    seen.real, seen.imag = np.cos(phase), np.sin(phase)
-    polarised = gains.astype(np.complex64)[:, :, None, None] * seen[:, None]
-    return polarised.reshape(len(delay), -1, len(offsets_hz))
+    # Cycles of f_k (τ + extra) without f_c τ, which the gain has. Only the last term has both axes. It is below a few
+    # cycles for any array, so single precision keeps it within 1e-6 of a cycle.
+    cycles = _fraction(carrier * extra)[:, :, None] + _fraction(delay[:, None] * offsets_hz)[:, None]
+    cycles += extra.astype(np.float32)[:, :, None] * offsets_hz.astype(np.float32)
+    phase = np.float32(-2 * np.pi) * cycles
+    waves = np.empty(phase.shape, np.complex64)  # [paths, elements, subcarriers]
+    waves.real, waves.imag = np.cos(phase), np.sin(phase)
+    seen: NDArray[np.complex64] = np.einsum("pq,pes->qes", gains.astype(np.complex64), waves)
+    return seen.reshape(-1, len(offsets_hz))
+
+
+def _fraction(cycles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Cycles without the whole ones, which change no phase but cost single precision its digits."""
+    fraction: NDArray[np.float32] = (cycles - np.rint(cycles)).astype(np.float32)
+    return fraction
 
 
 def _polarised_gains(table: PathTable, polarisations: int) -> NDArray[np.complex128]:

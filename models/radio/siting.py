@@ -9,8 +9,8 @@ The rule is the same in every city and was never adjusted to a result:
 4. The array's broadside points at the area's centre, turned by up to ±45°.
 5. Users stand uniformly on the open street of the square, 1.5 m above the ground. No user is dropped later: a user that
    no path reaches is recorded as such.
-6. A second family of sites, ``<city>-nlos``, is drawn by the same rule, except that in step 3 the BS sees a tenth to four
-   tenths of the street. At least half of the users are then out of sight of the BS.
+6. A second family of sites, ``<city>-nlos``, is drawn by the same rule, except that in step 3 the BS sees a tenth to
+   four tenths of the street. At least half of the users are then out of sight of the BS.
 7. A street may have further stations. Each is drawn by steps 1, 2 and 4 around the area of the first, but needs to see
    only a tenth of the street: neighbouring base stations are not sited for it. All stations of a street have the same
    users.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.radio.channel import synthesise
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from reference_db import AntennaArray, Cell, Fingerprints, read_fingerprint_file
 from reference_db.element_order import judge_order
@@ -29,7 +30,8 @@ def seen_by(
     """A traced survey, 84 % of it in line of sight."""
     cell = make_cell(array.rows, array.columns, subcarriers, bandwidth, table.site.yaw)
     cell = cell.model_copy(update={"height": table.site.bs_height_above_ground, "array": array})
-    csi = synthesise(table, array, table.site.yaw, subcarriers, bandwidth)[table.reached]
+    radio = Radio(array=array, subcarriers=subcarriers, bandwidth=bandwidth)
+    csi = synthesise(table, radio, table.site.yaw)[table.reached]
     return cell, survey(csi, table.users[table.reached, :2])
 
 

@@ -9,6 +9,7 @@ import torch
 from models.lwlm.data import STRONGEST_PATHS, Links, fold, load_links
 from models.radio.channel import synthesise
 from models.radio.first_path import first_paths
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.tracing import table_path
 from reference_db.cell import AntennaArray
@@ -42,7 +43,8 @@ def observe(links: Links, station: int, turned: torch.Tensor | None = None) -> t
 def test_a_link_is_observed_as_the_synthesis_of_path_tables_does(copies: Path, station: int) -> None:
     links = load_links(["etoile:900"], 2, copies)
     paths = PathTable.load(table_path(copies, "etoile", 900, station))
-    expected = synthesise(paths, AntennaArray(rows=1, columns=A), paths.site.yaw, S, BANDWIDTH)
+    radio = Radio(array=AntennaArray(rows=1, columns=A), subcarriers=S, bandwidth=BANDWIDTH)
+    expected = synthesise(paths, radio, paths.site.yaw)
     csi = observe(links, station)[0].numpy()
     few = paths.paths_per_user <= STRONGEST_PATHS
     assert few.mean() > 0.95

@@ -2,10 +2,15 @@ import numpy as np
 import pytest
 
 from models.radio.channel import element_positions, subcarrier_offsets, synthesise
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from reference_db.cell import AntennaArray
 
 ULA = AntennaArray(rows=1, columns=32)
+
+
+def seen_by(array: AntennaArray, subcarriers: int, bandwidth: float) -> Radio:
+    return Radio(array=array, subcarriers=subcarriers, bandwidth=bandwidth)
 
 
 def single_path(table: PathTable, zenith: float, azimuth: float) -> PathTable:
@@ -38,14 +43,14 @@ def test_columns_count_from_right_to_left_seen_from_behind() -> None:
 
 def test_the_phase_of_a_user_clockwise_of_broadside_falls_from_column_to_column(table: PathTable) -> None:
     alone = single_path(table, zenith=np.pi / 2, azimuth=0.2 + np.radians(-40))
-    H = synthesise(alone, AntennaArray(rows=2, columns=16), 0.2, 4, 20e6)[0].reshape(2, 16, 4)
+    H = synthesise(alone, seen_by(AntennaArray(rows=2, columns=16), 4, 20e6), 0.2)[0].reshape(2, 16, 4)
     np.testing.assert_allclose(np.angle(H[:, 1:] / H[:, :-1]), np.pi * np.sin(np.radians(-40)), atol=1e-3)
     np.testing.assert_allclose(H[0], H[1], rtol=1e-4)  # the user is at the array's height
 
 
 def test_the_phase_of_a_user_below_the_array_falls_from_row_to_row(table: PathTable) -> None:
     alone = single_path(table, zenith=np.radians(100), azimuth=0.2)
-    H = synthesise(alone, AntennaArray(rows=3, columns=4), 0.2, 4, 20e6)[0].reshape(3, 4, 4)
+    H = synthesise(alone, seen_by(AntennaArray(rows=3, columns=4), 4, 20e6), 0.2)[0].reshape(3, 4, 4)
     np.testing.assert_allclose(np.angle(H[1:] / H[:-1]), np.pi * np.cos(np.radians(100)), atol=1e-3)
 
 
@@ -64,7 +69,7 @@ def test_one_path_is_one_plane_wave(table: PathTable) -> None:
     """A user with a single path has CSI of rank one: constant modulus, steps set by its angle and its delay."""
     zenith, azimuth = table.departure[0]
     alone = single_path(table, zenith, azimuth)
-    H = synthesise(alone, ULA, 0.2, 16, 20e6)[0].astype(np.complex128)
+    H = synthesise(alone, seen_by(ULA, 16, 20e6), 0.2)[0].astype(np.complex128)
     np.testing.assert_allclose(np.abs(H), abs(table.gain[0]), rtol=1e-5)
     np.testing.assert_allclose(
         np.angle(H[:, 1:] / H[:, :-1] * np.exp(2j * np.pi * 1.25e6 * float(table.delay[0]))), 0, atol=1e-4
@@ -76,12 +81,15 @@ def test_one_path_is_one_plane_wave(table: PathTable) -> None:
 def test_turning_the_array_and_the_paths_together_changes_nothing(table: PathTable) -> None:
     turned = PathTable(**{**table.__dict__, "departure": table.departure + np.float32([0.0, 0.5])})
     np.testing.assert_allclose(
-        synthesise(turned, ULA, 0.1 + 0.5, 8, 40e6),
-        synthesise(table, ULA, 0.1, 8, 40e6),
+        synthesise(turned, seen_by(ULA, 8, 40e6), 0.1 + 0.5),
+        synthesise(table, seen_by(ULA, 8, 40e6), 0.1),
         atol=1e-5 * float(np.abs(table.gain).max()),
     )
 
 
 def test_a_denser_grid_of_the_same_spacing_contains_the_coarser(table: PathTable) -> None:
-    wide, narrow = synthesise(table, ULA, 0.0, 64, 80e6), synthesise(table, ULA, 0.0, 32, 40e6)
+    wide, narrow = (
+        synthesise(table, seen_by(ULA, 64, 80e6), 0.0),
+        synthesise(table, seen_by(ULA, 32, 40e6), 0.0),
+    )
     np.testing.assert_allclose(wide[..., 16:48], narrow, rtol=1e-4, atol=1e-5 * float(np.abs(narrow).max()))

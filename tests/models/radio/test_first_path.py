@@ -5,6 +5,7 @@ import pytest
 
 from models.radio.channel import synthesise
 from models.radio.first_path import first_paths, fold_into_front
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from reference_db.cell import AntennaArray
 from reference_db.path_features import SPEED_OF_LIGHT
@@ -107,5 +108,5 @@ def test_the_cone_is_the_phase_step_between_columns(table: PathTable) -> None:
         name: getattr(table, name)[row : row + 1] for name in ("gain", "delay", "departure", "arrival", "interactions")
     }
     alone = replace(table, users=table.users[user : user + 1], offsets=np.array([0, 1]), **per_path)
-    H = synthesise(alone, AntennaArray(rows=1, columns=4), 0.4, 4, 20e6)[0]
+    H = synthesise(alone, Radio(array=AntennaArray(rows=1, columns=4), subcarriers=4, bandwidth=20e6), 0.4)[0]
     np.testing.assert_allclose(np.angle(H[1:] / H[:-1]), np.pi * first.cone(0.4)[user], atol=1e-3)

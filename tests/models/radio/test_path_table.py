@@ -4,8 +4,11 @@ from pathlib import Path
 import numpy as np
 
 from models.radio.channel import synthesise
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable, concatenate
 from reference_db.cell import AntennaArray
+
+RADIO = Radio(array=AntennaArray(rows=1, columns=4), subcarriers=8, bandwidth=40e6)
 
 
 def without_user(table: PathTable, user: int) -> PathTable:
@@ -39,9 +42,9 @@ def test_a_user_that_no_path_reaches_is_kept_with_zero_csi(table: PathTable) -> 
     assert not blocked.reached[3]
     assert not blocked.line_of_sight[3]
     assert len(blocked.users) == len(table.users)
-    csi = synthesise(blocked, AntennaArray(rows=1, columns=4), 0.0, 8, 40e6)
+    csi = synthesise(blocked, RADIO, 0.0)
     assert not csi[3].any()
-    np.testing.assert_array_equal(csi[4], synthesise(table, AntennaArray(rows=1, columns=4), 0.0, 8, 40e6)[4])
+    np.testing.assert_array_equal(csi[4], synthesise(table, RADIO, 0.0)[4])
 
 
 def test_line_of_sight_users_have_a_path_as_long_as_the_straight_line(table: PathTable) -> None:

@@ -53,7 +53,7 @@ def test_snapshots_have_noise_of_20_db_and_a_phase_of_their_own(tables: list[Pat
     file, _ = write_station_snapshots(tables, RADIO, USERS, 0.0, tmp_path)
     _, fingerprints = read_fingerprint_file(file)
     rows = [row for row in range(USERS + 1) if row != 2]
-    clean = synthesise(tables[0], RADIO.array, tables[0].site.yaw, 16, 50e6)[rows]
+    clean = synthesise(tables[0], RADIO, tables[0].site.yaw)[rows]
     phase = (clean.conj() * fingerprints.csi).sum((1, 2))
     phase /= np.abs(phase)
     noise = fingerprints.csi - clean * phase[:, None, None]

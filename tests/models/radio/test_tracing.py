@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from models.cli import app
 from models.radio.channel import subcarrier_offsets, synthesise
 from models.radio.city import City, TracingUnavailable
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.siting import draw_site, draw_users
 from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
@@ -102,7 +103,7 @@ def test_csi_from_the_path_table_equals_sionnas_own(etoile: City) -> None:
         )[:, 0, 0, :, 0, :]  # [users, antennas, subcarriers]
         row, column = np.divmod(np.arange(array.antennas), array.columns)
         theirs = theirs[:, column * array.rows + array.rows - 1 - row]  # Sionna: column by column, row 0 at the top
-        ours = synthesise(table, array, site.yaw, 32, 40e6)
+        ours = synthesise(table, Radio(array=array, subcarriers=32, bandwidth=40e6), site.yaw)
         error = np.linalg.norm(ours - theirs, axis=(1, 2)) / np.linalg.norm(theirs, axis=(1, 2))
         assert error.max() < 1e-4, array
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.radio.channel import synthesise
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.wair_d import NotWairD, PickleRefused, read_environment
 from reference_db.cell import AntennaArray
@@ -84,7 +85,7 @@ def test_channels_equal_those_of_the_data_sets_own_formula(tmp_path: Path) -> No
         steering = np.exp(2j * np.pi * 0.5 * np.outer(along, np.arange(4) - 1.5))
         turned = np.exp(-2j * np.pi * np.outer(paths["taud"] * 1e-9, frequency))
         theirs = np.einsum("p,pa,ps->as", gains, steering, turned)
-        ours = synthesise(tables[b], array, 0.0, subcarriers, bandwidth)[u]
+        ours = synthesise(tables[b], Radio(array=array, subcarriers=subcarriers, bandwidth=bandwidth), 0.0)[u]
         # Our delays are 0.07 % longer for the same lengths: 0.04 radians at the edge of the band, 120 m away.
         np.testing.assert_allclose(ours, theirs, atol=0.05 * np.abs(theirs).max())
 

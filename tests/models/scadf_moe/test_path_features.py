@@ -3,6 +3,7 @@ import math
 import numpy as np
 
 from models.radio.channel import synthesise
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.survey import describe_cell
 from models.scadf_moe.path_features import add_measurement_errors, exact_path_features
@@ -56,7 +57,7 @@ def test_measured_path_features_have_errors_of_two_degrees_a_metre_and_a_decibel
 
 def test_path_features_estimated_from_csi_are_near_the_exact_ones_in_line_of_sight(table: PathTable) -> None:
     array = AntennaArray(rows=1, columns=32)
-    csi = synthesise(table, array, table.site.yaw, 64, 50e6)[table.line_of_sight]
+    csi = synthesise(table, Radio(array=array, subcarriers=64, bandwidth=50e6), table.site.yaw)[table.line_of_sight]
     estimated = estimate_path_features(csi, describe_cell(table.site, array, 64, 50e6))
     exact = exact_path_features(table)[table.line_of_sight]
     apart = np.abs(np.exp(1j * estimated[:, :2]) - np.exp(1j * exact[:, :2]))

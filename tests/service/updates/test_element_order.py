@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.survey import write_survey
 from reference_db import AntennaArray, read_fingerprint_file
@@ -29,7 +30,7 @@ async def test_a_planar_array_shows_a_user_at_minus_40_degrees_where_the_user_is
     azimuths = np.arctan2(table.users[users, 1], table.users[users, 0])
     seen = int(np.flatnonzero(in_sight)[0])
     turned = replace(table, site=replace(table.site, yaw=float(azimuths[seen]) + math.radians(40)))
-    file, _ = write_survey(turned, ARRAY, 64, 100e6, REFERENCES, 1, 1.7e9, tmp_path)
+    file, _ = write_survey(turned, Radio(array=ARRAY, subcarriers=64, bandwidth=100e6), REFERENCES, 1, 1.7e9, tmp_path)
 
     write_tiny_artifact(tmp_path)
     settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
