@@ -1,128 +1,127 @@
-"""CSI as real-valued features: the angle-delay spectrum, with and without delay compensation.
+"""CSI of any array and grid of subcarriers as features of one size: spectra over direction and delay.
 
-Shapes: ``b`` neighbourhoods, ``n`` known fingerprints, ``t`` snapshots of a neighbourhood, ``a`` antennas, ``s``
-subcarriers. CSI is real pairs ``[..., a, s, 2]``. Inside this module, ``H`` is ``[..., a, 2, s]``: real parts, then
-imaginary parts.
+Shapes: ``t`` snapshots, ``l`` lines (the rows of each polarisation), ``c`` columns, ``s`` subcarriers, ``U``
+directions, ``V`` elevations, ``T`` delays. Complex values are real pairs, with the real parts first, on the axis that
+the matrices of `models.artifact.channel_transform` expect.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-MAGNITUDE_EXPONENT = 0.8  # compresses angle-delay magnitudes, so that echoes count beside the strongest path
+from models.artifact.channel_transform import (
+    ABSOLUTE_DELAYS,
+    DESCRIPTION,
+    DIRECTIONS,
+    ELEVATION_DELAYS,
+    ELEVATIONS,
+    RELATIVE_DELAYS,
+    SEARCHED_DELAYS,
+    STRONGEST_SHARPNESS,
+)
+
 POWER_NORMALISATION_EXPONENT = 0.35  # 0 keeps a snapshot's own power, 0.5 removes it
-RELATIVE_DELAY_SCALE = 0.1  # radians per subcarrier: 4 m of delay with 32 subcarriers over 40 MHz
+ABSOLUTE_EXPONENT, RELATIVE_EXPONENT = 0.4, 0.25  # compress the powers, so that echoes count beside the strongest path
+ABSOLUTE_GAIN, RELATIVE_GAIN = 8.0, 3.0  # bring the spectra to a standard deviation of about one
+FLOOR = 1e-6  # power of a bin, relative to that of a snapshot, below which differences do not count
+
+ABSOLUTE = DIRECTIONS * (ABSOLUTE_DELAYS[1] - ABSOLUTE_DELAYS[0])
+RELATIVE = DIRECTIONS * (RELATIVE_DELAYS[1] - RELATIVE_DELAYS[0])
+ELEVATION = ELEVATIONS * (ELEVATION_DELAYS[1] - ELEVATION_DELAYS[0])
+SPECTRA = ABSOLUTE + RELATIVE + ELEVATION
+LEVELS = 2  # half the logarithm of the power, and the delay of the strongest path in metres
+FEATURES = SPECTRA + LEVELS + DESCRIPTION
 
 
-class Reference(NamedTuple):
-    """What the channels of a neighbourhood are normalised by."""
+def describe_channel(
+    csi: Tensor,  # [t, l, c, s, 2]
+    over_columns: Tensor,  # [2c, 2U]
+    over_lines: Tensor,  # [2l, 2 · 2V]
+    search: Tensor,  # [2s, 2 searched delays]
+    absolute: Tensor,  # [2s, 2T]
+    relative: Tensor,  # [2s, 2T]
+    scale: Tensor,  # [1]
+    delay: Tensor,  # [2]
+    description: Tensor,  # [11]
+) -> Tensor:
+    """The features of snapshots of one cell, [t, FEATURES]. Inputs are those of `ChannelTransform.feeds`.
 
-    scale: Tensor  # [b] RMS of the known CSI
-    mean_delay: Tensor  # [b] radians per subcarrier: mean delay of the known samples, their STO included
+    - Absolute spectrum: power over direction and delay after the cell's delay origin, summed over the lines. It shows
+      range wherever the radios are synchronised.
+    - Relative spectrum: the same with each snapshot's strongest path at delay zero, and unit power. It does not depend
+      on a snapshot's sampling-time offset (STO) and gain.
+    - Elevation spectrum: power over elevation and relative delay in the direction of the strongest path.
 
-
-class ChannelFeatures(nn.Module):
-    """CSI -> real features that do not depend on the cell's gain or on the common phase of a snapshot.
-
-    References are many wavelengths apart, so the phase of a path is random from one reference to the next. The
-    magnitudes over angle and delay are not. The angle-delay spectrum must be oversampled: with one bin per antenna, a
-    path between two bins is lost.
-
-    The delay-compensated spectrum does not depend on a snapshot's gain and sampling-time offset (STO) either: each
-    snapshot's own mean delay is removed. Gain and relative delay are added as two numbers, which the model can trust
-    as far as they agree with the positions of the neighbourhood. This spectrum has square-root magnitudes and a
-    Hamming window, because the side lobes of the strongest path would bury the echoes.
+    Neither a snapshot's common phase nor the unit of the CSI has an effect.
     """
+    H = csi.transpose(3, 4) / scale  # [t, l, c, 2, s]
+    power = (2 * H.square().mean((1, 2, 3, 4))).clamp_min(1e-12)  # [t]
+    H = H * power.rsqrt()[:, None, None, None, None]
+    beam = find_strongest_beam(H, over_columns)  # [t, l, 2, s]
+    cycles = find_strongest_delay(beam, search)  # [t] per subcarrier
 
-    def __init__(self, a: int, s: int, raw: bool, angle_delay: float, delay_compensated: bool) -> None:
-        """Selects the features as in `MateformerConfig`."""
-        super().__init__()
-        bins_a, bins_s = round(angle_delay * a), round(angle_delay * s)
-        self.raw, self.spectrum, self.delay_compensated = raw, bool(bins_a * bins_s), delay_compensated
-        even_a, even_s = _dft(bins_a, torch.ones(a)), _dft(bins_s, torch.ones(s))
-        self.register_buffer("dft_a", _over_antennas(even_a), persistent=False)
-        self.register_buffer("dft_s", _over_subcarriers(even_s), persistent=False)
-        hamming_a, hamming_s = (_dft(size, torch.hamming_window(size, periodic=False)) for size in (a, s))
-        self.register_buffer("windowed_a", _over_antennas(hamming_a), persistent=False)
-        self.register_buffer("windowed_s", _over_subcarriers(hamming_s), persistent=False)
-        self.register_buffer("subcarrier", torch.arange(s, dtype=torch.float32) - s // 2, persistent=False)
-        self.features = 2 * a * s * raw + bins_a * bins_s + (a * s + 2) * delay_compensated
+    gain = power ** (1 - 2 * POWER_NORMALISATION_EXPONENT)  # [t] the power that the absolute spectrum keeps
+    absolute_power = spectrum(H, absolute, over_columns) * gain[:, None, None]  # [t, T, U]
+    relative_power = spectrum(turn(H, cycles), relative, over_columns)  # [t, T, U]
+    first, last = (bin - RELATIVE_DELAYS[0] for bin in ELEVATION_DELAYS)
+    near = relative.unflatten(1, (2, -1))[..., first:last].flatten(1)  # [2s, 2T]
+    rows = spectrum(turn(beam, cycles)[:, None], near, over_lines)  # [t, T, 2V]
+    elevation_power = rows.unflatten(2, (2, ELEVATIONS)).sum(2)  # [t, T, V] of both polarisations
 
-    def reference(self, csi: Tensor) -> Reference:
-        """The reference of a neighbourhood from the known samples' CSI [b, n, a, s, 2]."""
-        scale = csi.square().sum(-1).mean((1, 2, 3)).clamp_min(1e-30).sqrt()  # [b]
-        delay = mean_delay((csi / scale[:, None, None, None, None]).mT)  # [b, n]
-        return Reference(scale, torch.atan2(delay.sin().sum(1), delay.cos().sum(1)))
-
-    def forward(self, csi: Tensor, reference: Reference) -> Tensor:
-        """csi [b, t, a, s, 2] -> [b, t, features]"""
-        H = csi.mT / reference.scale[:, None, None, None, None]  # [b, t, a, 2, s]
-        power = (2 * H.square().mean((-3, -2, -1))).clamp_min(1e-12)  # [b, t]
-        normalised = H * (power**-POWER_NORMALISATION_EXPONENT)[..., None, None, None]
-        features = []
-        if self.raw:
-            features.append(normalised.mT.flatten(2))  # [b, t, 2as]
-        if self.spectrum:
-            power_spectrum = angle_delay_power(normalised, self.dft_a, self.dft_s)
-            # exp(log x · c) is a faster power.
-            features.append((power_spectrum.log() * (MAGNITUDE_EXPONENT / 2)).exp().flatten(2))
-        if self.delay_compensated:
-            delay = mean_delay(H)  # [b, t]
-            compensated = self.compensate_delay(H * power.rsqrt()[..., None, None, None], delay)
-            power_spectrum = angle_delay_power(compensated, self.windowed_a, self.windowed_s)
-            relative_delay = delay - reference.mean_delay[:, None]
-            relative_delay = torch.atan2(relative_delay.sin(), relative_delay.cos()) / RELATIVE_DELAY_SCALE
-            numbers = torch.stack([power.log() / 2, relative_delay], dim=-1)
-            features += [power_spectrum.sqrt().sqrt().flatten(2), numbers]
-        return torch.cat(features, dim=-1)
-
-    def compensate_delay(self, H: Tensor, delay: Tensor) -> Tensor:
-        """Removes the phase ramp ``delay`` [b, t] (radians per subcarrier) from H [b, t, a, 2, s]."""
-        ramp = (delay[..., None] * self.subcarrier)[..., None, :]  # [b, t, 1, s]
-        cos, sin = ramp.cos(), ramp.sin()
-        re, im = H[..., 0, :], H[..., 1, :]
-        return torch.stack([re * cos + im * sin, im * cos - re * sin], dim=-2)
+    turns = (cycles - delay[0]) - torch.round(cycles - delay[0])
+    levels = torch.stack([power.log() / 2, turns * delay[1]], dim=-1)  # [t, 2]
+    parts = [
+        ABSOLUTE_GAIN * compress(absolute_power, ABSOLUTE_EXPONENT).flatten(1),
+        RELATIVE_GAIN * compress(relative_power, RELATIVE_EXPONENT).flatten(1),
+        RELATIVE_GAIN * compress(elevation_power, RELATIVE_EXPONENT).flatten(1),
+        levels,
+        description.expand(csi.shape[0], -1),
+    ]
+    return torch.cat(parts, dim=-1)
 
 
-def mean_delay(H: Tensor) -> Tensor:
-    """The mean delay of H [..., a, 2, s] as its phase slope in radians per subcarrier: [...].
+def find_strongest_beam(H: Tensor, over_columns: Tensor) -> Tensor:
+    """The beam with the highest power over all lines and subcarriers of H [t, l, c, 2, s]: [t, l, 2, s]."""
+    by_column = H.permute(0, 1, 4, 3, 2).flatten(3)  # [t, l, s, 2c]
+    beams = by_column @ over_columns  # [t, l, s, 2U]
+    power = beams.square().sum((1, 2)).unflatten(1, (2, -1)).sum(1)  # [t, U]
+    strongest = power.argmax(-1)  # [t]
+    weights = over_columns.unflatten(1, (2, -1)).permute(2, 0, 1)[strongest]  # [t, 2c, 2]
+    return (by_column @ weights[:, None]).transpose(2, 3)
 
-    It is the circular mean of the path delays, shifted by the STO.
+
+def find_strongest_delay(beam: Tensor, search: Tensor) -> Tensor:
+    """The delay of the strongest path of beams [t, l, 2, s] in cycles per subcarrier, [t], between -1/2 and 1/2."""
+    re, im = (beam.flatten(2) @ search).chunk(2, dim=-1)  # [t, l, searched delays] each
+    power = (re.square() + im.square()).sum(1)
+    weights = (power / power.amax(1, keepdim=True).clamp_min(1e-30)) ** STRONGEST_SHARPNESS
+    angle = 2 * math.pi * torch.arange(SEARCHED_DELAYS, device=beam.device) / SEARCHED_DELAYS
+    return torch.atan2(weights @ angle.sin(), weights @ angle.cos()) / (2 * math.pi)
+
+
+def turn(H: Tensor, cycles: Tensor) -> Tensor:
+    """Removes the delays [t] (cycles per subcarrier) from H [t, ..., 2, s]."""
+    index = torch.arange(H.shape[-1], device=H.device, dtype=H.dtype)
+    angle = (2 * math.pi * cycles[:, None] * index).reshape(-1, *[1] * (H.ndim - 3), H.shape[-1])
+    cos, sin = angle.cos(), angle.sin()
+    re, im = H.select(-2, 0), H.select(-2, 1)
+    return torch.stack([re * cos - im * sin, im * cos + re * sin], dim=-2)
+
+
+def spectrum(H: Tensor, over_band: Tensor, over_array: Tensor) -> Tensor:
+    """Mean power over the lines of H [t, l, c, 2, s] after filters over the band [2s, 2T] and the array [2c, 2U].
+
+    Returns [t, T, U]. The band comes first: most arrays have fewer columns than there are directions.
     """
-    here, next_ = H[..., :-1], H[..., 1:]
-    re = (next_ * here).sum((-3, -2, -1))
-    im = (next_[..., 1, :] * here[..., 0, :] - next_[..., 0, :] * here[..., 1, :]).sum((-2, -1))
-    return torch.atan2(im, re)
+    delays = H.flatten(3) @ over_band  # [t, l, c, 2T]
+    delays = delays.unflatten(3, (2, -1)).permute(0, 1, 4, 3, 2).flatten(3)  # [t, l, T, 2c]
+    re, im = (delays @ over_array).chunk(2, dim=-1)  # [t, l, T, U] each
+    return (re.square() + im.square()).mean(1)
 
 
-def angle_delay_power(H: Tensor, dft_a: Tensor, dft_s: Tensor) -> Tensor:
-    """The angle-delay power spectrum |2-D DFT|² of H [b, t, a, 2, s]: [b, t, angle bins, delay bins]."""
-    H = dft_a @ H.flatten(2, 3)  # [b, t, 2 angle bins, s]
-    H = H.unflatten(2, (-1, 2)).flatten(3) @ dft_s  # [b, t, angle bins, 2 delay bins]
-    re, im = H.chunk(2, dim=-1)
-    return re.square() + im.square() + 1e-6
-
-
-def _dft(bins: int, window: Tensor) -> Tensor:
-    """The windowed DFT with unit power, complex [bins, size], for a window [size].
-
-    The ``bins`` frequencies are evenly spaced and start at -π.
-    """
-    frequency = 2 * math.pi * (torch.arange(bins, dtype=torch.float64) - bins // 2) / max(bins, 1)
-    turned = torch.polar(torch.ones(1, dtype=torch.float64), -frequency[:, None] * torch.arange(len(window)))
-    return turned * window.double() / window.double().norm()
-
-
-def _over_antennas(dft: Tensor) -> Tensor:
-    """A complex DFT [bins, a] as the real matrix [2 bins, 2a] that multiplies [2a, s] from the left."""
-    rows = torch.stack([torch.stack([dft.real, -dft.imag], -1), torch.stack([dft.imag, dft.real], -1)], dim=1)
-    return rows.flatten(2).flatten(0, 1).float()
-
-
-def _over_subcarriers(dft: Tensor) -> Tensor:
-    """A complex DFT [bins, s] as the real matrix [2s, 2 bins] that multiplies [angle bins, 2s] from the right."""
-    return torch.cat([torch.cat([dft.real, -dft.imag], -1), torch.cat([dft.imag, dft.real], -1)]).mT.float()
+def compress(power: Tensor, exponent: float) -> Tensor:
+    """``power ** exponent``; exp(log) is a faster power."""
+    return ((power + FLOOR).log() * exponent).exp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.artifact import SCHEMA_VERSION, CsiContract, MateformerArtifact, MateformerManifest, written
+from models.artifact import MateformerArtifact, MateformerManifest, written
+from models.artifact.channel_transform import ChannelTransform
+from models.layers.channel_features import FEATURES, describe_channel
 from models.mateformer.card import mateformer_card
+from models.mateformer.data import build_view
 from models.mateformer.learner import load_model
 from models.mateformer.network import Coarse, Frame, KeysValues, Mateformer
 from models.mateformer.recipe import MateformerRecipe
@@ -22,6 +26,7 @@ from models.mateformer.report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from models.mateformer.summary import flatten_metrics
 from models.pipeline.export import (
     PARITY_M,
+    ParityLost,
     current_time,
     exporter_versions,
     require_parity,
@@ -33,12 +38,52 @@ from models.pipeline.onnx_graph import OPSET, describe_graph, write_graph
 from models.radio.cells import digest_tables, load_cells, table_paths
 from reference_db import PositionIndex
 
-HALF_FRAMES_M = 5e-3  # parity limit of frames, whose keys and values are in half precision
+FEATURES_APART = 1e-2  # of features with a standard deviation of about one
+HALF_FRAMES_M = 1e-2  # parity limit of frames, whose keys and values are in half precision
 
-# The inputs of the graphs with their free dimensions. The service knows these names, "clock" in `_pools` included.
-KNOWN = {"csi_known": {0: "batch", 1: "neighbours"}, "positions_known": {0: "batch", 1: "neighbours"}}
-USERS = {name: {0: "batch", 1: "queries"} for name in ("csi", "coarse", "accuracy")}
+# The inputs of the graphs with their free dimensions. The service knows these names.
+CHANNEL = {
+    "csi": {0: "snapshots", 1: "lines", 2: "columns", 3: "subcarriers"},
+    "over_columns": {0: "column_pairs"},
+    "over_lines": {0: "line_pairs"},
+    "search": {0: "subcarrier_pairs"},
+    "absolute": {0: "subcarrier_pairs"},
+    "relative": {0: "subcarrier_pairs"},
+    "scale": {},
+    "delay": {},
+    "description": {},
+}
+KNOWN = {name: {0: "batch", 1: "neighbours"} for name in ("features_known", "positions_known", "sigmas_known")}
+USERS = {name: {0: "batch", 1: "queries"} for name in ("features", "coarse", "accuracy")}
 SLOTS = {"slots": {0: "batch"}}
+ESTIMATES = ["positions", "covariances"]
+
+
+class _DescribeGraph(nn.Module):
+    """Turns snapshots of one cell into features."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return describe_channel(*inputs)
+
+
+class _FullGraph(nn.Module):
+    """The paper's single pass."""
+
+    def __init__(self, model: Mateformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        features_known: Tensor,
+        positions_known: Tensor,
+        sigmas_known: Tensor,
+        features: Tensor,
+        coarse: Tensor,
+        accuracy: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        estimates = self.model(features_known, positions_known, sigmas_known, features, coarse, accuracy)
+        return estimates.position, estimates.covariance
 
 
 class _FrameGraph(nn.Module):
@@ -48,8 +93,10 @@ class _FrameGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, csi_known: Tensor, positions_known: Tensor, slots: Tensor, *pools: Tensor) -> tuple[Tensor, ...]:
-        parts = _parts(self.model.frame(csi_known, positions_known))
+    def forward(
+        self, features_known: Tensor, positions_known: Tensor, sigmas_known: Tensor, slots: Tensor, *pools: Tensor
+    ) -> tuple[Tensor, ...]:
+        parts = _parts(self.model.frame(features_known, positions_known, sigmas_known))
         return tuple(pool.index_put((slots,), part) for pool, part in zip(pools, parts, strict=True))
 
 
@@ -63,15 +110,20 @@ class _QueryGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, csi: Tensor, coarse: Tensor, accuracy: Tensor, slots: Tensor, *pools: Tensor) -> Tensor:
-        positions, centre, scale, delay, *keys_values = (pool.index_select(0, slots).float() for pool in pools)
+    def forward(
+        self, features: Tensor, coarse: Tensor, accuracy: Tensor, slots: Tensor, *pools: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        positions, centre, spread, reference, *keys_values = (pool.index_select(0, slots).float() for pool in pools)
         layers = [KeysValues(K, V) for K, V in zip(keys_values[::2], keys_values[1::2], strict=True)]
-        return self.model.query(csi, Coarse(coarse, accuracy), Frame(layers, positions, centre, scale, delay))
+        frame = Frame(layers, positions, centre, spread, reference)
+        estimates = self.model.query(features, Coarse(coarse, accuracy), frame)
+        return estimates.position, estimates.covariance
 
 
 def _pools(depth: int) -> dict[str, dict[int, str]]:
-    """The pools with their free dimensions, in the order of `_parts`. "clock" holds the frames' mean delay."""
-    shapes = {"places": {0: "pool", 1: "neighbours"}} | {name: {0: "pool"} for name in ("centre", "scale", "clock")}
+    """The pools with their free dimensions, in the order of `_parts`."""
+    shapes = {"places": {0: "pool", 1: "neighbours"}}
+    shapes |= {name: {0: "pool"} for name in ("centre", "spread", "reference")}
     for layer in range(depth):
         shapes |= {f"K_{layer}": {0: "pool", 2: "neighbours"}, f"V_{layer}": {0: "pool", 2: "neighbours"}}
     return shapes
@@ -79,7 +131,7 @@ def _pools(depth: int) -> dict[str, dict[int, str]]:
 
 def _parts(frame: Frame) -> tuple[Tensor, ...]:
     keys_values = (part.half() for layer in frame.keys_values for part in layer)
-    return (frame.positions, frame.centre, frame.scale, frame.mean_delay, *keys_values)
+    return (frame.positions, frame.centre, frame.spread, frame.reference, *keys_values)
 
 
 def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path) -> None:
@@ -94,74 +146,85 @@ def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path) -
     cell = load_cells(recipe.cells.validation[:1], paths, recipe.radio)[0]
     size = recipe.retrieval.neighbourhood_size
     near, _ = PositionIndex(cell.positions).nearest(cell.positions[:8], size + 4)
-    known, users = near[:, 4:], near[:, :4]
     export(
         model,
         recipe,
         folder,
-        known=cell.csi[known],
-        positions=cell.positions[known],
-        users=cell.csi[users],
-        truth=cell.positions[users],
+        Sample(
+            channel=build_view(cell.csi, cell.positions, recipe.radio, recipe.radio.carrier_frequency).channel,
+            csi=cell.csi[near] / np.float32(np.sqrt(np.square(np.abs(cell.csi)).mean())),
+            positions=cell.positions[near],
+            known=size,
+        ),
         training_data_digest=digest_tables(table_paths(recipe.cells.train, paths)),
         created_at=current_time(),
     )
     write_training_record(folder, recipe, model, run)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Real CSI for the parity check: the first ``known`` of each neighbourhood are fingerprints, the others users."""
+
+    channel: ChannelTransform
+    csi: NDArray[np.complex64]  # [b, t, antennas, subcarriers]
+    positions: NDArray[np.float32]  # [b, t, 2]
+    known: int
+
+
 def export(
     model: Mateformer,
     recipe: MateformerRecipe,
     folder: Path,
-    known: NDArray[np.complex64],  # [b, n, a, s] real CSI for the parity check
-    positions: NDArray[np.float32],  # [b, n, 2]
-    users: NDArray[np.complex64],  # [b, q, a, s]
-    truth: NDArray[np.float32],  # [b, q, 2] positions of the users, which their coarse positions are made from
+    sample: Sample,
     training_data_digest: str,
     created_at: str,
 ) -> None:
-    """Writes the graphs ``full``, ``frame`` and ``query``, ``artifact.json`` and the model card into ``folder``.
+    """Writes the graphs, ``artifact.json`` and the model card into ``folder``.
 
     The weights are rounded with `round_weights`. Raises `ParityLost` if ONNX Runtime and PyTorch differ by more than
     the limits on the given CSI.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = round_weights(model.cpu()).eval()
-    csi_known, csi = (torch.view_as_real(torch.from_numpy(array)) for array in (known, users))
-    positions_known, coarse = torch.from_numpy(positions), torch.from_numpy(truth) + 1.0
+    b, p = len(sample.csi), sample.known
+    pairs = np.ascontiguousarray(sample.csi.reshape(-1, *sample.csi.shape[2:]))[..., None].view(np.float32)
+    channel = {name: torch.from_numpy(value) for name, value in sample.channel.feeds(pairs).items()}
+    positions = torch.from_numpy(sample.positions)
+    with torch.inference_mode():
+        features = describe_channel(*channel.values()).unflatten(0, (b, -1))
+    neighbourhood = (features[:, :p].clone(), positions[:, :p].clone(), torch.full((b, p), 0.02))
+    q = features.shape[1] - p
     # Every other user has no coarse position.
-    accuracy = torch.where(torch.arange(csi.shape[1]) % 2 == 0, 1.0, math.inf).repeat(len(csi), 1)
+    accuracy = torch.where(torch.arange(q) % 2 == 0, 1.0, math.inf).repeat(b, 1)
+    asked = (features[:, p:].clone(), positions[:, p:] + 1.0, accuracy)
     with torch.inference_mode():
         # New tensors: the exporter merges two inputs that are the same tensor.
-        parts = tuple(torch.zeros_like(part) for part in _parts(model.frame(csi_known, positions_known)))
-    neighbourhood, asked, slots = (csi_known, positions_known), (csi, coarse, accuracy), torch.arange(len(csi))
-    pools = _pools(model.config.depth)
+        parts = tuple(torch.zeros_like(part) for part in _parts(model.frame(*neighbourhood)))
+    slots, pools = torch.arange(b), _pools(model.config.depth)
     outputs = [written(name) for name in pools]
     graphs = {
-        "full": (model, (*neighbourhood, *asked), KNOWN | USERS, ["positions"]),
+        "describe": (_DescribeGraph(), tuple(channel.values()), CHANNEL, ["features"]),
+        "full": (_FullGraph(model), (*neighbourhood, *asked), KNOWN | USERS, ESTIMATES),
         "frame": (_FrameGraph(model), (*neighbourhood, slots, *parts), KNOWN | SLOTS | pools, outputs),
-        "query": (_QueryGraph(model), (*asked, slots, *parts), USERS | SLOTS | pools, ["positions"]),
+        "query": (_QueryGraph(model), (*asked, slots, *parts), USERS | SLOTS | pools, ESTIMATES),
     }
     described = {}
     for name, (module, inputs, free, names) in graphs.items():
         path = folder / f"{name}.onnx"
         write_graph(module, inputs, free, names, path)
         described[name] = describe_graph(path)
-    check_parity(model, folder, neighbourhood, asked)
+    check_parity(model, folder, channel, neighbourhood, asked)
 
     manifest = MateformerManifest(
-        schema_version=SCHEMA_VERSION,
+        schema_version=2,
         family=recipe.family,
         name=recipe.name,
         version=recipe.version,
         created_at=created_at,
         graphs=described,
-        csi=CsiContract(
-            antennas=recipe.radio.array.antennas,
-            subcarriers=recipe.radio.subcarriers,
-            carrier_frequency=recipe.radio.carrier_frequency,
-            bandwidth=recipe.radio.bandwidth,
-        ),
+        csi=recipe.ranges,
+        features=FEATURES,
         **recipe.retrieval.model_dump(),
         training_data_digest=training_data_digest,
         metrics={},
@@ -184,19 +247,28 @@ def record_evaluation(artifact: MateformerArtifact, recipe: MateformerRecipe, re
 
 
 def check_parity(
-    model: Mateformer, folder: Path, known: tuple[Tensor, Tensor], users: tuple[Tensor, Tensor, Tensor]
+    model: Mateformer,
+    folder: Path,
+    channel: dict[str, Tensor],
+    known: tuple[Tensor, Tensor, Tensor],
+    users: tuple[Tensor, Tensor, Tensor],
 ) -> float:
     """The largest distance in metres between PyTorch's answers and those of ``full``.
 
-    ``known`` and ``users`` are the first two and the last three arguments of `Mateformer.forward`. Raises `ParityLost`
-    above `PARITY_M`, and if ``frame`` + ``query`` are off by more than `HALF_FRAMES_M`.
+    ``channel`` are the inputs of ``describe``, ``known`` and ``users`` the first and the last three arguments of
+    `Mateformer.forward`. Raises `ParityLost` above `PARITY_M`, if ``frame`` + ``query`` are off by more than
+    `HALF_FRAMES_M`, and if ``describe`` gives other features.
     """
     sessions = {
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
-        for name in ("full", "frame", "query")
+        for name in ("describe", "full", "frame", "query")
     }
     with torch.inference_mode():
-        expected, parts = model(*known, *users).numpy(), _parts(model.frame(*known))
+        features = describe_channel(*channel.values()).numpy()
+        expected, parts = model(*known, *users).position.numpy(), _parts(model.frame(*known))
+    answer = sessions["describe"].run(None, {name: tensor.numpy() for name, tensor in channel.items()})[0]
+    if not np.abs(answer - features).max() <= FEATURES_APART:
+        raise ParityLost(f"describe: features differ by {np.abs(answer - features).max():.2g}")
     neighbourhood = {name: tensor.numpy() for name, tensor in zip(KNOWN, known, strict=True)}
     asked = {name: tensor.numpy() for name, tensor in zip(USERS, users, strict=True)}
     single_pass = sessions["full"].run(None, neighbourhood | asked)[0]

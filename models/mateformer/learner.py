@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.artifact import MateformerManifest, load_artifact
-from models.mateformer.data import build_corpus, draw_coarse_positions, draw_neighbourhoods
-from models.mateformer.locators import Locate, onnx_locator
-from models.mateformer.network import Mateformer
-from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.symmetry import transform
+from models.layers.channel_features import describe_channel
+from models.mateformer.data import Drawn, build_views, draw_coarse_positions, draw_neighbourhoods
+from models.mateformer.network import DEGREES_OF_FREEDOM, Estimates, Mateformer
+from models.mateformer.recipe import MateformerRecipe, Radios
+from models.mateformer.symmetry import transform_csi, transform_positions
 from models.pipeline.learner import Learner, load_averaged
 from models.pipeline.loss import mean_distance, position_loss
-from models.radio.impairments import impair_each
+from models.radio.impairments import Impairments, impair
+
+PERFECT = Impairments()
+FEW_ANTENNAS = 4  # none of so few is dead
 
 
 class MateformerLearner(Learner):
-    """Raises `RecipeChanged`, `ArtifactError` for a bad teacher, and `FileNotFoundError` for a missing path table."""
+    """Raises `RecipeChanged`, and `FileNotFoundError` for a missing path table."""
 
     recipe: MateformerRecipe
 
@@ -30,56 +33,94 @@ class MateformerLearner(Learner):
         def build_model() -> Mateformer:
             model = Mateformer(recipe.config())
             if recipe.start is not None:
-                load_start_weights(model, load_file(recipe.start))
+                model.load_state_dict(load_file(recipe.start))
             return model
 
         super().__init__(recipe, build_model, folder, device)
-        self.teacher: Locate | None = None
-        if recipe.teacher is not None:
-            artifact = load_artifact(Path(recipe.teacher.artifact), MateformerManifest)
-            self.teacher = onnx_locator(artifact, torch.get_num_threads())
-        self.corpus = build_corpus(recipe.cells.train, paths, recipe.radio, recipe.seed)
-        self.csi = torch.from_numpy(self.corpus.csi).to(device)
-        self.positions = torch.from_numpy(self.corpus.positions).to(device)
+        self.views = build_views(recipe, paths)
 
     def compute_loss(
-        self, forward: Callable[..., Tensor], rng: np.random.Generator
+        self, forward: Callable[..., Estimates], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The recipe's loss, and the mean error ``error_m`` in metres."""
-        recipe, kind = self.recipe, self.recipe.optimiser.loss
+        """The recipe's loss, the mean error ``error_m`` in metres, and the negative log-likelihood ``nll``."""
+        recipe, batch = self.recipe, self.recipe.batch
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        drawn = draw_neighbourhoods(self.corpus, recipe.batch, rng)
-        known, to_infer = (torch.from_numpy(rows).to(self.device) for rows in drawn)
-        rows, p = torch.cat([known, to_infer], dim=1), known.shape[1]
-        csi, positions = transform(self.csi[rows], self.positions[rows], recipe.symmetry, generator)
-        csi = csi.resolve_conj()
-        impaired = int(rng.binomial(len(csi), recipe.radios.impaired))
-        radios = [recipe.radios.worst.draw_milder(rng) for _ in range(impaired)]
-        csi[:impaired] = impair_each(csi[:impaired], radios, recipe.radio.bandwidth, generator)
-        pairs, truth = torch.view_as_real(csi), positions[:, p:]
+        drawn = draw_neighbourhoods(self.views, batch, rng)
+        positions = torch.from_numpy(
+            np.stack([one.view.positions[np.concatenate([one.known, one.to_infer])] for one in drawn])
+        ).to(self.device)
+        positions = transform_positions(positions, recipe.symmetry, generator)
+        features = torch.stack([self._describe(one, rng, generator) for one in drawn])
+        p = len(drawn[0].known)
+        known, truth = positions[:, :p], positions[:, p:]
+        sigmas = draw_label_sigmas(len(drawn), batch.mislabelled, batch.label_sigma, generator).to(self.device)
+        known = known + sigmas[:, None, None] * torch.randn(known.shape, generator=generator).to(self.device)
         coarse, accuracy = draw_coarse_positions(truth, recipe.fixes, generator)
-        inputs = pairs[:, :p], positions[:, :p], pairs[:, p:], coarse, accuracy
+        told = sigmas[:, None].expand(-1, p)
+        inputs = features[:, :p], known, told, features[:, p:], coarse, accuracy
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            estimates = forward(*inputs)
-        estimates = estimates.float()
-        loss = position_loss(kind, estimates, truth)
-        if self.teacher is not None and recipe.teacher is not None:
-            answers = torch.from_numpy(self.teacher(*(tensor.cpu().numpy() for tensor in inputs))).to(self.device)
-            loss = torch.lerp(loss, position_loss(kind, estimates, answers), recipe.teacher.weight)
-        return loss, {"error_m": mean_distance(estimates, truth).mean()}
+            estimates = Estimates(*(part.float() for part in forward(*inputs)))
+        nll = negative_log_likelihood(estimates, truth)
+        loss = position_loss(recipe.optimiser.loss, estimates.position, truth) + recipe.score * nll.mean()
+        return loss, {"error_m": mean_distance(estimates.position, truth).mean(), "nll": nll.mean()}
+
+    def _describe(self, drawn: Drawn, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """The features [p + q, F] of one neighbourhood, as its radios report it."""
+        view, array = drawn.view, drawn.view.channel.array
+        survey, users, stos = draw_radios(self.recipe.radios, array.antennas, rng)
+        rows = np.concatenate([drawn.known, drawn.to_infer])
+        csi = torch.view_as_complex(torch.from_numpy(view.csi[rows]).float().to(self.device))
+        csi = transform_csi(csi.unflatten(1, (array.lines, array.columns)), self.recipe.symmetry, generator)
+        csi = csi.flatten(1, 2)  # [p + q, a, s]
+        p = len(drawn.known)
+        parts = ((csi[:p], survey), (csi[p:], users))
+        csi = torch.cat(
+            [one if radio == PERFECT else impair(one, radio, view.bandwidth, generator) for one, radio in parts]
+        )
+        feeds = view.channel.with_sto(*stos).constants
+        constants = {name: torch.from_numpy(value).to(self.device) for name, value in feeds.items()}
+        lines = torch.view_as_real(csi.resolve_conj().contiguous()).unflatten(1, (array.lines, array.columns))
+        with torch.no_grad():
+            return describe_channel(lines, **constants)
 
 
-def load_start_weights(model: Mateformer, weights: dict[str, Tensor]) -> None:
-    """Loads the weights of a smaller or equal Mateformer. Inputs that it did not have start without any effect.
+def draw_radios(
+    radios: Radios, antennas: int, rng: np.random.Generator
+) -> tuple[Impairments, Impairments, tuple[float | None, float | None]]:
+    """The radios of survey and users of one neighbourhood, and what is told of their sampling-time offsets."""
 
-    New channel features must come after the old ones. Raises torch's `RuntimeError` for another width or depth.
-    """
-    own, given = model.embed_H.weight, weights["embed_H.weight"]  # [d, features]
-    if given.shape[1] < own.shape[1]:
-        weights = weights | {"embed_H.weight": nn.functional.pad(given, (0, own.shape[1] - given.shape[1]))}
-    if model.config.coarse:
-        weights = {name: value for name, value in model.state_dict().items() if name not in weights} | weights
-    model.load_state_dict(weights)
+    def draw() -> Impairments:
+        worst = radios.worst if antennas > FEW_ANTENNAS else radios.worst.model_copy(update={"dead_antennas": 0})
+        if rng.random() < radios.free:
+            worst = worst.model_copy(update={"timing_s": radios.free_timing})
+        return worst.draw_milder(rng)
+
+    kind = rng.random()
+    if kind < radios.impaired:
+        survey = users = draw()
+    elif kind < radios.impaired + radios.apart:
+        survey, users = draw(), draw()
+    elif kind < radios.impaired + radios.apart + radios.surveyed:
+        survey, users = PERFECT, draw()
+    else:
+        survey = users = PERFECT
+    told = [None if rng.random() < radios.unknown else one.timing_s / math.sqrt(3) for one in (survey, users)]
+    return survey, users, (told[0], told[1])
+
+
+def draw_label_sigmas(neighbourhoods: int, share: float, largest: float, generator: torch.Generator) -> Tensor:
+    """1-sigma errors of the known positions in metres, [b]: zero, or in this share log-uniform up to the largest."""
+    drawn, wrong = torch.rand((2, neighbourhoods), generator=generator)
+    return torch.where(wrong < share, largest * 0.02**drawn, 0.0)
+
+
+def negative_log_likelihood(estimates: Estimates, truth: Tensor) -> Tensor:
+    """Of the truth [b, q, 2] under the estimates' Student-t distributions, up to a constant, [b, q]."""
+    x, y = (truth - estimates.position).unbind(-1)
+    a, c, d = estimates.precision.unbind(-1)
+    squared = (a * x.square() + 2 * c * x * y + d * y.square()).clamp_min(0)  # Mahalanobis
+    freedom = DEGREES_OF_FREEDOM
+    return (freedom + 2) / 2 * torch.log1p(squared / freedom) - estimates.determinant.log() / 2
 
 
 def load_model(folder: Path, recipe: MateformerRecipe) -> Mateformer:

@@ -4,13 +4,17 @@ Two transformers run side by side. One reads the channels ``H`` and compares the
 positions ``x`` and moves them by the attention weights of the channels (eqs. 8 and 9 of the paper). No absolute feature
 of a channel reaches the output, so the model learns analogy and not places.
 
-Shapes: ``b`` neighbourhoods, ``n`` known fingerprints, ``q`` users to infer, ``t`` tokens of either kind, ``a``
-antennas, ``s`` subcarriers, ``d`` width, ``h`` heads, ``e = d / h``. CSI is real pairs ``[..., a, s, 2]``. Positions
-are metres.
+Shapes: ``b`` neighbourhoods, ``n`` known fingerprints, ``q`` users to infer, ``t`` tokens of either kind, ``F``
+features of a channel (`models.layers.channel_features`), ``d`` width, ``h`` heads, ``e = d / h``. Positions are metres.
 
-Beyond the paper, a user may have a coarse position. It adds no token: its likelihood weights the attention to the known
-samples, as a prior does, and the position stream starts from it instead of from the neighbourhood's mean. A frame does
-not depend on it, so users with and without a coarse position share frames.
+Beyond the paper:
+
+- Positions are in units of the neighbourhood's own spread, so that dense and sparse surveys look alike.
+- A user may have a coarse position. It adds no token: its likelihood weights the attention to the known samples, as a
+  prior does, and the position stream starts from it. A frame does not depend on it, so users with and without a coarse
+  position share frames.
+- The output is a position and its precision matrix. The coarse position is a second measurement: the two are fused by
+  their covariances, and the model says how much of the coarse position's stated precision it believes.
 """
 
 from __future__ import annotations
@@ -23,25 +27,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.layers.channel_features import ChannelFeatures, Reference
+from models.layers.channel_features import FEATURES, LEVELS, SPECTRA, describe_channel
 
-POSITION_SCALE = 5.0  # metres, about the radius of a neighbourhood of 64
-ACCURACY_SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)  # metres: a coarse position with this 1-sigma error gets the weight 1/2
+ACCURACY_SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # in spreads: a coarse position with this 1-sigma error weighs 1/2
 MAX_COARSE_SIGMAS = 4.0  # the likelihood of a coarse position is constant beyond this distance
+MAX_OFFSET = 10.0  # in spreads: coarse positions and relative delays farther off look alike
+SIMILAR_WITHIN = 1 / 3  # in spreads: users this far from a known sample have similar channels
+SMALLEST_SPREAD = 0.1  # metres
+PRECISION_SCALE = 0.2  # in spreads: the 1-sigma error that an output of zero stands for
+LOG_PRECISIONS = (-4.0, 7.0)  # bounds of the logarithms on the diagonal of the precision's Cholesky factor
+
+# Errors are modelled as bivariate Student-t with this many degrees of freedom. The covariance that is put out is that
+# of the Gaussian with the same 95 % ellipse: the squared radii are 2 F(0.95; 2, 4) = 13.889 and 5.991.
+DEGREES_OF_FREEDOM = 4
+AS_GAUSSIAN = 13.889 / 5.991
 
 
 @dataclass(frozen=True)
 class MateformerConfig:
-    antennas: int = 32
-    subcarriers: int = 32
     width: int = 256  # d_model
     depth: int = 8  # N
     hidden: int = 256  # d_ff
     heads: int = 4
-    raw: bool = True  # input H itself, as in the paper
-    angle_delay: float = 0.0  # input the angle-delay spectrum with this many bins per antenna and per subcarrier
-    delay_compensated: bool = False  # input the delay-compensated spectrum, the gain and the relative delay
-    coarse: bool = False  # input a user's coarse position
 
 
 class Coarse(NamedTuple):
@@ -49,6 +56,21 @@ class Coarse(NamedTuple):
 
     position: Tensor  # [b, q, 2] metres; any finite value for a user without a coarse position
     accuracy: Tensor  # [b, q] 1-sigma error per axis, metres; infinite for a user without a coarse position
+
+
+class Estimates(NamedTuple):
+    """Positions, and the precision matrices [[a, c], [c, d]] of the Student-t distributions of their errors."""
+
+    position: Tensor  # [b, q, 2] metres
+    precision: Tensor  # [b, q, 3] a, c, d in 1 / square metres
+    determinant: Tensor  # [b, q] a d - c², computed without its cancellation
+
+    @property
+    def covariance(self) -> Tensor:
+        """[b, q, 2, 2] square metres, of the Gaussian with the same 95 % ellipse."""
+        a, c, d = self.precision.unbind(-1)
+        inverse = torch.stack([d, -c, -c, a], dim=-1) / self.determinant[..., None]
+        return AS_GAUSSIAN * inverse.unflatten(-1, (2, 2))
 
 
 class KeysValues(NamedTuple):
@@ -64,16 +86,16 @@ class Frame(NamedTuple):
     keys_values: list[KeysValues]  # one per layer
     positions: Tensor  # [b, n, 2] metres
     centre: Tensor  # [b, 2] metres
-    scale: Tensor  # [b]
-    mean_delay: Tensor  # [b]
+    spread: Tensor  # [b] metres: root mean square distance from the centre
+    reference: Tensor  # [b, 2] mean levels of the known samples
 
 
 class MHead(nn.Module):
     """The weights of one multi-head attention. `Layer` runs its two attentions in one call."""
 
-    def __init__(self, width: int, heads: int, coarse: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.belief = nn.Parameter(torch.zeros(heads)) if coarse else None  # weight of the prior per head
+        self.belief = nn.Parameter(torch.zeros(heads))  # weight of the prior per head
         self.Q = nn.Linear(width, width)
         self.K = nn.Linear(width, width, bias=False)
         self.V = nn.Linear(width, width)
@@ -96,7 +118,7 @@ class Layer(nn.Module):
         d = config.width
         self.heads = 2 * config.heads  # both attentions
         self.norm_h, self.norm_x = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.MHead_H, self.MHead_Hx = (MHead(d, config.heads, config.coarse) for _ in range(2))
+        self.MHead_H, self.MHead_Hx = (MHead(d, config.heads) for _ in range(2))
         self.FFN_H, self.FFN_Hx = FFN(d, config.hidden), FFN(d, config.hidden)
 
     def keys_values(self, h: Tensor, x: Tensor) -> KeysValues:
@@ -114,7 +136,7 @@ class Layer(nn.Module):
         Q = nn.functional.linear(q, torch.cat([H.Q.weight, Hx.Q.weight]), torch.cat([H.Q.bias, Hx.Q.bias]))
         Q = Q.reshape(known.K.shape[0], -1, self.heads, known.K.shape[3]).transpose(1, 2)  # [b, 2h, t, e]
         mask = None  # [b, 2h, t, n]
-        if prior is not None and H.belief is not None:
+        if prior is not None:
             mask = torch.cat([H.belief, Hx.belief])[:, None, None] * prior[:, None]
         mixed = nn.functional.scaled_dot_product_attention(Q, *known, attn_mask=mask, scale=1.0)
         mixed = mixed.transpose(1, 2).clone(
@@ -132,33 +154,33 @@ class Mateformer(nn.Module):
         super().__init__()
         self.config = config
         d = config.width
-        self.channel = ChannelFeatures(
-            config.antennas, config.subcarriers, config.raw, config.angle_delay, config.delay_compensated
-        )
-        self.embed_H = nn.Linear(self.channel.features, d)
-        self.embed_x = nn.Linear(2, d)
+        self.embed_H = nn.Linear(FEATURES + 1, d)
+        self.embed_x = nn.Linear(3, d)
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
-        self.embed_coarse = nn.Linear(3 * len(ACCURACY_SCALES), d, bias=False) if config.coarse else None
+        self.embed_coarse = nn.Linear(3 * len(ACCURACY_SCALES), d, bias=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
-        self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2))
+        self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 6))
         nn.init.normal_(self.known, std=0.02)
         nn.init.normal_(self.to_infer, std=0.02)
-        if self.embed_coarse is not None:
-            nn.init.zeros_(self.embed_coarse.weight)
+        nn.init.zeros_(self.embed_coarse.weight)
 
     def forward(
-        self, csi_known: Tensor, positions_known: Tensor, csi: Tensor, coarse: Tensor, accuracy: Tensor
-    ) -> Tensor:
-        """The positions of the users to infer, [b, q, 2] metres.
-
-        csi_known [b, n, a, s, 2], positions_known [b, n, 2], csi [b, q, a, s, 2]. coarse [b, q, 2] and accuracy [b, q]
-        are the fields of `Coarse`.
-        """
-        b, n = csi_known.shape[:2]
-        guess, centre, reference = Coarse(coarse, accuracy), positions_known.mean(1), self.channel.reference(csi_known)
-        h = self.embed_H(self.channel(torch.cat([csi_known, csi], dim=1), reference).flatten(0, 1))  # [b·(n+q), d]
-        x = torch.cat([self._known(positions_known, centre), self._to_infer(guess, centre)], dim=1).flatten(0, 1)
-        prior = log_likelihood(guess, positions_known)  # [b, q, n]
+        self,
+        features_known: Tensor,  # [b, n, F]
+        positions_known: Tensor,  # [b, n, 2] metres
+        sigmas_known: Tensor,  # [b, n] 1-sigma errors of these positions per axis, metres
+        features: Tensor,  # [b, q, F]
+        coarse: Tensor,  # [b, q, 2]
+        accuracy: Tensor,  # [b, q]
+    ) -> Estimates:
+        """Locates the users to infer. ``coarse`` and ``accuracy`` are the fields of `Coarse`."""
+        b, n = features_known.shape[:2]
+        guess, (centre, spread) = Coarse(coarse, accuracy), measure_spread(positions_known)
+        reference = mean_levels(features_known)
+        h = self._channel_stream(torch.cat([features_known, features], dim=1), spread, reference)  # [b·(n+q), d]
+        x_known = self._known(positions_known, sigmas_known, centre, spread)
+        x = torch.cat([x_known, self._to_infer(guess, centre, spread)], dim=1).flatten(0, 1)
+        prior = log_likelihood(guess, positions_known, spread)  # [b, q, n]
         padded = nn.functional.pad(prior, (0, 0, n, 0))  # [b, n+q, n]: the known samples have no prior
         for layer in self.layers[:-1]:
             known = (stream.unflatten(0, (b, -1))[:, :n] for stream in (h, x))  # [b, n, d]
@@ -166,51 +188,88 @@ class Mateformer(nn.Module):
         last = self.layers[-1]  # moves the users only: nothing reads the known samples afterwards
         (h_known, h), (x_known, x) = (stream.unflatten(0, (b, -1)).tensor_split((n,), 1) for stream in (h, x))
         _, x = last(h.flatten(0, 1), x.flatten(0, 1), last.keys_values(h_known, x_known), prior)
-        return self._positions(x, centre)
+        return self._estimate(x, guess, centre, spread)
 
-    def frame(self, csi_known: Tensor, positions_known: Tensor) -> Frame:
-        """Encodes a neighbourhood from csi_known [b, n, a, s, 2] and positions_known [b, n, 2]."""
-        b, n = csi_known.shape[:2]
-        centre, reference = positions_known.mean(1), self.channel.reference(csi_known)
-        h = self.embed_H(self.channel(csi_known, reference).flatten(0, 1))  # [b·n, d]
-        x = self._known(positions_known, centre).flatten(0, 1)
+    def frame(self, features_known: Tensor, positions_known: Tensor, sigmas_known: Tensor) -> Frame:
+        """Encodes a neighbourhood. Arguments as in `forward`."""
+        b, n = features_known.shape[:2]
+        (centre, spread), reference = measure_spread(positions_known), mean_levels(features_known)
+        h = self._channel_stream(features_known, spread, reference)  # [b·n, d]
+        x = self._known(positions_known, sigmas_known, centre, spread).flatten(0, 1)
         keys_values = [self.layers[0].keys_values(h.unflatten(0, (b, n)), x.unflatten(0, (b, n)))]
         for layer, next_layer in pairwise(self.layers):
             h, x = layer(h, x, keys_values[-1], None)
             keys_values.append(next_layer.keys_values(h.unflatten(0, (b, n)), x.unflatten(0, (b, n))))
-        return Frame(keys_values, positions_known, centre, *reference)
+        return Frame(keys_values, positions_known, centre, spread, reference)
 
-    def query(self, csi: Tensor, coarse: Coarse, frame: Frame) -> Tensor:
-        """Locates users in a frame: csi [b, q, a, s, 2] -> positions [b, q, 2]."""
-        h = self.embed_H(self.channel(csi, Reference(frame.scale, frame.mean_delay)).flatten(0, 1))  # [b·q, d]
-        x, prior = self._to_infer(coarse, frame.centre).flatten(0, 1), log_likelihood(coarse, frame.positions)
+    def query(self, features: Tensor, coarse: Coarse, frame: Frame) -> Estimates:
+        """Locates users with features [b, q, F] in a frame."""
+        h = self._channel_stream(features, frame.spread, frame.reference)  # [b·q, d]
+        x = self._to_infer(coarse, frame.centre, frame.spread).flatten(0, 1)
+        prior = log_likelihood(coarse, frame.positions, frame.spread)
         for layer, known in zip(self.layers, frame.keys_values, strict=True):
             h, x = layer(h, x, known, prior)
-        return self._positions(x, frame.centre)
+        return self._estimate(x, coarse, frame.centre, frame.spread)
 
-    def _known(self, positions: Tensor, centre: Tensor) -> Tensor:
-        return self.embed_x((positions - centre[:, None]) / POSITION_SCALE) + self.known
+    def describe(self, *inputs: Tensor) -> Tensor:
+        """The features of snapshots; see `describe_channel`."""
+        return describe_channel(*inputs)
 
-    def _to_infer(self, coarse: Coarse, centre: Tensor) -> Tensor:
-        x_init = torch.zeros_like(coarse.position)  # the neighbourhood's mean is the origin
-        start = self.embed_x(x_init) + self.to_infer  # [b, q, d]
-        if self.embed_coarse is None:
-            return start
+    def _channel_stream(self, features: Tensor, spread: Tensor, reference: Tensor) -> Tensor:
+        """The channel stream [b·t, d] of features [b, t, F], whose levels count relative to the neighbourhood's."""
+        spectra, levels, description = features.split([SPECTRA, LEVELS, FEATURES - SPECTRA - LEVELS], dim=-1)
+        level, delay = (levels - reference[:, None]).unbind(-1)  # [b, t] each
+        delay = (delay / spread[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET)
+        size = spread.log()[:, None].expand_as(level)
+        numbers = torch.stack([level, delay, size], dim=-1)
+        return self.embed_H(torch.cat([spectra, numbers, description], dim=-1)).flatten(0, 1)
+
+    def _known(self, positions: Tensor, sigmas: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+        known = torch.cat([positions - centre[:, None], sigmas[..., None]], dim=-1) / spread[:, None, None]
+        return self.embed_x(known) + self.known  # [b, n, d]
+
+    def _to_infer(self, coarse: Coarse, centre: Tensor, spread: Tensor) -> Tensor:
+        x_init = nn.functional.pad(torch.zeros_like(coarse.position), (0, 1))  # the neighbourhood's mean is the origin
         variances = coarse.position.new_tensor(ACCURACY_SCALES).square()
-        weight = variances / (variances + coarse.accuracy[..., None].square())  # [b, q, scales]
-        offset = (coarse.position - centre[:, None]) / POSITION_SCALE  # [b, q, 2]
+        weight = variances / (variances + (coarse.accuracy / spread[:, None])[..., None].square())  # [b, q, scales]
+        offset = (coarse.position - centre[:, None]) / spread[:, None, None]
+        offset = offset.clamp(-MAX_OFFSET, MAX_OFFSET)  # [b, q, 2]
         weighted = torch.cat([weight, weight * offset[..., :1], weight * offset[..., 1:]], dim=-1)
-        return start + self.embed_coarse(weighted)
+        return self.embed_x(x_init) + self.to_infer + self.embed_coarse(weighted)  # [b, q, d]
 
-    def _positions(self, x: Tensor, centre: Tensor) -> Tensor:
-        """The output of a position stream [b·q, d] around the centre [b, 2]: [b, q, 2] metres."""
-        return self.output(x).reshape(centre.shape[0], -1, 2) * POSITION_SCALE + centre[:, None]
+    def _estimate(self, x: Tensor, coarse: Coarse, centre: Tensor, spread: Tensor) -> Estimates:
+        """Reads position and precision off a position stream [b·q, d] and fuses them with the coarse positions."""
+        offset, diagonal, below, belief = self.output(x).reshape(centre.shape[0], -1, 6).split([2, 2, 1, 1], dim=-1)
+        own = offset * spread[:, None, None] + centre[:, None]  # [b, q, 2]
+        l11, l22 = diagonal.clamp(*LOG_PRECISIONS).exp().unbind(-1)
+        l21 = below[..., 0]
+        unit = (PRECISION_SCALE * spread).square()[:, None]  # [b, 1] square metres
+        a, c, d = l11.square() / unit, l11 * l21 / unit, (l21.square() + l22.square()) / unit
+        weight = torch.sigmoid(belief[..., 0] + 2) / coarse.accuracy.square()  # [b, q]; zero without a coarse position
+        determinant = (l11 * l22 / unit).square() + weight * (a + d + weight)
+        a, d = a + weight, d + weight  # the fused precision
+        pull = weight[..., None] * (coarse.position - own)
+        x, y = pull.unbind(-1)
+        moved = torch.stack([d * x - c * y, a * y - c * x], dim=-1) / determinant[..., None]
+        return Estimates(own + moved, torch.stack([a, c, d], dim=-1), determinant)
 
 
-def log_likelihood(coarse: Coarse, positions: Tensor) -> Tensor:
-    """The log-likelihood of each known position [b, n, 2] given the coarse one, [b, q, n]; zero without a coarse one.
+def measure_spread(positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre [b, 2] and root mean square distance from it [b] of positions [b, n, 2]."""
+    centre = positions.mean(1)
+    return centre, (positions - centre[:, None]).square().sum(-1).mean(1).sqrt().clamp_min(SMALLEST_SPREAD)
 
-    The variance has 1 m² added: users up to a metre from a known sample have similar channels.
+
+def mean_levels(features: Tensor) -> Tensor:
+    """The mean levels [b, 2] of features [b, n, F]."""
+    return features[..., SPECTRA : SPECTRA + LEVELS].mean(1)
+
+
+def log_likelihood(coarse: Coarse, positions: Tensor, spread: Tensor) -> Tensor:
+    """The log-likelihood of each known position [b, n, 2] given the coarse one: [b, q, n].
+
+    It is zero for a user without a coarse position.
     """
     squared = (coarse.position[:, :, None] - positions[:, None]).square().sum(-1)  # [b, q, n]
-    return (squared / -2 / (1.0 + coarse.accuracy[..., None].square())).clamp_min(-(MAX_COARSE_SIGMAS**2) / 2)
+    variance = (SIMILAR_WITHIN * spread).square()[:, None] + coarse.accuracy.square()  # [b, q]
+    return (squared / -2 / variance[..., None]).clamp_min(-(MAX_COARSE_SIGMAS**2) / 2)

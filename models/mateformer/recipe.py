@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from models.artifact import RadioContract
 from models.frozen import FrozenModel
 from models.mateformer.network import MateformerConfig
 from models.pipeline.recipe import BaseRecipe
@@ -14,10 +15,30 @@ from models.radio.impairments import Impairments
 
 
 class TrainingRadio(Radio):
-    """Each cell is seen by ``yaws`` arrays: one at the site's own yaw, the others within ±45° of it."""
+    """The radio of the headline figures. A share of the training views has it."""
 
     carrier_frequency: float  # hertz
-    yaws: int = Field(ge=1)
+
+
+class Views(FrozenModel):
+    """Each training cell is seen ``each`` times: a share ``own`` of the views by the recipe's radio.
+
+    The other radios are drawn from the lists and between the bounds, with at most ``antennas`` antennas. A view is at
+    the site's own yaw once, else up to 45° from it. Frequencies in hertz, ``period`` is the shortest unambiguous delay
+    in seconds, ``spacing`` in wavelengths.
+    """
+
+    each: int = Field(ge=1)
+    own: float = Field(ge=0, le=1)
+    columns: tuple[int, ...] = (1, 4, 8, 16, 32, 64)
+    rows: tuple[int, ...] = (1, 1, 2, 4, 8)
+    polarisations: tuple[Literal[1, 2], ...] = (1, 1, 2)
+    antennas: int = 64
+    subcarriers: tuple[int, ...] = (32, 48, 64)
+    bandwidth: tuple[float, float] = (20e6, 100e6)
+    carrier_frequency: tuple[float, float] = (2.0e9, 30.0e9)
+    spacing: tuple[float, float] = (0.45, 0.6)
+    period: float = 0.6e-6
 
 
 class Cells(FrozenModel):
@@ -32,31 +53,52 @@ class Cells(FrozenModel):
 class Batch(FrozenModel):
     """One optimiser step sees ``neighbourhoods``, each of ``known`` + ``to_infer`` users around a noisy point.
 
-    ``known`` is drawn per step, ``coarse_sigma`` (metres) and ``spread`` per neighbourhood. The users are a random
-    subset of ``spread`` times as many, which thins the density of the cell. In a share ``stray`` of the neighbourhoods
-    the users to infer stand at the rim or outside, as after a bad first guess.
+    ``known`` is drawn per step, ``coarse_sigma`` (metres) per neighbourhood. The users are a random subset of up to
+    ``thinning`` times as many, which makes a survey sparser. In a share ``stray`` of the neighbourhoods the users to
+    infer stand at the rim or outside, as after a bad first guess. In a share ``lines`` the known users stand on one or
+    two straight lines, as after a drive test. In a share ``mislabelled`` their positions are wrong by up to
+    ``label_sigma`` (metres, 1 sigma per axis), and the model is told.
     """
 
     neighbourhoods: int
     known: tuple[int, int]
     to_infer: int
     coarse_sigma: tuple[float, float]
-    spread: tuple[float, float]
+    thinning: float = Field(ge=1)
     stray: float
+    lines: float
+    mislabelled: float
+    label_sigma: float
 
 
 class Radios(FrozenModel):
-    """A share ``impaired`` of the neighbourhoods is seen by radios between a perfect one and the ``worst``."""
+    """How bad the radios of a neighbourhood are, between a perfect one and the ``worst``.
+
+    In a share ``impaired`` of the neighbourhoods survey and users have one bad radio, in a share ``apart`` each side
+    has its own, and in a share ``surveyed`` only the users have a bad one. In a share ``free`` of the bad radios
+    sampling times differ by up to ``free_timing`` seconds. A share ``unknown`` of the sampling-time offsets is not told
+    to the model.
+    """
 
     impaired: float
+    apart: float
+    surveyed: float
+    free: float
+    free_timing: float
+    unknown: float
     worst: Impairments
 
 
 class Fixes(FrozenModel):
-    """A share ``known`` of the users has a coarse position. ``accuracy`` bounds its 1-sigma error per axis, metres."""
+    """A share ``known`` of the users has a coarse position. ``accuracy`` bounds its 1-sigma error per axis, metres.
+
+    In a share ``urban`` of the neighbourhoods, errors have heavy tails and half of their variance is common to all
+    users.
+    """
 
     known: float
     accuracy: tuple[float, float]
+    urban: float
 
 
 class Symmetry(FrozenModel):
@@ -66,14 +108,6 @@ class Symmetry(FrozenModel):
     mirror: bool
     ramps: bool
     reverse: float
-    conjugate: float
-
-
-class Teacher(FrozenModel):
-    """An artifact to learn from. ``weight`` is the share of its answers, instead of the truth, in the loss."""
-
-    artifact: str
-    weight: float = Field(gt=0, le=1)
 
 
 class Retrieval(FrozenModel):
@@ -86,20 +120,24 @@ class Retrieval(FrozenModel):
 
 
 class MateformerRecipe(BaseRecipe):
-    without_effect: ClassVar[frozenset[str]] = frozenset({"name", "version", "retrieval"})
+    """``score`` weighs the likelihood of the errors in the loss."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"name", "version", "retrieval", "ranges"})
 
     family: Literal["mateformer"]
     radio: TrainingRadio
+    views: Views
     cells: Cells
-    model: dict[str, int | float | bool]  # settings of `MateformerConfig`
+    model: dict[str, int]  # settings of `MateformerConfig`
     batch: Batch
     symmetry: Symmetry
     radios: Radios
-    fixes: Fixes | None = None
-    teacher: Teacher | None = None
+    fixes: Fixes
+    score: float = 0.3
     start: str | None = None  # weights.safetensors of an artifact to continue from
     retrieval: Retrieval
+    ranges: RadioContract  # that the artifact is valid for
 
     def config(self) -> MateformerConfig:
         """Raises `TypeError` for an unknown setting of the model."""
-        return MateformerConfig(antennas=self.radio.array.antennas, subcarriers=self.radio.subcarriers, **self.model)
+        return MateformerConfig(**self.model)

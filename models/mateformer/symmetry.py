@@ -4,10 +4,9 @@ A model that learns where things are in one city fails in the next. A model that
 re-phased at random must learn to reason from the references instead.
 
 - *rotate, mirror*: positions have no preferred direction.
-- *ramps*: a phase ramp over the antennas is a turned or displaced array, a phase ramp over the subcarriers a
-  sampling-time offset, a common phase an oscillator.
+- *ramps*: a phase ramp over the columns or rows is a turned or tilted array, a phase ramp over the subcarriers an
+  offset of the cell's delay origin.
 - *reverse*: the array is mounted upside down.
-- *conjugate*: delays and angles are mirrored together.
 
 Every sample of a neighbourhood, known or to be inferred, gets the same change.
 """
@@ -21,28 +20,39 @@ from torch import Tensor
 
 from models.mateformer.recipe import Symmetry
 
+LARGEST_DELAY_SHIFT = 5.0  # resolutions 1 / bandwidth, to either side; later echoes must stay within the spectrum
 
-def transform(csi: Tensor, positions: Tensor, symmetry: Symmetry, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draws one change per neighbourhood: csi complex64 [b, t, a, s], positions float32 [b, t, 2] -> same shapes."""
-    b, _, a, s = csi.shape
+
+def transform_positions(positions: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Tensor:
+    """Draws one change per neighbourhood: float32 [b, t, 2] -> same shape."""
+    b = len(positions)
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(csi.device)
+        return torch.rand(shape, generator=generator).to(positions.device)
 
     if symmetry.rotate:
         angle = 2 * math.pi * uniform(b)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(b, 2, 2)
+        rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(b, 2, 2)
         centre = positions.mean(1, keepdim=True)
-        positions = torch.einsum("btj,bij->bti", positions - centre, turn)
+        positions = torch.einsum("btj,bij->bti", positions - centre, rotation)
     if symmetry.mirror:
         flip = torch.where(uniform(b) < 0.5, -1.0, 1.0)
         positions = positions * torch.stack([flip, torch.ones_like(flip)], -1)[:, None]
+    return positions
+
+
+def transform_csi(csi: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Tensor:
+    """Draws one change for a neighbourhood: complex64 [t, lines, columns, subcarriers] -> same shape."""
+    lines, columns, subcarriers = csi.shape[1:]
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand((), generator=generator)
+
     if symmetry.ramps:
-        common, per_antenna, per_subcarrier = (uniform(b)[:, None, None] for _ in range(3))
-        antennas, subcarriers = torch.arange(a, device=csi.device)[:, None], torch.arange(s, device=csi.device)
-        phase = 2 * math.pi * (common + per_antenna * antennas + per_subcarrier * subcarriers)  # [b, a, s]
-        csi = csi * torch.polar(torch.ones_like(phase), phase)[:, None]
-    reverse = (uniform(b) < symmetry.reverse)[:, None, None, None]
-    csi = torch.where(reverse, csi.flip(2), csi)
-    conjugate = (uniform(b) < symmetry.conjugate)[:, None, None, None]
-    return torch.where(conjugate, csi.conj(), csi), positions
+        shift = LARGEST_DELAY_SHIFT / subcarriers
+        cycles = draw(0, 1) * torch.arange(lines)[:, None, None] + draw(0, 1) * torch.arange(columns)[:, None]
+        cycles = cycles + draw(-shift, shift) * torch.arange(subcarriers)
+        csi = csi * torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles).to(csi.device)
+    if symmetry.reverse and float(draw(0, 1)) < symmetry.reverse:
+        csi = csi.flip(2)
+    return csi
