@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.layers.channel_features import FEATURES, LEVELS, SPECTRA, describe_channel
+from models.layers.channel_features import ABSOLUTE, ELEVATION, FEATURES, LEVELS, RELATIVE, SPECTRA, describe_channel
 
 ACCURACY_SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # in spreads: a coarse position with this 1-sigma error weighs 1/2
 MAX_COARSE_SIGMAS = 4.0  # the likelihood of a coarse position is constant beyond this distance
@@ -49,6 +49,9 @@ class MateformerConfig:
     depth: int = 8  # N
     hidden: int = 256  # d_ff
     heads: int = 4
+    absolute: bool = True  # whether the model sees the absolute, the relative and the elevation spectrum
+    relative: bool = True
+    elevation: bool = True
 
 
 class Coarse(NamedTuple):
@@ -154,6 +157,9 @@ class Mateformer(nn.Module):
         super().__init__()
         self.config = config
         d = config.width
+        sizes, shown = (ABSOLUTE, RELATIVE, ELEVATION), (config.absolute, config.relative, config.elevation)
+        seen = torch.cat([torch.full((size,), float(show)) for size, show in zip(sizes, shown, strict=True)])
+        self.register_buffer("seen", seen, persistent=False)
         self.embed_H = nn.Linear(FEATURES + 1, d)
         self.embed_x = nn.Linear(3, d)
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
@@ -222,6 +228,8 @@ class Mateformer(nn.Module):
         delay = (delay / spread[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET)
         size = spread.log()[:, None].expand_as(level)
         numbers = torch.stack([level, delay, size], dim=-1)
+        if not (self.config.absolute and self.config.relative and self.config.elevation):
+            spectra = spectra * self.seen
         return self.embed_H(torch.cat([spectra, numbers, description], dim=-1)).flatten(0, 1)
 
     def _known(self, positions: Tensor, sigmas: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
