@@ -31,11 +31,13 @@ from numpy.typing import NDArray
 
 from benchmarks.markdown import table
 from models.artifact import LwlmArtifact, LwlmManifest, MateformerManifest, load_artifact
+from models.artifact.channel_transform import ChannelTransform
 from models.lwlm.network import normalise
 from models.lwlm.pretraining import load_encoder
 from models.lwlm.recipe import LwlmRecipe
 from models.mateformer.conditions import PERFECT, STREET
-from models.mateformer.locators import Locate, onnx_locator
+from models.mateformer.evaluation import TRANSFORM_SNAPSHOTS
+from models.mateformer.locators import Locator, OnnxLocator
 from models.radio.impairments import Impairments, impair
 from reference_db import Cell, References, read_fingerprint_file, signal_feature
 from reference_db.index.signal import SHARPNESS
@@ -220,13 +222,13 @@ def find_by_halves(survey: Survey, known: Halves, asked: Halves) -> tuple[Voters
     return find_nearest(distances), power
 
 
-def score(survey: Survey, references: References, voters: Voters, power: float, locate: Locate) -> Score:
+def score(survey: Survey, references: References, voters: Voters, power: float, locator: Locator) -> Score:
     """How well the voters find each user's neighbourhood."""
     nowhere = np.full_like(survey.truth, np.nan)
     # `guess_by_voters` weighs by a fixed power.
     likely = Voters(voters.rows, voters.distances ** np.float32(power / SHARPNESS))
     places = guess_by_voters(references, likely, nowhere, nowhere[:, 0])
-    located = locate_by_mateformer(survey, references, places, locate)
+    located = locate_by_mateformer(survey, references, places, locator)
     averaged = average(voters, survey.positions, power)
     return Score(
         measure_recall(voters.rows, survey.truth, survey.positions),
@@ -235,25 +237,38 @@ def score(survey: Survey, references: References, voters: Voters, power: float, 
     )
 
 
-def locate_by_mateformer(survey: Survey, references: References, places: _Floats, locate: Locate) -> _Floats:
+def locate_by_mateformer(survey: Survey, references: References, places: _Floats, locator: Locator) -> _Floats:
     manifest = load_artifact(ARTIFACTS / "mateformer", MateformerManifest).manifest
     near = next_neighbourhood(references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
+    cell = survey.cell
+    channel = ChannelTransform.of(
+        cell.array,
+        cell.subcarriers,
+        cell.bandwidth,
+        cell.carrier_frequency,
+        cell.survey_sto,
+        cell.user_sto,
+        survey.csi[:TRANSFORM_SNAPSHOTS],
+    )
+    known, asked = locator.describe(channel, survey.csi), locator.describe(channel, survey.users)
     located = []
-    for first, asked in zip(range(0, len(near), AT_ONCE), _split(survey.users), strict=True):
-        rows = near[first : first + AT_ONCE]
-        known = np.ascontiguousarray(survey.csi[rows])[..., None].view(np.float32)
+    for first in range(0, len(near), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        rows = near[some]
+        exact = np.zeros(rows.shape, np.float32)
         nowhere = np.zeros((len(rows), 1, 2), np.float32), np.full((len(rows), 1), np.inf, np.float32)
-        located.append(locate(known, survey.positions[rows], asked[:, None], *nowhere)[:, 0])
+        found = locator.locate(known[rows], survey.positions[rows], exact, asked[some, None], *nowhere)
+        located.append(found.positions[:, 0])
     return np.concatenate(located)
 
 
-def compare(survey: Survey, encoders: dict[str, Embed], locate: Locate) -> Iterator[tuple[str, Score]]:
+def compare(survey: Survey, encoders: dict[str, Embed], locator: Locator) -> Iterator[tuple[str, Score]]:
     """The scores of the angle-delay spectra, then those of every encoder with every treatment."""
     references = References.of(survey.positions, survey.csi)
     features = [angle_delay_halves(csi) for csi in (survey.csi, survey.users)]
     served = Voters(*references.signals.nearest(np.concatenate(features[1], axis=1), NEAREST))
-    yield "angle-delay spectra, as served", score(survey, references, served, SHARPNESS, locate)
-    yield "angle-delay spectra", score(survey, references, *find_by_halves(survey, *features), locate)
+    yield "angle-delay spectra, as served", score(survey, references, served, SHARPNESS, locator)
+    yield "angle-delay spectra", score(survey, references, *find_by_halves(survey, *features), locator)
     for name, embed in encoders.items():
         both = [
             (embed(view(survey.csi), survey.cell), embed(view(survey.users), survey.cell))
@@ -262,15 +277,15 @@ def compare(survey: Survey, encoders: dict[str, Embed], locate: Locate) -> Itera
         for treatment in get_args(Treatment):
             treated = [treat(known, asked, treatment) for known, asked in both]
             known, asked = (Halves(*each) for each in zip(*treated, strict=True))
-            yield f"{name}, {treatment}", score(survey, references, *find_by_halves(survey, known, asked), locate)
+            yield f"{name}, {treatment}", score(survey, references, *find_by_halves(survey, known, asked), locator)
 
 
-def rows_of(folder: Path, encoders: dict[str, Embed], locate: Locate) -> Iterator[list[str]]:
+def rows_of(folder: Path, encoders: dict[str, Embed], locator: Locator) -> Iterator[list[str]]:
     """A row for each radio and feature: means over the users of all surveys of a folder."""
     for name, radio in RADIOS.items():
         scores: dict[str, list[Score]] = {}
         for survey in read_surveys(folder, radio):
-            for feature, found in compare(survey, encoders, locate):
+            for feature, found in compare(survey, encoders, locator):
                 scores.setdefault(feature, []).append(found)
         for feature, of_cells in scores.items():
             recall, knn, mateformer = (
@@ -295,12 +310,12 @@ def main() -> None:
     encoders = {"LWLM": embed_by_artifact(load_artifact(arguments.artifact, LwlmManifest))}
     if arguments.pretraining is not None:
         encoders["LWLM, pretrained only"] = embed_by_pretraining(arguments.pretraining)
-    locate = onnx_locator(load_artifact(ARTIFACTS / "mateformer", MateformerManifest), threads=1)
+    locator = OnnxLocator(load_artifact(ARTIFACTS / "mateformer", MateformerManifest), threads=1)
     head = ["radio", "feature", f"recall@{NEAREST}", "kNN: mean / median / p90 (m)", "Mateformer"]
     lines = ["    python -m benchmarks.retrieval", "", (__doc__ or "").partition("\n")[2].strip(), ""]
     for folder in filter(None, (arguments.surveys, DATA)):
         cells = [file.name.removesuffix("-references.safetensors") for file in sorted(folder.glob("*-references.*"))]
-        lines += [f"## {', '.join(cells)}", "", table(head, rows_of(folder, encoders, locate)), ""]
+        lines += [f"## {', '.join(cells)}", "", table(head, rows_of(folder, encoders, locator)), ""]
     RESULT.write_text("\n".join(lines))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.artifact import RADII_CONFIDENCE, MateformerManifest
+from models.artifact import RADII_CONFIDENCE, MateformerManifest, RadioContract, Range
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.pipeline.card import write_card
@@ -15,32 +15,44 @@ def mateformer_card(recipe: MateformerRecipe, manifest: MateformerManifest, tabl
     config, radio = recipe.config(), recipe.radio
     parameters = sum(parameter.numel() for parameter in Mateformer(config).parameters())
     start = f" Training started from {recipe.start}." if recipe.start else ""
-    teacher = f" Teacher: {recipe.teacher.artifact}." if recipe.teacher else ""
     return write_card(
         recipe,
         manifest,
         purpose=f"""Mateformer (ALLoc) locates a user by comparing its CSI with that of \
-{manifest.neighbourhood_size} fingerprints nearby.
+{manifest.neighbourhood_size} fingerprints nearby, and says how sure it is.
 {parameters:,} parameters: width {config.width}, depth {config.depth}, {config.heads} heads.
 
-**For** {radio.array.antennas} antennas and {radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at \
-{radio.carrier_frequency / 1e9:g} GHz; outdoor users within about 100 m of
-the base station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fingerprints. The results below \
-show the effect of a bad coarse position
-and of a bad radio.
+**For** any radio in these ranges: {describe_ranges(manifest.csi)}; outdoor users within about 100 m of the base
+station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fingerprints. The results below show the \
+effect of sparse surveys, of bad radios and clocks, and of a bad coarse position.
 
-**Not for** indoor users, other arrays or other bands.""",
+**Not for** radios outside these ranges, which an import refuses, and not measured indoors.""",
         training=f"""Trained for {recipe.optimiser.steps:,} steps on {", ".join(recipe.cells.train)}. The cells are \
-ray-traced with Sionna RT and seen at
-{radio.yaws} yaws of the array; {_describe_radios(recipe)}.{teacher}{start}
+ray-traced with Sionna RT.
+Each is seen by {recipe.views.each} radios: a share of {recipe.views.own:g} by {radio.array.rows} x \
+{radio.array.columns} antennas and {radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at \
+{radio.carrier_frequency / 1e9:g} GHz, the others drawn from the ranges. {_describe_radios(recipe)}{start}
 Settings were chosen on {", ".join(recipe.cells.validation)}.
 Held out: {", ".join(recipe.cells.test)}.""",
         results=UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)",
     )
 
 
+def describe_ranges(csi: RadioContract) -> str:
+    def between(values: Range, one: float = 1.0, unit: str = "") -> str:
+        ends = dict.fromkeys(f"{end / one:g}" for end in (values.minimum, values.maximum))
+        return " to ".join(ends) + unit
+
+    return (
+        f"{between(csi.antennas)} antennas in {between(csi.rows)} rows and {between(csi.columns)} columns,"
+        f" {between(csi.spacing)} wavelengths apart, of {between(csi.polarisations)} polarisations;"
+        f" {between(csi.subcarriers)} subcarriers over {between(csi.bandwidth, 1e6, ' MHz')} at"
+        f" {between(csi.carrier_frequency, 1e9, ' GHz')}"
+    )
+
+
 def _describe_radios(recipe: MateformerRecipe) -> str:
-    share, worst = recipe.radios.impaired, recipe.radios.worst
+    radios, worst = recipe.radios, recipe.radios.worst
     effects = [
         (worst.snr_db is not None, f"SNR {worst.snr_db} dB"),
         (worst.phase, "random phase"),
@@ -50,6 +62,11 @@ def _describe_radios(recipe: MateformerRecipe) -> str:
         (worst.bits is not None, f"{worst.bits} bit"),
     ]
     named = ", ".join(words for present, words in effects if present)
+    share = radios.impaired + radios.apart + radios.surveyed
     if not (share and named):
-        return "the CSI is clean"
-    return f"in {100 * share:g} % of the neighbourhoods the radio is impaired, at worst by {named}"
+        return "The CSI is clean."
+    return (
+        f"In {100 * share:g} % of the neighbourhoods the radios are impaired, at worst by {named}: survey and users"
+        f" alike in {100 * radios.impaired:g} %, each in its own way in {100 * radios.apart:g} %, the users alone in"
+        f" {100 * radios.surveyed:g} %."
+    )

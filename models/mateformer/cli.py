@@ -13,11 +13,11 @@ import torch
 import typer
 
 from models.artifact import MateformerManifest, load_artifact
-from models.mateformer.conditions import ALL, HEADLINE
+from models.mateformer.conditions import HEADLINE, SETS, find_conditions
 from models.mateformer.experiment import load_experiment, run_experiment
 from models.mateformer.export import export_run, record_evaluation
 from models.mateformer.learner import MateformerLearner, load_model
-from models.mateformer.locators import onnx_locator, torch_locator
+from models.mateformer.locators import OnnxLocator, TorchLocator
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.report import TABLE_FILE, measure, write_report
 from models.pipeline.export import RECIPE_FILE
@@ -49,11 +49,6 @@ class Split(StrEnum):
     @property
     def splits(self) -> tuple[str, ...]:
         return ("validation", "test") if self is Split.all else (self.value,)
-
-
-class Conditions(StrEnum):
-    headline = "headline"
-    all = "all"
 
 
 SplitOption = Annotated[Split, typer.Option(help="Which held-out cells.")]
@@ -97,14 +92,16 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of evaluation.json, .md and .png.")] = Path("runs/evaluation"),
     split: SplitOption = Split.all,
     users: Annotated[int | None, typer.Option(min=1, help="Users per cell; all held-out users by default.")] = None,
-    conditions: Annotated[Conditions, typer.Option(help="The headline conditions, or all.")] = Conditions.all,
+    conditions: Annotated[
+        str, typer.Option(help=f"{', '.join(SETS)}, or names of conditions, separated by commas.")
+    ] = "all",
     write: Annotated[bool, typer.Option("--write", help="Write the results into the artifact too.")] = False,
 ) -> None:
-    """Measure an artifact, as it ships, on held-out cells: bad or no GNSS, bad radios, fewer fingerprints."""
-    chosen = HEADLINE if conditions is Conditions.headline else ALL
+    """Measure an artifact, as it ships, on held-out cells: fixes, radios, designs, clocks, fewer fingerprints."""
+    chosen = find_conditions(conditions.split(","))
     loaded = load_artifact(artifact, MateformerManifest)
     recipe = MateformerRecipe.load(artifact / RECIPE_FILE)
-    results = measure(onnx_locator(loaded, os.cpu_count() or 1), recipe, paths, split.splits, chosen, users)
+    results = measure(OnnxLocator(loaded, os.cpu_count() or 1), recipe, paths, split.splits, chosen, users)
     write_report(results, chosen, recipe, out)
     if write:
         record_evaluation(loaded, recipe, out)
@@ -129,6 +126,6 @@ def experiment(
 
 
 def _report(recipe: MateformerRecipe, run: Path, paths: Path, split: Split, device: str) -> None:
-    locate = torch_locator(load_model(run, recipe), torch.device(device))
-    write_report(measure(locate, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)
+    locator = TorchLocator(load_model(run, recipe), torch.device(device))
+    write_report(measure(locator, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)
     typer.echo((run / TABLE_FILE).read_text())

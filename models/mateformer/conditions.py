@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from models.errors import TrainerError
+from models.mateformer.designs import BASE, DESIGNS
 from models.mateformer.recipe import MateformerRecipe
 from models.radio.impairments import Impairments
 from reference_db.retrieval import Mode
@@ -12,6 +16,13 @@ from reference_db.retrieval import Mode
 PERFECT = Impairments()
 STREET = Impairments(snr_db=20, phase=True, timing_s=20e-9)
 EVERYTHING = STREET.model_copy(update={"gain_db": 3.0, "dead_antennas": 1, "bits": 8})
+
+# How the errors of fixes are drawn. All have the stated 1-sigma error. Heavy-tailed: Student's t with 3 degrees of
+# freedom. Correlated: half of the variance is one error that all users of the cell have in common.
+FixErrors = Literal["gaussian", "heavy-tailed", "correlated", "uniform"]
+# Where the references stand: all over the street, on its centre line, or on two lines along its edges.
+Layout = Literal["area", "centre line", "pavements"]
+PAPER_FIX = 1 / math.sqrt(3)  # metres: 1 sigma of an error uniform within ± 1 m, which the paper of Mateformer assumes
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,13 @@ class Condition:
     surveyed: bool = False  # only the users have this radio; the references were measured with a perfect one
     references: int | None = None  # per cell
     neighbours: int | None = None
-    rivals: bool = field(default=True, compare=False)  # compare with kNN and the bare fix
+    rivals: bool = field(default=True, compare=False)  # compare with kNN, the bare fix and the bound
+    fixes: FixErrors = "gaussian"
+    design: str = BASE  # of `models.mateformer.designs`
+    timing_stated: bool = True  # the model is told how well survey and users are synchronised
+    alike: bool = False  # surveyed references get the users' sampling-time offsets and phases before they are used
+    layout: Layout = "area"
+    label_sigma: float = 0.0  # 1-sigma error per axis of the references' positions, metres, which the model is told
 
     def complete_from(self, recipe: MateformerRecipe) -> Condition:
         """This condition with the recipe's values in place of None."""
@@ -39,6 +56,14 @@ class Condition:
             references=self.references or recipe.cells.references,
             neighbours=self.neighbours or recipe.retrieval.neighbourhood_size,
         )
+
+    @property
+    def sto(self) -> tuple[float | None, float | None]:
+        """The 1-sigma sampling-time offset, seconds, of references and of users, as stated to the model."""
+        if not self.timing_stated:
+            return None, None
+        users = self.radio.timing_s / math.sqrt(3)  # uniform within ± timing_s
+        return (0.0 if self.surveyed and not self.alike else users), users
 
 
 def select_possible(conditions: Iterable[Condition], recipe: MateformerRecipe) -> list[Condition]:
@@ -51,6 +76,12 @@ GNSS_1M = Condition("gnss_1m", "GNSS 1 m")
 GNSS_10M = Condition("gnss_10m", "GNSS 10 m", gnss=10.0)
 NO_GNSS = Condition("no_gnss", "no GNSS", gnss=None)
 STREET_1M = Condition("street", "street radio, GNSS 1 m", radio=STREET)
+STREET_NO_GNSS = Condition("street_no_gnss", "street, no GNSS", gnss=None, radio=STREET)
+# A clocked survey and unclocked users: as the service locates them, and with the references left as they are.
+ALIKE_1M = Condition(
+    "street_users_alike", "street, users only, references degraded alike", radio=STREET, surveyed=True, alike=True
+)
+USERS_1M = Condition("street_users", "street, users only", radio=STREET, surveyed=True)
 
 HEADLINE = (GNSS_1M, GNSS_10M, NO_GNSS, STREET_1M)
 
@@ -64,13 +95,35 @@ def _radio(name: str, label: str, **impairments: float | bool) -> Condition:
     return Condition(name, label, radio=Impairments.model_validate(impairments))
 
 
+def _street(name: str, label: str, gnss: float | None, fixes: FixErrors = "gaussian") -> Condition:
+    return Condition(f"street_{name}", label, gnss=gnss, radio=STREET, fixes=fixes)
+
+
+FIXES = (
+    GNSS_1M,
+    Condition("gnss_3m", "GNSS 3 m", gnss=3.0),
+    GNSS_10M,
+    Condition("gnss_20m", "GNSS 20 m", gnss=20.0),
+    Condition("gnss_50m", "GNSS 50 m", gnss=50.0),
+    NO_GNSS,
+)
+DENSITIES = tuple(
+    Condition(f"references_{count}", f"{count}", references=count) for count in (2000, 1000, 500, 250, 100)
+)
+DESIGNS_1M, DESIGNS_NO_GNSS, DESIGNS_STREET = (
+    tuple(replace(fix, name=f"{name}_{fix.name}", label=design.label, design=name) for name, design in DESIGNS.items())
+    for fix in (GNSS_1M, NO_GNSS, STREET_1M)
+)
+
 AXES: dict[str, tuple[Condition, ...]] = {
-    "GNSS error, 1 sigma an axis": (
-        GNSS_1M,
-        Condition("gnss_3m", "GNSS 3 m", gnss=3.0),
-        GNSS_10M,
-        Condition("gnss_20m", "GNSS 20 m", gnss=20.0),
-        NO_GNSS,
+    "GNSS error, 1 sigma an axis": FIXES,
+    "Errors of the fix, clean CSI": (
+        Condition("paper", "the paper's setting: uniform ± 1 m", gnss=PAPER_FIX, fixes="uniform"),
+        *(
+            Condition(f"{kind}_{metres:g}m", f"{kind}, {metres:g} m", gnss=metres, fixes=kind)
+            for kind in ("heavy-tailed", "correlated")
+            for metres in (1.0, 3.0, 10.0)
+        ),
     ),
     "Retrieval": (
         replace(GNSS_1M, label="fused, GNSS 1 m"),
@@ -97,13 +150,52 @@ AXES: dict[str, tuple[Condition, ...]] = {
         _radio("bits_8", "8 bit", bits=8),
         replace(STREET_1M, label="street: SNR 20 dB, phase, ± 20 ns"),
         Condition("everything", "street, gain 3 dB, dead antenna, 8 bit", radio=EVERYTHING),
-        Condition("street_no_gnss", "street, no GNSS", gnss=None, radio=STREET),
-        Condition("street_users", "street, users only", radio=STREET, surveyed=True),
+        STREET_NO_GNSS,
+        USERS_1M,
         Condition("street_users_no_gnss", "street, users only, no GNSS", None, radio=STREET, surveyed=True),
     ),
-    "References a cell of 60 m x 60 m, GNSS 1 m": tuple(
-        Condition(f"references_{count}", f"{count}", references=count) for count in (2000, 1000, 500, 250)
+    "Clocks, street radio, GNSS 1 m": (
+        replace(STREET_1M, label="street"),
+        replace(STREET_1M, name="street_unstated", label="street, timing stated as unknown", timing_stated=False),
+        USERS_1M,
+        replace(
+            USERS_1M,
+            name="street_users_unstated",
+            label="street, users only, timing stated as unknown",
+            timing_stated=False,
+        ),
+        ALIKE_1M,
+        replace(ALIKE_1M, name="street_users_alike_no_gnss", label=f"{ALIKE_1M.label}, no GNSS", gnss=None),
+        replace(
+            ALIKE_1M,
+            name="street_users_alike_unstated",
+            label=f"{ALIKE_1M.label}, timing stated as unknown",
+            timing_stated=False,
+        ),
     ),
+    "Fixes with street radio": (
+        replace(STREET_1M, label="GNSS 1 m"),
+        _street("3m", "GNSS 3 m", 3.0),
+        _street("10m", "GNSS 10 m", 10.0),
+        replace(STREET_NO_GNSS, label="no GNSS"),
+        _street("paper", "the paper's setting: uniform ± 1 m", PAPER_FIX, "uniform"),
+        _street("heavy-tailed_3m", "heavy-tailed, 3 m", 3.0, "heavy-tailed"),
+        _street("correlated_3m", "correlated, 3 m", 3.0, "correlated"),
+    ),
+    "References a cell of 60 m x 60 m, GNSS 1 m": DENSITIES,
+    "References on lines along the street, ± 0.5 m, GNSS 1 m": (
+        Condition("centre_line", "centre line", layout="centre line"),
+        Condition("pavements", "both pavements", layout="pavements"),
+        Condition("centre_line_street", "centre line, street radio", layout="centre line", radio=STREET),
+        Condition("pavements_street", "both pavements, street radio", layout="pavements", radio=STREET),
+    ),
+    "Errors of the references' positions, 1 sigma an axis, known, GNSS 1 m": tuple(
+        Condition(f"labels_{metres:g}m", f"{metres:g} m" if metres else "none", label_sigma=metres)
+        for metres in (0.0, 0.3, 1.0)
+    ),
+    "Radio design, GNSS 1 m": DESIGNS_1M,
+    "Radio design, no GNSS": DESIGNS_NO_GNSS,
+    "Radio design, street radio, GNSS 1 m": DESIGNS_STREET,
     "Tile pitch, GNSS 1 m": tuple(
         Condition(f"tile_{pitch}m", f"{pitch} m" if pitch else "0 (exact)", pitch=pitch, rivals=False)
         for pitch in (0, 1, 2, 4, 6)
@@ -117,5 +209,31 @@ AXES: dict[str, tuple[Condition, ...]] = {
     ),
 }
 
+# The conditions of the acceptance table.
+ACCEPTANCE: tuple[Condition, ...] = (
+    *HEADLINE,
+    *FIXES,
+    STREET_NO_GNSS,
+    USERS_1M,
+    ALIKE_1M,
+    *(one for one in DENSITIES if one.references == 250),
+    *DESIGNS_1M,
+)
+
 # The headline comes first: of two equal conditions, its name and its rivals stay.
 ALL: tuple[Condition, ...] = (*HEADLINE, *(condition for axis in AXES.values() for condition in axis))
+SETS = {"headline": HEADLINE, "acceptance": ACCEPTANCE, "all": ALL}
+
+
+class UnknownCondition(TrainerError):
+    """There is no evaluation condition of this name."""
+
+
+def find_conditions(names: Iterable[str]) -> list[Condition]:
+    """The conditions of these names, or of the `SETS` of these names. Raises `UnknownCondition`."""
+    named = {condition.name: (condition,) for condition in reversed(ALL)}  # of two with one name, the headline's
+    known: dict[str, tuple[Condition, ...]] = {**named, **SETS}
+    names = list(names)
+    if unknown := set(names) - set(known):
+        raise UnknownCondition(f"unknown conditions: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    return [condition for name in names for condition in known[name]]

@@ -10,20 +10,15 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from models.errors import TrainerError
-from models.mateformer.conditions import ALL, Condition
+from models.mateformer.conditions import find_conditions
 from models.mateformer.evaluation import MATEFORMER
 from models.mateformer.learner import MateformerLearner, load_model
-from models.mateformer.locators import torch_locator
+from models.mateformer.locators import TorchLocator
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.report import measure, write_report
+from models.mateformer.report import group_cells, measure, write_report
 from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides
 from models.pipeline.learner import LOG_FILE, is_trained
 from models.pipeline.tables import describe_overrides, markdown_table
-
-
-class UnknownCondition(TrainerError):
-    """An experiment names a condition that `models.mateformer.conditions` does not have."""
 
 
 class MateformerExperiment(BaseExperiment):
@@ -41,20 +36,12 @@ def load_experiment(path: Path) -> tuple[MateformerExperiment, dict[str, Matefor
     and `UnknownCondition`.
     """
     experiment, base = MateformerExperiment.load(path)
-    find_conditions(experiment)
+    find_conditions(experiment.conditions)
     recipes = {}
     for name, overrides in experiment.variants.items():
         recipes[name] = MateformerRecipe.model_validate(apply_overrides(base, overrides))
         recipes[name].config()
     return experiment, recipes
-
-
-def find_conditions(experiment: MateformerExperiment) -> list[Condition]:
-    """Raises `UnknownCondition`."""
-    named = {condition.name: condition for condition in reversed(ALL)}  # of two with one name, the headline's
-    if unknown := set(experiment.conditions) - set(named):
-        raise UnknownCondition(f"unknown conditions: {', '.join(sorted(unknown))}; known are {', '.join(named)}")
-    return [named[name] for name in experiment.conditions]
 
 
 def run_experiment(
@@ -98,8 +85,8 @@ def _run_variant(
         return done
     if not is_trained(folder, recipe):
         MateformerLearner(recipe, paths, folder, device).run()
-    model, conditions = load_model(folder, recipe), find_conditions(experiment)
-    errors = measure(torch_locator(model, device), recipe, paths, splits, conditions, experiment.users)
+    model, conditions = load_model(folder, recipe), find_conditions(experiment.conditions)
+    errors = measure(TorchLocator(model, device), recipe, paths, splits, conditions, experiment.users)
     summary = write_report(errors, conditions, recipe, folder)["splits"]
     result = {
         "asked": asked,
@@ -107,8 +94,8 @@ def _run_variant(
         "steps": recipe.optimiser.steps,
         "seconds": round(_seconds_trained(folder)),
         "mean_m": {
-            split: {name: methods[MATEFORMER]["mean_m"] for name, methods in content["all"].items()}
-            for split, content in summary.items()
+            group: {name: methods[MATEFORMER]["mean_m"] for name, methods in content["all"].items()}
+            for group, content in summary.items()
         },
     }
     file.write_text(json.dumps(result, indent=2) + "\n")
@@ -133,8 +120,7 @@ def _write_table(
     splits: tuple[str, ...],
     command: str,
 ) -> str:
-    base, cells = next(iter(recipes.items()))
-    held_out = {"validation": cells.cells.validation, "test": cells.cells.test}
+    base, recipe = next(iter(recipes.items()))
     overrides = describe_overrides(experiment.overrides)
     parts = [
         f"    {command}",
@@ -142,16 +128,16 @@ def _write_table(
         f" recipe `{Path(experiment.base).name}`{' with ' + overrides if overrides else ''}. Settings are chosen on the"
         " validation cells; the test cells are only shown.",
     ]
-    labels = [condition.label for condition in find_conditions(experiment)]
-    for split in splits:
+    labels = [condition.label for condition in find_conditions(experiment.conditions)]
+    for group, cells in group_cells(recipe, splits).items():
         rows = []
         for name, result in results.items():
-            means, reference = result["mean_m"][split], results[base]["mean_m"][split]
+            means, reference = result["mean_m"][group], results[base]["mean_m"][group]
             changes = describe_overrides(experiment.variants[name])
             figures = [_compare(means.get(one), reference.get(one)) for one in experiment.conditions]
             cost = [f"{result['parameters']:,}", f"{result['steps']:,}", f"{result['seconds']:,}"]
             rows.append([name + (f": {changes}" if changes else ""), *figures, *cost])
-        head = [f"{split}: {', '.join(held_out[split])}", *labels, "parameters", "steps", "seconds trained"]
+        head = [f"{group}: {', '.join(cells)}", *labels, "parameters", "steps", "seconds trained"]
         parts.append(markdown_table(head, rows))
     if waiting := [name for name in recipes if name not in results]:
         parts.append(f"Not done yet: {', '.join(waiting)}.")

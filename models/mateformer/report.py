@@ -10,20 +10,26 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models.mateformer.conditions import AXES, GNSS_1M, HEADLINE, Condition, select_possible
-from models.mateformer.evaluation import GNSS, MATEFORMER, CellErrors, locate_cell
-from models.mateformer.locators import Locate
+from models.mateformer.conditions import AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
+from models.mateformer.designs import BASE, find_design
+from models.mateformer.evaluation import BOUND, GNSS, MATEFORMER, CellErrors, locate_cell
+from models.mateformer.locators import Locator
+from models.mateformer.pooling import BEST_KNN, PARTS, pool_errors
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.summary import BEST_KNN, OUTLIER_M, pool_errors, summarise
+from models.mateformer.summary import OUTLIER_M, summarise
 from models.pipeline.tables import markdown_table
-from models.radio.cells import load_cells
+from models.radio.cells import observe_cell
+from models.radio.path_table import PathTable
+from models.radio.siting import NLOS_SUFFIX, site_name
+from models.radio.tracing import parse_cells, table_path
 
 JSON_FILE, TABLE_FILE, PLOT_FILE = "evaluation.json", "evaluation.md", "evaluation.png"
 FIRST_PASS = f"{MATEFORMER}, pass 1"  # of several
+CLEAN_SNR_DB = 30.0  # assumed by the bound where the CSI is clean: there is no bound without noise
 
 
 def measure(
-    locate: Locate,
+    locator: Locator,
     recipe: MateformerRecipe,
     paths: Path,
     splits: Iterable[str],
@@ -32,19 +38,45 @@ def measure(
 ) -> dict[str, list[CellErrors]]:
     """Locates the held-out users of the splits' cells, or the first ``users`` of each, under each possible condition.
 
-    Raises `FileNotFoundError` for a cell without a path table, before any user is located.
+    The sites of the family ``-nlos`` are a group of their own: ``test`` and ``test-nlos``. One cell as one design sees
+    it is in memory at a time. Raises `FileNotFoundError` for a cell without a path table, before any user is located.
     """
     conditions = select_possible(conditions, recipe)
-    cells = {split: load_cells(getattr(recipe.cells, split), paths, recipe.radio) for split in splits}
-    held, passes = recipe.cells.references, sum(condition.passes or 0 for condition in conditions)
-    total = sum(len(cell.positions[held:][:users]) for some in cells.values() for cell in some) * passes
+    by_design = {name: [one for one in conditions if one.design == name] for name in {one.design for one in conditions}}
+    designs = {name: find_design(name, recipe) for name in sorted(by_design, key=lambda name: name != BASE)}
+    groups = {group: parse_cells(ranges) for group, ranges in group_cells(recipe, splits).items()}
+    tables = {
+        (cell, name): table_path(design.folder(paths, recipe), *cell)
+        for name, design in designs.items()
+        for cells in groups.values()
+        for cell in cells
+    }
+    held = recipe.cells.references
+    reached = {path: int(PathTable.load(path).reached[held:].sum()) for path in set(tables.values())}
+    passes = {name: sum(one.passes or 0 for one in some) for name, some in by_design.items()}
+    total = sum(min(reached[path], users or reached[path]) * passes[name] for (_, name), path in tables.items())
+    results: dict[str, list[CellErrors]] = {group: [] for group in groups}
     with tqdm(total=total, unit="user", unit_scale=True, mininterval=2) as bar:
-        return {
-            split: [
-                locate_cell(locate, cell, conditions, held, recipe.radio.bandwidth, users, bar.update) for cell in some
-            ]
-            for split, some in cells.items()
-        }
+        for group, cells in groups.items():
+            for cell in cells:
+                one = CellErrors(site_name(*cell, station=0), 0, {})
+                for name, design in designs.items():
+                    table = PathTable.load(tables[cell, name])
+                    seen = observe_cell(table, design.radio, table.site.yaw)
+                    found = locate_cell(locator, seen, design, by_design[name], held, users, None, bar.update)
+                    one = CellErrors(one.cell, max(one.unreached, seen.unreached), one.located | found)
+                results[group].append(one)
+    return results
+
+
+def group_cells(recipe: MateformerRecipe, splits: Iterable[str]) -> dict[str, list[str]]:
+    """The cell ranges by split and family of sites: ``test`` and ``test-nlos``."""
+    groups: dict[str, list[str]] = {}
+    for split in splits:
+        for cells in getattr(recipe.cells, split):
+            family = NLOS_SUFFIX if cells.partition(":")[0].endswith(NLOS_SUFFIX) else ""
+            groups.setdefault(split + family, []).append(cells)
+    return groups
 
 
 def write_report(
@@ -66,11 +98,15 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
     headline = [names[one.complete_from(recipe)] for one in HEADLINE if one.complete_from(recipe) in names]
     parts = [
         _acceptance_table(summary["splits"]),
+        "The base stations of cells with `-nlos` were sited out of sight of most of the street, the others in sight of"
+        " most. `-`: not measured, or no such user.",
         f"Errors in metres: mean / median / p90. Unless stated otherwise: {recipe.cells.references} references per cell"
         f" of 60 m x 60 m, {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
         f" {recipe.retrieval.tile_pitch:g} m, clean CSI. GNSS errors are 1 sigma per axis. The best kNN has the same"
         " CSI and the same fix. It is chosen per cell and condition with hindsight, over every feature, k, set of"
-        " candidates and weight of the fix.",
+        " candidates and weight of the fix. The bound is the mean of the users' position error bounds (1 sigma) at the"
+        f" SNR of the condition, or {CLEAN_SNR_DB:g} dB where it is clean. Ellipses are as predicted, before any"
+        " calibration: the share of users inside the 95 % ellipse, and its median area.",
     ]
     described, axes = summary["conditions"], {"headline": HEADLINE, **AXES}
     parts += [_cells_table(split, content, headline, described) for split, content in summary["splits"].items()]
@@ -83,27 +119,32 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
     return "\n\n".join(parts) + "\n"
 
 
-def _acceptance_table(splits: dict[str, Any]) -> str:
-    labels = dict.fromkeys(label for content in splits.values() for label in content["acceptance"])
-
-    def ratio(result: dict[str, float]) -> str:
-        return f"{result['ratio']:.2f}" + ("" if result["ratio"] <= result["limit"] else " (missed)")
+def _acceptance_table(groups: dict[str, Any]) -> str:
+    def measured(result: dict[str, Any]) -> str:
+        if result["measured"] is None:
+            return "-"
+        return f"{result['measured']:.3f}" + ("" if result["met"] else " (missed)")
 
     rows = []
-    for label in labels:
-        results = [content["acceptance"][label] for content in splits.values()]
-        rows.append([label, f"{results[0]['limit']:g}", *map(ratio, results)])
-    return markdown_table(["mean error as a ratio", "at most", *splits], rows)
+    for label, one in next(iter(groups.values()))["acceptance"].items():
+        limits = f"{one['most']:g}" if not one["least"] else f"{one['least']:g} to {one['most']:g}"
+        rows.append([label, limits, *(measured(content["acceptance"][label]) for content in groups.values())])
+    return markdown_table(["acceptance", "at most", *groups], rows)
 
 
 def _cells_table(split: str, content: dict[str, Any], headline: list[str], described: dict[str, Any]) -> str:
     columns = [(MATEFORMER, name, f"Mateformer, {described[name]['label']}") for name in headline]
     if GNSS_1M.name in headline:
         columns += [(BEST_KNN, GNSS_1M.name, "best kNN, GNSS 1 m"), (GNSS, GNSS_1M.name, "GNSS 1 m")]
+    columns += [
+        (BOUND, name, f"bound, {described[name]['label']}")
+        for name in (GNSS_1M.name, STREET_1M.name)
+        if name in headline
+    ]
 
     def figures(conditions: dict[str, Any], part: str | None = None) -> list[str]:
-        chosen = [conditions[name][method] for method, name, _ in columns]
-        return [_format(statistics[part] if part else statistics) for statistics in chosen]
+        chosen = [conditions[name].get(method, {}) for method, name, _ in columns]
+        return [_format(statistics.get(part, {}) if part else statistics) for statistics in chosen]
 
     rows = [
         [cell, f"{one['users']}", f"{one['line_of_sight']:.2f}", *figures(one["conditions"])]
@@ -111,7 +152,7 @@ def _cells_table(split: str, content: dict[str, Any], headline: list[str], descr
     ]
     users = sum(one["users"] for one in content["cells"].values())
     rows.append(["**all**", f"{users}", "", *figures(content["all"])])
-    rows += [[f"{part.upper()} users", "", "", *figures(content["all"], part)] for part in ("los", "nlos")]
+    rows += [[label, "", "", *figures(content["all"], part)] for part, label in PARTS.items()]
     return markdown_table([split, "users", "LOS share", *(label for *_, label in columns)], rows)
 
 
@@ -120,11 +161,23 @@ def _axis_table(title: str, named: list[tuple[str, str]], users: dict[str, Any])
     rows = []
     for label, name in named:
         methods = users[name]
+        own = methods[MATEFORMER]
         figures = [_format(methods.get(method, {})) for method in (*passes, BEST_KNN, GNSS)]
-        outliers = f"{100 * methods[MATEFORMER]['outlier_rate']:.1f} %"
-        rows.append([label, _format(methods[MATEFORMER]), outliers, *figures])
+        bound = methods.get(BOUND, {}).get("mean_m")
+        rows.append(
+            [
+                label,
+                _format(own),
+                *(f"{own[part]['mean_m']:.2f}" if own[part] else "-" for part in ("los", "nlos")),
+                f"{100 * own['outlier_rate']:.1f} %",
+                *figures,
+                "-" if bound is None else f"{bound:.2f}",
+                f"{100 * own['coverage']:.1f} %, {own['ellipse_m2']:.2f} m²",
+            ]
+        )
     first = ["its first pass"] * len(passes)
-    return markdown_table([title, "Mateformer", f"beyond {OUTLIER_M:g} m", *first, "best kNN", "GNSS"], rows)
+    head = [title, "Mateformer", "LOS users", "NLOS users", f"beyond {OUTLIER_M:g} m", *first, "best kNN", "GNSS"]
+    return markdown_table([*head, "bound", "95 % ellipse"], rows)
 
 
 def _format(statistics: dict[str, float]) -> str:

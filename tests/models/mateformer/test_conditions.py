@@ -1,4 +1,18 @@
-from models.mateformer.conditions import ALL, AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
+import pytest
+
+from models.mateformer.conditions import (
+    ACCEPTANCE,
+    ALL,
+    AXES,
+    GNSS_1M,
+    HEADLINE,
+    STREET_1M,
+    Condition,
+    UnknownCondition,
+    find_conditions,
+    select_possible,
+)
+from models.mateformer.designs import DESIGNS, find_design
 from models.mateformer.recipe import MateformerRecipe
 from reference_db.retrieval import MODES
 
@@ -43,3 +57,26 @@ def test_conditions_that_need_larger_cells_are_left_out(mateformer_recipe: Matef
     names = {condition.name for condition in select_possible(ALL, few)}
     assert not names & {"references_2000", "references_250", "neighbours_96"}
     assert "neighbours_64" in names
+
+
+def test_conditions_are_chosen_by_name_and_by_set() -> None:
+    assert find_conditions(["headline"]) == list(HEADLINE)
+    assert [one.name for one in find_conditions(["street", "8x8_gnss_1m"])] == ["street", "8x8_gnss_1m"]
+    with pytest.raises(UnknownCondition, match="sunshine"):
+        find_conditions(["street", "sunshine"])
+
+
+def test_everything_that_is_accepted_is_measured_by_an_evaluation_of_all() -> None:
+    assert set(ACCEPTANCE) <= set(ALL)
+
+
+def test_each_design_is_measured_clean_without_fix_and_with_street_radio() -> None:
+    for name in DESIGNS:
+        seen = {(one.gnss, one.radio == STREET_1M.radio) for one in ALL if one.design == name}
+        assert seen == {(1.0, False), (None, False), (1.0, True)}
+
+
+def test_a_design_of_another_carrier_has_its_own_path_tables(mateformer_recipe: MateformerRecipe, tmp_path) -> None:
+    folders = {name: find_design(name, mateformer_recipe).folder(tmp_path, mateformer_recipe) for name in DESIGNS}
+    assert folders["64x1"] == tmp_path / "28GHz"
+    assert folders["8x8"] == find_design("base", mateformer_recipe).folder(tmp_path, mateformer_recipe) == tmp_path

@@ -7,10 +7,10 @@ import yaml
 from pydantic import ValidationError
 
 from models.families import find_yaml
+from models.mateformer.conditions import UnknownCondition
 from models.mateformer.experiment import (
     RESULT_FILE,
     MateformerExperiment,
-    UnknownCondition,
     load_experiment,
     run_experiment,
 )

@@ -1,26 +1,80 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from models.artifact import MateformerManifest, load_artifact
-from models.mateformer.locators import onnx_locator
+from models.artifact.channel_transform import ChannelTransform
+from models.mateformer.export import Sample, export
+from models.mateformer.locators import OnnxLocator, TorchLocator
+from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
-from models.radio.cells import load_cell
+from models.radio.cells import RadioCell, load_cell
 from reference_db.index.position import PositionIndex
 
 ROOT = Path(__file__).parents[3]
+TABLE = Path(__file__).parents[1] / "data" / "etoile-0900.paths.safetensors"
 
 
-def test_the_shipped_artifact_locates_users_near_their_places() -> None:
-    radio = MateformerRecipe.load(ROOT / "models" / "mateformer" / "recipes" / "mateformer.yaml").radio
-    cell = load_cell(Path(__file__).parents[1] / "data" / "etoile-0900.paths.safetensors", radio)
-    users = np.arange(0, len(cell.positions), 40)
-    near, _ = PositionIndex(cell.positions).nearest(cell.positions[users], 41)
-    known = near[:, 1:]
-    csi_known, csi = (cell.csi[rows][..., None].view(np.float32) for rows in (known, users[:, None]))
-    locate = onnx_locator(load_artifact(ROOT / "models" / "artifacts" / "mateformer", MateformerManifest), threads=1)
-    nothing = np.zeros((len(users), 1, 2), np.float32), np.full((len(users), 1), np.inf, np.float32)
-    answers = locate(csi_known, cell.positions[known], csi, *nothing)
-    errors = np.linalg.norm(answers[:, 0] - cell.positions[users], axis=1)
-    spread = np.linalg.norm(cell.positions[known].mean(1) - cell.positions[users], axis=1)
-    assert np.median(errors) < 0.5 * np.median(spread)
+@pytest.fixture(scope="module")
+def cell(mateformer_recipe: MateformerRecipe) -> RadioCell:
+    return load_cell(TABLE, mateformer_recipe.radio)
+
+
+def transform(cell: RadioCell, recipe: MateformerRecipe) -> ChannelTransform:
+    radio = recipe.radio
+    return ChannelTransform.of(
+        radio.array, radio.subcarriers, radio.bandwidth, radio.carrier_frequency, 0.0, 0.0, cell.csi
+    )
+
+
+@pytest.fixture(scope="module")
+def locators(
+    cell: RadioCell, mateformer_recipe: MateformerRecipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TorchLocator, OnnxLocator]:
+    torch.manual_seed(3)
+    model = Mateformer(mateformer_recipe.config())
+    near, _ = PositionIndex(cell.positions).nearest(cell.positions[:2], 18)
+    folder = tmp_path_factory.mktemp("artifact")
+    sample = Sample(transform(cell, mateformer_recipe), cell.csi[near], cell.positions[near], 16)
+    export(model, mateformer_recipe, folder, sample, "0" * 64, "2026-01-01T00:00:00Z")
+    rounded = Mateformer(mateformer_recipe.config())
+    rounded.load_state_dict(model.state_dict())
+    artifact = load_artifact(folder, MateformerManifest)
+    return TorchLocator(rounded, torch.device("cpu")), OnnxLocator(artifact, threads=1)
+
+
+def test_pytorch_and_onnx_runtime_describe_and_locate_alike(
+    cell: RadioCell, mateformer_recipe: MateformerRecipe, locators: tuple[TorchLocator, OnnxLocator]
+) -> None:
+    channel = transform(cell, mateformer_recipe)
+    features = [locator.describe(channel, cell.csi) for locator in locators]  # more than are described together
+    assert features[0].shape[0] == len(cell.csi)
+    np.testing.assert_allclose(*features, atol=1e-2)
+    near, _ = PositionIndex(cell.positions).nearest(cell.positions[:3], 17)
+    known, users = near[:, 1:], near[:, :1]
+    sigmas, coarse = np.full(known.shape, 0.1, np.float32), cell.positions[users] + np.float32(0.5)
+    accuracy = np.array([[1.0], [5.0], [np.inf]], np.float32)
+    found = [
+        locator.locate(features[0][known], cell.positions[known], sigmas, features[0][users], coarse, accuracy)
+        for locator in locators
+    ]
+    assert found[0].positions.shape == (3, 1, 2)
+    np.testing.assert_allclose(found[0].positions, found[1].positions, atol=1e-2)
+    np.testing.assert_allclose(found[0].covariances, found[1].covariances, rtol=2e-2, atol=1e-4)
+    assert (np.linalg.eigvalsh(found[1].covariances) > 0).all()
+
+
+def test_frames_are_rounded_to_half_precision_as_the_service_keeps_them(
+    cell: RadioCell, mateformer_recipe: MateformerRecipe, locators: tuple[TorchLocator, OnnxLocator]
+) -> None:
+    model = locators[0]._model
+    features = locators[0].describe(transform(cell, mateformer_recipe), cell.csi[:17])
+    known, user = features[None, 1:], features[None, :1]
+    inputs = (known, cell.positions[None, 1:17], np.zeros((1, 16), np.float32), user)
+    fix = np.zeros((1, 1, 2), np.float32), np.full((1, 1), np.inf, np.float32)
+    answer = locators[0].locate(*inputs, *fix).positions
+    exact = model(*(torch.from_numpy(array) for array in (*inputs, *fix))).position.detach().numpy()
+    apart = np.abs(answer - exact).max()
+    assert 0 < apart < 1e-2

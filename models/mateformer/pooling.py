@@ -1,0 +1,71 @@
+"""The errors and ellipses of several cells' users, pooled: of all users, in and out of line of sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.mateformer.conditions import Condition
+from models.mateformer.evaluation import KNN, CellErrors, Ellipses, Errors, Located
+
+BEST_KNN = "best knn"
+ALL_LOS_SHARE = 0.99  # cells with at least this share of users in line of sight
+
+Part = Literal["all", "los", "nlos", "all_los"]
+PARTS: dict[Part, str] = {
+    "los": "LOS users",
+    "nlos": "NLOS users",
+    "all_los": f"cells with {ALL_LOS_SHARE:.0%} LOS",
+}
+
+_Floats = NDArray[np.float32]
+
+
+def best_knn(errors: Errors) -> str | None:
+    """The kNN with the smallest mean error. The choice has hindsight, in favour of kNN."""
+    rivals = [name for name in errors if name.startswith(KNN)]
+    return min(rivals, key=lambda name: errors[name].mean(), default=None)
+
+
+def pool_errors(cells: list[CellErrors], condition: Condition, method: str, part: Part = "all") -> _Floats | None:
+    """The errors in metres of the part's users of all cells, or None if not measured. "best knn" is chosen per cell."""
+
+    def errors_of(located: Located) -> _Floats | None:
+        name = best_knn(located.errors) if method == BEST_KNN else method
+        return None if name is None else located.errors.get(name)
+
+    return _pool(cells, condition, part, errors_of)
+
+
+def pool_ellipses(cells: list[CellErrors], condition: Condition, part: Part = "all") -> Ellipses | None:
+    squared = _pool(cells, condition, part, lambda located: located.ellipses.squared)
+    area = _pool(cells, condition, part, lambda located: located.ellipses.area)
+    return None if squared is None or area is None else Ellipses(squared, area)
+
+
+def _pool(
+    cells: list[CellErrors], condition: Condition, part: Part, values_of: Callable[[Located], _Floats | None]
+) -> _Floats | None:
+    pooled = [np.empty(0, np.float32)]
+    for cell in cells:
+        located = cell.located.get(condition)
+        values = None if located is None else values_of(located)
+        if located is None or values is None:
+            return None
+        pooled.append(values[_select(located.line_of_sight, part)])
+    return np.concatenate(pooled)
+
+
+def _select(line_of_sight: NDArray[np.bool_], part: Part) -> NDArray[np.bool_]:
+    match part:
+        case "all":
+            return np.ones_like(line_of_sight)
+        case "los":
+            return line_of_sight
+        case "nlos":
+            return ~line_of_sight
+        case "all_los":
+            return np.full_like(line_of_sight, line_of_sight.mean() >= ALL_LOS_SHARE)
