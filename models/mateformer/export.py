@@ -44,8 +44,8 @@ HALF_FRAMES_M = 1e-2  # parity limit of frames, whose keys and values are in hal
 # The inputs of the graphs with their free dimensions. The service knows these names.
 CHANNEL = {
     "csi": {0: "snapshots", 1: "lines", 2: "columns", 3: "subcarriers"},
-    "over_columns": {0: "column_pairs"},
-    "over_lines": {0: "line_pairs"},
+    "over_columns": {1: "column_pairs"},
+    "over_lines": {1: "line_pairs"},
     "search": {0: "subcarrier_pairs"},
     "absolute": {0: "subcarrier_pairs"},
     "relative": {0: "subcarrier_pairs"},
