@@ -122,7 +122,7 @@ def _fraction(cycles: NDArray[np.float64]) -> NDArray[np.float32]:
 def _polarised_gains(table: PathTable, polarisations: int) -> NDArray[np.complex128]:
     """The gain of every path at antennas of each polarisation, [paths, polarisations].
 
-    One polarisation is vertical. Two are slanted by ±45 degrees.
+    One polarisation is vertical. Two are slanted by +45 and by -45 degrees. (Sionna's ``cross`` begins with -45.)
     """
     if polarisations == 1:
         return table.gain[:, None].astype(np.complex128)

@@ -8,6 +8,7 @@ from models.radio.front_end import Radio
 from models.radio.path_table import PathTable, concatenate
 from reference_db.cell import AntennaArray
 
+DATA = Path(__file__).parents[1] / "data"
 RADIO = Radio(array=AntennaArray(rows=1, columns=4), subcarriers=8, bandwidth=40e6)
 
 
@@ -62,3 +63,26 @@ def test_joining_parts_gives_the_whole(table: PathTable) -> None:
     assert len(doubled.users) == 2 * len(table.users)
     np.testing.assert_array_equal(doubled.paths_per_user, np.tile(table.paths_per_user, 2))
     np.testing.assert_array_equal(doubled.delay[len(table.delay) :], table.delay)
+
+
+def test_horizontal_gains_are_saved_loaded_and_joined(table: PathTable, tmp_path: Path) -> None:
+    polarised = replace(table, horizontal_gain=(2j * table.gain).astype(np.complex64))
+    polarised.save(tmp_path / "polarised")
+    loaded = PathTable.load(tmp_path / "polarised")
+    assert loaded.horizontal_gain is not None
+    np.testing.assert_array_equal(loaded.horizontal_gain, polarised.horizontal_gain)
+    np.testing.assert_array_equal(loaded.gain, table.gain)
+    joined = concatenate([loaded, polarised]).horizontal_gain
+    assert joined is not None
+    np.testing.assert_array_equal(joined, np.tile(loaded.horizontal_gain, 2))
+
+
+def test_a_table_joined_with_one_without_horizontal_gains_has_none(table: PathTable) -> None:
+    polarised = replace(table, horizontal_gain=table.gain)
+    assert concatenate([polarised, table]).horizontal_gain is None
+    assert concatenate([table, table]).horizontal_gain is None
+
+
+def test_tables_of_before_there_were_horizontal_gains_keep_their_bytes(table: PathTable, tmp_path: Path) -> None:
+    table.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (DATA / "etoile-0900.paths.safetensors").read_bytes()

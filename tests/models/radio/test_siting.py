@@ -8,6 +8,7 @@ from models.radio.siting import (
     BS_HEIGHT_M,
     MINIMUM_VISIBLE_SHARE_OF_FURTHER,
     USER_HEIGHT_M,
+    VISIBLE_SHARE_NLOS,
     YAW_RANGE,
     NoSiteFound,
     Site,
@@ -81,6 +82,45 @@ def test_a_town_without_a_site_is_an_error(town: Avenue) -> None:
 def test_a_site_survives_json() -> None:
     site = draw_site(Avenue(60), "town", 2, 3.5e9)
     assert Site.from_json(site.to_json()) == site
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_second_family_of_sites_sees_a_tenth_to_four_tenths_of_the_street(seed: int) -> None:
+    town = Avenue(60, fog=70)
+    site = draw_site(town, "town-nlos", seed, 3.5e9)
+    assert (site.city, site.place, site.name) == ("town", "town-nlos", f"town-nlos-{seed:04d}")
+    seen = town.visible(np.array(site.bs), draw_users(town, site, 2000)).mean()
+    low, high = VISIBLE_SHARE_NLOS
+    assert low - 0.06 < seen < high + 0.06  # as drawn from 400 places
+    distance = np.linalg.norm(np.array(site.area_centre) - site.bs[:2])
+    assert BS_DISTANCE_M[0] <= distance <= BS_DISTANCE_M[1]
+
+
+def test_both_families_of_sites_are_repeatable_and_differ() -> None:
+    town = Avenue(60, fog=70)
+    for place in ("town", "town-nlos"):
+        site = draw_site(town, place, 3, 3.5e9)
+        assert site == draw_site(town, place, 3, 3.5e9)
+        np.testing.assert_array_equal(draw_users(town, site, 300), draw_users(town, site, 900)[:300])
+    sites = [draw_site(town, place, 3, 3.5e9) for place in ("town", "town-nlos")]
+    assert sites[0].bs != sites[1].bs
+    assert not np.array_equal(*(draw_users(town, site, 100) for site in sites))
+
+
+def test_only_the_second_family_writes_that_it_is_one() -> None:
+    town = Avenue(60, fog=70)
+    first, second = (draw_site(town, place, 3, 3.5e9) for place in ("town", "town-nlos"))
+    assert "nlos" not in first.to_json()  # as before there was a second family
+    assert Site.from_json(second.to_json()) == second
+    assert second.to_json()["nlos"] is True
+
+
+def test_sites_are_drawn_as_before_there_was_a_second_family() -> None:
+    site = draw_site(Avenue(60), "town", 2, 3.5e9)
+    assert site.bs == pytest.approx((188.652142129, 14.374111995, 27.143828769), abs=1e-8)
+    assert (site.yaw, *site.area_centre) == pytest.approx((-2.265853433, 162.779099321, -17.037664509), abs=1e-8)
+    users = [[176.584220, 0.0536632790, 10.3292110], [147.045974, -8.88375546, 8.85229872]]
+    np.testing.assert_allclose(draw_users(Avenue(60), site, 2), users, atol=1e-6)
 
 
 def test_the_first_station_is_written_as_before_there_were_further_ones() -> None:

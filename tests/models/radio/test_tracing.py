@@ -1,21 +1,24 @@
 """Against Sionna RT itself: what the path tables promise about channels, repeatability and resumption."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from models.cli import app
 from models.radio.channel import subcarrier_offsets, synthesise
 from models.radio.city import City, TracingUnavailable
 from models.radio.front_end import Radio
-from models.radio.path_table import PathTable
-from models.radio.siting import draw_site, draw_users
+from models.radio.path_table import PER_PATH, PathTable
+from models.radio.siting import Site, draw_site, draw_users
 from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
 from reference_db.cell import AntennaArray
 
@@ -79,33 +82,126 @@ def test_shards_are_disjoint_and_cover_all_cells() -> None:
         shard_of(cells, "3/3")
 
 
+class Observation:
+    """Sionna's own scene, in which a transmitter has a real array. Users stand where the path table has them."""
+
+    def __init__(self, site: Site, users: NDArray[np.float64]) -> None:
+        from sionna import rt
+
+        self._rt, self._scene = rt, rt.load_scene(rt.scene.etoile, merge_shapes=True)
+        self._scene.frequency = site.carrier_frequency
+        self._scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
+        self._scene.add(rt.Transmitter("bs", position=list(site.bs), orientation=[site.yaw, 0.0, 0.0]))
+        for number, position in enumerate(users):
+            self._scene.add(rt.Receiver(f"user-{number}", position=position.tolist()))
+
+    def observe(
+        self, array: AntennaArray, pattern: str = "iso", synthetic: bool = True, depth: int = 5
+    ) -> NDArray[np.complex64]:
+        """CSI of 32 subcarriers over 40 MHz in our order of antennas, [users, antennas, subcarriers]."""
+        polarisation = "V" if array.polarisations == 1 else "cross"
+        self._scene.tx_array = self._rt.PlanarArray(
+            num_rows=array.rows, num_cols=array.columns, pattern=pattern, polarization=polarisation
+        )
+        paths = self._rt.PathSolver(deterministic=True)(
+            self._scene,
+            max_depth=depth,
+            samples_per_src=100_000 if synthetic else 20_000,
+            max_num_paths_per_src=10_000_000 if synthetic else 100_000,  # of each element, and memory is theirs
+            synthetic_array=synthetic,
+        )
+        csi = paths.cfr(
+            frequencies=subcarrier_offsets(32, 40e6).astype(np.float32), normalize_delays=False, out_type="numpy"
+        )[:, 0, 0, :, 0, :]
+        # Sionna: column by column, row 0 at the top, the polarisation of -45 degrees before that of +45 degrees.
+        row, column = np.divmod(np.arange(array.rows * array.columns), array.columns)
+        theirs = csi.reshape(len(csi), array.polarisations, array.rows * array.columns, -1)[:, ::-1]
+        return theirs[:, :, column * array.rows + array.rows - 1 - row].reshape(csi.shape)
+
+
+def relative_errors(ours: NDArray[np.complex64], theirs: NDArray[np.complex64]) -> NDArray[np.float64]:
+    return np.linalg.norm(ours - theirs, axis=(1, 2)) / np.linalg.norm(theirs, axis=(1, 2))
+
+
 @pytest.mark.raytracing
 def test_csi_from_the_path_table_equals_sionnas_own(etoile: City) -> None:
-    from sionna import rt
-
     site = draw_site(etoile, "etoile", 900, CARRIER)
     users = draw_users(etoile, site, USERS_AT_ONCE)
     table = etoile.trace(site, users)
-
-    scene = rt.load_scene(rt.scene.etoile, merge_shapes=True)
-    scene.frequency = CARRIER
-    scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
-    scene.add(rt.Transmitter("bs", position=list(site.bs), orientation=[site.yaw, 0.0, 0.0]))
-    for number, position in enumerate(users):
-        scene.add(rt.Receiver(f"user-{number}", position=position.tolist()))
-    for array in (AntennaArray(rows=1, columns=32), AntennaArray(rows=4, columns=8)):
-        scene.tx_array = rt.PlanarArray(num_rows=array.rows, num_cols=array.columns, pattern="iso", polarization="V")
-        paths = rt.PathSolver(deterministic=True)(
-            scene, max_depth=5, samples_per_src=100_000, max_num_paths_per_src=10_000_000
+    sionna = Observation(site, users)
+    for array, pattern in (
+        (AntennaArray(rows=1, columns=32), "iso"),
+        (AntennaArray(rows=4, columns=8), "iso"),
+        (AntennaArray(rows=4, columns=8), "tr38901"),
+        (AntennaArray(rows=2, columns=8, polarisations=2), "tr38901"),
+    ):
+        radio = Radio(
+            array=array,
+            subcarriers=32,
+            bandwidth=40e6,
+            pattern="tr38901" if pattern == "tr38901" else "isotropic",
         )
-        theirs = paths.cfr(
-            frequencies=subcarrier_offsets(32, 40e6).astype(np.float32), normalize_delays=False, out_type="numpy"
-        )[:, 0, 0, :, 0, :]  # [users, antennas, subcarriers]
-        row, column = np.divmod(np.arange(array.antennas), array.columns)
-        theirs = theirs[:, column * array.rows + array.rows - 1 - row]  # Sionna: column by column, row 0 at the top
-        ours = synthesise(table, Radio(array=array, subcarriers=32, bandwidth=40e6), site.yaw)
-        error = np.linalg.norm(ours - theirs, axis=(1, 2)) / np.linalg.norm(theirs, axis=(1, 2))
-        assert error.max() < 1e-4, array
+        errors = relative_errors(synthesise(table, radio, site.yaw), sionna.observe(array, pattern))
+        assert errors.max() < 1e-4, (array, pattern)
+
+
+@pytest.mark.raytracing
+@pytest.mark.parametrize(
+    "array", [AntennaArray(rows=1, columns=32), AntennaArray(rows=4, columns=8)], ids=["linear", "planar"]
+)
+def test_spherical_wavefronts_are_those_of_paths_traced_to_each_element(
+    etoile: City, array: AntennaArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sionna traces every element by itself, so that nothing but geometry makes the wavefront."""
+    monkeypatch.setattr("models.radio.city.MAX_DEPTH", 1)
+    site = draw_site(etoile, "etoile", 900, CARRIER)
+    users = draw_users(etoile, site, 200)
+    in_sight = etoile.visible(np.array(site.bs), users)
+    usual = users[in_sight & (np.linalg.norm(users - site.bs, axis=1) > 30)][:6]
+    table = etoile.trace(site, usual)
+    theirs = Observation(site, usual).observe(array, synthetic=False, depth=1)
+    plane, spherical = (
+        relative_errors(
+            synthesise(table, Radio(array=array, subcarriers=32, bandwidth=40e6, wavefronts=kind), site.yaw), theirs
+        )
+        for kind in ("plane", "spherical")
+    )
+    # Two users have an echo that reaches a part of the elements only: the wall ends there.
+    whole = np.argsort(spherical)[:4]
+    assert (spherical[whole] < 0.02).all(), spherical
+    assert (plane > 3 * spherical)[whole].all(), plane
+    assert (spherical < 1.01 * plane).all()
+
+
+@pytest.mark.raytracing
+def test_direct_paths_at_another_carrier_are_those_that_are_traced_at_it(etoile: City) -> None:
+    low = draw_site(etoile, "etoile", 900, CARRIER)
+    users = draw_users(etoile, low, 20)
+    traced, at_28 = (only_direct(etoile.trace(site, users)) for site in (low, replace(low, carrier_frequency=28e9)))
+    assert traced.reached.sum() > 10
+    radio = Radio(array=AntennaArray(rows=1, columns=16), subcarriers=32, bandwidth=100e6, wavefronts="spherical")
+    ours, theirs = (synthesise(table, radio, low.yaw, 28e9)[traced.reached] for table in (traced, at_28))
+    assert relative_errors(ours, theirs).max() < 0.01
+
+
+def only_direct(table: PathTable) -> PathTable:
+    direct = ~table.interactions.any(axis=1)
+    counted = np.concatenate([[0], np.cumsum(direct)])
+    columns = {name: getattr(table, name)[direct] for name in PER_PATH}
+    return replace(table, offsets=counted[table.offsets], horizontal_gain=None, **columns)
+
+
+@pytest.mark.raytracing
+def test_sites_of_the_second_family_see_little_of_their_street(etoile: City) -> None:
+    for seed in (900, 901):
+        site = draw_site(etoile, "etoile-nlos", seed, CARRIER)
+        seen = etoile.visible(np.array(site.bs), draw_users(etoile, site, 1000)).mean()
+        assert 0.1 - 0.06 < seen < 0.4 + 0.06
+
+
+@pytest.mark.raytracing
+def test_the_site_of_a_traced_table_is_still_drawn_for_its_seed(etoile: City, table: PathTable) -> None:
+    assert json.dumps(draw_site(etoile, "etoile", 900, CARRIER).to_json()) == json.dumps(table.site.to_json())
 
 
 @pytest.mark.raytracing
