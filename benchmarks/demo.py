@@ -103,9 +103,9 @@ def create_cell(file: Path, reason: str) -> None:
 
 
 @contextlib.contextmanager
-def running_service() -> Iterator[str]:
+def running_service(database: Path = FOLDER / "database") -> Iterator[str]:
     """Starts a server process on a free port and yields its URL. Stops it by SIGINT."""
-    command = [FINGERPOST, "serve", "--port", "0", "--database", FOLDER / "database"]
+    command = [FINGERPOST, "serve", "--port", "0", "--database", database]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
