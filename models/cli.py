@@ -55,6 +55,44 @@ def experiment(context: typer.Context, words: Words = None) -> None:
     _run(context, words, _find_yaml, hint=f"Experiments: {', '.join(sorted(shipped))}.")
 
 
+@app.command()
+def bound(
+    cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. florence:0-5 florence-nlos:0-5")],
+    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe with the array, subcarriers and bandwidth.")],
+    paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+    snr_db: Annotated[float, typer.Option(help="Mean signal-to-noise ratio of the CSI.")] = 20.0,
+    timing: Annotated[
+        str, typer.Option(help="Of the users' sampling-time offset: unknown, known, or its 1-sigma in nanoseconds.")
+    ] = "unknown",
+    gnss_m: Annotated[float | None, typer.Option(min=0.001, help="1-sigma error per axis of a GNSS fix.")] = None,
+    references: Annotated[int, typer.Option(min=0, help="Leave out the first users, as many, of each cell.")] = 0,
+) -> None:
+    """Print the position error bound of traced cells: what a perfect locator would reach with this radio."""
+    import numpy as np
+
+    from models.pipeline.recipe import read_radio
+    from models.pipeline.tables import markdown_table
+    from models.radio.bound import describe_bounds, parse_timing, position_error_bound
+    from models.radio.cells import table_paths
+    from models.radio.path_table import PathTable
+
+    radio = read_radio(recipe)
+    rows, found = [], []
+    with exit_in_one_line():
+        sigma = parse_timing(timing)
+        for path in table_paths(cells, paths):
+            table = PathTable.load(path)
+            users = np.flatnonzero(table.reached)[references:]
+            errors = position_error_bound(
+                table, radio, table.site.yaw, snr_db, sigma == 0, gnss_m, users, timing_sigma=sigma
+            )
+            found.append((errors, table.line_of_sight[users]))
+            rows += describe_bounds(table.site.name, *found[-1])
+    if len(found) > 1:
+        rows += describe_bounds("all", *map(np.concatenate, zip(*found, strict=True)))
+    typer.echo(markdown_table(["cell", "sight", "users", "mean m", "median m", "90 % m"], rows))
+
+
 def _find_yaml(word: str) -> Path | None:
     return Path(word) if word.endswith((".yaml", ".yml")) else None
 

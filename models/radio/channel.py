@@ -53,50 +53,57 @@ def synthesise(
     loss. Raises `NotPolarised` for two polarisations of a table without horizontal gains.
     """
     carrier = carrier_frequency or table.site.carrier_frequency
-    array = radio.array
-    elements = element_positions(array, yaw) * (SPEED_OF_LIGHT / carrier)  # [elements, 3] metres
-    zenith, azimuth = table.departure.astype(np.float64).T
-    direction = np.stack(
-        [np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], axis=-1
-    )  # [paths, 3]
-    gains = _polarised_gains(table, array.polarisations) * _retuned(table, carrier)[:, None]  # [paths, polarisations]
-    gains = gains * element_amplitude(radio.pattern, zenith, azimuth - yaw)[:, None]
-    observe = _observe_spherical if radio.wavefronts == "spherical" else _observe_plane
+    elements = element_positions(radio.array, yaw) * (SPEED_OF_LIGHT / carrier)  # [elements, 3] metres
+    direction = departure_directions(table)
+    gains = path_gains(table, radio, yaw, carrier).astype(np.complex64)
     offsets_hz = subcarrier_offsets(radio.subcarriers, radio.bandwidth)
-
-    csi = np.zeros((len(table.users), array.antennas, radio.subcarriers), np.complex64)
+    csi = np.zeros((len(table.users), radio.array.antennas, radio.subcarriers), np.complex64)
     for user in np.flatnonzero(table.reached):
         rows = slice(table.offsets[user], table.offsets[user + 1])
         delay = table.delay[rows].astype(np.float64)
-        csi[user] = observe(direction[rows], delay, gains[rows], elements, offsets_hz, carrier)
+        waves = observe_waves(radio.wavefronts, direction[rows], delay, elements, offsets_hz, carrier)
+        csi[user] = np.einsum("pq,pes->qes", gains[rows], waves).reshape(csi.shape[1:])
     return csi
 
 
-def _observe_plane(
-    direction: NDArray[np.float64],  # [paths, 3]
-    delay: NDArray[np.float64],  # [paths]
-    gains: NDArray[np.complex128],  # [paths, polarisations]
-    elements: NDArray[np.float64],  # [elements, 3]
-    offsets_hz: NDArray[np.float64],
-    carrier: float,
-) -> NDArray[np.complex64]:
-    """One user's CSI, [antennas, subcarriers]."""
-    steering = np.exp(2j * np.pi * (carrier / SPEED_OF_LIGHT) * direction @ elements.T)  # [paths, elements]
-    response = (gains[:, :, None] * steering[:, None]).reshape(len(delay), -1).astype(np.complex64)
-    over_band = np.exp(-2j * np.pi * delay[:, None] * offsets_hz).astype(np.complex64)
-    seen: NDArray[np.complex64] = np.einsum("pa,ps->as", response, over_band)
-    return seen
+def departure_directions(table: PathTable) -> NDArray[np.float64]:
+    """Unit vectors of departure, [paths, 3]."""
+    zenith, azimuth = table.departure.astype(np.float64).T
+    return np.stack([np.sin(zenith) * np.cos(azimuth), np.sin(zenith) * np.sin(azimuth), np.cos(zenith)], axis=-1)
 
 
-def _observe_spherical(
-    direction: NDArray[np.float64],
-    delay: NDArray[np.float64],
-    gains: NDArray[np.complex128],
-    elements: NDArray[np.float64],
-    offsets_hz: NDArray[np.float64],
+def path_gains(table: PathTable, radio: Radio, yaw: float, carrier: float) -> NDArray[np.complex128]:
+    """Gains at the centre of the array and at this carrier (hertz), [paths, polarisations].
+
+    One polarisation is vertical. Two are slanted by +45 and by -45 degrees. (Sionna's ``cross`` begins with -45.)
+    """
+    traced = table.site.carrier_frequency
+    zenith, azimuth = table.departure.astype(np.float64).T
+    cycles = (carrier - traced) * table.delay.astype(np.float64)
+    common = (traced / carrier) * np.exp(-2j * np.pi * cycles) * element_amplitude(radio.pattern, zenith, azimuth - yaw)
+    gains = table.gain[:, None].astype(np.complex128)
+    if radio.array.polarisations == 2:
+        if table.horizontal_gain is None:
+            raise NotPolarised(f"{table.site.name} was traced with vertical antennas only: trace it again")
+        horizontal = table.horizontal_gain[:, None].astype(np.complex128)
+        gains = np.concatenate([gains + horizontal, gains - horizontal], axis=1) / np.sqrt(2)
+    scaled: NDArray[np.complex128] = gains * common[:, None]
+    return scaled
+
+
+def observe_waves(
+    wavefronts: Literal["plane", "spherical"],
+    direction: NDArray[np.float64],  # [paths, 3] unit vectors of departure
+    delay: NDArray[np.float64],  # [paths] seconds
+    elements: NDArray[np.float64],  # [elements, 3] metres
+    offsets_hz: NDArray[np.float64],  # [subcarriers]
     carrier: float,
 ) -> NDArray[np.complex64]:
-    """One user's CSI, [antennas, subcarriers]."""
+    """What paths of gain one look like at each element and subcarrier, [paths, elements, subcarriers]."""
+    if wavefronts == "plane":
+        steering = np.exp(2j * np.pi * (carrier / SPEED_OF_LIGHT) * direction @ elements.T).astype(np.complex64)
+        over_band = np.exp(-2j * np.pi * delay[:, None] * offsets_hz).astype(np.complex64)
+        return steering[:, :, None] * over_band[:, None]
     source = SPEED_OF_LIGHT * delay[:, None] * direction  # [paths, 3]
     # |s - r| - |s| = (|r|² - 2 s·r) / (|s - r| + |s|): without the cancellation of two long distances.
     change = np.square(elements).sum(1) - 2 * source @ elements.T
@@ -107,37 +114,15 @@ def _observe_spherical(
     cycles = _fraction(carrier * extra)[:, :, None] + _fraction(delay[:, None] * offsets_hz)[:, None]
     cycles += extra.astype(np.float32)[:, :, None] * offsets_hz.astype(np.float32)
     phase = np.float32(-2 * np.pi) * cycles
-    waves = np.empty(phase.shape, np.complex64)  # [paths, elements, subcarriers]
+    waves = np.empty(phase.shape, np.complex64)
     waves.real, waves.imag = np.cos(phase), np.sin(phase)
-    seen: NDArray[np.complex64] = np.einsum("pq,pes->qes", gains.astype(np.complex64), waves)
-    return seen.reshape(-1, len(offsets_hz))
+    return waves
 
 
 def _fraction(cycles: NDArray[np.float64]) -> NDArray[np.float32]:
     """Cycles without the whole ones, which change no phase but cost single precision its digits."""
     fraction: NDArray[np.float32] = (cycles - np.rint(cycles)).astype(np.float32)
     return fraction
-
-
-def _polarised_gains(table: PathTable, polarisations: int) -> NDArray[np.complex128]:
-    """The gain of every path at antennas of each polarisation, [paths, polarisations].
-
-    One polarisation is vertical. Two are slanted by +45 and by -45 degrees. (Sionna's ``cross`` begins with -45.)
-    """
-    if polarisations == 1:
-        return table.gain[:, None].astype(np.complex128)
-    if table.horizontal_gain is None:
-        raise NotPolarised(f"{table.site.name} was traced with vertical antennas only: trace it again")
-    slanted = [table.gain + table.horizontal_gain, table.gain - table.horizontal_gain]
-    return np.stack(slanted, axis=1).astype(np.complex128) / np.sqrt(2)
-
-
-def _retuned(table: PathTable, carrier: float) -> NDArray[np.complex128]:
-    """The factor of every path's gain at another carrier than the traced one, [paths]."""
-    traced = table.site.carrier_frequency
-    cycles = (carrier - traced) * table.delay.astype(np.float64)
-    factor: NDArray[np.complex128] = (traced / carrier) * np.exp(-2j * np.pi * cycles)
-    return factor
 
 
 def element_amplitude(

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from models.cli import app
-from models.radio.channel import subcarrier_offsets, synthesise
+from models.radio.bound import image_motion
+from models.radio.channel import departure_directions, subcarrier_offsets, synthesise
 from models.radio.city import City, TracingUnavailable
 from models.radio.front_end import Radio
 from models.radio.path_table import PER_PATH, PathTable
 from models.radio.siting import Site, draw_site, draw_users
 from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
 from reference_db.cell import AntennaArray
+from reference_db.path_features import SPEED_OF_LIGHT
 
 CARRIER = 3.5e9
 
@@ -182,6 +184,29 @@ def test_direct_paths_at_another_carrier_are_those_that_are_traced_at_it(etoile:
     radio = Radio(array=AntennaArray(rows=1, columns=16), subcarriers=32, bandwidth=100e6, wavefronts="spherical")
     ours, theirs = (synthesise(table, radio, low.yaw, 28e9)[traced.reached] for table in (traced, at_28))
     assert relative_errors(ours, theirs).max() < 0.01
+
+
+@pytest.mark.raytracing
+def test_image_sources_move_with_their_users_as_the_bound_says(etoile: City) -> None:
+    site = draw_site(etoile, "etoile", 900, CARRIER)
+    users = draw_users(etoile, site, 15)
+    step = np.array([0.06, 0.08, 0.0])
+    before, after = etoile.trace(site, users), etoile.trace(site, users + step)
+    sources = [SPEED_OF_LIGHT * one.delay[:, None] * departure_directions(one) for one in (before, after)]
+    expected = image_motion(before) @ step[:2]
+    off, reflections = [], []
+    for user in range(len(users)):
+        there = np.arange(after.offsets[user], after.offsets[user + 1])
+        for path in range(before.offsets[user], before.offsets[user + 1]):
+            same = there[(after.interactions[there] == before.interactions[path]).all(axis=1)]
+            moved = sources[1][same] - sources[0][path]
+            if len(same) and np.linalg.norm(moved, axis=1).min() < 0.15:  # else the path ends at the edge of a wall
+                nearest = moved[np.linalg.norm(moved, axis=1).argmin(), :2]
+                off.append(np.linalg.norm(nearest - expected[path]))
+                reflections.append((before.interactions[path] == 1).sum())
+    assert len(off) > 0.9 * len(before.delay)
+    assert len(set(reflections)) > 3
+    assert np.quantile(off, 0.99) < 0.002
 
 
 def only_direct(table: PathTable) -> PathTable:
