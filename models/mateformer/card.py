@@ -27,15 +27,27 @@ station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fing
 effect of sparse surveys, of bad radios and clocks, and of a bad coarse position.
 
 **Not for** radios outside these ranges, which an import refuses, and not measured indoors.""",
-        training=f"""Trained for {recipe.optimiser.steps:,} steps on {", ".join(recipe.cells.train)}. The cells are \
-ray-traced with Sionna RT.
-Each is seen by {recipe.views.each} radios: a share of {recipe.views.own:g} by {radio.array.rows} x \
+        training=f"""Trained for {recipe.optimiser.steps:,} steps on {_describe_cells(recipe)}.
+Each traced cell is seen by {recipe.views.each} radios: a share of {recipe.views.own:g} by {radio.array.rows} x \
 {radio.array.columns} antennas and {radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at \
 {radio.carrier_frequency / 1e9:g} GHz, the others drawn from the ranges. {_describe_radios(recipe)}{start}
-Settings were chosen on {", ".join(recipe.cells.validation)}.
-Held out: {", ".join(recipe.cells.test)}.""",
+Settings were chosen on {", ".join(recipe.cells.validation) or "no cell"}.
+Held out: {_describe_held_out(recipe)}.""",
         results=UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)",
     )
+
+
+def _describe_cells(recipe: MateformerRecipe) -> str:
+    cells = recipe.cells
+    traced = f"{', '.join(cells.train)}, ray-traced with Sionna RT" if cells.train else ""
+    measured = f"the measured fingerprints of {', '.join(cells.fingerprints)}" if cells.fingerprints else ""
+    return " and ".join(filter(None, (traced, measured)))
+
+
+def _describe_held_out(recipe: MateformerRecipe) -> str:
+    cells = recipe.cells
+    share = f"{100 * cells.held_out:g} % of the measured locations" if cells.fingerprints else ""
+    return ", ".join(filter(None, (*cells.test, share)))
 
 
 def describe_ranges(csi: RadioContract) -> str:

@@ -18,8 +18,9 @@ from models.mateformer.experiment import load_experiment, run_experiment
 from models.mateformer.export import export_run, record_evaluation
 from models.mateformer.learner import MateformerLearner, load_model
 from models.mateformer.locators import OnnxLocator, TorchLocator
+from models.mateformer.measurement import measure
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.report import TABLE_FILE, measure, write_report
+from models.mateformer.report import TABLE_FILE, write_report
 from models.pipeline.export import RECIPE_FILE
 from models.pipeline.learner import join_processes
 from models.pipeline.options import (

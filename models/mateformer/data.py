@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.artifact.channel_transform import ChannelTransform
+from models.mateformer.measured import SplitCell, split_measured_cells
 from models.mateformer.recipe import Batch, Fixes, MateformerRecipe, Views
 from models.radio.cells import observe_cell, table_paths
 from models.radio.front_end import Radio
@@ -37,6 +38,16 @@ class View:
     index: PositionIndex
     channel: ChannelTransform
     bandwidth: float
+    measured: Measured | None = None  # of a view that was not synthesised
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of measured fingerprints."""
+
+    locations: NDArray[np.int64]  # [users]; those of one location are nearly copies of each other
+    sigmas: NDArray[np.float32]  # [users] 1-sigma errors of the positions, metres
+    sto: tuple[float | None, float | None]  # of the radios of survey and users, 1 sigma in seconds
 
 
 class Drawn(NamedTuple):
@@ -46,11 +57,16 @@ class Drawn(NamedTuple):
     known: NDArray[np.int64]  # [p]
     to_infer: NDArray[np.int64]  # [q]
 
+    def label_sigmas(self) -> NDArray[np.float32]:
+        """[p] 1-sigma errors of the known positions as measured, metres."""
+        measured = self.view.measured
+        return np.zeros(len(self.known), np.float32) if measured is None else measured.sigmas[self.known]
+
 
 def build_views(recipe: MateformerRecipe, folder: Path) -> list[View]:
-    """Every training cell as each of its radios sees it.
+    """Every training cell as each of its radios sees it, then every measured cell as often as a traced one.
 
-    Raises `FileNotFoundError` for a cell without a path table.
+    Raises `FileNotFoundError` for a cell without a path table, and `BadMeasuredCell`.
     """
     jobs = []
     for number, path in enumerate(table_paths(recipe.cells.train, folder)):
@@ -62,7 +78,9 @@ def build_views(recipe: MateformerRecipe, folder: Path) -> list[View]:
             yaw = table.site.yaw + (rng.uniform(-YAW_RANGE, YAW_RANGE) if view else 0.0)
             jobs.append((table, radio, yaw, carrier))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda job: observe_view(*job), jobs))
+        traced = list(pool.map(lambda job: observe_view(*job), jobs))
+    measured = [view_measured(split) for split in split_measured_cells(recipe.cells, recipe.seed)]
+    return traced + measured * (recipe.views.each if traced else 1)
 
 
 def draw_radio(views: Views, rng: np.random.Generator) -> tuple[float, Radio]:
@@ -89,6 +107,15 @@ def draw_radio(views: Views, rng: np.random.Generator) -> tuple[float, Radio]:
 def observe_view(table: PathTable, radio: Radio, yaw: float, carrier: float | None) -> View:
     cell = observe_cell(table, radio, yaw, carrier)
     return build_view(cell.csi, cell.positions, radio, carrier or table.site.carrier_frequency)
+
+
+def view_measured(split: SplitCell) -> View:
+    """The locations of a measured cell to train on."""
+    measured, locations = split.training()
+    cell = measured.cell
+    radio = Radio(array=cell.array, subcarriers=cell.subcarriers, bandwidth=cell.bandwidth)
+    view = build_view(measured.csi, measured.positions, radio, cell.carrier_frequency)
+    return replace(view, measured=Measured(locations, measured.sigmas, (cell.survey_sto, cell.user_sto)))
 
 
 def build_view(
@@ -121,6 +148,8 @@ def _draw_neighbourhood(view: View, p: int, q: int, batch: Batch, rng: np.random
     user = int(rng.integers(len(view.index)))
     sigma = np.exp(rng.uniform(*np.log(batch.coarse_sigma)))
     centre = view.positions[user] + rng.normal(0.0, sigma, 2).astype(np.float32)
+    if view.measured is not None:
+        return _draw_measured(view, view.measured.locations, centre, p, q, batch, rng)
     if rng.random() < batch.lines:
         return _draw_drive_test(view, centre, p, q, rng)
     thinning = batch.thinning ** (rng.random() ** 1.5)  # denser surveys more often
@@ -131,6 +160,28 @@ def _draw_neighbourhood(view: View, p: int, q: int, batch: Batch, rng: np.random
         kept = kept[::-1]
     chosen = rng.permutation(int(rng.integers(q, p + q + 1)))[:q]
     return Drawn(view, np.delete(kept, chosen), kept[chosen])
+
+
+def _draw_measured(
+    view: View,
+    locations: NDArray[np.int64],
+    centre: NDArray[np.float32],
+    p: int,
+    q: int,
+    batch: Batch,
+    rng: np.random.Generator,
+) -> Drawn:
+    """Users of some locations near the centre, and known ones of other locations: as at locations never surveyed.
+
+    Where there are too few fingerprints, some are drawn twice.
+    """
+    nearest = view.index.nearest(centre[None], len(view.index))[0][0]
+    pool = nearest[: round((p + q) * batch.thinning ** (rng.random() ** 1.5))]
+    if len(names := np.unique(locations[pool])) == 1:
+        pool, names = nearest, np.unique(locations)
+    chosen = rng.permutation(names)[: max(1, len(names) * q // (p + q))]
+    own = np.isin(locations[pool], chosen)
+    return Drawn(view, np.resize(rng.permutation(pool[~own]), p), np.resize(rng.permutation(pool[own]), q))
 
 
 def _draw_drive_test(view: View, centre: NDArray[np.float32], p: int, q: int, rng: np.random.Generator) -> Drawn:

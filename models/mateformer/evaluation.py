@@ -56,7 +56,7 @@ class Ellipses:
 class Located:
     """The held-out users of a cell under one condition."""
 
-    line_of_sight: NDArray[np.bool_]  # [users]
+    line_of_sight: NDArray[np.bool_] | None  # [users]; None if unknown
     errors: Errors
     ellipses: Ellipses
 
@@ -79,11 +79,13 @@ def locate_cell(
     users: int | None = None,
     bound: Bound | None = None,
     progress: Callable[[int], object] = lambda located: None,
+    sto: tuple[float | None, float | None] | None = None,
 ) -> dict[Condition, Located]:
     """Locates the users from row ``held`` on, or the first ``users`` of them, under every condition of this design.
 
     The conditions come from `select_possible`. A condition's references are among the first users of the cell, all
     before ``held``. ``progress`` is called with the number of users located since its last call; each pass counts.
+    ``sto`` is what the model is told of the radios' timing instead of what the conditions say.
     """
     rows = np.arange(held, len(cell.positions))[:users]
     truth = cell.positions[rows]
@@ -95,7 +97,7 @@ def locate_cell(
         asked, features = csi[rows], signal_feature(csi[rows])
         rivals: dict[Feature, _Floats] | None = None
         for surveyed in _group(observed, _survey_key):
-            survey = _Survey.of(locator, design, csi, cell.positions, surveyed[0], asked, draws)
+            survey = _Survey.of(locator, design, csi, cell.positions, surveyed[0], asked, draws, sto)
             for condition in surveyed:
                 coarse = draws.fixes(truth, condition)
                 estimates, covariances = _locate_users(locator, survey, features, coarse, condition, progress)
@@ -163,13 +165,14 @@ class _Survey:
         condition: Condition,
         users: NDArray[np.complex64],
         draws: Draws,
+        sto: tuple[float | None, float | None] | None,
     ) -> _Survey:
         rows = choose_references(positions, condition.layout, condition.references)
         shown = positions[rows] + np.float32(condition.label_sigma) * draws.label_errors[rows]
         radio, survey = design.radio, csi[rows]
         sample = survey[np.linspace(0, len(survey) - 1, min(TRANSFORM_SNAPSHOTS, len(survey))).astype(int)]
         channel = ChannelTransform.of(
-            radio.array, radio.subcarriers, radio.bandwidth, design.carrier_frequency, *condition.sto, sample
+            radio.array, radio.subcarriers, radio.bandwidth, design.carrier_frequency, *(sto or condition.sto), sample
         )
         return cls(
             rows, References.of(shown, survey), locator.describe(channel, survey), locator.describe(channel, users)

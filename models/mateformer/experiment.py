@@ -14,8 +14,9 @@ from models.mateformer.conditions import find_conditions
 from models.mateformer.evaluation import MATEFORMER
 from models.mateformer.learner import MateformerLearner, load_model
 from models.mateformer.locators import TorchLocator
+from models.mateformer.measurement import group_cells, measure
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.report import group_cells, measure, write_report
+from models.mateformer.report import write_report
 from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides
 from models.pipeline.learner import LOG_FILE, is_trained
 from models.pipeline.tables import describe_overrides, markdown_table

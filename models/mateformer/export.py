@@ -18,8 +18,9 @@ from models.artifact import MateformerArtifact, MateformerManifest, written
 from models.artifact.channel_transform import ChannelTransform
 from models.layers.channel_features import FEATURES, describe_channel
 from models.mateformer.card import mateformer_card
-from models.mateformer.data import build_view
+from models.mateformer.data import View, observe_view, view_measured
 from models.mateformer.learner import load_model
+from models.mateformer.measured import find_fingerprint_files, split_measured_cells
 from models.mateformer.network import Coarse, Frame, KeysValues, Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.report import JSON_FILE, PLOT_FILE, TABLE_FILE
@@ -35,8 +36,8 @@ from models.pipeline.export import (
     write_training_record,
 )
 from models.pipeline.onnx_graph import OPSET, describe_graph, write_graph
-from models.radio.cells import digest_tables, load_cells, table_paths
-from reference_db import PositionIndex
+from models.radio.cells import digest_tables, table_paths
+from models.radio.path_table import PathTable
 
 FEATURES_APART = 1e-2  # of features with a standard deviation of about one
 HALF_FRAMES_M = 1e-2  # parity limit of frames, whose keys and values are in half precision
@@ -137,29 +138,39 @@ def _parts(frame: Frame) -> tuple[Tensor, ...]:
 def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path) -> None:
     """Exports the checkpoint of a finished run, with recipe, training log and weights.
 
-    Parity is checked on CSI of the recipe's first validation cell. `record_evaluation` adds the results later.
+    Parity is checked on CSI of the recipe's first validation cell, or of its first measured cell if it has none.
+    `record_evaluation` adds the results later.
 
-    Raises `ParityLost`, `RecipeChanged` for a run of another recipe, and `FileNotFoundError` for a missing checkpoint
-    or path table.
+    Raises `ParityLost`, `RecipeChanged` for a run of another recipe, `FileNotFoundError` for a missing checkpoint or
+    path table, and `BadMeasuredCell`.
     """
     model = load_model(run, recipe)
-    cell = load_cells(recipe.cells.validation[:1], paths, recipe.radio)[0]
+    view = _view_held_out(recipe, paths)
     size = recipe.retrieval.neighbourhood_size
-    near, _ = PositionIndex(cell.positions).nearest(cell.positions[:8], size + 4)
+    near, _ = view.index.nearest(view.positions[:8], min(size + 4, len(view.positions)))
+    files = [*table_paths(recipe.cells.train, paths), *find_fingerprint_files(recipe.cells.fingerprints)]
     export(
         model,
         recipe,
         folder,
         Sample(
-            channel=build_view(cell.csi, cell.positions, recipe.radio, recipe.radio.carrier_frequency).channel,
-            csi=cell.csi[near] / np.float32(np.sqrt(np.square(np.abs(cell.csi)).mean())),
-            positions=cell.positions[near],
-            known=size,
+            channel=view.channel,
+            csi=view.csi[near].astype(np.float32).view(np.complex64)[..., 0],
+            positions=view.positions[near],
+            known=near.shape[1] - 4,
         ),
-        training_data_digest=digest_tables(table_paths(recipe.cells.train, paths)),
+        training_data_digest=digest_tables(files),
         created_at=current_time(),
     )
     write_training_record(folder, recipe, model, run)
+
+
+def _view_held_out(recipe: MateformerRecipe, paths: Path) -> View:
+    if not recipe.cells.validation:
+        return view_measured(split_measured_cells(recipe.cells, recipe.seed)[0])
+    (path,) = table_paths(recipe.cells.validation, paths)[:1]
+    table = PathTable.load(path)
+    return observe_view(table, recipe.radio, table.site.yaw, None)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,9 @@ class MateformerLearner(Learner):
         known = known + sigmas[:, None, None] * torch.randn(known.shape, generator=generator).to(self.device)
         coarse, accuracy = draw_coarse_positions(truth, recipe.fixes, generator)
         told = sigmas[:, None].expand(-1, p)
+        if any(one.view.measured for one in drawn):
+            own = torch.from_numpy(np.stack([one.label_sigmas() for one in drawn])).to(self.device)
+            told = (told.square() + own.square()).sqrt()
         inputs = features[:, :p], known, told, features[:, p:], coarse, accuracy
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             estimates = Estimates(*(part.float() for part in forward(*inputs)))
@@ -68,6 +71,8 @@ class MateformerLearner(Learner):
         """The features [p + q, F] of one neighbourhood, as its radios report it."""
         view, array = drawn.view, drawn.view.channel.array
         survey, users, stos = draw_radios(self.recipe.radios, array.antennas, rng)
+        if view.measured is not None:
+            survey, users, stos = PERFECT, PERFECT, view.measured.sto  # its radios are in the CSI already
         rows = np.concatenate([drawn.known, drawn.to_infer])
         csi = torch.view_as_complex(torch.from_numpy(view.csi[rows]).float().to(self.device))
         csi = transform_csi(csi.unflatten(1, (array.lines, array.columns)), self.recipe.symmetry, generator)

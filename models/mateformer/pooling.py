@@ -55,17 +55,19 @@ def _pool(
         values = None if located is None else values_of(located)
         if located is None or values is None:
             return None
-        pooled.append(values[_select(located.line_of_sight, part)])
+        pooled.append(values[_select(located.line_of_sight, part, len(values))])
     return np.concatenate(pooled)
 
 
-def _select(line_of_sight: NDArray[np.bool_], part: Part) -> NDArray[np.bool_]:
+def _select(line_of_sight: NDArray[np.bool_] | None, part: Part, users: int) -> NDArray[np.bool_]:
+    if part == "all":
+        return np.ones(users, np.bool_)
+    if line_of_sight is None:
+        return np.zeros(users, np.bool_)
     match part:
-        case "all":
-            return np.ones_like(line_of_sight)
         case "los":
             return line_of_sight
         case "nlos":
             return ~line_of_sight
         case "all_los":
-            return np.full_like(line_of_sight, line_of_sight.mean() >= ALL_LOS_SHARE)
+            return np.full(users, line_of_sight.mean() >= ALL_LOS_SHARE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.artifact import RadioContract
 from models.frozen import FrozenModel
@@ -42,12 +42,26 @@ class Views(FrozenModel):
 
 
 class Cells(FrozenModel):
-    """Cell ranges ``city:first-last``. Training and the choice of settings never read test cells."""
+    """Cell ranges ``city:first-last``. Training and the choice of settings never read test cells.
+
+    ``fingerprints`` are files or folders of measured fingerprints, to train on beside or instead of traced cells. A
+    share ``held_out`` of their locations is never trained on. Fingerprints within ``same_location`` metres of each
+    other are one location.
+    """
 
     train: list[str]
     validation: list[str]
     test: list[str]
     references: int  # the first users of a validation or test cell are fingerprints, the others are located
+    fingerprints: tuple[str, ...] = ()
+    held_out: float = Field(0.2, gt=0, lt=1)
+    same_location: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _has_training_data(self) -> Cells:
+        if not (self.train or self.fingerprints):
+            raise ValueError("train and fingerprints are both empty")
+        return self
 
 
 class Batch(FrozenModel):

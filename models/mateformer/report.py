@@ -1,4 +1,4 @@
-"""Measures a Mateformer on held-out cells, and reports the results as JSON, as Markdown and as a CDF plot."""
+"""Reports what a Mateformer reached on held-out cells, as JSON, as Markdown and as a CDF plot."""
 
 from __future__ import annotations
 
@@ -8,75 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from models.mateformer.conditions import AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
-from models.mateformer.designs import BASE, find_design
-from models.mateformer.evaluation import BOUND, GNSS, MATEFORMER, CellErrors, locate_cell
-from models.mateformer.locators import Locator
+from models.mateformer.evaluation import BOUND, GNSS, MATEFORMER, CellErrors
+from models.mateformer.measurement import CLEAN_SNR_DB
 from models.mateformer.pooling import BEST_KNN, PARTS, pool_errors
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.summary import OUTLIER_M, summarise
 from models.pipeline.tables import markdown_table
-from models.radio.cells import observe_cell
-from models.radio.path_table import PathTable
-from models.radio.siting import NLOS_SUFFIX, site_name
-from models.radio.tracing import parse_cells, table_path
 
 JSON_FILE, TABLE_FILE, PLOT_FILE = "evaluation.json", "evaluation.md", "evaluation.png"
 FIRST_PASS = f"{MATEFORMER}, pass 1"  # of several
-CLEAN_SNR_DB = 30.0  # assumed by the bound where the CSI is clean: there is no bound without noise
-
-
-def measure(
-    locator: Locator,
-    recipe: MateformerRecipe,
-    paths: Path,
-    splits: Iterable[str],
-    conditions: Iterable[Condition],
-    users: int | None = None,
-) -> dict[str, list[CellErrors]]:
-    """Locates the held-out users of the splits' cells, or the first ``users`` of each, under each possible condition.
-
-    The sites of the family ``-nlos`` are a group of their own: ``test`` and ``test-nlos``. One cell as one design sees
-    it is in memory at a time. Raises `FileNotFoundError` for a cell without a path table, before any user is located.
-    """
-    conditions = select_possible(conditions, recipe)
-    by_design = {name: [one for one in conditions if one.design == name] for name in {one.design for one in conditions}}
-    designs = {name: find_design(name, recipe) for name in sorted(by_design, key=lambda name: name != BASE)}
-    groups = {group: parse_cells(ranges) for group, ranges in group_cells(recipe, splits).items()}
-    tables = {
-        (cell, name): table_path(design.folder(paths, recipe), *cell)
-        for name, design in designs.items()
-        for cells in groups.values()
-        for cell in cells
-    }
-    held = recipe.cells.references
-    reached = {path: int(PathTable.load(path).reached[held:].sum()) for path in set(tables.values())}
-    passes = {name: sum(one.passes or 0 for one in some) for name, some in by_design.items()}
-    total = sum(min(reached[path], users or reached[path]) * passes[name] for (_, name), path in tables.items())
-    results: dict[str, list[CellErrors]] = {group: [] for group in groups}
-    with tqdm(total=total, unit="user", unit_scale=True, mininterval=2) as bar:
-        for group, cells in groups.items():
-            for cell in cells:
-                one = CellErrors(site_name(*cell, station=0), 0, {})
-                for name, design in designs.items():
-                    table = PathTable.load(tables[cell, name])
-                    seen = observe_cell(table, design.radio, table.site.yaw)
-                    found = locate_cell(locator, seen, design, by_design[name], held, users, None, bar.update)
-                    one = CellErrors(one.cell, max(one.unreached, seen.unreached), one.located | found)
-                results[group].append(one)
-    return results
-
-
-def group_cells(recipe: MateformerRecipe, splits: Iterable[str]) -> dict[str, list[str]]:
-    """The cell ranges by split and family of sites: ``test`` and ``test-nlos``."""
-    groups: dict[str, list[str]] = {}
-    for split in splits:
-        for cells in getattr(recipe.cells, split):
-            family = NLOS_SUFFIX if cells.partition(":")[0].endswith(NLOS_SUFFIX) else ""
-            groups.setdefault(split + family, []).append(cells)
-    return groups
 
 
 def write_report(
@@ -114,7 +56,9 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
         rows = [(one.label, names[one.complete_from(recipe)]) for one in axis if one.complete_from(recipe) in names]
         if axis is HEADLINE or any(name not in headline for _, name in rows):
             parts += [
-                _axis_table(f"{title}: {split}", rows, content["all"]) for split, content in summary["splits"].items()
+                _axis_table(f"{title}: {split}", measured, content["all"])
+                for split, content in summary["splits"].items()
+                if (measured := [(label, name) for label, name in rows if name in content["all"]])
             ]
     return "\n\n".join(parts) + "\n"
 
@@ -143,11 +87,11 @@ def _cells_table(split: str, content: dict[str, Any], headline: list[str], descr
     ]
 
     def figures(conditions: dict[str, Any], part: str | None = None) -> list[str]:
-        chosen = [conditions[name].get(method, {}) for method, name, _ in columns]
+        chosen = [conditions.get(name, {}).get(method, {}) for method, name, _ in columns]
         return [_format(statistics.get(part, {}) if part else statistics) for statistics in chosen]
 
     rows = [
-        [cell, f"{one['users']}", f"{one['line_of_sight']:.2f}", *figures(one["conditions"])]
+        [cell, f"{one['users']}", _share(one["line_of_sight"]), *figures(one["conditions"])]
         for cell, one in content["cells"].items()
     ]
     users = sum(one["users"] for one in content["cells"].values())
@@ -178,6 +122,10 @@ def _axis_table(title: str, named: list[tuple[str, str]], users: dict[str, Any])
     first = ["its first pass"] * len(passes)
     head = [title, "Mateformer", "LOS users", "NLOS users", f"beyond {OUTLIER_M:g} m", *first, "best kNN", "GNSS"]
     return markdown_table([*head, "bound", "95 % ellipse"], rows)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2f}"
 
 
 def _format(statistics: dict[str, float]) -> str:

@@ -25,10 +25,11 @@ def summarise(
         "splits": {
             group: {
                 "acceptance": check_acceptance(cells, recipe),
-                "cells": {cell.cell: _summarise_cell(cell, conditions) for cell in cells},
-                "all": {condition.name: _summarise_users(cells, condition) for condition in conditions},
+                "cells": {cell.cell: _summarise_cell(cell, measured) for cell in cells},
+                "all": {condition.name: _summarise_users(cells, condition) for condition in measured},
             }
             for group, cells in results.items()
+            if (measured := [one for one in conditions if one in cells[0].located])
         },
     }
 
@@ -70,9 +71,9 @@ def _describe(condition: Condition) -> dict[str, Any]:
 def _summarise_cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, Any]:
     one = next(iter(cell.located.values()))
     described: dict[str, Any] = {
-        "users": len(one.line_of_sight),
+        "users": len(one.errors[MATEFORMER]),
         "unreached": cell.unreached,
-        "line_of_sight": round(float(one.line_of_sight.mean()), 3),
+        "line_of_sight": None if one.line_of_sight is None else round(float(one.line_of_sight.mean()), 3),
         "conditions": {},
     }
     for condition in conditions:

@@ -46,7 +46,7 @@ def test_from_path_tables_to_an_artifact(
     assert "etoile-0900" in failed.stderr
     assert "Traceback" not in failed.stderr
     measured = run(*words, "--paths", DATA, "--conditions", "headline", "--write")
-    assert "against the best kNN" in measured.stdout
+    assert "ratio to the best kNN" in measured.stdout
     assert "user/s" in measured.stderr
     artifact = load_artifact(tmp_path / "artifact")
     assert artifact.manifest.metrics["test/mateformer/gnss_1m/mean_m"] > 0

@@ -9,8 +9,9 @@ from models.artifact.channel_transform import ChannelTransform
 from models.mateformer.conditions import AXES, HEADLINE, Condition
 from models.mateformer.designs import BASE
 from models.mateformer.locators import Positions
+from models.mateformer.measurement import group_cells, measure
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.report import JSON_FILE, PLOT_FILE, TABLE_FILE, group_cells, measure, write_report
+from models.mateformer.report import JSON_FILE, PLOT_FILE, TABLE_FILE, write_report
 from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
 

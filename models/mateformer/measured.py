@@ -1,0 +1,123 @@
+"""Measured cells: fingerprint files to fine-tune a model on, and whole locations of them to test it on.
+
+Repeated snapshots of one point are nearly copies of each other. A model that has seen one of them is not tested by
+another. Fingerprints that stand within a stated distance of each other, directly or over others, are therefore one
+location, and a location is trained on as a whole or held out as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from models.errors import TrainerError
+from models.mateformer.recipe import Cells
+from reference_db import Cell, read_fingerprint_file
+from reference_db.errors import ReferenceDatabaseError
+from reference_db.fingerprint_file import SUFFIXES
+
+FEWEST_LOCATIONS = 5
+LARGEST_LOCATION = 0.5  # share of a cell's fingerprints
+
+
+class BadMeasuredCell(TrainerError):
+    """A file of measured fingerprints cannot be read, or cannot be split into locations."""
+
+
+@dataclass(frozen=True)
+class MeasuredCell:
+    cell: Cell
+    csi: NDArray[np.complex64]  # [n, antennas, subcarriers]
+    positions: NDArray[np.float32]  # [n, 2] metres
+    sigmas: NDArray[np.float32]  # [n] 1-sigma errors of the positions, metres
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def select(self, rows: NDArray[np.int64]) -> MeasuredCell:
+        return MeasuredCell(self.cell, self.csi[rows], self.positions[rows], self.sigmas[rows])
+
+
+@dataclass(frozen=True)
+class SplitCell:
+    """A measured cell whose held-out locations come after those to train on."""
+
+    measured: MeasuredCell
+    locations: NDArray[np.int64]  # [n] the number of each fingerprint's location
+    trained: int  # fingerprints to train on, which the held-out ones are compared with
+
+    def training(self) -> tuple[MeasuredCell, NDArray[np.int64]]:
+        return self.measured.select(np.arange(self.trained)), self.locations[: self.trained]
+
+
+def find_fingerprint_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files of a list of files and folders. Raises `BadMeasuredCell` for a path without any."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        files = [path] if path.is_file() else sorted(one for one in path.glob("*") if one.suffix in SUFFIXES)
+        if not files:
+            raise BadMeasuredCell(f"there is no fingerprint file {path}")
+        found += files
+    return found
+
+
+def load_measured_cells(files: Iterable[str | Path]) -> list[MeasuredCell]:
+    """The cells of fingerprint files or folders of them. Files with the same description are one cell.
+
+    Raises `BadMeasuredCell`.
+    """
+    parts: dict[str, list[MeasuredCell]] = {}
+    for file in find_fingerprint_files(files):
+        try:
+            cell, read = read_fingerprint_file(file)
+        except ReferenceDatabaseError as error:
+            raise BadMeasuredCell(f"{file}: {error}") from error
+        one = MeasuredCell(cell, np.asarray(read.csi), read.positions, read.sigmas)
+        parts.setdefault(cell.model_dump_json(), []).append(one)
+    return [
+        MeasuredCell(
+            some[0].cell,
+            np.concatenate([one.csi for one in some]),
+            np.concatenate([one.positions for one in some]),
+            np.concatenate([one.sigmas for one in some]),
+        )
+        for some in parts.values()
+    ]
+
+
+def find_locations(positions: NDArray[np.float32], distance: float) -> NDArray[np.int64]:
+    """Numbers the locations of positions [n, 2]: [n], equal for two that are within ``distance`` metres, or linked."""
+    pairs = cKDTree(positions).query_pairs(distance, output_type="ndarray")
+    n = len(positions)
+    linked = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    numbers: NDArray[np.int64] = connected_components(linked, directed=False)[1].astype(np.int64)
+    return numbers
+
+
+def split_measured_cells(cells: Cells, seed: int) -> list[SplitCell]:
+    """The recipe's measured cells, each with a share of its locations held out. The same seed holds out the same.
+
+    Raises `BadMeasuredCell` if a cell has too few locations, or one that holds most of its fingerprints.
+    """
+    return [_split(one, cells, seed) for one in load_measured_cells(cells.fingerprints)]
+
+
+def _split(measured: MeasuredCell, cells: Cells, seed: int) -> SplitCell:
+    locations, name = find_locations(measured.positions, cells.same_location), measured.cell.cell_id
+    sizes = np.bincount(locations)
+    if len(sizes) < FEWEST_LOCATIONS or sizes.max() > LARGEST_LOCATION * len(locations):
+        raise BadMeasuredCell(
+            f"cell {name!r}: its {len(locations)} fingerprints are {len(sizes)} locations, the largest of them of"
+            f" {sizes.max()}; set cells.same_location, now {cells.same_location:g} m, below the distance of its points"
+        )
+    order = np.random.default_rng([seed, *name.encode()]).permutation(len(sizes))
+    held = np.isin(locations, order[: max(1, round(cells.held_out * len(sizes)))])
+    rows = np.argsort(held, kind="stable")
+    return SplitCell(measured.select(rows), locations[rows], int((~held).sum()))
