@@ -134,9 +134,10 @@ def strongest_delays(
     The strongest path is looked for in the direction with the highest power. The graph ``describe`` does the same.
     """
     lines = csi.reshape(len(csi), array.lines, array.columns, -1)
-    coarse = np.einsum("uc,mlcs,sd->mlud", over_columns, lines, search[:, ::COARSE_STEP], optimize=True)
+    over_columns, search = over_columns.astype(np.complex64), search.astype(np.complex64)
+    coarse = over_columns @ (lines @ search[:, ::COARSE_STEP])  # [m, lines, directions, delays]
     direction = np.square(np.abs(coarse)).sum((1, 3)).argmax(1)
-    beam = np.einsum("mc,mlcs->mls", over_columns[direction], lines)
+    beam = (over_columns[direction][:, None, None] @ lines)[:, :, 0]  # [m, lines, subcarriers]
     power = np.square(np.abs(beam @ search)).sum(1)  # [m, searched delays]
     weights = (power / np.maximum(power.max(1, keepdims=True), 1e-30)) ** STRONGEST_SHARPNESS
     turns = np.exp(2j * np.pi * np.arange(SEARCHED_DELAYS) / SEARCHED_DELAYS)
