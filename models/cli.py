@@ -65,6 +65,10 @@ def bound(
         str, typer.Option(help="Of the users' sampling-time offset: unknown, known, or its 1-sigma in nanoseconds.")
     ] = "unknown",
     gnss_m: Annotated[float | None, typer.Option(min=0.001, help="1-sigma error per axis of a GNSS fix.")] = None,
+    level_db: Annotated[
+        float | None,
+        typer.Option(min=0, help="1-sigma to which paths' levels are known; 0: exactly. Default: unknown."),
+    ] = None,
     references: Annotated[int, typer.Option(min=0, help="Leave out the first users, as many, of each cell.")] = 0,
 ) -> None:
     """Print the position error bound of traced cells: what a perfect locator would reach with this radio."""
@@ -84,7 +88,15 @@ def bound(
             table = PathTable.load(path)
             users = np.flatnonzero(table.reached)[references:]
             errors = position_error_bound(
-                table, radio, table.site.yaw, snr_db, sigma == 0, gnss_m, users, timing_sigma=sigma
+                table,
+                radio,
+                table.site.yaw,
+                snr_db,
+                sigma == 0,
+                gnss_m,
+                users,
+                timing_sigma=sigma,
+                level_sigma_db=level_db,
             )
             found.append((errors, table.line_of_sight[users]))
             rows += describe_bounds(table.site.name, *found[-1])

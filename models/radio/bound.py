@@ -10,11 +10,21 @@ decides: each one mirrors. This assumes vertical walls and level ground and roof
 the cities that we trace. A level reflector shows by directions of arrival and departure that are both above or both
 below the horizon, and mirrors no horizontal axis.
 
-**Unknowns beside the position.** The complex gain of every path at each polarisation, with the prior of a gain whose
-phase is uniform: normal around the true one with twice its power as variance. For resolved paths this prior says
-nothing. It bounds what paths that the radio cannot resolve may imitate together; without it they would count as
-useless. Sampling-time offset (STO) is unknown, known, or known to within a sigma. The random common phase is in the
-gains, and so is all that the carrier's phase tells about a delay.
+**Unknowns beside the position.** The level and the phase of every path at each polarisation. The phase has a sigma of
+one radian, the level one of 8.7 dB (which is one neper) unless the caller knows better. For resolved paths such priors
+say next to nothing. They bound what paths that the radio cannot resolve may imitate together; without them those paths
+would count as useless. Sampling-time offset (STO) is unknown, known, or known to within a sigma. The random common
+phase is in the phases of the paths, and so is all that the carrier tells about a delay.
+
+**Levels.** A path's level falls with its length. Streets change levels by decibels in ways that no survey shows, so by
+default levels tell nothing. In ray-traced cells they are exact: at 20 dB a model can read the range of a user in line
+of sight from the level, to about a decimetre. ``level_sigma_db`` says to within how many decibels a model can know the
+levels. A model that is measured in traced cells without gain errors can fall below the bound with unknown levels, but
+not below that with exact ones.
+
+**Phases.** How the phases of two paths differ tells the position to a part of a wavelength, if one knew how. References
+that stand many wavelengths apart cannot show it, so the bound does not count it. The exception is a direct path and its
+reflection at the ground: their fading is slow enough to be learned, and a model that does can fall below the bound.
 
 **Not a promise.** The bound takes image sources, and with them Q, as known. A model must first learn them from
 references with errors of their own. It is a floor of the root-mean-square error, for snapshots without other defects
@@ -22,6 +32,8 @@ than noise, phase and STO. The mean error of a Gaussian is 0.80 to 0.89 of its r
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +54,7 @@ from reference_db.path_features import SPEED_OF_LIGHT
 WEAKEST_DB = 30.0  # below the user's strongest path. Weaker paths count as absent.
 MOST_PATHS = 20  # of one user, the strongest
 SPECULAR, REFRACTION = 1, 4  # Sionna's InteractionType
+EXACT = 1e-9  # nepers
 LEVEL = 1e-6  # of a product of sines of elevation, which is 1e-4 and more where the ground reflects
 
 
@@ -64,15 +77,18 @@ def position_error_bound(
     *,
     carrier_frequency: float | None = None,
     timing_sigma: float | None = None,
+    level_sigma_db: float | None = None,
 ) -> NDArray[np.float64]:
     """The bound of the root-mean-square error in metres of every user, or of these ``users`` (rows of the table).
 
     ``gnss_m`` is the 1-sigma error per axis of a fix, if there is one. An unknown STO (``timing_known`` false) may have
-    a known ``timing_sigma`` in seconds. NaN for users that no path reaches, infinity where a direction stays unknown.
+    a known ``timing_sigma`` in seconds. ``level_sigma_db`` is 0 for exact levels of paths, None for unknown ones. NaN
+    for users that no path reaches.
+
     Raises `UnknownReflections` and `NotPolarised`.
     """
     known = 0.0 if timing_known else timing_sigma
-    information = position_information(table, radio, yaw, snr_db, known, users, carrier_frequency)
+    information = position_information(table, radio, yaw, snr_db, known, users, carrier_frequency, level_sigma_db)
     if gnss_m is not None:
         information = information + np.eye(2) / gnss_m**2
     reached = np.isfinite(information).all((1, 2))
@@ -91,6 +107,7 @@ def position_information(
     timing_sigma: float | None,
     users: NDArray[np.int64] | None = None,
     carrier_frequency: float | None = None,
+    level_sigma_db: float | None = None,
 ) -> NDArray[np.float64]:
     """The Fisher information of the horizontal position of every user, or of these, [users, 2, 2] in 1 / m².
 
@@ -103,6 +120,7 @@ def position_information(
     direction, motion = departure_directions(table), image_motion(table)
     gains = path_gains(table, radio, yaw, carrier)
     power = (np.abs(gains) ** 2).sum(axis=1)
+    level_sigma = 1.0 if level_sigma_db is None else max(level_sigma_db * math.log(10) / 20, EXACT)
 
     chosen = np.arange(len(table.users)) if users is None else users
     information = np.full((len(chosen), 2, 2), np.nan)
@@ -124,10 +142,12 @@ def position_information(
             at_carrier = carrier + offsets_hz if radio.wavefronts == "spherical" else np.full_like(offsets_hz, carrier)
             change = at_carrier * np.einsum("qpes,pej->qjes", seen, bend, optimize=True)
             change = change + offsets_hz * np.einsum("qpes,pj->qjes", seen, shift, optimize=True)
+            fainter = np.einsum("qpes,pj->qjes", seen, -shift / (SPEED_OF_LIGHT * delay)[:, None], optimize=True)
             late = offsets_hz * seen.sum(axis=1)[:, None]  # of a metre of STO
             jacobian = (-2j * np.pi / SPEED_OF_LIGHT) * np.concatenate([change, late], axis=1)
+            jacobian[:, :2] += fainter
             noise = np.mean(np.abs(seen.sum(axis=1)) ** 2) * 10 ** (-snr_db / 10)
-            information[place] = _reduce(jacobian, seen, noise, timing_sigma)
+            information[place] = _reduce(jacobian, seen, noise, level_sigma, timing_sigma)
     return information
 
 
@@ -173,15 +193,18 @@ def _reduce(
     jacobian: NDArray[np.complex128],  # [polarisations, 3, elements, subcarriers]: x, y, and STO in metres
     seen: NDArray[np.complex128],  # [polarisations, paths, elements, subcarriers]
     noise: float,  # variance of each complex value of CSI
+    level_sigma: float,  # nepers
     timing_sigma: float | None,
 ) -> NDArray[np.float64]:
-    """The information of x and y that is left when gains and STO are unknown, [2, 2]."""
+    """The information of x and y that is left when levels, phases and STO are unknown, [2, 2]."""
     total = np.zeros((3, 3))
+    prior = np.diag(np.repeat([1 / level_sigma**2, 1.0], seen.shape[1]))  # first all levels, then all phases
     for changes, paths in zip(jacobian.reshape(len(seen), 3, -1), seen.reshape(*seen.shape[:2], -1), strict=True):
-        raw = changes.conj() @ changes.T
-        shared = paths.conj() @ changes.T  # [paths, 3]
-        gram = paths.conj() @ paths.T + noise / 2 * np.eye(len(paths))
-        total += 2 / noise * (raw - shared.conj().T @ np.linalg.solve(gram, shared)).real
+        raw = (changes.conj() @ changes.T).real
+        shared, gram = paths.conj() @ changes.T, paths.conj() @ paths.T  # a path changes by itself, or by j of itself
+        both = np.concatenate([shared.real, shared.imag])
+        grams = np.block([[gram.real, -gram.imag], [gram.imag, gram.real]])
+        total += 2 / noise * (raw - both.T @ np.linalg.solve(grams + noise / 2 * prior, both))
     if timing_sigma == 0:
         return total[:2, :2]
     late = total[2, 2] + (0.0 if timing_sigma is None else 1 / (SPEED_OF_LIGHT * timing_sigma) ** 2)

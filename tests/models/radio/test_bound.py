@@ -111,7 +111,7 @@ def test_the_curvature_of_a_wavefront_tells_the_range_without_a_clock(
     closed = math.sqrt(180 / (2 * 100 * 1024)) * C / 3.5e9 * metres**2 / (math.pi * aperture**2)
     assert along == pytest.approx(closed, rel=0.02)
     assert along == pytest.approx(sigma, rel=0.02)
-    assert sigmas(alone(table, metres), seen_by("plane"), None)[0] > 1000
+    assert sigmas(alone(table, metres), seen_by("plane"), None)[0] > 0.9 * metres  # the level, known to 8.7 dB
 
 
 def test_image_sources_move_as_mirrors_make_them(table: PathTable) -> None:
@@ -142,7 +142,12 @@ def test_the_information_is_that_of_a_brute_force_jacobian(table: PathTable) -> 
             source = image_source(user, way)
             length = np.linalg.norm(source - elements, axis=1)[:, None]
             cycles = 3.5e9 * (length - np.linalg.norm(source)) + offsets_hz * (length + unknowns[2])
-            H += gain * np.exp(-2j * np.pi * cycles / C)
+            H += (
+                gain
+                * np.linalg.norm(image_source(USER, way))
+                / np.linalg.norm(source)
+                * np.exp(-2j * np.pi * cycles / C)
+            )
         return H.ravel()
 
     at = np.concatenate([[0.0, 0.0, 0.0], np.stack([gains.real, gains.imag], axis=1).ravel()])
@@ -154,6 +159,15 @@ def test_the_information_is_that_of_a_brute_force_jacobian(table: PathTable) -> 
     expected = np.linalg.inv(np.linalg.inv(fisher)[:2, :2])
     found = position_information(table_of(table, USER, ways, list(gains)), radio, yaw, SNR_DB, None)[0]
     np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.005 * np.abs(expected).max())
+
+
+def test_exact_levels_tell_the_range_of_a_path_by_free_space_loss(table: PathTable) -> None:
+    one, radio = alone(table, 50), seen_by("plane")
+    information = position_information(one, radio, 0.0, SNR_DB, None, level_sigma_db=0.0)[0]
+    assert 1 / math.sqrt(information[0, 0]) == pytest.approx(50 / math.sqrt(2 * 100 * 1024), rel=0.01)
+    decibel = position_information(one, radio, 0.0, SNR_DB, None, level_sigma_db=1.0)[0]
+    assert 1 / math.sqrt(decibel[0, 0]) == pytest.approx(50 * math.log(10) / 20, rel=0.01)
+    assert position_information(one, radio, 0.0, SNR_DB, None)[0][0, 0] < 1 / 49**2
 
 
 def bounds(table: PathTable, radio: Radio = RADIO, snr_db: float = SNR_DB, timing_known: bool = False) -> NDArray:
