@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.mateformer.conditions import PERFECT, Condition, select_possible
 from models.mateformer.designs import BASE, Design, find_design
-from models.mateformer.evaluation import CellErrors, Located, locate_cell
+from models.mateformer.evaluation import Bound, CellErrors, Located, locate_cell
 from models.mateformer.locators import Locator
 from models.mateformer.measured import SplitCell, split_measured_cells
 from models.mateformer.recipe import MateformerRecipe
+from models.radio.bound import position_error_bound
 from models.radio.cells import RadioCell, observe_cell
 from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
@@ -61,8 +64,8 @@ def measure(
                 one = CellErrors(site_name(*cell, station=0), 0, {})
                 for name, design in designs.items():
                     table = PathTable.load(tables[cell, name])
-                    seen = observe_cell(table, design.radio, table.site.yaw)
-                    found = locate_cell(locator, seen, design, by_design[name], held, users, None, bar.update)
+                    seen, bound = observe_cell(table, design.radio, table.site.yaw), _bound_of(table, design)
+                    found = locate_cell(locator, seen, design, by_design[name], held, users, bound, bar.update)
                     one = CellErrors(one.cell, max(one.unreached, seen.unreached), one.located | found)
                 results[group].append(one)
     if measured := split_measured_cells(recipe.cells, recipe.seed):
@@ -101,3 +104,30 @@ def group_cells(recipe: MateformerRecipe, splits: Iterable[str]) -> dict[str, li
             family = NLOS_SUFFIX if cells.partition(":")[0].endswith(NLOS_SUFFIX) else ""
             groups.setdefault(split + family, []).append(cells)
     return groups
+
+
+def _bound_of(table: PathTable, design: Design) -> Bound:
+    """The bound of the table's users (counted without those that no path reaches) under a condition."""
+    reached = np.flatnonzero(table.reached)
+
+    @lru_cache
+    def compute(
+        snr_db: float, timing_sigma: float | None, gnss_m: float | None, users: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        bound = position_error_bound(
+            table,
+            design.radio,
+            table.site.yaw,
+            snr_db,
+            timing_sigma == 0,
+            gnss_m,
+            np.array(users),
+            timing_sigma=timing_sigma,
+        )
+        return bound.astype(np.float32)
+
+    def bound(condition: Condition, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        snr_db = CLEAN_SNR_DB if condition.radio.snr_db is None else condition.radio.snr_db
+        return compute(snr_db, condition.sto[1], condition.gnss, tuple(reached[rows].tolist()))
+
+    return bound

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.artifact.channel_transform import ChannelTransform
-from models.mateformer.conditions import AXES, HEADLINE, Condition
+from models.mateformer.conditions import AXES, HEADLINE, Condition, find_conditions
 from models.mateformer.designs import BASE
 from models.mateformer.locators import Positions
 from models.mateformer.measurement import group_cells, measure
@@ -44,6 +44,7 @@ def test_a_report_has_criteria_cells_and_every_axis(mateformer_recipe: Mateforme
     one = summary["splits"]["test"]["all"]["gnss_1m"]["mateformer"]
     assert one["median_m"] <= one["p90_m"]
     assert one["ellipse_m2"] == pytest.approx(np.pi * 5.991, rel=1e-3)
+    assert 0 < summary["splits"]["test"]["all"]["gnss_1m"]["bound"]["mean_m"] < 1
     assert (tmp_path / PLOT_FILE).read_bytes().startswith(b"\x89PNG")
 
 
@@ -91,3 +92,17 @@ def test_a_design_sees_the_cell_by_its_own_array_and_carrier(
     assert arrays == {(4, 4), (1, 8)}
     with pytest.raises(FileNotFoundError, match="28GHz"):
         measure(locator, mateformer_recipe, tmp_path, ("test",), [Condition("64", "64", design="64x1")], users=3)
+
+
+def test_the_bound_knows_the_noise_the_clocks_and_the_fix(mateformer_recipe: MateformerRecipe) -> None:
+    conditions = find_conditions(["gnss_1m", "snr_10db", "timing_20ns", "street_unstated", "no_gnss", "gnss_10m"])
+    (cell,) = measure(Centroid(), mateformer_recipe, DATA, ("test",), conditions, users=10)["test"]
+    clean, noisy, late, street, alone, vague = (
+        cell.located[one.complete_from(mateformer_recipe)].errors["bound"] for one in conditions
+    )
+    assert (clean < noisy).all()
+    assert (clean < late).all()
+    assert (late <= street).all()
+    assert (clean < vague).all()
+    assert (vague < alone).all()
+    assert (street < np.sqrt(2)).all()  # never worse than the fix alone
