@@ -165,7 +165,9 @@ class Mateformer(nn.Module):
         self.known, self.to_infer = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
         self.embed_coarse = nn.Linear(3 * len(ACCURACY_SCALES), d, bias=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
-        self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 6))
+        self.output = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2))
+        # How sure the model is depends on the channel: on its noise, its array, its paths.
+        self.certainty = nn.Sequential(nn.LayerNorm(2 * d), nn.Linear(2 * d, d // 2), nn.GELU(), nn.Linear(d // 2, 4))
         nn.init.normal_(self.known, std=0.02)
         nn.init.normal_(self.to_infer, std=0.02)
         nn.init.zeros_(self.embed_coarse.weight)
@@ -194,7 +196,7 @@ class Mateformer(nn.Module):
         last = self.layers[-1]  # moves the users only: nothing reads the known samples afterwards
         (h_known, h), (x_known, x) = (stream.unflatten(0, (b, -1)).tensor_split((n,), 1) for stream in (h, x))
         _, x = last(h.flatten(0, 1), x.flatten(0, 1), last.keys_values(h_known, x_known), prior)
-        return self._estimate(x, guess, centre, spread)
+        return self._estimate(h.flatten(0, 1), x, guess, centre, spread)
 
     def frame(self, features_known: Tensor, positions_known: Tensor, sigmas_known: Tensor) -> Frame:
         """Encodes a neighbourhood. Arguments as in `forward`."""
@@ -213,9 +215,10 @@ class Mateformer(nn.Module):
         h = self._channel_stream(features, frame.spread, frame.reference)  # [b·q, d]
         x = self._to_infer(coarse, frame.centre, frame.spread).flatten(0, 1)
         prior = log_likelihood(coarse, frame.positions, frame.spread)
-        for layer, known in zip(self.layers, frame.keys_values, strict=True):
+        for layer, known in zip(self.layers[:-1], frame.keys_values[:-1], strict=True):
             h, x = layer(h, x, known, prior)
-        return self._estimate(x, coarse, frame.centre, frame.spread)
+        _, x = self.layers[-1](h, x, frame.keys_values[-1], prior)
+        return self._estimate(h, x, coarse, frame.centre, frame.spread)
 
     def describe(self, *inputs: Tensor) -> Tensor:
         """The features of snapshots; see `describe_channel`."""
@@ -245,9 +248,12 @@ class Mateformer(nn.Module):
         weighted = torch.cat([weight, weight * offset[..., :1], weight * offset[..., 1:]], dim=-1)
         return self.embed_x(x_init) + self.to_infer + self.embed_coarse(weighted)  # [b, q, d]
 
-    def _estimate(self, x: Tensor, coarse: Coarse, centre: Tensor, spread: Tensor) -> Estimates:
-        """Reads position and precision off a position stream [b·q, d] and fuses them with the coarse positions."""
-        offset, diagonal, below, belief = self.output(x).reshape(centre.shape[0], -1, 6).split([2, 2, 1, 1], dim=-1)
+    def _estimate(self, h: Tensor, x: Tensor, coarse: Coarse, centre: Tensor, spread: Tensor) -> Estimates:
+        """Reads positions off the position stream [b·q, d], and precisions off both; fuses the coarse positions."""
+        b = centre.shape[0]
+        offset = self.output(x).reshape(b, -1, 2)
+        certainty = self.certainty(torch.cat([h, x], dim=-1)).reshape(b, -1, 4)
+        diagonal, below, belief = certainty.split([2, 1, 1], dim=-1)
         own = offset * spread[:, None, None] + centre[:, None]  # [b, q, 2]
         l11, l22 = diagonal.clamp(*LOG_PRECISIONS).exp().unbind(-1)
         l21 = below[..., 0]
