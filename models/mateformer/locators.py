@@ -23,7 +23,7 @@ _Floats = NDArray[np.float32]
 
 
 class Positions(NamedTuple):
-    """Estimates: positions [b, q, 2] in metres, covariances [b, q, 2, 2] in square metres."""
+    """Positions [b, q, 2] in metres, covariances [b, q, 2, 2] in square metres, NaN from a model that predicts none."""
 
     positions: _Floats
     covariances: _Floats

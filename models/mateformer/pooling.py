@@ -41,9 +41,10 @@ def pool_errors(cells: list[CellErrors], condition: Condition, method: str, part
 
 
 def pool_ellipses(cells: list[CellErrors], condition: Condition, part: Part = "all") -> Ellipses | None:
+    """None if not measured, or if the locator predicts none."""
     squared = _pool(cells, condition, part, lambda located: located.ellipses.squared)
     area = _pool(cells, condition, part, lambda located: located.ellipses.area)
-    return None if squared is None or area is None else Ellipses(squared, area)
+    return None if squared is None or area is None or np.isnan(area).any() else Ellipses(squared, area)
 
 
 def _pool(

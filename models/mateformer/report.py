@@ -112,11 +112,11 @@ def _axis_table(title: str, named: list[tuple[str, str]], users: dict[str, Any])
             [
                 label,
                 _format(own),
-                *(f"{own[part]['mean_m']:.2f}" if own[part] else "-" for part in ("los", "nlos")),
+                *(_metres(own[part]["mean_m"]) if own[part] else "-" for part in ("los", "nlos")),
                 f"{100 * own['outlier_rate']:.1f} %",
                 *figures,
-                "-" if bound is None else f"{bound:.2f}",
-                f"{100 * own['coverage']:.1f} %, {own['ellipse_m2']:.2f} m²",
+                "-" if bound is None else _metres(bound),
+                f"{100 * own['coverage']:.1f} %, {own['ellipse_m2']:.2g} m²" if "coverage" in own else "-",
             ]
         )
     first = ["its first pass"] * len(passes)
@@ -129,7 +129,11 @@ def _share(share: float | None) -> str:
 
 
 def _format(statistics: dict[str, float]) -> str:
-    return " / ".join(f"{statistics[key]:.2f}" for key in ("mean_m", "median_m", "p90_m")) if statistics else "-"
+    return " / ".join(_metres(statistics[key]) for key in ("mean_m", "median_m", "p90_m")) if statistics else "-"
+
+
+def _metres(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def _plot_cdf(results: dict[str, list[CellErrors]], recipe: MateformerRecipe, path: Path) -> None:

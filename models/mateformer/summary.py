@@ -121,7 +121,7 @@ def _statistics(errors: NDArray[np.float32]) -> dict[str, float]:
 
 def _judge(ellipses: Ellipses) -> dict[str, float]:
     """How many users stand inside their predicted 95 % ellipse, and how large the ellipse is."""
-    if not len(ellipses.area):
+    if not len(ellipses.area) or np.isnan(ellipses.area).any():
         return {}
     return {
         "coverage": round(float((ellipses.squared <= CHI_SQUARED_95).mean()), 4),
