@@ -18,7 +18,7 @@ Part = Literal["all", "los", "nlos", "all_los"]
 PARTS: dict[Part, str] = {
     "los": "LOS users",
     "nlos": "NLOS users",
-    "all_los": f"cells with {ALL_LOS_SHARE:.0%} LOS",
+    "all_los": f"cells with {100 * ALL_LOS_SHARE:g} % LOS",
 }
 
 _Floats = NDArray[np.float32]
