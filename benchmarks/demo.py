@@ -1,6 +1,6 @@
-"""Locates 400 users of a city that is not in the training data, over real HTTP.
+"""Locates 500 users of a city that is not in the training data, over real HTTP.
 
-``python -m benchmarks.demo`` imports the two shipped cells of florence, starts the service on a free port, and posts
+``python -m benchmarks.demo`` imports three shipped cells of florence, starts the service on a free port, and posts
 every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m, and with one of 1 m (1 sigma
 on each axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits
 with 1 if Fingerpost is not better. If an artifact for trajectories is shipped, it locates some trajectories, too, and
@@ -34,7 +34,8 @@ from fingerpost.wire import CoarsePosition
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.knn import csi_distances_by_feature, knn_baselines
 
-CELLS = ("florence-0000", "florence-0001")
+# 32 antennas at 3.5 GHz in sight of all users, and 4 x 4 antennas at 2.6 GHz, of which most users are out of sight.
+CELLS = ("florence-0000", "florence-0001", "florence-nlos-0000")
 FIXES: dict[str, float | None] = {"no GNSS": None, "GNSS 10 m": 10.0, "GNSS 1 m": 1.0}  # 1 sigma on each axis, metres
 HEADLINE = "GNSS 1 m"
 DATA = Path(__file__).parent / "data"
@@ -60,7 +61,7 @@ class CellResult:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Locate users of two florence cells through a real service.")
+    parser = argparse.ArgumentParser(description="Locate users of three florence cells through a real service.")
     parser.add_argument("--serve", action="store_true", help="leave the service running on port 8080")
     serve = parser.parse_args().serve
     import_cells()
@@ -78,12 +79,13 @@ def main() -> None:
 
 
 def import_cells() -> None:
-    """Imports both cells into the demo's database by the command line."""
+    """Imports the cells into the demo's database by the command line."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     for cell in CELLS:
-        print(f"demo: importing {cell} (2,000 fingerprints) and calibrating its uncertainty")
         file = DATA / f"{cell}-references.safetensors"
+        count = len(read_fingerprint_file(file)[1].csi)
+        print(f"demo: importing {cell} ({count:,} fingerprints) and calibrating its uncertainty")
         command = [FINGERPOST, "cells", "import", cell, file, "--database", FOLDER / "database"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     for file in shown_trajectories(DATA):
