@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -41,37 +42,46 @@ def measure(
     The sites of the family ``-nlos`` are a group of their own: ``test`` and ``test-nlos``. One cell as one design sees
     it is in memory at a time. The held-out locations of the recipe's measured cells are the group ``locations``.
 
+    Cells that were not traced at the carrier of a design are left out of its conditions, and named on standard error.
     Raises `FileNotFoundError` for a cell without a path table, before any user is located, and `BadMeasuredCell`.
     """
     conditions = select_possible(conditions, recipe)
     by_design = {name: [one for one in conditions if one.design == name] for name in {one.design for one in conditions}}
     designs = {name: find_design(name, recipe) for name in sorted(by_design, key=lambda name: name != BASE)}
     groups = {group: parse_cells(ranges) for group, ranges in group_cells(recipe, splits).items()}
-    tables = {
-        (cell, name): table_path(design.folder(paths, recipe), *cell)
-        for name, design in designs.items()
-        for cells in groups.values()
-        for cell in cells
-    }
+    tables = {cell: _find_tables(recipe, paths, designs, cell) for cells in groups.values() for cell in cells}
     held = recipe.cells.references
-    reached = {path: int(PathTable.load(path).reached[held:].sum()) for path in set(tables.values())}
-    passes = {name: sum(one.passes or 0 for one in some) for name, some in by_design.items()}
-    total = sum(min(reached[path], users or reached[path]) * passes[name] for (_, name), path in tables.items())
+    reached = {path: int(PathTable.load(path).reached.sum()) for some in tables.values() for path in some.values()}
+    total = 0
+    for name, path in ((name, path) for some in tables.values() for name, path in some.items()):
+        located = max(0, reached[path] - held)
+        total += min(located, users or located) * sum(one.passes or 0 for one in by_design[name])
     results: dict[str, list[CellErrors]] = {group: [] for group in groups}
     with tqdm(total=total, unit="user", unit_scale=True, mininterval=2) as bar:
         for group, cells in groups.items():
             for cell in cells:
                 one = CellErrors(site_name(*cell, station=0), 0, {})
-                for name, design in designs.items():
-                    table = PathTable.load(tables[cell, name])
+                for name, path in tables[cell].items():
+                    table, design = PathTable.load(path), designs[name]
                     seen, bound = observe_cell(table, design.radio, table.site.yaw), _bound_of(table, design)
                     found = locate_cell(locator, seen, design, by_design[name], held, users, bound, bar.update)
                     one = CellErrors(one.cell, max(one.unreached, seen.unreached), one.located | found)
-                results[group].append(one)
+                results[group] += [one] * bool(one.located)
     if measured := split_measured_cells(recipe.cells, recipe.seed):
         dense = [condition for condition in conditions if condition.references == held]
         results[LOCATIONS] = [locate_measured(locator, one, dense, users) for one in measured]
     return results
+
+
+def _find_tables(
+    recipe: MateformerRecipe, paths: Path, designs: dict[str, Design], cell: tuple[str, int]
+) -> dict[str, Path]:
+    """The cell's path table of each design. Raises `FileNotFoundError` without one at the recipe's carrier."""
+    PathTable.load(table_path(paths, *cell))
+    found = {name: table_path(design.folder(paths, recipe), *cell) for name, design in designs.items()}
+    for name in [name for name, path in found.items() if not path.exists()]:
+        print(f"left out: {designs[name].label}: there is no path table {found.pop(name)}", file=sys.stderr)
+    return found
 
 
 def locate_measured(

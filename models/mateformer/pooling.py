@@ -50,14 +50,18 @@ def pool_ellipses(cells: list[CellErrors], condition: Condition, part: Part = "a
 def _pool(
     cells: list[CellErrors], condition: Condition, part: Part, values_of: Callable[[Located], _Floats | None]
 ) -> _Floats | None:
-    pooled = [np.empty(0, np.float32)]
-    for cell in cells:
-        located = cell.located.get(condition)
-        values = None if located is None else values_of(located)
-        if located is None or values is None:
+    pooled = []
+    for located in select_measured(cells, condition):
+        values = values_of(located)
+        if values is None:
             return None
         pooled.append(values[_select(located.line_of_sight, part, len(values))])
-    return np.concatenate(pooled)
+    return np.concatenate(pooled) if pooled else None
+
+
+def select_measured(cells: list[CellErrors], condition: Condition) -> list[Located]:
+    """The users of the cells that were measured under this condition."""
+    return [cell.located[condition] for cell in cells if condition in cell.located]
 
 
 def _select(line_of_sight: NDArray[np.bool_] | None, part: Part, users: int) -> NDArray[np.bool_]:

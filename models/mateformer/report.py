@@ -41,7 +41,7 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
     parts = [
         _acceptance_table(summary["splits"]),
         "The base stations of cells with `-nlos` were sited out of sight of most of the street, the others in sight of"
-        " most. `-`: not measured, or no such user.",
+        " most. `-`: not measured, or no such user. Designs at other carriers: cells that were traced there.",
         f"Errors in metres: mean / median / p90. Unless stated otherwise: {recipe.cells.references} references per cell"
         f" of 60 m x 60 m, {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
         f" {recipe.retrieval.tile_pitch:g} m, clean CSI. GNSS errors are 1 sigma per axis. The best kNN has the same"
@@ -56,7 +56,7 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
         rows = [(one.label, names[one.complete_from(recipe)]) for one in axis if one.complete_from(recipe) in names]
         if axis is HEADLINE or any(name not in headline for _, name in rows):
             parts += [
-                _axis_table(f"{title}: {split}", measured, content["all"])
+                _axis_table(f"{title}: {split}", measured, content)
                 for split, content in summary["splits"].items()
                 if (measured := [(label, name) for label, name in rows if name in content["all"]])
             ]
@@ -100,7 +100,8 @@ def _cells_table(split: str, content: dict[str, Any], headline: list[str], descr
     return markdown_table([split, "users", "LOS share", *(label for *_, label in columns)], rows)
 
 
-def _axis_table(title: str, named: list[tuple[str, str]], users: dict[str, Any]) -> str:
+def _axis_table(title: str, named: list[tuple[str, str]], content: dict[str, Any]) -> str:
+    users, cells = content["all"], len(content["cells"])
     passes = [FIRST_PASS] if any(FIRST_PASS in users[name] for _, name in named) else []
     rows = []
     for label, name in named:
@@ -110,7 +111,7 @@ def _axis_table(title: str, named: list[tuple[str, str]], users: dict[str, Any])
         bound = methods.get(BOUND, {}).get("mean_m")
         rows.append(
             [
-                label,
+                label if own["cells"] == cells else f"{label} ({own['cells']} of {cells} cells)",
                 _format(own),
                 *(_metres(own[part]["mean_m"]) if own[part] else "-" for part in ("los", "nlos")),
                 f"{100 * own['outlier_rate']:.1f} %",

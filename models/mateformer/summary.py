@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.mateformer.acceptance import check_acceptance
 from models.mateformer.conditions import HEADLINE, Condition
 from models.mateformer.evaluation import CHI_SQUARED_95, GNSS, KNN, MATEFORMER, CellErrors, Ellipses
-from models.mateformer.pooling import BEST_KNN, PARTS, Part, best_knn, pool_ellipses, pool_errors
+from models.mateformer.pooling import BEST_KNN, PARTS, Part, best_knn, pool_ellipses, pool_errors, select_measured
 from models.mateformer.recipe import MateformerRecipe
 
 OUTLIER_M = 3.0  # a larger error is an outlier: another place, not noise
@@ -29,7 +29,7 @@ def summarise(
                 "all": {condition.name: _summarise_users(cells, condition) for condition in measured},
             }
             for group, cells in results.items()
-            if (measured := [one for one in conditions if one in cells[0].located])
+            if (measured := [one for one in conditions if select_measured(cells, one)])
         },
     }
 
@@ -77,6 +77,8 @@ def _summarise_cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, 
         "conditions": {},
     }
     for condition in conditions:
+        if condition not in cell.located:
+            continue
         errors = cell.located[condition].errors
         statistics: dict[str, Any] = {name: _statistics(e) for name, e in errors.items() if not name.startswith(KNN)}
         statistics[MATEFORMER] |= _judge(cell.located[condition].ellipses)
@@ -90,14 +92,16 @@ def _summarise_cell(cell: CellErrors, conditions: list[Condition]) -> dict[str, 
 
 
 def _summarise_users(cells: list[CellErrors], condition: Condition) -> dict[str, Any]:
-    methods = [name for name in cells[0].located[condition].errors if not name.startswith(KNN)]
-    statistics = {}
+    measured = select_measured(cells, condition)
+    methods = [name for name in measured[0].errors if not name.startswith(KNN)]
+    statistics: dict[str, Any] = {}
     for method in (*methods, BEST_KNN):
         if pool_errors(cells, condition, method) is not None:
             parts: dict[Part, dict[str, float]] = {
                 part: _summarise_part(cells, condition, method, part) for part in ("all", *PARTS)
             }
             statistics[method] = {**parts.pop("all"), **parts}
+    statistics[MATEFORMER]["cells"] = len(measured)
     return statistics
 
 

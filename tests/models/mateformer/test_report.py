@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from models.artifact.channel_transform import ChannelTransform
-from models.mateformer.conditions import AXES, HEADLINE, Condition, find_conditions
-from models.mateformer.designs import BASE
+from models.mateformer.conditions import HEADLINE, Condition, find_conditions
 from models.mateformer.locators import Positions
 from models.mateformer.measurement import group_cells, measure
 from models.mateformer.recipe import MateformerRecipe
@@ -16,7 +15,7 @@ from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
 
 DATA = Path(__file__).parents[1] / "data"
-SOME = [*HEADLINE, *(axis[-1] for axis in AXES.values() if axis[-1].design == BASE)]
+SOME = [*HEADLINE, *find_conditions(["iterative", "street_users_alike", "pavements", "labels_1m"])]
 
 
 class Centroid:
@@ -37,7 +36,7 @@ def test_a_report_has_criteria_cells_and_every_axis(mateformer_recipe: Mateforme
     write_report(results, SOME, mateformer_recipe, tmp_path)
     table = (tmp_path / TABLE_FILE).read_text()
     assert table.startswith("| acceptance | at most | validation | test |")
-    for words in ("etoile-0900", "LOS users", "NLOS users", "best kNN", "iterative", "street, users only", "pavements"):
+    for words in ("etoile-0900", "LOS users", "NLOS users", "best kNN", "iterative", "degraded alike", "pavements"):
         assert words in table
     summary = json.loads((tmp_path / JSON_FILE).read_text())
     assert set(summary["splits"]) == {"validation", "test"}
@@ -90,8 +89,17 @@ def test_a_design_sees_the_cell_by_its_own_array_and_carrier(
     assert [len(one.errors["mateformer"]) for one in cell.located.values()] == [3, 3]
     arrays = {(one.array.rows, one.array.columns) for one in locator.channels}
     assert arrays == {(4, 4), (1, 8)}
-    with pytest.raises(FileNotFoundError, match="28GHz"):
-        measure(locator, mateformer_recipe, tmp_path, ("test",), [Condition("64", "64", design="64x1")], users=3)
+
+
+def test_cells_not_traced_at_a_designs_carrier_are_named_and_left_out(
+    mateformer_recipe: MateformerRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conditions = [*HEADLINE, Condition("64x1", "64 x 1", design="64x1")]
+    results = measure(Centroid(), mateformer_recipe, DATA, ("test",), conditions, users=3)
+    assert "28GHz/etoile-0900" in capsys.readouterr().err
+    summary = write_report(results, conditions, mateformer_recipe, tmp_path)
+    assert "64x1" not in summary["splits"]["test"]["all"]
+    assert summary["splits"]["test"]["all"]["street"]["mateformer"]["cells"] == 1
 
 
 def test_the_bound_knows_the_noise_the_clocks_and_the_fix(mateformer_recipe: MateformerRecipe) -> None:

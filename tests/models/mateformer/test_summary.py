@@ -113,3 +113,15 @@ def test_a_split_without_nlos_users_has_a_dash(mateformer_recipe: MateformerReci
     table = write_tables(mateformer_recipe, conditions, summarise({"test": seen}, conditions, mateformer_recipe))
     (row,) = (line for line in table.splitlines() if line.startswith("| NLOS users"))
     assert set(row.replace("NLOS users", "").split("|")[4:-1]) == {" - "}
+
+
+def test_a_condition_of_some_cells_says_of_how_many(
+    results: dict[str, list[CellErrors]], mateformer_recipe: MateformerRecipe
+) -> None:
+    conditions = select_possible(HEADLINE, mateformer_recipe)
+    del results["validation"][0].located[NO_GNSS.complete_from(mateformer_recipe)]
+    summary = summarise(results, conditions, mateformer_recipe)
+    assert summary["splits"]["validation"]["all"]["no_gnss"]["mateformer"]["mean_m"] == pytest.approx(0.3)
+    table = write_tables(mateformer_recipe, conditions, summary)
+    assert "| no GNSS (1 of 2 cells) |" in table
+    assert "| GNSS 1 m | " in table
