@@ -22,6 +22,15 @@ def _check_yaw(yaw: float) -> float:
 Yaw = Annotated[float, AfterValidator(_check_yaw)]
 
 
+# Fields that came later are written only where they say something: manifests from before keep their digests.
+def _is_one(value: object) -> bool:
+    return value == 1
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class AntennaArray(BaseModel):
     """A uniform rectangular array of `rows` x `columns` elements; a linear array has one row.
 
@@ -35,7 +44,7 @@ class AntennaArray(BaseModel):
     rows: int = Field(ge=1, le=256)
     columns: int = Field(ge=1, le=256)
     spacing: float = Field(default=0.5, gt=0, le=100)
-    polarisations: Literal[1, 2] = 1
+    polarisations: Literal[1, 2] = Field(default=1, exclude_if=_is_one)
 
     @property
     def lines(self) -> int:
@@ -95,8 +104,8 @@ class Cell(BaseModel):
     bandwidth: float = Field(gt=0)
     subcarriers: int = Field(ge=1, le=65536)
     area: Area | None = None
-    survey_sto: float | None = Field(default=None, ge=0, le=1e-3)
-    user_sto: float | None = Field(default=None, ge=0, le=1e-3)
+    survey_sto: float | None = Field(default=None, ge=0, le=1e-3, exclude_if=_is_none)
+    user_sto: float | None = Field(default=None, ge=0, le=1e-3, exclude_if=_is_none)
 
     @model_validator(mode="after")
     def _bandwidth_fits_the_carrier(self) -> Self:

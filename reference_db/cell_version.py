@@ -1,5 +1,6 @@
 """One version of a cell, indexed in memory and ready to serve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from reference_db.cell import Cell
 from reference_db.contents import Contents
+from reference_db.degraded_csi import Degradation, DegradedCsi
 from reference_db.errors import TooFewFingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import CsiPart, PackedCsi
@@ -32,12 +34,13 @@ class CellVersion:
     """An immutable version of a cell. Updates make new versions and never change this one; its arrays are read-only.
 
     Row i of every array is fingerprint i of the indices: `ids` uint64 `[n]`, `positions` float32 `[n, 2]` in metres,
-    and `csi` as stored. `base` holds the references of the first segments, those that the manifest calls indexed;
-    `references` extends them to all segments.
+    and `csi` as users are compared with it: as stored, or degraded where the cell says that its survey was better
+    synchronised than its users are. `base` holds the references of the first segments, those that the manifest calls
+    indexed; `references` extends them to all segments.
     """
 
     contents: Contents
-    csi: PackedCsi
+    csi: PackedCsi | DegradedCsi
     base: References
     references: References
     frame: LocalFrame
@@ -52,23 +55,34 @@ class CellVersion:
         if not len(contents):
             raise TooFewFingerprints(wanted=1, available=0)
         cell, indexed = contents.manifest.cell, contents.manifest.indexed
+        degradation = Degradation.of(cell)
+
+        def compared(first: int, parts: Sequence[CsiPart]) -> PackedCsi | DegradedCsi:
+            """The CSI of parts in sequence, whose first fingerprint is `first`."""
+            csi = PackedCsi(parts)
+            if degradation is None:
+                return csi
+            return DegradedCsi(csi, contents.ids[first : first + len(csi)], degradation)
+
         parts = [_part(*one) for one in zip(contents.segments, contents.kept, strict=True)]
-        shared = 0 if before is None else _shared(contents, before.contents)
-        if before is not None and shared >= indexed == before.contents.manifest.indexed:
+        same = before is not None and Degradation.of(before.cell) == degradation
+        shared = _shared(contents, before.contents) if before is not None and same else 0
+        if before is not None and same and shared >= indexed == before.contents.manifest.indexed:
             base = before.base
             whole = shared >= len(before.contents.segments)
             references, done = (before.references, shared) if whole else (base, indexed)
         else:
-            csi = PackedCsi(parts[:indexed])
+            csi = compared(0, parts[:indexed])
             references = base = References.of(contents.positions[: len(csi)], csi)
             done = indexed
         for part in parts[done:]:
-            some, held = PackedCsi([part]), len(references)
+            held = len(references)
+            some = compared(held, [part])
             references = references.extended(contents.positions[held : held + len(some)], some)
         low, high = contents.positions.min(axis=0).tolist(), contents.positions.max(axis=0).tolist()
         return cls(
             contents=contents,
-            csi=PackedCsi(parts),
+            csi=compared(0, parts),
             base=base,
             references=references,
             frame=LocalFrame(cell.latitude_deg, cell.longitude_deg),
@@ -113,8 +127,15 @@ class CellVersion:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def sigmas(self) -> NDArray[np.float32]:
+        """1-sigma errors of the positions `[n]`, metres."""
+        return self.contents.sigmas
+
     def csi_of(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The CSI of the fingerprints at `indices` `[...]`: float32 real pairs `[..., antennas, subcarriers, 2]`.
+        """The CSI with which users are compared, of the fingerprints at `indices` `[...]`.
+
+        Float32 real pairs `[..., antennas, subcarriers, 2]`.
 
         Raises `IndexError` for an index outside the version.
         """

@@ -62,7 +62,8 @@ class _Fit(NamedTuple):
 def judge_order(csi: NDArray[np.complex64], positions: NDArray[np.float32], cell: Cell) -> OrderVerdict:
     """Judges a sample of a survey: CSI complex64 `[n, antennas, subcarriers]` and positions float32 `[n, 2]` in metres.
 
-    Raises `ValueError` for CSI that is not finite or all zero.
+    The rows of both polarisations count alike. Raises `ValueError` for CSI that is not
+    finite or all zero.
     """
     n, antennas, subcarriers = csi.shape
     rows, columns = cell.array.rows, cell.array.columns
@@ -80,7 +81,7 @@ def judge_order(csi: NDArray[np.complex64], positions: NDArray[np.float32], cell
         transposed = csi.reshape(n, subcarriers, antennas).swapaxes(1, 2)
         readings += [("transposed", turn) for turn in _both_signs(_turns(transposed, cell))]
     if rows > 1:
-        by_column = csi.reshape(n, columns, rows, subcarriers).swapaxes(1, 2).reshape(csi.shape)
+        by_column = csi.reshape(n, -1, columns, rows, subcarriers).swapaxes(2, 3).reshape(csi.shape)
         readings += [("column by column", turn) for turn in _both_signs(_turns(by_column, cell))]
     fits = [(_fit(turn, expected, columns), order) for order, turn in readings]
     best, order = max(fits, key=lambda fit: fit[0].score)
@@ -99,7 +100,7 @@ def judge_order(csi: NDArray[np.complex64], positions: NDArray[np.float32], cell
 def _turns(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np.float64]:
     """The phase step of each snapshot's strongest path from column to column in cycles: `[n]`."""
     power = np.sqrt(np.mean(np.abs(csi) ** 2, axis=(1, 2), dtype=np.float64)).astype(np.float32)
-    scaled = (csi / power[:, None, None]).reshape(len(csi), cell.array.rows, cell.array.columns, -1)
+    scaled = (csi / power[:, None, None]).reshape(len(csi), cell.array.lines, cell.array.columns, -1)
     return find_strongest_path(np.ascontiguousarray(scaled))[0]
 
 

@@ -32,8 +32,9 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
 
     Args:
         csi: complex64 `[n, antennas, subcarriers]`, where `H[m, k] = Σ g · exp(j2π r_m·k̂) · exp(-j2π Δf_k τ)` and
-            antenna m is in row `m // columns` of the array. Columns count from right to left seen from behind the
-            array, so the phase rises with the column for a path that departs counter-clockwise of broadside.
+            antenna m is in row `m // columns` of the array; the rows of a second polarisation follow those of the
+            first. Columns count from right to left seen from behind the array, so the phase rises with the column for
+            a path that departs counter-clockwise of broadside.
         cell: gives the array, its yaw and height, and the bandwidth.
 
     Raises:
@@ -49,7 +50,7 @@ def estimate_path_features(csi: NDArray[np.complex64], cell: Cell) -> NDArray[np
     for start in range(0, n, _CHUNK):
         rows = slice(start, start + _CHUNK)
         scaled = csi[rows] / np.sqrt(power[rows])[:, None, None].astype(np.float32)
-        snapshots = scaled.reshape(-1, cell.array.rows, cell.array.columns, cell.subcarriers)
+        snapshots = scaled.reshape(-1, cell.array.lines, cell.array.columns, cell.subcarriers)
         turn, delay = find_strongest_path(snapshots)  # cycles per column, cycles per subcarrier
         delay = np.where(delay < 1 - _EARLY, delay, 0.0)
         distance = delay * cell.subcarriers / cell.bandwidth * SPEED_OF_LIGHT

@@ -43,6 +43,19 @@ def test_its_bytes_are_canonical_json(manifest: Manifest) -> None:
     assert text == canonical
 
 
+def test_descriptions_without_the_newer_fields_keep_their_bytes(manifest: Manifest) -> None:
+    fields = json.loads(manifest.to_bytes())["cell"]
+    assert set(fields["array"]) == {"rows", "columns", "spacing"}
+    assert not {"survey_sto", "user_sto"} & set(fields)
+
+
+def test_a_polarised_array_and_the_timing_of_radios_are_kept(manifest: Manifest) -> None:
+    array = manifest.cell.array.model_copy(update={"polarisations": 2})
+    cell = manifest.cell.model_copy(update={"array": array, "survey_sto": 0.0, "user_sto": 1e-8})
+    described = manifest.with_fields(cell=cell)
+    assert Manifest.from_bytes(described.to_bytes(), described.digest).cell == cell
+
+
 def test_its_version_is_its_number_and_the_start_of_its_digest(manifest: Manifest) -> None:
     assert manifest.version == f"3-{manifest.digest[:12]}"
 

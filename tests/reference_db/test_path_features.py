@@ -49,6 +49,18 @@ def test_the_features_of_a_single_path_are_exact(rows: int) -> None:
     assert np.abs(departure).max() <= math.pi
 
 
+def test_both_polarisations_of_an_array_are_read() -> None:
+    street = cell(rows=2)
+    array = AntennaArray(rows=2, columns=16, polarisations=2)
+    azimuth, distance = street.yaw + 0.4, 60.0
+    one = path(street, azimuth, distance, 1e-5)
+    csi = np.concatenate([0.1 * one, 1j * one])[np.newaxis].astype(np.complex64)
+    departure, _, found, gain = estimate_path_features(csi, street.model_copy(update={"array": array}))[0]
+    assert abs(np.exp(1j * departure) - np.exp(1j * azimuth)) < math.radians(1.0)
+    assert abs(found - distance) < 0.1
+    assert gain == pytest.approx(1e-10 * (0.01 + 1) / 2, rel=1e-4)
+
+
 def test_the_strongest_of_several_paths_is_found_in_noise() -> None:
     rng = np.random.default_rng(2)
     street = cell()

@@ -182,6 +182,20 @@ def test_arrays_of_unequal_sides_written_column_major_are_recognised(table: Path
     assert judge_order(csi, fingerprints.positions, cell).order == "transposed"
 
 
+@pytest.mark.parametrize("order", ["good", "columns reversed", "column by column"])
+def test_the_order_of_two_polarisations_is_recognised(order: str) -> None:
+    one = make_cell(rows=2, columns=8)
+    positions = np.random.default_rng(0).uniform((10, -40), (60, 40), (400, 2))
+    csi = make_survey(one, positions, (-5, -50, 80, 50)).csi
+    if order == "columns reversed":
+        csi = csi.reshape(400, 2, 8, -1)[:, :, ::-1].reshape(csi.shape)
+    elif order == "column by column":
+        csi = csi.reshape(400, 2, 8, -1).swapaxes(1, 2).reshape(csi.shape)
+    cell = one.model_copy(update={"array": AntennaArray(rows=2, columns=8, polarisations=2)})
+    both = np.concatenate([0.3 * csi, 1j * csi], axis=1).astype(np.complex64)
+    assert judge_order(both, positions.astype(np.float32), cell).order == order
+
+
 def test_a_yaw_that_counts_like_a_compass_is_a_warning_with_the_yaw_that_fits(table: PathTable) -> None:
     cell, fingerprints = seen_by(table, AntennaArray(rows=1, columns=16))
     compass = cell.model_copy(update={"yaw": np.pi / 2 - cell.yaw})
