@@ -27,6 +27,7 @@ ELEVATION_DELAYS = (-4, 12)  # the part of them in which elevations are resolved
 SEARCHED_DELAYS = 128  # over the whole period of the delay, to find the strongest path
 DESCRIPTION = 11  # numbers that describe the radio
 COARSE_STEP = 4  # every fourth of them suffices to find the strongest direction
+SCALE_STEP_DB, ORIGIN_STEP = 0.5, 0.5  # of the cell's RMS, and of its delay origin in delay bins
 STRONGEST_SHARPNESS = 6  # the delay of the strongest path is the mean delay under this power of its power spectrum
 
 _Floats = NDArray[np.float32]
@@ -65,12 +66,16 @@ class ChannelTransform:
 
         ``bandwidth`` and ``carrier_frequency`` in hertz. ``survey_sto`` and ``user_sto`` are the 1-sigma sampling-time
         offsets of fingerprints and users in seconds, None if unknown.
+
+        RMS and delay origin are rounded, so that a sample with a few other fingerprints usually gives the same
+        transform: what was encoded with it stays valid.
         """
-        scale = float(np.sqrt(np.square(np.abs(csi), dtype=np.float64).mean())) or 1.0
+        scale = _rounded_level(float(np.sqrt(np.square(np.abs(csi), dtype=np.float64).mean())) or 1.0)
         search = _delay_bins(subcarriers, np.arange(SEARCHED_DELAYS) / SEARCHED_DELAYS)
         over_columns = _direction_bins(array.columns, array.spacing, DIRECTIONS)
-        origin = _middle(strongest_delays(csi / np.complex64(scale), array, over_columns, search))
         per_bin = bandwidth / subcarriers / (BINS_PER_RESOLUTION * bandwidth)  # cycles per subcarrier
+        origin = _middle(strongest_delays(csi / np.complex64(scale), array, over_columns, search))
+        origin = ORIGIN_STEP * per_bin * round(origin / (ORIGIN_STEP * per_bin))
         return cls(
             array=array,
             over_columns=_as_real(over_columns.T).T.copy(),
@@ -143,6 +148,11 @@ def strongest_delays(
     turns = np.exp(2j * np.pi * np.arange(SEARCHED_DELAYS) / SEARCHED_DELAYS)
     delays: NDArray[np.float64] = np.angle(weights @ turns) / (2 * np.pi)
     return delays
+
+
+def _rounded_level(amplitude: float) -> float:
+    """The nearest amplitude on a grid of `SCALE_STEP_DB`."""
+    return float(10 ** (SCALE_STEP_DB / 20 * round(20 * math.log10(amplitude) / SCALE_STEP_DB)))
 
 
 def _middle(delays: NDArray[np.float64]) -> float:

@@ -19,15 +19,6 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class CsiContract(FrozenModel):
-    """The channel of a model of schema version 1, which is no longer served. Frequencies in hertz."""
-
-    antennas: int = Field(gt=0)
-    subcarriers: int = Field(gt=0)
-    carrier_frequency: float = Field(gt=0)
-    bandwidth: float = Field(gt=0)
-
-
 class Range(FrozenModel):
     """The values from ``minimum`` to ``maximum``, both included."""
 
@@ -62,21 +53,35 @@ class RadioContract(FrozenModel):
 
     def reason_against(self, cell: Cell) -> str | None:
         """The first range that the cell is outside of, in words; None if it is inside all of them."""
+        return self.reason_against_shape(cell) or self.reason_against_band(cell)
+
+    def reason_against_shape(self, cell: Cell) -> str | None:
+        """As `reason_against`, for the array and the number of subcarriers only."""
         array = cell.array
-        for name, value, known, unit, one in (
+        return _first_outside(
             ("antennas", cell.antennas, self.antennas, "", 1.0),
             ("array.rows", array.rows, self.rows, "", 1.0),
             ("array.columns", array.columns, self.columns, "", 1.0),
             ("array.polarisations", array.polarisations, self.polarisations, "", 1.0),
             ("array.spacing", array.spacing, self.spacing, " wavelengths", 1.0),
             ("subcarriers", cell.subcarriers, self.subcarriers, "", 1.0),
+        )
+
+    def reason_against_band(self, cell: Cell) -> str | None:
+        """As `reason_against`, for bandwidth and carrier only."""
+        return _first_outside(
             ("bandwidth", cell.bandwidth, self.bandwidth, " MHz", 1e6),
             ("carrierFrequency", cell.carrier_frequency, self.carrier_frequency, " GHz", 1e9),
-        ):
-            if not known.holds(value):
-                ends = dict.fromkeys(f"{end / one:g}" for end in (known.minimum, known.maximum))
-                return f"{name} is {value / one:g}{unit}, the artifact was trained on {' to '.join(ends)}{unit}"
-        return None
+        )
+
+
+def _first_outside(*values: tuple[str, float, Range, str, float]) -> str | None:
+    """Of values with their name, range, unit, and what one of the unit is: the first outside its range, in words."""
+    for name, value, known, unit, one in values:
+        if not known.holds(value):
+            ends = dict.fromkeys(f"{end / one:g}" for end in (known.minimum, known.maximum))
+            return f"{name} is {value / one:g}{unit}, the artifact was trained on {' to '.join(ends)}{unit}"
+    return None
 
 
 class BandContract(FrozenModel):
