@@ -223,11 +223,11 @@ class CellTooSmall(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_TOO_SMALL
 
 
 class CellNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="CELL_NOT_SERVED_BY_ARTIFACT"):
-    """The artifact was not made for the cell's array, height or CSI shape, or was not trained in the cell."""
+    """The artifact was not trained for the cell's array, height or CSI shape, or not in the cell."""
 
 
 class BandNotServed(FieldError, status=HTTPStatus.CONFLICT, cause="BAND_NOT_SERVED_BY_ARTIFACT"):
-    """The artifact was not trained at the cell's carrier frequency or bandwidth."""
+    """The artifact was not trained for the cell's carrier frequency or bandwidth."""
 
 
 class ModelNotAllowed(FieldError, status=HTTPStatus.CONFLICT, cause="MODEL_NOT_ALLOWED_BY_CELL"):

@@ -120,19 +120,18 @@ def conformal_rank(n: int, confidence: float) -> int:
 def check_serves(artifact: MateformerArtifact, version: Manifest, confidence: float) -> None:
     """Checks that the artifact can locate users in a cell and that the cell can be calibrated.
 
-    Raises `ModelNotAllowed` when the cell's model policy excludes Mateformer, `CellNotServed` when the CSI shapes
-    differ, or `CellTooSmall`.
+    Raises `ModelNotAllowed` when the cell's model policy excludes Mateformer, `CellNotServed` when its array or number
+    of subcarriers is outside the ranges that the artifact was trained on, `BandNotServed` when its bandwidth or carrier
+    is, or `CellTooSmall`.
     """
-    cell, csi = version.cell, artifact.manifest.csi
     if version.model not in ("auto", artifact.manifest.family):
         advice = ": send a trajectory, or snapshots with a trackId" if version.model == "scadf-moe" else ""
         raise errors.ModelNotAllowed("/cellId", f"the cell's model policy is {version.model}{advice}")
-    if (cell.antennas, cell.subcarriers) != (csi.antennas, csi.subcarriers):
-        raise errors.CellNotServed(
-            "/cellId",
-            f"the cell's CSI is {cell.antennas} x {cell.subcarriers}, "
-            f"the artifact expects {csi.antennas} x {csi.subcarriers} (antennas x subcarriers)",
-        )
+    radios = artifact.manifest.csi
+    if reason := radios.reason_against_shape(version.cell):
+        raise errors.CellNotServed("/cellId", reason)
+    if reason := radios.reason_against_band(version.cell):
+        raise errors.BandNotServed("/cellId", reason)
     needed = artifact.manifest.fewest_fingerprints(confidence)
     if version.fingerprints < needed:
         raise errors.CellTooSmall("/cellId", f"the cell has {version.fingerprints} fingerprints, it needs {needed}")

@@ -39,12 +39,12 @@ class CellMemory:
     def put(self, cell_id: str, served: ServedCell) -> None:
         """Holds a cell as the most recently used one; evicts others for its memory, but never the last cell."""
         before = self._held.pop(cell_id, None)
-        self._bytes += served.version.resident_bytes - (before.version.resident_bytes if before else 0)
+        self._bytes += served.resident_bytes - (before.resident_bytes if before else 0)
         self._held[cell_id] = served
         self._show_ages(cell_id, _measured(served))
         while self._bytes > self._budget and len(self._held) > 1:
             evicted_id, evicted = self._held.popitem(last=False)
-            self._bytes -= evicted.version.resident_bytes
+            self._bytes -= evicted.resident_bytes
             self._show_ages(evicted_id, None)
             self._metrics.cells_evicted.inc()
             _log.info("cell %s: evicted from memory to make room", evicted_id)
@@ -55,7 +55,7 @@ class CellMemory:
         dropped = self._held.pop(cell_id, None)
         if dropped is None:
             return False
-        self._bytes -= dropped.version.resident_bytes
+        self._bytes -= dropped.resident_bytes
         self._show_ages(cell_id, None)
         self._update_gauges()
         return True

@@ -22,6 +22,11 @@ class ServedCell(NamedTuple):
     engine: MateformerEngine
     calibration: Calibration
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the cell takes, without frames."""
+        return self.engine.estimator.resident_bytes(self.version)
+
 
 def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Settings) -> ServedCell:
     """Returns the cell ready to serve; calibrates it unless its manifest holds a calibration for this artifact.
@@ -32,6 +37,7 @@ def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Setti
     if calibration is None or calibration.confidence != settings.confidence:
         _log.warning("cell %s: no calibration for this artifact and confidence; calibrating now", version.cell.cell_id)
         calibration = calibrate(engine.artifact, engine.estimator, version, settings)
+    engine.estimator.prepare(version)
     return ServedCell(version, engine, with_limits(calibration, version, settings))
 
 

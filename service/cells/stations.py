@@ -16,7 +16,7 @@ from service.inference.engine import LwlmEngine
 from service.telemetry.measure_metrics import MeasureMetrics
 
 # Why the fingerprints of a cell locate no user, so that its base station may do.
-NO_FINGERPRINTS = errors.CellTooSmall | errors.CellNotServed | errors.ModelNotAllowed
+NO_FINGERPRINTS = errors.CellTooSmall | errors.CellNotServed | errors.BandNotServed | errors.ModelNotAllowed
 
 # Metres between antenna and users, up or down. Beyond, which training never saw, ranges may come out negative.
 _HIGHEST = 150.0
@@ -48,8 +48,9 @@ def check_channel(artifact: LwlmManifest, cell: Cell) -> None:
     base station has, `BandNotServed` for a carrier or bandwidth that it was not trained with.
     """
     csi, array = artifact.csi, cell.array
-    if array.rows != 1:
-        raise errors.CellNotServed("/cellId", f"array.rows is {array.rows}, the artifact lwlm was trained with 1")
+    for name, count in (("rows", array.rows), ("polarisations", array.polarisations)):
+        if count != 1:
+            raise errors.CellNotServed("/cellId", f"array.{name} is {count}, the artifact lwlm was trained with 1")
     if not math.isclose(array.spacing, csi.spacing, rel_tol=1e-6):
         raise errors.CellNotServed(
             "/cellId", f"array.spacing is {array.spacing:g}, the artifact lwlm was trained with {csi.spacing:g}"

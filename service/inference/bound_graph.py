@@ -36,8 +36,8 @@ class BoundGraph:
         """Returns the same session bound to other pools."""
         return BoundGraph(self._session, self._graph, pools)
 
-    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        """Returns the outputs that are not pools. `feeds` may hold extra names.
+    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
+        """Returns the outputs that are not pools, by name. `feeds` may hold extra names.
 
         Raises `MemoryError`, and any error of ONNX Runtime.
         """
@@ -52,8 +52,8 @@ class BoundGraph:
             if _NO_MEMORY.search(str(error)):  # ONNX Runtime has no error type for missing memory
                 raise MemoryError(str(error)) from error
             raise
-        outputs = zip(self._binding.get_outputs(), self._returned, strict=True)
-        return [np.array(output.numpy()) for output, returned in outputs if returned]
+        outputs = zip(self._names, self._binding.get_outputs(), self._returned, strict=True)
+        return {name: np.array(output.numpy()) for name, output, returned in outputs if returned}
 
 
 def load_graphs(

@@ -13,8 +13,9 @@ from reference_db.half_csi import as_complex
 from reference_db.index.signal_features import signal_feature
 from reference_db.retrieval import first_guess, guess_by_voters, next_neighbourhood
 from service.errors import CsiLevelImplausible, ServiceError
+from service.inference.channels import Channels
 from service.inference.frame_cache import FrameCache, as_known
-from service.inference.mateformer_session import MateformerSession, as_users
+from service.inference.mateformer_session import Located, MateformerSession, as_users
 from service.inference.plausibility import (
     Levels,
     PlausibilityLimits,
@@ -54,12 +55,14 @@ class User(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A user's local position, float32 `[2]` metres; NaN where the model has no answer.
+    """A user's local position, float32 `[2]` metres, and its covariance, float32 `[2, 2]` square metres.
 
+    Both are NaN where the model has no answer. The covariance is the model's own, not calibrated in this cell.
     `coarse_used`: whether the user had a coarse position that the signal does not contradict.
     """
 
     position: _Floats
+    covariance: _Floats
     coarse_used: bool
 
 
@@ -69,7 +72,8 @@ class Estimator:
     def __init__(self, session: MateformerSession, most_users: int, frame_bytes: int, metrics: Metrics) -> None:
         self._session = session
         self.manifest = session.manifest
-        self._tiles = Tiles(self.manifest.tile_pitch)
+        self._channels = Channels()
+        self._tiles = Tiles(self.manifest.tile_pitch, self._channels)
         self._levels = Levels()
         self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
         self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
@@ -84,25 +88,29 @@ class Estimator:
         Takes at most `most_users` users. For the session's owner thread only. Raises `InferenceFailed` or
         `OutOfMemory`.
         """
-        csi = np.stack([user.csi for user in users])
         coarse = np.stack([user.coarse for user in users])
         accuracy = np.array([user.accuracy for user in users], np.float32)
         cells: dict[CellVersion, list[int]] = defaultdict(list)
         for row, user in enumerate(users):
             cells[user.version].append(row)
         places = np.empty_like(coarse)
+        features = np.empty((len(users), self.manifest.features), np.float32)
         refused: dict[int, CsiLevelImplausible] = {}
-        with stopwatch.stage("retrieve"):
-            features, levels = signal_feature(as_complex(csi)), level_of(csi)
-            for version, rows in cells.items():
+        for version, rows in cells.items():
+            csi = np.stack([users[row].csi for row in rows])  # cells differ in shape
+            with stopwatch.stage("retrieve"):
                 limits = users[rows[0]].limits  # users of one version have the same
-                guess = weigh_fixes(version.references, features[rows], coarse[rows], accuracy[rows], limits)
+                signals, levels = signal_feature(as_complex(csi)), level_of(csi)
+                guess = weigh_fixes(version.references, signals, coarse[rows], accuracy[rows], limits)
                 places[rows] = guess_by_voters(version.references, *guess)
                 coarse[rows], accuracy[rows] = guess.coarse, guess.accuracy
                 if limits is not None:
-                    implausible = find_implausible_levels(self._levels, version, levels[rows], guess.voters, limits)
+                    implausible = find_implausible_levels(self._levels, version, levels, guess.voters, limits)
                     refused |= {rows[i]: error for i, error in implausible.items()}
-        asked = as_users(csi, coarse, accuracy)
+            with stopwatch.stage("describe"):
+                features[rows] = self._session.describe(self._channels.of(version), csi)
+        asked = as_users(features, coarse, accuracy)
+        covariances = np.empty((len(users), 2, 2), np.float32)
         for _ in range(self.manifest.passes):
             near: dict[int, Neighbourhood] = {}
             with stopwatch.stage("retrieve"):
@@ -111,10 +119,13 @@ class Estimator:
                     found = self._tiles.neighbourhoods(version, finite, self.neighbours(len(version)))
                     near |= zip(rows, found, strict=True)
             lost = ~np.isfinite(places).all(axis=1)
-            places = self._compare(near, asked, stopwatch)
-            places[lost] = np.nan
+            places, covariances = self._compare(near, asked, stopwatch)
+            places[lost], covariances[lost] = np.nan, np.nan
         used = np.isfinite(accuracy).tolist()
-        return [refused.get(row) or Estimate(place, used[row]) for row, place in enumerate(places)]
+        return [
+            refused.get(row) or Estimate(place, covariance, coarse_used)
+            for row, (place, covariance, coarse_used) in enumerate(zip(places, covariances, used, strict=True))
+        ]
 
     def locate_in_background(
         self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
@@ -128,14 +139,25 @@ class Estimator:
         """
         n = self.neighbours(len(version) - (left_out is not None))
         places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
+        channel = self._channels.of(version)
+        features = self._session.describe_in_background(channel, csi)
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(places).all(axis=1)
             near = next_neighbourhood(version.references, np.nan_to_num(places), n, left_out, self.manifest.tile_pitch)
-            places = self._session.locate_in_background(
-                version.csi_of(near), version.positions[near], csi, coarse, accuracy
+            known = as_known(
+                [Neighbourhood(version, channel, rows, b"") for rows in near], self._session.describe_in_background
             )
+            places = self._session.locate_in_background(known, features, coarse, accuracy).positions
             places[lost] = np.nan
         return places
+
+    def prepare(self, version: CellVersion) -> None:
+        """Makes what users of a version need, before the first of them waits for it. Blocking. For any thread."""
+        self._channels.of(version)
+
+    def resident_bytes(self, version: CellVersion) -> int:
+        """Memory that a version takes together with what is made for it. Blocking. For any thread."""
+        return version.resident_bytes + self._channels.of(version).nbytes
 
     def prove(self) -> None:
         """Runs every graph. Blocking. Not for the owner thread. Raises `InferenceFailed` unless the answers agree."""
@@ -188,7 +210,8 @@ class Estimator:
             return False
         near, slot = reserved
         try:
-            self._session.run_in_background("frame", as_known([near], [slot]))
+            known = as_known([near], self._session.describe_in_background)
+            self._session.run_in_background("frame", {**known, "slots": np.array([slot])})
         except Exception:  # on any error the slot is free again
             self._session.submit(frames.release, slot).result()
             raise
@@ -202,35 +225,36 @@ class Estimator:
             return None
         return near, self._frames.reserve()
 
-    def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> _Floats:
-        """Compares each user, by row, with a neighbourhood; returns positions float32 `[b, 2]`.
+    def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> Located:
+        """Compares each user, by row, with a neighbourhood; returns positions `[b, 2]` and covariances `[b, 2, 2]`.
 
         Uses the `full` graph for cells that are too small for a frame and for artifacts without frames.
         """
-        places = np.empty((len(near), 2), np.float32)
+        located = Located(np.empty((len(near), 2), np.float32), np.empty((len(near), 2, 2), np.float32))
         whole = self.manifest.neighbourhood_size
         shared = [row for row, one in near.items() if self._frames and len(one.rows) == whole]
         if self._frames and shared:
             with stopwatch.stage("frame"):
                 slots = self._frames.slots(near[row] for row in shared)
             with stopwatch.stage("infer"):
-                self._query([(row, slots[near[row].key]) for row in shared], users, places)
+                self._query([(row, slots[near[row].key]) for row in shared], users, located)
         alone: dict[int, list[int]] = defaultdict(list)
         for row in sorted(near.keys() - set(shared)):
             alone[len(near[row].rows)].append(row)
         for rows in alone.values():
-            csi_known = np.stack([near[row].csi for row in rows])
-            known = {"csi_known": csi_known, "positions_known": np.stack([near[row].positions for row in rows])}
+            with stopwatch.stage("describe"):
+                known = as_known([near[row] for row in rows], self._session.describe)
             with stopwatch.stage("infer"):
-                (answer,) = self._session.run("full", known | {name: part[rows] for name, part in users.items()})
-            places[rows] = answer[:, 0]
-        return places
+                outputs = self._session.run("full", known | {name: part[rows] for name, part in users.items()})
+            answer = Located.of(outputs)
+            located.positions[rows], located.covariances[rows] = answer.positions[:, 0], answer.covariances[:, 0]
+        return located
 
-    def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], places: _Floats) -> None:
+    def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], located: Located) -> None:
         for rows, slots in group_by_slot(users_in_slots, self._session.wants_few_shapes):
             asked = {name: part[rows, 0] for name, part in users.items()}
-            (answer,) = self._session.run("query", asked | {"slots": slots})
-            places[rows] = answer
+            answer = Located.of(self._session.run("query", asked | {"slots": slots}))
+            located.positions[rows], located.covariances[rows] = answer
 
 
 def group_by_slot(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:

@@ -1,15 +1,20 @@
 """The frame cache: neighbourhoods already encoded by the model, shared by all users located in them."""
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact.channel_transform import ChannelTransform
+from reference_db.cell_version import CellVersion
 from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood
 from service.telemetry.metrics import Metrics
+
+# Features float32 `[t, F]` of CSI `[t, antennas, subcarriers, 2]` of one cell.
+Describe = Callable[[ChannelTransform, NDArray[np.float32]], NDArray[np.float32]]
 
 _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
 
@@ -18,8 +23,8 @@ class FrameCache:
     """Maps frames to slots of the session's pools. For the owner thread only.
 
     Holds at most `budget` bytes of frames of one size, but always room for `least` frames; evicts the least recently
-    used. A frame's key is the content of its neighbourhood, so a new version of a cell drops only the frames whose
-    fingerprints changed.
+    used. A frame's key is the content of its neighbourhood and the transform of its cell's CSI, so a new version of a
+    cell drops only the frames whose fingerprints changed, unless its description did.
     """
 
     def __init__(self, session: MateformerSession, budget: int, least: int, metrics: Metrics) -> None:
@@ -78,7 +83,8 @@ class FrameCache:
         started = time.perf_counter()
         slots = [self.reserve() for _ in neighbourhoods]
         try:
-            self._session.run("frame", as_known(neighbourhoods, slots))
+            known = as_known(neighbourhoods, self._session.describe)
+            self._session.run("frame", {**known, "slots": np.array(slots)})
         except Exception:  # on any error the slots are free again
             self._free += slots
             raise
@@ -86,10 +92,24 @@ class FrameCache:
         self._metrics.frames_encoded(time.perf_counter() - started)
 
 
-def as_known(neighbourhoods: Sequence[Neighbourhood], slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-    """Returns the inputs of the `frame` graph that encode neighbourhoods of one size into slots of the pools."""
-    return {
-        "csi_known": np.stack([one.csi for one in neighbourhoods]),
-        "positions_known": np.stack([one.positions for one in neighbourhoods]),
-        "slots": np.array(slots),
-    }
+def as_known(neighbourhoods: Sequence[Neighbourhood], describe: Describe) -> dict[str, NDArray[np.float32]]:
+    """Returns neighbourhoods of one size as inputs of the graphs `frame` and `full`.
+
+    Each version's fingerprints are described once, however many of the neighbourhoods they are in.
+    """
+    versions: dict[CellVersion, list[int]] = defaultdict(list)
+    for i, near in enumerate(neighbourhoods):
+        versions[near.version].append(i)
+    rows = np.stack([near.rows for near in neighbourhoods])
+    features: NDArray[np.float32] | None = None
+    positions = np.empty((*rows.shape, 2), np.float32)
+    sigmas = np.empty(rows.shape, np.float32)
+    for version, some in versions.items():
+        wanted, where = np.unique(rows[some], return_inverse=True)
+        found = describe(neighbourhoods[some[0]].channel, version.csi_of(wanted))
+        if features is None:
+            features = np.empty((*rows.shape, found.shape[1]), np.float32)
+        features[some] = found[where.reshape(-1, rows.shape[1])]
+        positions[some], sigmas[some] = version.positions[rows[some]], version.sigmas[rows[some]]
+    assert features is not None
+    return {"features_known": features, "positions_known": positions, "sigmas_known": sigmas}

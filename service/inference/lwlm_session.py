@@ -68,8 +68,7 @@ class LwlmSession(ModelSession[LwlmArtifact]):
             _check(self.submit(self.fuse, *several).result(), (1, 2), (1, 2, 2), (1, 2))
 
     def _run_named(self, graph: str, feeds: dict[str, _Array], wanted: tuple[str, ...]) -> dict[str, _Array]:
-        names = [spec.name for spec in self.manifest.graphs[graph].outputs]
-        outputs = dict(zip(names, self.run(graph, feeds), strict=True))
+        outputs = self.run(graph, feeds)
         return {name: outputs[name] for name in wanted}
 
 

@@ -1,24 +1,52 @@
 """Runs a Mateformer artifact: one neighbourhood a user, or frames that many users share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import MateformerArtifact, MateformerManifest, TensorSpec
+from models.artifact import MateformerArtifact, MateformerManifest, RadioContract, TensorSpec
+from models.artifact.channel_transform import ChannelTransform
+from reference_db.cell import AntennaArray, Cell
+from reference_db.half_csi import as_complex
 from service.errors import InferenceFailed
 from service.inference.session import ModelSession, plane_waves
 
 _Array = NDArray[np.float32]
+_Run = Callable[[str, Mapping[str, NDArray[np.generic]]], dict[str, _Array]]
 
+# Real numbers of CSI that one run of the graph `describe` takes: bounds its memory.
+_DESCRIBED_AT_ONCE = 1 << 22
+_PROVEN_COLUMNS, _PROVEN_SUBCARRIERS = 8, 16  # of the plane waves that prove a model, if it serves such radios
 _SAME_M = 0.05  # frames are kept in half precision
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others: the CPU
 
 
+class Located(NamedTuple):
+    """Positions float32 `[..., 2]` in metres and their covariances `[..., 2, 2]` in square metres.
+
+    Not finite where the model has no answer.
+    """
+
+    positions: _Array
+    covariances: _Array
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, _Array]) -> "Located":
+        """What the graphs `full` and `query` say."""
+        return cls(outputs["positions"], outputs["covariances"])
+
+
 class MateformerSession(ModelSession[MateformerArtifact]):
-    """The graphs `full` and, where the artifact has them, `frame` and `query`, which share pools of frames."""
+    """The graphs `describe` and `full` and, where the artifact has them, `frame` and `query`, which share pools of
+    frames.
+
+    `describe` turns CSI of one cell into features, which all other graphs take: a run of these may hold users of
+    different radios.
+    """
 
     @property
     def manifest(self) -> MateformerManifest:
@@ -51,19 +79,30 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         self._graphs = {name: graph.rebound(self._pools) for name, graph in self._graphs.items()}
         self._background_graphs = {}
 
-    def locate_in_background(
-        self, csi_known: _Array, positions_known: _Array, csi: _Array, coarse: _Array, accuracy: _Array
-    ) -> _Array:
-        """Locates each CSI, float32 `[b, 2]` metres; not finite where the model has no answer.
+    def describe(self, channel: ChannelTransform, csi: _Array) -> _Array:
+        """Features float32 `[t, F]` of snapshots `[t, antennas, subcarriers, 2]` of one cell.
 
-        All float32: `csi_known` `[b, neighbours, antennas, subcarriers, 2]`, `positions_known` `[b, neighbours, 2]`
-        metres, `csi` `[b, antennas, subcarriers, 2]`, `coarse` `[b, 2]` metres, `accuracy` `[b]`, the 1-sigma error of
-        `coarse` on each axis in metres. Both are NaN for a user without a coarse position. Runs the `full` graph, one
-        neighbourhood a user, on the background session. Blocking. Raises `InferenceFailed` or `OutOfMemory`.
+        For the owner thread only. Raises `OutOfMemory` or `InferenceFailed`.
         """
-        feeds = {"csi_known": csi_known, "positions_known": positions_known}
-        located: _Array = self.run_in_background("full", feeds | as_users(csi, coarse, accuracy))[0][:, 0]
-        return located
+        return self._describe(self.run, channel, csi)
+
+    def describe_in_background(self, channel: ChannelTransform, csi: _Array) -> _Array:
+        """As `describe`, on the background session. Blocking. For any thread but the owner thread."""
+        return self._describe(self.run_in_background, channel, csi)
+
+    def locate_in_background(
+        self, known: Mapping[str, _Array], features: _Array, coarse: _Array, accuracy: _Array
+    ) -> Located:
+        """Locates each of b users.
+
+        `known`: neighbourhoods as `as_known` makes them. All float32: `features` `[b, F]`, `coarse` `[b, 2]` metres,
+        `accuracy` `[b]`, the 1-sigma error of `coarse` on each axis in metres. Both are NaN for a user without a coarse
+        position. Runs the `full` graph, one neighbourhood a user, on the background session. Blocking. Raises
+        `InferenceFailed` or `OutOfMemory`.
+        """
+        outputs = self.run_in_background("full", {**known, **as_users(features, coarse, accuracy)})
+        positions, covariances = Located.of(outputs)
+        return Located(positions[:, 0], covariances[:, 0])
 
     def prove(self) -> None:
         known, users = self._waves(self.manifest.minimum_neighbours)
@@ -82,33 +121,85 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         if not np.allclose(by_full, by_frame, atol=_SAME_M):
             raise InferenceFailed("the graphs frame and query give another position than the graph full")
 
+    def _describe(self, run: _Run, channel: ChannelTransform, csi: _Array) -> _Array:
+        step = max(1, _DESCRIBED_AT_ONCE // csi[0].size)
+        parts = [self._describe_part(run, channel, csi[first : first + step]) for first in range(0, len(csi), step)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _describe_part(self, run: _Run, channel: ChannelTransform, csi: _Array) -> _Array:
+        n = len(csi)
+        if self.wants_few_shapes:
+            csi = np.concatenate([csi, np.repeat(csi[-1:], (1 << (n - 1).bit_length()) - n, axis=0)])
+        features = run("describe", channel.feeds(csi))["features"]
+        return features[:n]
+
     def _sized(self, spec: TensorSpec, frames: int) -> tuple[int, ...]:
         return spec.sized(pool=frames, neighbours=self.manifest.neighbourhood_size)
 
     def _waves(self, n: int) -> tuple[dict[str, _Array], dict[str, _Array]]:
         """A neighbourhood of n plane waves, and one more as a user without a coarse position."""
-        csi = self.manifest.csi
-        waves = plane_waves(csi.antennas, csi.subcarriers, n + 1)[np.newaxis]
-        places = np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2)
+        cell = example_cell(self.manifest.csi)
+        waves = plane_waves(cell.antennas, cell.subcarriers, n + 1)
+        channel = ChannelTransform.of(
+            cell.array, cell.subcarriers, cell.bandwidth, cell.carrier_frequency, None, None, as_complex(waves)
+        )
+        features = self.submit(self.describe, channel, waves).result()
+        if features.shape != (n + 1, self.manifest.features):
+            raise InferenceFailed(f"the graph describe returns {features.shape}, not {(n + 1, self.manifest.features)}")
+        known = {
+            "features_known": features[np.newaxis, :n],
+            "positions_known": np.linspace(-5, 5, 2 * n, dtype=np.float32).reshape(1, n, 2),
+            "sigmas_known": np.full((1, n), 0.05, np.float32),
+        }
         nowhere = np.full((1, 2), np.nan, np.float32)
-        return {"csi_known": waves[:, :n], "positions_known": places}, as_users(waves[:, n], nowhere, nowhere[:, 0])
+        return known, as_users(features[n:], nowhere, nowhere[:, 0])
 
 
-def as_users(csi: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:
+def example_cell(contract: RadioContract) -> Cell:
+    """A cell with a small radio inside the ranges. Raises `InferenceFailed` if no radio is inside all of them."""
+    lines = math.ceil(contract.polarisations.minimum) * math.ceil(contract.rows.minimum)
+    least = max(contract.columns.minimum, contract.antennas.minimum / lines)
+    most = min(contract.columns.maximum, contract.antennas.maximum / lines)
+    cell = Cell(
+        cell_id="example",
+        latitude_deg=0,
+        longitude_deg=0,
+        height=10,
+        yaw=0,
+        array=AntennaArray(
+            rows=math.ceil(contract.rows.minimum),
+            columns=max(1, math.ceil(min(max(_PROVEN_COLUMNS, least), most))),
+            spacing=contract.spacing.minimum,
+            polarisations=2 if contract.polarisations.minimum > 1 else 1,
+        ),
+        carrier_frequency=contract.carrier_frequency.minimum,
+        bandwidth=contract.bandwidth.minimum,
+        subcarriers=math.ceil(
+            min(max(_PROVEN_SUBCARRIERS, contract.subcarriers.minimum), contract.subcarriers.maximum)
+        ),
+    )
+    if reason := contract.reason_against(cell):
+        raise InferenceFailed(f"no radio is inside all ranges of the artifact: {reason}")
+    return cell
+
+
+def as_users(features: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:
     """Turns users `[b, ...]` into inputs of the graphs, one user a neighbourhood.
 
     A NaN coarse position becomes the origin with an infinite `accuracy`: the graphs take no NaN.
     """
     known: NDArray[np.bool_] = np.isfinite(accuracy)
     return {
-        "csi": csi[:, np.newaxis],
+        "features": features[:, np.newaxis],
         "coarse": np.where(known[:, np.newaxis], coarse, np.float32(0))[:, np.newaxis],
         "accuracy": np.where(known, accuracy, np.float32(np.inf))[:, np.newaxis],
     }
 
 
-def _check(outputs: Sequence[_Array]) -> _Array:
-    """The one position `[1, 1, 2]` that is expected. Raises `InferenceFailed`."""
-    if [output.shape for output in outputs] != [(1, 1, 2)] or not np.isfinite(outputs[0]).all():
+def _check(outputs: Mapping[str, _Array]) -> _Array:
+    """The one position `[1, 1, 2]` that is expected, with a covariance. Raises `InferenceFailed`."""
+    located = Located.of(outputs)
+    shapes = [output.shape for output in located]
+    if shapes != [(1, 1, 2), (1, 1, 2, 2)] or not all(np.isfinite(output).all() for output in located):
         raise InferenceFailed("the model's answer is not finite or has an unexpected shape")
-    return outputs[0]
+    return located.positions

@@ -75,11 +75,11 @@ class ModelSession(ABC, Generic[A]):
         """Calls `function` in the owner thread, in order of submission. Raises `InferenceFailed` after `close`."""
         return _submit(self._owner, function, *args, **kwargs)
 
-    def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
-        """Runs a graph and returns its outputs. For the owner thread only. `feeds` may hold extra names.
+    def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
+        """Runs a graph and returns its outputs by name, without pools.
 
-        Raises `OutOfMemory` or `InferenceFailed`. After `InferenceFailed` the sessions are new: a session that has
-        failed may go on failing.
+        For the owner thread only. `feeds` may hold extra names. Raises `OutOfMemory` or `InferenceFailed`. After
+        `InferenceFailed` the sessions are new: a session that has failed may go on failing.
         """
         try:
             outputs = self._graphs[graph].run(feeds)
@@ -94,14 +94,14 @@ class ModelSession(ABC, Generic[A]):
         self.answers += 1
         return outputs
 
-    def run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
+    def run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         """As `run`, on the background session. Blocking. For any thread but the owner thread.
 
         Raises `InferenceFailed` or `OutOfMemory`.
         """
         return _submit(self._background, self._run_in_background, graph, feeds).result()
 
-    def _run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[_Array]:
+    def _run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         try:
             self._background_graphs = self._background_graphs or self._load(1)
             return self._background_graphs[graph].run(feeds)

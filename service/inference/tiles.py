@@ -8,8 +8,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell_version import CellVersion
 from reference_db.retrieval import next_neighbourhood, snapped
+from service.inference.channels import Channels
 
 _RowsAndKey = tuple[NDArray[np.int64], bytes]
 
@@ -17,36 +19,31 @@ _MOST_REMEMBERED = 1 << 14  # tiles a version; one more clears the memory
 
 
 class Neighbourhood(NamedTuple):
-    """Fingerprints of a version, `rows` int64 `[n]`. Equal keys mean equal fingerprints, across versions too."""
+    """Fingerprints of a version, `rows` int64 `[n]`, and what describes their CSI.
+
+    Equal keys mean equal fingerprints, described alike, across versions too.
+    """
 
     version: CellVersion
+    channel: ChannelTransform
     rows: NDArray[np.int64]
     key: bytes
-
-    @property
-    def csi(self) -> NDArray[np.float32]:
-        """Real and imaginary parts, float32 `[n, antennas, subcarriers, 2]`."""
-        return self.version.csi_of(self.rows)
-
-    @property
-    def positions(self) -> NDArray[np.float32]:
-        """`[n, 2]` metres."""
-        return self.version.positions[self.rows]
 
 
 class Tiles:
     """Remembers the neighbourhood of each tile for as long as its version lives. For one thread only."""
 
-    def __init__(self, pitch: float) -> None:
+    def __init__(self, pitch: float, channels: Channels) -> None:
         self._pitch = pitch
+        self._channels = channels
         # The values must not reference the version, or it would never be freed.
         self._remembered: WeakKeyDictionary[CellVersion, dict[bytes, _RowsAndKey]] = WeakKeyDictionary()
 
     def neighbourhoods(self, version: CellVersion, places: NDArray[np.float32], n: int) -> Sequence[Neighbourhood]:
         """Returns, for each of `places` `[b, 2]` (metres), the n fingerprints nearest the centre of its tile."""
-        centres = snapped(places, self._pitch)
+        centres, channel = snapped(places, self._pitch), self._channels.of(version)
         if not self._pitch:
-            return [Neighbourhood(version, *found) for found in _fetch(version, centres, n)]
+            return [Neighbourhood(version, channel, *found) for found in _fetch(version, channel, centres, n)]
         known = self._remembered.setdefault(version, {})
         tiles = [centre.tobytes() for centre in centres]
         missing = {tile: centre for tile, centre in zip(tiles, centres, strict=True) if tile not in known}
@@ -54,9 +51,9 @@ class Tiles:
             if len(known) + len(missing) > _MOST_REMEMBERED:
                 missing = dict(zip(tiles, centres, strict=True))
                 known.clear()
-            fetched = _fetch(version, np.stack(list(missing.values())), n)
+            fetched = _fetch(version, channel, np.stack(list(missing.values())), n)
             known.update(zip(missing, fetched, strict=True))
-        return [Neighbourhood(version, *known[tile]) for tile in tiles]
+        return [Neighbourhood(version, channel, *known[tile]) for tile in tiles]
 
     def centres(self, version: CellVersion) -> dict[bytes, NDArray[np.float32]]:
         """Returns the centre `[2]` (metres) of each remembered tile, by the key of its neighbourhood."""
@@ -64,12 +61,12 @@ class Tiles:
         return {key: np.frombuffer(tile, np.float32) for tile, (_, key) in remembered.items()}
 
 
-def _fetch(version: CellVersion, centres: NDArray[np.float32], n: int) -> list[_RowsAndKey]:
+def _fetch(version: CellVersion, channel: ChannelTransform, centres: NDArray[np.float32], n: int) -> list[_RowsAndKey]:
     neighbourhoods = next_neighbourhood(version.references, centres, n)
-    cell = version.cell.cell_id.encode()
-    return [(rows, _key(cell, version.ids[rows])) for rows in neighbourhoods]
+    salt = hashlib.sha256(version.cell.cell_id.encode() + b"\0" + channel.key).digest()
+    return [(rows, _key(salt, version.ids[rows])) for rows in neighbourhoods]
 
 
-def _key(cell: bytes, ids: NDArray[np.uint64]) -> bytes:
+def _key(salt: bytes, ids: NDArray[np.uint64]) -> bytes:
     # Sorted: the model's answer does not depend on the order of the neighbourhood.
-    return hashlib.blake2b(np.sort(ids).tobytes(), digest_size=16, key=hashlib.sha256(cell).digest()).digest()
+    return hashlib.blake2b(np.sort(ids).tobytes(), digest_size=16, key=salt).digest()

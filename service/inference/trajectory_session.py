@@ -26,8 +26,7 @@ class TrajectorySession(ModelSession[TrajectoryArtifact]):
         `TrajectoryManifest` describes them. For the owner thread only. Raises `OutOfMemory` or `InferenceFailed`.
         """
         # Shipped graphs call the input of the path features "cues".
-        (positions,) = self.run("full", {"csi": csi, "cues": path_features})
-        return positions
+        return self.run("full", {"csi": csi, "cues": path_features})["positions"]
 
     def prove(self) -> None:
         csi, n = self.manifest.csi, self.manifest.vertices

@@ -22,6 +22,7 @@ from service.cells.registry import ServedCells
 from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories, check_learned
 from service.errors import ServiceError
+from service.inference.mateformer_session import example_cell
 from service.inference.session import plane_waves
 
 Json = dict[str, Any]
@@ -60,7 +61,7 @@ class Examples:
         }
 
     def _users(self) -> tuple[Json, Json, Json]:
-        csi = self._served.engine.artifact.manifest.csi
+        cell = example_cell(self._served.engine.artifact.manifest.csi)
         cell_id, x, y, lat, lon, amplitude = "cell", 0.0, 0.0, 0.0, 0.0, 1.0
         if found := self._find_cell():
             manifest, (west, south, east, north) = found
@@ -69,7 +70,7 @@ class Examples:
             lat, lon = LocalFrame(cell.latitude_deg, cell.longitude_deg).to_wgs84(x, y)
         alone = {
             "cellId": cell_id,
-            "csi": _csi(plane_waves(csi.antennas, csi.subcarriers, 1)[0]) | {"scale": amplitude},
+            "csi": _csi(plane_waves(cell.antennas, cell.subcarriers, 1)[0]) | {"scale": amplitude},
         }
         local = alone | {"coarsePosition": {"x": x, "y": y, "hAccuracy": 1.0}}
         place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
@@ -149,7 +150,6 @@ class Examples:
         The extent is west, south, east, north.
         """
         artifact = self._served.engine.artifact.manifest
-        csi = artifact.csi
         try:
             cell_ids = self._store.cells()
         except ReferenceDatabaseError:
@@ -158,8 +158,7 @@ class Examples:
             if manifest.fingerprints < artifact.neighbourhood_size:
                 continue
             survey = manifest.quality.get("survey")
-            fits = (manifest.cell.antennas, manifest.cell.subcarriers) == (csi.antennas, csi.subcarriers)
-            if fits and isinstance(survey, dict):
+            if artifact.csi.reason_against(manifest.cell) is None and isinstance(survey, dict):
                 return manifest, _EXTENT.validate_python(survey["extent"])
         return None
 

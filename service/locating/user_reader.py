@@ -28,7 +28,7 @@ from service.telemetry.tracing import span
 from service.web.csi import check_declared_shape, decode_csi
 from service.web.media import LARGE_BYTES, Format, validated
 
-ONLY_TRACKS = errors.CellNotServed | errors.CellTooSmall | errors.ModelNotAllowed
+ONLY_TRACKS = errors.CellNotServed | errors.BandNotServed | errors.CellTooSmall | errors.ModelNotAllowed
 FEW = 32  # users: the event loop decodes or encodes them in well under a millisecond
 
 A = TypeVar("A")

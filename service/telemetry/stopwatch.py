@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Literal
 
 # Also the values of the label "stage" of fingerpost_stage_duration_seconds, which dashboards query.
-Stage = Literal["decode", "retrieve", "frame", "infer", "cues", "joint", "measure", "fuse", "encode"]
+Stage = Literal["decode", "retrieve", "describe", "frame", "infer", "cues", "joint", "measure", "fuse", "encode"]
 
 
 class Stopwatch:

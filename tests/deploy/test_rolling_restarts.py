@@ -19,7 +19,7 @@ def test_no_request_is_lost_while_both_replicas_restart(tmp_path: Path, redis_se
     if haproxy is None:
         pytest.skip("haproxy is not installed")
     empty(redis_server)
-    write_tiny_artifact(tmp_path, antennas=32, subcarriers=32, tile_pitch=2.0)
+    write_tiny_artifact(tmp_path, tile_pitch=2.0)
     outcome = restart_under_load(haproxy, redis_server.url, tmp_path, rounds=1)
     assert outcome.restarts == 2
     assert outcome.versions > 2

@@ -18,7 +18,7 @@ def flipped(folder: Path) -> None:
 
 
 def of_another_schema(folder: Path) -> None:
-    change_manifest(folder, schema_version=2)
+    change_manifest(folder, schema_version=3)
 
 
 def without_a_graph(folder: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fingerpost import build_locate_body
-from models.artifact import load_artifact
+from models.artifact import BadManifest, MateformerManifest, load_artifact, read_manifest
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
 from service.cells.calibration import calibrate
 from service.inference.estimator import Estimator
@@ -23,15 +24,29 @@ from tests.service.tiny_artifact import write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN, version_of
 
 
+@pytest.fixture(scope="session", autouse=True)
+def single_threaded_blas() -> Iterator[None]:
+    """As in the service: threads of BLAS that wait for busy cores take a hundred times as long as one thread."""
+    with threadpool_limits(limits=1):
+        yield
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
-def artifact_directory() -> Path:
-    """The artifact that the repository ships."""
-    return Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
+def artifact_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact that the repository ships; a tiny one as long as that is of a schema before."""
+    shipped = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
+    try:
+        read_manifest(shipped)
+    except BadManifest:
+        folder = tmp_path_factory.mktemp("artifacts") / "mateformer"
+        folder.mkdir()
+        return write_tiny_artifact(folder, neighbours=16, tile_pitch=2.0, doubtful=False).directory
+    return shipped
 
 
 @pytest.fixture(scope="session")
@@ -51,23 +66,26 @@ def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path)
 
 @pytest.fixture(scope="session")
 def store(settings: Settings) -> DirectoryStore:
-    """Cells: `plane` and `other` as imported, `fresh` not calibrated, `small` and `narrow` not servable."""
+    """Cells: `plane` and `other` as imported, `fresh` not calibrated, `small` and `narrow` not servable.
+
+    `narrow` has 16 antennas, five wavelengths apart.
+    """
     store = DirectoryStore(settings.database_directory)
-    for cell_id, n, antennas, calibrated in (
-        ("plane", 300, 32, True),
-        ("other", 150, 32, True),
-        ("fresh", 80, 32, False),
-        ("small", 10, 32, False),
-        ("narrow", 100, 16, False),
+    for cell_id, n, antennas, spacing, calibrated in (
+        ("plane", 300, 32, 0.5, True),
+        ("other", 150, 32, 0.5, True),
+        ("fresh", 80, 32, 0.5, False),
+        ("small", 10, 32, 0.5, False),
+        ("narrow", 100, 16, 5.0, False),
     ):
-        cell, fingerprints = make_cell(cell_id, antennas), fingerprints_at(street(n, n), antennas)
+        cell, fingerprints = make_cell(cell_id, antennas, spacing), fingerprints_at(street(n, n), antennas)
         quality = _calibrated(settings, version_of(cell, fingerprints)) if calibrated else {}
         import_fingerprints(store, cell, fingerprints, quality, ORIGIN)
     return store
 
 
 def _calibrated(settings: Settings, version: CellVersion) -> Json:
-    artifact = load_artifact(settings.artifact_directory)
+    artifact = load_artifact(settings.artifact_directory, MateformerManifest)
     session = MateformerSession(artifact, settings.inference_threads, settings.execution_providers)
     estimator = Estimator(session, settings.inference_batch, settings.frame_cache_bytes, Metrics())
     try:
@@ -108,10 +126,10 @@ def session(tmp_path: Path) -> Iterator[MateformerSession]:
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For cells of the shipped one's channel: the same session, with frames."""
+    """The model of `session`, with frames."""
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
     folder.mkdir()
-    write_tiny_artifact(folder, antennas=32, subcarriers=32, tile_pitch=2.0)
+    write_tiny_artifact(folder, tile_pitch=2.0)
     return folder
 
 

@@ -22,7 +22,7 @@ from reference_db.manifest import ModelPolicy
 from reference_db.path_features import SPEED_OF_LIGHT
 from service.settings import Settings
 from tests.service.plane_cell import Json, street
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import only, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
 
@@ -82,7 +82,7 @@ def snapshot(track_id: str, position: np.ndarray, cell_id: str = "both", **field
 def write_artifacts(folder: Path) -> Settings:
     """A service with a network of each family, its database in a directory that is still empty."""
     (folder / "mateformer").mkdir(parents=True)
-    write_tiny_artifact(folder / "mateformer", antennas=ANTENNAS, subcarriers=SUBCARRIERS)
+    write_tiny_artifact(folder / "mateformer", radios=only(ANTENNAS, SUBCARRIERS))
     write_tiny_trajectory_artifact(folder / "scadf-moe", LEARNED, ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER)
     return Settings(
         port=0,

@@ -9,7 +9,7 @@ import numpy as np
 from reference_db import AntennaArray, Cell, Store, replace_cell
 from reference_db.path_features import SPEED_OF_LIGHT, USER_HEIGHT
 from service.settings import Settings
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import only, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
 from tests.service.tiny_lwlm_artifact import write_tiny_lwlm_artifact
 
@@ -60,7 +60,7 @@ def write_measuring_artifacts(folder: Path) -> Settings:
     There is no network for trajectories.
     """
     (folder / "mateformer").mkdir(parents=True)
-    write_tiny_artifact(folder / "mateformer", antennas=ANTENNAS, subcarriers=SUBCARRIERS)
+    write_tiny_artifact(folder / "mateformer", radios=only(ANTENNAS, SUBCARRIERS))
     write_tiny_lwlm_artifact(folder / "lwlm")
     return Settings(
         port=0,

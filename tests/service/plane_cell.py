@@ -11,14 +11,14 @@ Json = dict[str, Any]
 USER = np.array([[50.0, 5.0]], np.float32)
 
 
-def make_cell(cell_id: str, antennas: int = 32) -> Cell:
+def make_cell(cell_id: str, antennas: int = 32, spacing: float = 0.5) -> Cell:
     return Cell(
         cell_id=cell_id,
         latitude_deg=43.7731,
         longitude_deg=11.2560,
         height=12.0,
         yaw=0.3,
-        array=AntennaArray(rows=1, columns=antennas),
+        array=AntennaArray(rows=1, columns=antennas, spacing=spacing),
         carrier_frequency=3.5e9,
         bandwidth=40e6,
         subcarriers=32,

@@ -17,7 +17,7 @@ from service.updates.cell_wire import describe_cell
 from tests.service.learned_cells import TRAJECTORY, fill, learned_cell, seen_at, trajectory, write_artifacts
 from tests.service.plane_cell import Json
 from tests.service.serving import serving
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import only, write_tiny_artifact
 
 GUARD_S = 60.0
 PLAIN = build_locate_body("both", seen_at(TRAJECTORY[:1])[0])
@@ -114,7 +114,7 @@ def test_a_policy_that_no_artifact_can_serve_is_refused(
 async def test_a_cell_that_only_the_network_for_trajectories_can_serve_is_accepted(tmp_path: Path) -> None:
     """And one that no network can serve is not."""
     settings = write_artifacts(tmp_path)
-    write_tiny_artifact(settings.artifact_directory)  # for other antennas
+    write_tiny_artifact(settings.artifact_directory, radios=only(5))  # for other antennas
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),

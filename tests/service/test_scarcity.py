@@ -149,7 +149,7 @@ def test_what_needs_more_memory_than_there_is_is_refused_and_others_are_served(t
     artifact, database = tmp_path / "wide", tmp_path / "database"
     artifact.mkdir()
     # Of 512 fingerprints each user is compared with 4 MiB; there are no frames.
-    write_tiny_artifact(artifact, neighbours=512, antennas=32, subcarriers=32)
+    write_tiny_artifact(artifact, neighbours=512)
     store, random = DirectoryStore(database), np.random.default_rng(0)
     for cell_id, n in (("large", 40_000), ("changing", 1000)):
         positions = random.uniform((20, -30), (80, 30), (n, 2)).astype(np.float32)

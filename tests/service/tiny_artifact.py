@@ -21,6 +21,7 @@ from models.artifact import (
 )
 
 FEATURES = 2
+ANTENNAS, SUBCARRIERS = 4, 3  # of tiny cells
 RADIOS = RadioContract(
     antennas=Range(minimum=1, maximum=64),
     rows=Range(minimum=1, maximum=16),
@@ -31,7 +32,15 @@ RADIOS = RadioContract(
     bandwidth=Range(minimum=10e6, maximum=100e6),
     carrier_frequency=Range(minimum=0.6e9, maximum=30e9),
 )
+
 SIGMA_M = 0.5  # the error that the network states on each axis
+
+
+def only(antennas: int, subcarriers: int = SUBCARRIERS) -> RadioContract:
+    """The ranges of a model that serves CSI of this shape alone."""
+    shape = {"antennas": antennas, "subcarriers": subcarriers}
+    return RADIOS.model_copy(update={name: Range(minimum=one, maximum=one) for name, one in shape.items()})
+
 
 _Shapes = dict[str, list[int | str]]
 
@@ -46,12 +55,18 @@ _DESCRIBE = [
     helper.make_node("Div", ["power", "unit"], ["level"]),
     helper.make_node("Concat", ["first", "level"], ["features"], axis=1),
 ]
-_DOUBTS = [
-    helper.make_node("Gather", ["features", "zero"], ["real"], axis=2),
-    helper.make_node("Log", ["real"], ["log"]),
-    helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
-    helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
-]
+
+
+def _doubts(doubtful: bool) -> list[NodeProto]:
+    """NaN for a first real number that is not positive, else 0; without doubts always 0."""
+    return [
+        helper.make_node("Gather", ["features", "zero"], ["real"], axis=2),
+        helper.make_node("Log" if doubtful else "Sigmoid", ["real"], ["log"]),
+        helper.make_node("Mul", ["log", "nothing"], ["nothing_or_nan"]),
+        helper.make_node("Unsqueeze", ["nothing_or_nan", "last"], ["doubt"]),
+    ]
+
+
 _ANSWER = [
     helper.make_node("Add", ["middle", "doubt"], ["there"]),
     helper.make_node("Add", ["there", "beside"], ["positions"]),
@@ -78,11 +93,20 @@ def write_tiny_artifact(
     radios: RadioContract = RADIOS,
     tile_pitch: float = 0.0,
     beside: float = 0.0,
+    doubtful: bool = True,
 ) -> MateformerArtifact:
-    """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres."""
+    """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres.
+
+    A model that is not `doubtful` has an answer to any CSI.
+    """
+    doubts = _doubts(doubtful)
     channel: list[int | str] = ["snapshots", "lines", "columns", "subcarriers", 2]
     describe: _Shapes = {"csi": channel, "scale": [1]}
-    known: _Shapes = {"positions_known": ["batch", "neighbours", 2]}
+    known: _Shapes = {
+        "features_known": ["batch", "neighbours", FEATURES],
+        "positions_known": ["batch", "neighbours", 2],
+        "sigmas_known": ["batch", "neighbours"],
+    }
     users: _Shapes = {"features": ["batch", "queries", FEATURES]}
     slots: _Shapes = {"slots": ["batch"]}
     pool: _Shapes = {"middles": ["pool", 1, 2]}
@@ -90,7 +114,7 @@ def write_tiny_artifact(
     middle = helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1)
     graphs = {
         "describe": _graph(directory, "describe", describe, {"features": ["snapshots", FEATURES]}, _DESCRIBE, beside),
-        "full": _graph(directory, "full", known | users, answers, [*_DOUBTS, middle, *_ANSWER], beside),
+        "full": _graph(directory, "full", known | users, answers, [*doubts, middle, *_ANSWER], beside),
     }
     if tile_pitch:
         rows = helper.make_node("Unsqueeze", ["slots", "last"], ["rows"])
@@ -98,9 +122,7 @@ def write_tiny_artifact(
         out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
         written: _Shapes = {"written_middles": pool["middles"]}
         graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
-        graphs["query"] = _graph(
-            directory, "query", users | slots | pool, answers, [*_DOUBTS, out_of, *_ANSWER], beside
-        )
+        graphs["query"] = _graph(directory, "query", users | slots | pool, answers, [*doubts, out_of, *_ANSWER], beside)
     manifest = MateformerManifest(
         schema_version=2,
         family="mateformer",

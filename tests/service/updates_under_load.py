@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
         if chosen.network == "quick":
             artifact = folder / "tiny"
             artifact.mkdir()
-            write_tiny_artifact(artifact, antennas=32, subcarriers=32, tile_pitch=2.0)
+            write_tiny_artifact(artifact, tile_pitch=2.0)
         for name, database in _places(folder, stack):
             outcome = change_under_load(database, artifact, chosen.publishes, folder, chosen.most_s)
             print(f"{name}: {outcome}", flush=True)

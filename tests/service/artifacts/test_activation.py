@@ -34,7 +34,7 @@ from tests.service.readers import reading
 from tests.service.replicas import Replica
 from tests.service.replicas import running as replica_of
 from tests.service.serving import serving
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import only, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN
 from tests.service.tiny_lwlm_artifact import CONTRACT, write_tiny_lwlm_artifact
 from tests.service.tiny_trajectory_artifact import write_tiny_trajectory_artifact
@@ -46,7 +46,7 @@ ROOM = {"frame_cache_bytes": 4096}
 
 def write(folder: Path, beside: float = 0.0, **knobs: Any) -> MateformerArtifact:
     folder.mkdir(parents=True)
-    return write_tiny_artifact(folder, **{"antennas": 32, "subcarriers": 32, "tile_pitch": 2.0} | knobs, beside=beside)
+    return write_tiny_artifact(folder, **{"tile_pitch": 2.0} | knobs, beside=beside)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_an_artifact_that_serves_already_is_left_alone(replica: Replica) -> None
         (bad_artifacts.without_a_graph, "frame.onnx does not exist"),
         (bad_artifacts.is_no_onnx, "full.onnx: not an ONNX file"),
         (bad_artifacts.reads_other_files, "tensors outside the file are refused"),
-        (bad_artifacts.names_another_input, "failed to run: .*csi_known"),
+        (bad_artifacts.names_another_input, "failed to run: .*features_known"),
         (bad_artifacts.answers_nan, "not finite"),
         (bad_artifacts.answers_otherwise_by_frames, "another position than the graph full"),
     ],
@@ -174,7 +174,7 @@ def test_a_bad_artifact_leaves_the_old_one_serving_and_is_told_why(
 @pytest.mark.parametrize(
     ("knobs", "reason"),
     [
-        ({"antennas": 16}, "cell changing: the cell's CSI is 32 x 32, the artifact expects 16 x 32"),
+        ({"radios": only(16)}, "cell changing: antennas is 32, the artifact was trained on 16"),
         ({"minimum": 200, "neighbours": 300}, "cell changing: the cell has 100 fingerprints, it needs 200"),
         ({"beside": 40.0}, "cell changing: the median error on the cell's own fingerprints rises from"),
     ],

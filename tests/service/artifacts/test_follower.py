@@ -44,7 +44,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     for name, beside in (("middle", 0.0), ("beside", 0.25), ("far", 40.0)):
         (folder / name).mkdir()
-        write_tiny_artifact(folder / name, antennas=32, subcarriers=32, beside=beside)
+        write_tiny_artifact(folder / name, beside=beside)
     return folder
 
 

@@ -176,10 +176,10 @@ def test_cell_too_small_to_state_95_per_cent_is_refused(artifact: MateformerArti
     assert calibrate(artifact, estimator, cell_of(uneven_street(19, seed=1)), Settings()).samples == 19
 
 
-def test_cell_of_another_csi_shape_is_refused(artifact: MateformerArtifact, estimator: Estimator) -> None:
-    csi = np.ones((30, 2, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
-    with pytest.raises(errors.CellNotServed, match="2 x 3, the artifact expects 4 x 3"):
-        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=2), Settings())
+def test_cell_outside_the_ranges_is_refused(artifact: MateformerArtifact, estimator: Estimator) -> None:
+    csi = np.ones((30, 65, SUBCARRIERS), np.complex64) * np.arange(1, 31)[:, None, None].astype(np.complex64)
+    with pytest.raises(errors.CellNotServed, match="antennas is 65, the artifact was trained on 1 to 64"):
+        calibrate(artifact, estimator, cell_of(uneven_street(30, seed=1), csi, antennas=65), Settings())
 
 
 def test_a_fingerprint_without_an_answer_fails_the_calibration(

@@ -1,7 +1,7 @@
 """Frames of the shipped model in a synthetic cell."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import load_artifact
-from reference_db import CellVersion, first_guess, next_neighbourhood, signal_feature
-from reference_db.half_csi import as_complex
+from models.artifact import MateformerManifest, load_artifact
+from reference_db import CellVersion
 from service.errors import InferenceFailed
+from service.inference.channels import Channels
 from service.inference.estimator import Estimator, User
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import MateformerSession
@@ -29,7 +29,7 @@ USERS = 12
 
 @pytest.fixture(scope="module")
 def session(artifact_directory: Path) -> Iterator[MateformerSession]:
-    session = MateformerSession(load_artifact(artifact_directory), 1, ["CPUExecutionProvider"])
+    session = MateformerSession(load_artifact(artifact_directory, MateformerManifest), 1, ["CPUExecutionProvider"])
     yield session
     session.close()
 
@@ -49,7 +49,7 @@ def lookups(metrics: Metrics, result: str) -> float:
 
 
 def neighbourhoods(version: CellVersion, rows: range, n: int) -> list[Neighbourhood]:
-    return list(Tiles(0.0).neighbourhoods(version, version.positions[rows], n))
+    return list(Tiles(0.0, Channels()).neighbourhoods(version, version.positions[rows], n))
 
 
 def users_of(version: CellVersion, count: int) -> list[User]:
@@ -71,10 +71,7 @@ def test_frames_give_the_full_graphs_answer(session: MateformerSession, version:
     estimator = Estimator(session, 64, 2**20, metrics)
     fresh, cached = (located(session, estimator, users) for _ in range(2))
     csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
-    places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy)
-    manifest = session.manifest
-    near = next_neighbourhood(version.references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
-    full = session.locate_in_background(version.csi_of(near), version.positions[near], csi, coarse, accuracy)
+    full = estimator.locate_in_background(version, csi, coarse, accuracy, None)
     np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
@@ -132,7 +129,8 @@ def test_a_frame_encoded_in_the_background_is_found(
     frames = FrameCache(session, 0, 2, metrics)
     a, b = neighbourhoods(version, range(2), session.manifest.neighbourhood_size)
     slot = session.submit(frames.reserve).result()
-    session.run_in_background("frame", as_known([a], [slot]))
+    known = as_known([a], session.describe_in_background)
+    session.run_in_background("frame", {**known, "slots": np.array([slot])})
     session.submit(frames.slots, [b]).result()  # while the slot is reserved
     session.submit(frames.admit, a.key, slot).result()
     assert session.submit(frames.slots, [a]).result() == {a.key: slot}
@@ -163,10 +161,15 @@ def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
     with closing(MateformerSession(artifact, 1, ["CPUExecutionProvider"])) as session:
         estimator = Estimator(session, len(users), 0, metrics)  # no budget: room for one dispatch and one frame
 
-        def wait_with_a_slot(*_: object) -> None:
+        describe_or_encode = session.run_in_background
+
+        def wait_with_a_slot(graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            if graph == "describe":
+                return describe_or_encode(graph, feeds)
             if not reserved.acquire(blocking=False):
                 both.set()
             free.wait()
+            return {}
 
         monkeypatch.setattr(session, "run_in_background", wait_with_a_slot)
         reserved.release()

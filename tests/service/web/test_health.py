@@ -10,13 +10,13 @@ from reference_db import DirectoryStore
 from service.background import Background
 from service.errors import InferenceFailed, NotReady, Stopping
 from service.inference.mateformer_session import MateformerSession
-from service.inference.session import ModelUnusable, plane_waves
+from service.inference.session import ModelUnusable
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.web.health import Draining, Health
 from tests.redis_servers import GUARD_S
 from tests.service.running import running, tiny_service
-from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_artifact import FEATURES, write_tiny_artifact
 
 
 def health_of(session: MateformerSession, **knobs: float) -> Health:
@@ -41,7 +41,7 @@ async def test_readiness_infers_again_when_the_last_answer_is_old(session: Matef
     await health_of(session, readiness_period_s=3600).check_ready()
     assert session.answers == answered
     await health_of(session, readiness_period_s=0).check_ready()
-    assert session.answers == answered + 1
+    assert session.answers == answered + 2
 
 
 @pytest.mark.anyio
@@ -63,7 +63,7 @@ async def test_is_not_ready_while_the_network_hangs(session: MateformerSession) 
     answered = session.answers
     release.set()
     await health_of(session, readiness_period_s=0).check_ready()
-    assert session.answers == answered + 2  # one proof for the three probes, one for this
+    assert session.answers == answered + 4  # one proof for the three probes, one for this: each describes and locates
 
 
 @pytest.mark.anyio
@@ -116,8 +116,7 @@ def stale_seconds(metrics: str) -> float:
 
 
 def test_network_refuses_what_does_not_fit_its_graph(session: MateformerSession) -> None:
-    wrong = plane_waves(ANTENNAS + 1, SUBCARRIERS, 5)[np.newaxis]
-    feeds = {"csi_known": wrong[:, :4], "positions_known": np.zeros((1, 4, 2), np.float32), "csi": wrong[:, 4:]}
+    feeds = {"positions_known": np.zeros((1, 4, 2), np.float32), "features": np.ones((1, 1, FEATURES + 1), np.float32)}
     with pytest.raises(InferenceFailed):
         session.run_in_background("full", feeds)
     assert session.seconds_since_answer < 60  # users' sessions are others
