@@ -41,7 +41,8 @@ class Degradation(NamedTuple):
         offset = self.sto * math.sqrt(3) * (2 * _uniform(ids, _OFFSET) - 1)
         grid = np.arange(self.subcarriers) - self.subcarriers // 2
         cycles = _uniform(ids, _PHASE)[..., np.newaxis] - self.step * offset[..., np.newaxis] * grid
-        return np.exp(2j * np.pi * cycles).astype(np.complex64)
+        factors: NDArray[np.complex64] = np.exp(2j * np.pi * cycles).astype(np.complex64)
+        return factors
 
 
 class DegradedCsi:

@@ -9,7 +9,7 @@ ADVICE = {
     "BODY_TOO_LARGE": "Send less, or raise `FINGERPOST_BODY_LIMIT_BYTES` (`FINGERPOST_UPLOAD_LIMIT_BYTES` for files).",
     "BODY_TOO_SLOW": "Send the body faster: `FINGERPOST_BODY_TIMEOUT_S`, 30 s by default.",
     "CELL_NOT_FOUND": "Check the name against `GET /cells`, or create the cell.",
-    "CELL_NOT_SERVED_BY_ARTIFACT": "Activate an artifact for the cell's antennas and subcarriers.",
+    "CELL_NOT_SERVED_BY_ARTIFACT": "`detail` says what is out of range. Correct the cell or activate another artifact.",
     "CELL_TOO_SMALL": "Append fingerprints; `detail` says how many are needed.",
     "CELL_UNREADABLE": "Roll the cell back, or replace its fingerprints. The log names the damaged file.",
     "CLIENT_GONE": "Nothing.",

@@ -124,10 +124,18 @@ def correct(
     rows: Annotated[int | None, typer.Option(help="Rows of the array. The number of antennas cannot change.")] = None,
     columns: Annotated[int | None, typer.Option(help="Columns of the array.")] = None,
     spacing: Annotated[float | None, typer.Option(metavar="WAVELENGTHS", help="Distance of antennas.")] = None,
+    polarisations: Annotated[int | None, typer.Option(metavar="1|2", help="Polarisations of the array.")] = None,
     carrier: Annotated[float | None, typer.Option(metavar="HERTZ", help="Carrier frequency.")] = None,
     bandwidth: Annotated[float | None, typer.Option(metavar="HERTZ", help="Bandwidth.")] = None,
     area: Annotated[
         str | None, typer.Option(metavar="W,S,E,N", help="Area outside which no fingerprint may lie, metres.")
+    ] = None,
+    survey_sto: Annotated[
+        float | None,
+        typer.Option(metavar="NANOSECONDS", help="1-sigma sampling-time offset of the fingerprints' radios."),
+    ] = None,
+    user_sto: Annotated[
+        float | None, typer.Option(metavar="NANOSECONDS", help="1-sigma sampling-time offset of the users' radios.")
     ] = None,
     url: Url = None,
     database: Database = None,
@@ -141,7 +149,7 @@ def correct(
 ) -> None:
     """Correct the description of a cell without sending its fingerprints again."""
     path, change = cell_path(cell), make_change(note, author, if_match, key, force)
-    array = {"rows": rows, "columns": columns, "spacing": spacing}
+    array = {"rows": rows, "columns": columns, "spacing": spacing, "polarisations": polarisations}
     fields = {
         "point": point and parse_numbers(point, ("lat", "lon")),
         "fingerprints": fingerprints and fingerprints.value,
@@ -151,6 +159,8 @@ def correct(
         "carrierFrequency": carrier,
         "bandwidth": bandwidth,
         "area": area and parse_numbers(area, ("west", "south", "east", "north")),
+        "surveyStoNs": survey_sto,
+        "userStoNs": user_sto,
     }
     body = {name: value for name, value in fields.items() if value is not None}
     target = Target(url, database, artifact)

@@ -61,12 +61,13 @@ def print_cell(cell: Json) -> None:
         ("limits", _describe_limits(retention)),
         ("located by", cell["model"]["policy"]),
         ("base station", f"{point['lat']:.6f}, {point['lon']:.6f}, {cell['height']:g} m high"),
-        ("array", f"{array['rows']} x {array['columns']}, broadside {cell['yawDeg']:.1f}° from east"),
+        ("array", f"{_describe_array(array)}, broadside {cell['yawDeg']:.1f}° from east"),
         (
             "carrier",
             f"{cell['carrierFrequency'] / 1e9:g} GHz, {cell['bandwidth'] / 1e6:g} MHz, "
             f"{cell['subcarriers']} subcarriers",
         ),
+        ("timing", _describe_timing(cell)),
         ("area", _describe_area(cell.get("area"))),
     ):
         if value:
@@ -198,6 +199,18 @@ def _describe_value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items())
     return "none" if value is None else str(value)
+
+
+def _describe_array(array: Json) -> str:
+    """An older service knows one polarisation."""
+    polarised = ", two polarisations" if array.get("polarisations", 1) == 2 else ""
+    return f"{array['rows']} x {array['columns']}{polarised}"
+
+
+def _describe_timing(cell: Json) -> str:
+    """Empty where nothing is known."""
+    radios = (("fingerprints", cell.get("surveyStoNs")), ("users", cell.get("userStoNs")))
+    return ", ".join(f"{whose} {sto_ns:g} ns (1 sigma)" for whose, sto_ns in radios if sto_ns is not None)
 
 
 def _describe_area(area: dict[str, float] | None) -> str:

@@ -89,7 +89,7 @@ def print_models(listed: dict[str, Any]) -> None:
     activated = listed.get("activated", {})
     for model in listed["models"]:
         name = " ".join(model[fact] for fact in ("family", "name", "version"))
-        facts = (model["folder"], model["state"], escape(name))
+        facts = (model["folder"], model["state"], escape("\n".join([name, *_describe_radios(model)])))
         stays = model["digest"] == activated[model["family"]] if model["family"] in activated else model["configured"]
         table.add_row(*facts, "yes" if stays else "", model["digest"][:12])
     for one in listed["unusable"]:
@@ -100,6 +100,24 @@ def print_models(listed: dict[str, Any]) -> None:
         serves = "\n".join(f"{family} {digest[:12]}" for family, digest in replica["artifacts"].items())
         replicas.add_row(escape(replica["name"]), serves, escape(_describe_trouble(replica)))
     print_table(replicas)
+
+
+def _describe_radios(model: dict[str, Any]) -> list[str]:
+    """The radios of a model that serves ranges of them."""
+    csi = model["csi"]
+    if not isinstance(csi["antennas"], dict):
+        return []
+    ranges = (
+        ("antennas", 1, " antennas"),
+        ("subcarriers", 1, " subcarriers"),
+        ("bandwidth", 1e6, " MHz"),
+        ("carrierFrequency", 1e9, " GHz"),
+    )
+    return [", ".join(_describe_range(csi[name], one) + unit for name, one, unit in ranges)]
+
+
+def _describe_range(ends: dict[str, float], one: float) -> str:
+    return " to ".join(dict.fromkeys(f"{ends[end] / one:g}" for end in ("minimum", "maximum")))
 
 
 def _describe_trouble(replica: dict[str, Any]) -> str:

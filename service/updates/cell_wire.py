@@ -16,6 +16,7 @@ from service.errors import FieldIncorrect, shorten_name
 
 M = TypeVar("M", bound=BaseModel)
 
+_STO_NS_DECIMALS = 6
 _YAW_DECIMALS = 9  # so that an answer's degrees, sent back, are the same degrees
 
 
@@ -25,6 +26,17 @@ def null_means(default: object, kind: Any) -> BeforeValidator:
 
 
 Spacing = Annotated[float, Field(gt=0, le=100)]
+Polarisations = Literal[1, 2]
+StoNs = Annotated[float, Field(ge=0, le=1e6)]
+
+_SURVEY_STO = (
+    "1-sigma sampling-time offset of the radios that measured the fingerprints, nanoseconds. 0: synchronised. Absent: "
+    "unknown."
+)
+_USER_STO = (
+    "1-sigma sampling-time offset of the radios that are located, nanoseconds. Absent: unknown. If it is above "
+    "surveyStoNs, users are compared with fingerprints that are degraded alike."
+)
 
 
 class Place(WireRequest):
@@ -35,11 +47,16 @@ class Place(WireRequest):
 
 
 class CellArray(WireRequest):
-    """Rows x columns of antennas, `spacing` wavelengths apart."""
+    """Rows x columns of antennas, `spacing` wavelengths apart.
+
+    With two `polarisations`, slanted by 45 degrees to either side, each place has two antennas; CSI has all antennas of
+    the first polarisation, then those of the second.
+    """
 
     rows: Annotated[int, Field(ge=1, le=256)]
     columns: Annotated[int, Field(ge=1, le=256)]
     spacing: Annotated[Spacing, null_means(0.5, Spacing)] = 0.5
+    polarisations: Annotated[Polarisations, null_means(1, Polarisations)] = 1
 
 
 class CellArea(WireRequest):
@@ -66,6 +83,8 @@ class CellDescription(WireModel):
     area: Annotated[
         CellArea | None, Field(description="No fingerprint may lie outside this area. Absent: any may.")
     ] = None
+    survey_sto_ns: Annotated[StoNs | None, Field(description=_SURVEY_STO)] = None
+    user_sto_ns: Annotated[StoNs | None, Field(description=_USER_STO)] = None
 
 
 class CellInput(CellDescription):
@@ -82,6 +101,7 @@ class ArrayCorrection(WireRequest):
     rows: Annotated[int, Field(ge=1, le=256)] | None = None
     columns: Annotated[int, Field(ge=1, le=256)] | None = None
     spacing: Spacing | None = None
+    polarisations: Polarisations | None = None
 
 
 class CellCorrection(WireRequest):
@@ -104,6 +124,8 @@ class CellCorrection(WireRequest):
     carrier_frequency: Annotated[float, Field(ge=1e6, le=1e12)] | None = None
     bandwidth: Annotated[float, Field(gt=0)] | None = None
     area: Annotated[CellArea | None, Field(description="No fingerprint may lie outside this area.")] = None
+    survey_sto_ns: Annotated[StoNs | None, Field(description=_SURVEY_STO)] = None
+    user_sto_ns: Annotated[StoNs | None, Field(description=_USER_STO)] = None
 
 
 class CellRetention(WireRequest):
@@ -265,12 +287,15 @@ def read_cell_input(described: CellInput, cell_id: str) -> Cell:
         raise FieldIncorrect(
             "/cell/cellId", f"describes cell {shorten_name(described.cell_id)!r}, not {shorten_name(cell_id)!r}"
         )
-    fields = described.model_dump(exclude={"cell_id", "point", "yaw_deg", "area"}, by_alias=False) | {
+    converted = {"cell_id", "point", "yaw_deg", "area", "survey_sto_ns", "user_sto_ns"}
+    fields = described.model_dump(exclude=converted, by_alias=False) | {
         "cell_id": cell_id,
         "latitude_deg": described.point.lat,
         "longitude_deg": described.point.lon,
         "yaw": math.radians(described.yaw_deg),
         "area": None if described.area is None else read_area(described.area, "/cell/area"),
+        "survey_sto": _read_sto(described.survey_sto_ns),
+        "user_sto": _read_sto(described.user_sto_ns),
     }
     return _build(Cell, fields, "/cell")
 
@@ -289,6 +314,9 @@ def read_correction(correction: CellCorrection, cell: Cell) -> Cell:
         fields["yaw"] = math.radians(correction.yaw_deg)
     if correction.area is not None:
         fields["area"] = read_area(correction.area, "/area")
+    for name, sto_ns in (("survey_sto", correction.survey_sto_ns), ("user_sto", correction.user_sto_ns)):
+        if sto_ns is not None:
+            fields[name] = _read_sto(sto_ns)
     return _build(Cell, fields, "")
 
 
@@ -320,4 +348,16 @@ def _description_fields(cell: Cell) -> dict[str, Any]:
         "bandwidth": cell.bandwidth,
         "subcarriers": cell.subcarriers,
         "area": None if cell.area is None else CellArea(**cell.area.model_dump()),
+        "survey_sto_ns": _describe_sto(cell.survey_sto),
+        "user_sto_ns": _describe_sto(cell.user_sto),
     }
+
+
+def _read_sto(sto_ns: float | None) -> float | None:
+    """Seconds."""
+    return None if sto_ns is None else sto_ns / 1e9
+
+
+def _describe_sto(sto: float | None) -> float | None:
+    """Nanoseconds."""
+    return None if sto is None else round(sto * 1e9, _STO_NS_DECIMALS)

@@ -88,8 +88,8 @@ class ErrorMaps:
     async def measure(self, cell_id: str, version: str | None, limit: int) -> ErrorMap:
         """The errors of at most `limit` fingerprints of a version. None: the current version.
 
-        Raises `CellNotFound`, `VersionNotFound`, `CellNotServed`, `CellTooSmall`, `CellUnreadable`, `Congested`,
-        `NotReady`, or what the store raises.
+        Raises `CellNotFound`, `VersionNotFound`, `CellNotServed`, `BandNotServed`, `CellTooSmall`, `CellUnreadable`,
+        `Congested`, `NotReady`, or what the store raises.
         """
         manifest = await self._publisher.read(find_version, self._publisher.store, cell_id, version)
         engine = self._served.engine

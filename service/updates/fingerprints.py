@@ -185,6 +185,7 @@ async def forget_fingerprints(
     responses=problem_responses(
         *_READING_ERRORS,
         errors.CellNotServed,
+        errors.BandNotServed,
         errors.CellTooSmall,
         errors.Congested,
         errors.InferenceFailed,

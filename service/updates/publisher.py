@@ -101,10 +101,10 @@ class Publisher:
         Calls `change` again if another replica published in the meantime, unless the conditions name a version. The
         store has the version on disk when this returns.
 
-        Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed` or `CellTooSmall`; in a
-        cell whose policy needs no fingerprints, what `check_learned` or `check_station` raises; what `change` raises,
-        translated by `translate_store_errors`; and `StoreDown`. Then nothing has changed, unless the store failed at
-        the last moment: a second request with the same idempotency key is always safe.
+        Raises `PreconditionFailed`, `IdempotencyKeyReused`, `VersionRefused`, `CellNotServed`, `BandNotServed` or
+        `CellTooSmall`; in a cell whose policy needs no fingerprints, what `check_learned` or `check_station` raises;
+        what `change` raises, translated by `translate_store_errors`; and `StoreDown`. Then nothing has changed, unless
+        the store failed at the last moment: a second request with the same idempotency key is always safe.
         """
 
         def on_contents(before: Manifest | None) -> Update:
@@ -257,9 +257,9 @@ class Publisher:
                 raise
             small = judge_size(error, update.manifest.fingerprints, stands_in=self._is_measured(update.manifest))
             return _TestedUpdate(with_findings(update, small), None)  # new cells start small
-        except errors.CellNotServed:
-            if not (force or self._is_learned(update.manifest) or self._is_measured(update.manifest)):
-                raise
+        except (errors.CellNotServed, errors.BandNotServed) as error:
+            if not force:
+                self._check_others(update.manifest, error)
             return _TestedUpdate(update, None)
         previous = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
         old = self._index_before(before, held, update.contents) if served_before and before is not None else None
@@ -302,8 +302,22 @@ class Publisher:
             raise errors.NoTrajectoryArtifact("no artifact for trajectories is configured")
         self._trajectories.check(manifest)
 
-    def _is_learned(self, manifest: Manifest) -> bool:
-        return self._trajectories is not None and _passes(self._trajectories.check, manifest)
+    def _check_others(self, manifest: Manifest, why: errors.CellNotServed | errors.BandNotServed) -> None:
+        """Checks that another model serves a cell that the artifact for fingerprints cannot serve because of `why`.
+
+        Raises an error of the same kind with the reasons of all models.
+        """
+        reasons = [why.reason]
+        for family, others in (("scadf-moe", self._trajectories), ("lwlm", self._stations)):
+            if others is None:
+                continue
+            try:
+                others.check(manifest)
+            except ServiceError as error:
+                reasons.append(f"{family} does not locate users there: {error.reason}")
+            else:
+                return
+        raise type(why)("/cellId", "; ".join(reasons)) from why
 
     def _is_measured(self, manifest: Manifest) -> bool:
         return self._stations is not None and _passes(self._stations.check, manifest)

@@ -158,10 +158,17 @@ function facts(detail, drawn) {
     version: detail.version,
     fingerprints: all,
     carrier: `${short(detail.carrierFrequency / 1e9, 4)} GHz, ${short(detail.bandwidth / 1e6, 3)} MHz`,
-    array: `${array.rows} × ${array.columns}`,
+    array: `${array.rows} × ${array.columns}${array.polarisations === 2 ? ", two polarisations" : ""}`,
+    ...timing(detail),
     ...(row && { "located by": locators(row) }),
     ...(alone && { "without GNSS": `${Math.round(100 * calibration.confidence)} % within ${metres(alone.radius)}` }),
   }).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+}
+
+// The sampling-time offsets of the radios, where they are known.
+function timing({ surveyStoNs, userStoNs }) {
+  const known = Object.entries({ fingerprints: surveyStoNs, users: userStoNs }).filter(([, sto]) => sto != null);
+  return known.length ? { timing: known.map(([whose, sto]) => `${whose} ± ${short(sto, 3)} ns`).join(", ") } : {};
 }
 
 function locators({ models, reason }) {

@@ -9,7 +9,7 @@ import pytest
 from reference_db import Fingerprints
 from service.app import create_app
 from service.settings import Settings
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, only, write_tiny_artifact
 from tests.service.updates.wire import DESCRIPTION, on_a_line, sent
 
 
@@ -21,7 +21,7 @@ def line() -> Fingerprints:
 @pytest.fixture
 def tiny_settings(tmp_path: Path) -> Settings:
     """With so much confidence that small cells are published untried: what trials cost is not asked here."""
-    write_tiny_artifact(tmp_path)
+    write_tiny_artifact(tmp_path, radios=only(ANTENNAS))
     return Settings(
         artifact_directory=tmp_path,
         database_directory=tmp_path / "database",

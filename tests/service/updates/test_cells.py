@@ -34,7 +34,7 @@ def test_the_list_says_which_models_locate_users_in_a_cell_or_why_none_does(clie
     }
     for name, cause in (("narrow", "CELL_NOT_SERVED_BY_ARTIFACT"), ("small", "CELL_TOO_SMALL")):
         assert cells[name]["notServed"]["cause"] == cause
-        assert str(10 if name == "small" else 32) in cells[name]["notServed"]["detail"]
+        assert ("10 fingerprints" if name == "small" else "array.spacing is 5") in cells[name]["notServed"]["detail"]
     assert "notServed" not in cells["plane"]
 
 
@@ -85,7 +85,7 @@ def test_shows_a_cell(client: httpx.Client, store: DirectoryStore) -> None:
     assert manifest is not None
     assert cell["version"] == manifest.version
     assert cell["point"] == {"lat": 43.7731, "lon": 11.256}
-    assert cell["array"] == {"rows": 1, "columns": 32, "spacing": 0.5}
+    assert cell["array"] == {"rows": 1, "columns": 32, "spacing": 0.5, "polarisations": 1}
     assert cell["yawDeg"] == pytest.approx(17.19, abs=0.01)
     assert cell["quality"] == manifest.quality
 

@@ -14,7 +14,7 @@ from reference_db import AntennaArray, read_fingerprint_file
 from reference_db.path_features import estimate_path_features
 from service.settings import Settings
 from tests.service.running import running
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, only, write_tiny_artifact
 
 TRACED = Path(__file__).parents[2] / "models" / "data" / "etoile-0900.paths.safetensors"
 ARRAY = AntennaArray(rows=2, columns=16)
@@ -32,7 +32,7 @@ async def test_a_planar_array_shows_a_user_at_minus_40_degrees_where_the_user_is
     turned = replace(table, site=replace(table.site, yaw=float(azimuths[seen]) + math.radians(40)))
     file, _ = write_survey(turned, Radio(array=ARRAY, subcarriers=64, bandwidth=100e6), REFERENCES, 1, 1.7e9, tmp_path)
 
-    write_tiny_artifact(tmp_path)
+    write_tiny_artifact(tmp_path, radios=only(ANTENNAS))
     settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
     async with running(settings) as service:
         binary = {"Content-Type": "application/octet-stream"}

@@ -17,7 +17,7 @@ from service.updates.cell_wire import describe_cell
 from service.updates.plausibility import judge_calibration
 from tests.reference_db.surveys import in_a_rectangle, make_cell, make_survey
 from tests.service.running import running
-from tests.service.tiny_artifact import write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, only, write_tiny_artifact
 from tests.service.updates.wire import DESCRIPTION, Json, assert_problem, npz, on_a_line, sent
 
 FILE = {"Content-Type": "application/octet-stream"}
@@ -32,7 +32,7 @@ def survey(n: int, seed: int = 0) -> Fingerprints:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """With an artifact for other cells: these are published without a calibration, which is not asked here."""
-    write_tiny_artifact(tmp_path)
+    write_tiny_artifact(tmp_path, radios=only(ANTENNAS))
     return Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
 
 
@@ -176,7 +176,7 @@ def test_each_accuracy_of_a_coarse_position_that_gains_nothing_is_named(
 @pytest.mark.anyio
 async def test_a_cell_too_small_to_serve_says_how_many_fingerprints_it_needs(tmp_path: Path) -> None:
     """As many as a request for a location says."""
-    write_tiny_artifact(tmp_path)
+    write_tiny_artifact(tmp_path, radios=only(ANTENNAS))
     settings = Settings(artifact_directory=tmp_path, database_directory=tmp_path / "database")
     async with running(settings) as client:
         body = {"cell": DESCRIPTION, "fingerprints": sent(on_a_line(0, 10))}

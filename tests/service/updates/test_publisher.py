@@ -48,7 +48,7 @@ ANYWAY = Conditions()
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> MateformerArtifact:
     """Its answer is the middle of the 8 fingerprints around the first guess."""
-    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"), antennas=32, subcarriers=32)
+    return write_tiny_artifact(tmp_path_factory.mktemp("artifact"))
 
 
 @pytest.fixture

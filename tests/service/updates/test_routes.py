@@ -70,8 +70,8 @@ def with_nulls(body: Json, *names: str) -> Json:
 
 @pytest.mark.anyio
 async def test_null_is_the_same_as_absent_in_every_body(empty: httpx.AsyncClient, line: Fingerprints) -> None:
-    array = with_nulls({"rows": 1, "columns": DESCRIPTION["array"]["columns"]}, "spacing")
-    described = with_nulls(DESCRIPTION | {"array": array}, "area", "cellId")
+    array = with_nulls({"rows": 1, "columns": DESCRIPTION["array"]["columns"]}, "spacing", "polarisations")
+    described = with_nulls(DESCRIPTION | {"array": array}, "area", "cellId", "surveyStoNs", "userStoNs")
     rows = [with_nulls(row, "lat", "lon") for row in sent(line)]
     rows[0] |= {"time": None, "sigma": None}
 

@@ -17,7 +17,7 @@ DESCRIPTION: Json = {
     "point": {"lat": 43.7, "lon": 11.2},
     "height": 10.0,
     "yawDeg": 17.188733854,
-    "array": {"rows": 1, "columns": ANTENNAS, "spacing": 0.5},
+    "array": {"rows": 1, "columns": ANTENNAS, "spacing": 0.5, "polarisations": 1},
     "carrierFrequency": 3.5e9,
     "bandwidth": 40e6,
     "subcarriers": SUBCARRIERS,
