@@ -52,6 +52,7 @@ class MateformerConfig:
     absolute: bool = True  # whether the model sees the absolute, the relative and the elevation spectrum
     relative: bool = True
     elevation: bool = True
+    ellipse: float = 1.0  # multiplies the covariances that the artifact puts out
 
 
 class Coarse(NamedTuple):

@@ -136,7 +136,7 @@ class Retrieval(FrozenModel):
 class MateformerRecipe(BaseRecipe):
     """``score`` weighs the likelihood of the errors in the loss."""
 
-    without_effect: ClassVar[frozenset[str]] = frozenset({"name", "version", "retrieval", "ranges"})
+    without_effect: ClassVar[frozenset[str]] = frozenset({"name", "version", "retrieval", "ranges", "ellipse"})
 
     family: Literal["mateformer"]
     radio: TrainingRadio
@@ -151,7 +151,8 @@ class MateformerRecipe(BaseRecipe):
     start: str | None = None  # weights.safetensors of an artifact to continue from
     retrieval: Retrieval
     ranges: RadioContract  # that the artifact is valid for
+    ellipse: float = Field(default=1.0, gt=0)  # multiplies the predicted covariances; chosen on validation cells
 
     def config(self) -> MateformerConfig:
         """Raises `TypeError` for an unknown setting of the model."""
-        return MateformerConfig(**self.model)
+        return MateformerConfig(**self.model, ellipse=self.ellipse)
