@@ -38,6 +38,7 @@ from models.pipeline.export import (
 from models.pipeline.onnx_graph import OPSET, describe_graph, write_graph
 from models.radio.cells import digest_tables, table_paths
 from models.radio.path_table import PathTable
+from reference_db.cell import AntennaArray
 
 FEATURES_APART = 1e-2  # of features with a standard deviation of about one
 HALF_FRAMES_M = 1e-2  # parity limit of frames, whose keys and values are in half precision
@@ -215,7 +216,7 @@ def export(
     slots, pools = torch.arange(b), _pools(model.config.depth)
     outputs = [written(name) for name in pools]
     graphs = {
-        "describe": (_DescribeGraph(), tuple(channel.values()), CHANNEL, ["features"]),
+        "describe": (_DescribeGraph(), _example_channel(), CHANNEL, ["features"]),
         "full": (_FullGraph(model), (*neighbourhood, *asked), KNOWN | USERS, ESTIMATES),
         "frame": (_FrameGraph(model), (*neighbourhood, slots, *parts), KNOWN | SLOTS | pools, outputs),
         "query": (_QueryGraph(model), (*asked, slots, *parts), USERS | SLOTS | pools, ESTIMATES),
@@ -243,6 +244,14 @@ def export(
         exporter=exporter_versions(),
     )
     write_description(folder, manifest, mateformer_card(recipe, manifest, table=None))
+
+
+def _example_channel() -> tuple[Tensor, ...]:
+    """Inputs of ``describe`` for an array of several rows and columns: the exporter takes a size of one for fixed."""
+    array = AntennaArray(rows=2, columns=4)
+    pairs = np.random.default_rng(0).normal(size=(3, array.antennas, 12, 2)).astype(np.float32)
+    channel = ChannelTransform.of(array, 12, 40e6, 3.5e9, None, None, pairs.view(np.complex64)[..., 0])
+    return tuple(torch.from_numpy(value) for value in channel.feeds(pairs).values())
 
 
 def record_evaluation(artifact: MateformerArtifact, recipe: MateformerRecipe, report: Path) -> None:
