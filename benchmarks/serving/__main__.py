@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.serving import cells, inprocess, machine, rivals
 from benchmarks.serving.campaign import QUICK, SWEEP, THOROUGH, Figures, NotAnswering, Pace, measure
-from benchmarks.serving.floor import Machine, floors, measure_machine
+from benchmarks.serving.floor import Machine, Shape, floors, measure_machine
 from benchmarks.serving.generator import GeneratorFailed, build
 from benchmarks.serving.growth import SIZES, Grown, grow
 from benchmarks.serving.plot import draw
@@ -118,7 +118,8 @@ def measure_model(model: ServedModel, plan: Plan, generator: Path, rates: Machin
             figures += measure_rival(rival, model, plan, generator, folder, notes)
         else:
             notes.append(f"{rival}: no {rivals.PYTHON.parents[1]}, which `make bench` makes")
-    return ModelReport(model.name, figures, in_process, floors(model.config, NEIGHBOURS, rates)), notes
+    radio = Shape(lines=1, columns=model.antennas, subcarriers=model.subcarriers)
+    return ModelReport(model.name, figures, in_process, floors(model.config, NEIGHBOURS, radio, rates)), notes
 
 
 def prepare(model: ServedModel, streets: int, folder: Path) -> Path:
@@ -131,7 +132,7 @@ def prepare(model: ServedModel, streets: int, folder: Path) -> Path:
             _say(f"{model.name}: importing street-{number}")
             cells.import_cell(*cells.street(number), unfinished, model.folder)
         unfinished.rename(database)
-    cells.write_references(cells.street(0)[1], folder / "references.npz")
+    cells.write_references(*cells.street(0), folder / "references.npz")
     return database
 
 

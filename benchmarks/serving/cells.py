@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving.servers import THIS_CHECKOUT, Checkout
+from models.artifact.channel_transform import ChannelTransform
 from reference_db import Cell, Fingerprints, read_fingerprint_file, write_fingerprint_file
 
 DATA = Path(__file__).parents[1] / "data"
 MEASURED = ("florence-0000", "florence-0001")
 BLOCK_M = 60.0  # side of a measured cell
 _PER_BLOCK = 2000
+_SAMPLED = 256  # fingerprints that show a cell's power and delays
 # The benchmarks do not use the stated accuracy, so a short calibration is enough.
 _CALIBRATION = {"FINGERPOST_CALIBRATION_SAMPLES": "40"}
 
@@ -74,11 +76,27 @@ def import_cell(
     file.unlink()
 
 
-def write_references(fingerprints: Fingerprints, path: Path) -> None:
+def write_references(cell: Cell, fingerprints: Fingerprints, path: Path) -> None:
     """Writes the npz that `FullGraph` reads."""
     csi = np.ascontiguousarray(fingerprints.csi).view(np.float32).reshape(*fingerprints.csi.shape, 2)
+    channel = ChannelTransform.of(
+        cell.array,
+        cell.subcarriers,
+        cell.bandwidth,
+        cell.carrier_frequency,
+        cell.survey_sto,
+        cell.user_sto,
+        fingerprints.csi[:_SAMPLED],
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, csi=csi, positions=fingerprints.positions)
+    np.savez(
+        path,
+        csi=csi,
+        positions=fingerprints.positions,
+        sigmas=fingerprints.sigmas,
+        lines=np.array([cell.array.lines, cell.array.columns]),
+        **channel.constants,
+    )
 
 
 def _shifted(csi: NDArray[np.complex64], number: int) -> NDArray[np.complex64]:

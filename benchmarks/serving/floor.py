@@ -8,15 +8,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from models.artifact.channel_transform import (
+    ABSOLUTE_DELAYS,
+    COARSE_STEP,
+    DIRECTIONS,
+    ELEVATION_DELAYS,
+    ELEVATIONS,
+    RELATIVE_DELAYS,
+    SEARCHED_DELAYS,
+)
+from models.layers.channel_features import FEATURES
 from models.mateformer.network import ACCURACY_SCALES, MateformerConfig
 
 _BYTES = 4  # float32
 _HALF = 2  # bytes of a frame's keys and values, a number
 _GEMM, _STREAM_BYTES, _REPEATS = 1536, 2**28, 5
+
+
+class Shape(NamedTuple):
+    """The shape of a cell's CSI; `lines` are the rows of both polarisations."""
+
+    lines: int
+    columns: int
+    subcarriers: int
 
 
 @dataclass(frozen=True)
@@ -49,29 +68,37 @@ class Floor:
         return max(self.computing_s, self.reading_s)
 
 
+def describe_work(radio: Shape) -> Work:
+    """The features of one snapshot: spectra over delay and direction, and the search for the strongest path."""
+    lines, columns, s = radio.lines, radio.columns, radio.subcarriers
+
+    def spectrum(rows: int, elements: int, directions: int, delays: int) -> int:
+        return rows * elements * 2 * s * 2 * delays + rows * 2 * directions * 2 * elements * delays
+
+    resolved = [last - first for first, last in (ABSOLUTE_DELAYS, RELATIVE_DELAYS)]
+    delays = [*resolved, SEARCHED_DELAYS // COARSE_STEP]
+    spectra = sum(spectrum(lines, columns, DIRECTIONS, some) for some in delays)
+    elevations = spectrum(1, lines, 2 * ELEVATIONS, ELEVATION_DELAYS[1] - ELEVATION_DELAYS[0])
+    strongest = lines * 2 * columns * 2 * s + lines * 2 * s * 2 * SEARCHED_DELAYS + 2 * SEARCHED_DELAYS
+    return Work(spectra + elevations + strongest, 2 * lines * columns * s * _BYTES)
+
+
 def query_work(config: MateformerConfig, neighbours: int) -> Work:
     """One user's token. Reads the frame's keys and values."""
     d, n, hidden = config.width, neighbours, config.hidden
     layer = 4 * d * d + 4 * n * d + 4 * d * hidden  # Q and O, attention to n keys, and FFN, of both streams
-    token = (
-        _angle_delay_transform(config) + _features(config) * d + 2 * d + 3 * len(ACCURACY_SCALES) * d * config.coarse
-    )
-    return Work(token + config.depth * layer + 2 * d, config.depth * 4 * n * d * _HALF)
+    token = (FEATURES + 1) * d + 3 * d + 3 * len(ACCURACY_SCALES) * d
+    certainty = 2 * d * (d // 2) + 4 * (d // 2)
+    return Work(token + config.depth * layer + 2 * d + certainty, config.depth * 4 * n * d * _HALF)
 
 
 def frame_work(config: MateformerConfig, neighbours: int) -> Work:
-    """All known tokens of a neighbourhood; the last layer only makes their keys and values. Reads their CSI."""
+    """All known tokens of a neighbourhood; the last layer only makes their keys and values. Reads their features."""
     d, n, hidden = config.width, neighbours, config.hidden
     keys_values = 4 * d * d  # K and V of both attentions
     layer = 4 * d * d + 4 * n * d + 4 * d * hidden
-    token = (
-        _angle_delay_transform(config)
-        + _features(config) * d
-        + 2 * d
-        + config.depth * keys_values
-        + (config.depth - 1) * layer
-    )
-    return Work(n * token, n * 2 * config.antennas * config.subcarriers * _BYTES)
+    token = (FEATURES + 1) * d + 3 * d + config.depth * keys_values + (config.depth - 1) * layer
+    return Work(n * token, n * FEATURES * _BYTES)
 
 
 def full_work(config: MateformerConfig, neighbours: int) -> Work:
@@ -80,10 +107,18 @@ def full_work(config: MateformerConfig, neighbours: int) -> Work:
     return Work(frame.multiply_adds + query.multiply_adds, frame.bytes)
 
 
-def floors(config: MateformerConfig, neighbours: int, machine: Machine) -> list[Floor]:
-    """For each kind of tile. Users who share a tile read its keys and values once for all of them."""
-    query = query_work(config, neighbours)
-    works = {"cold": full_work(config, neighbours), "warm-unique": query, "shared": replace(query, bytes=0)}
+def floors(config: MateformerConfig, neighbours: int, radio: Shape, machine: Machine) -> list[Floor]:
+    """For each kind of tile. Users who share a tile read its keys and values once for all of them.
+
+    A cold tile describes its neighbourhood too.
+    """
+    query, user = query_work(config, neighbours), describe_work(radio)
+    full = full_work(config, neighbours)
+    works = {
+        "cold": Work(full.multiply_adds + (neighbours + 1) * user.multiply_adds, (neighbours + 1) * user.bytes),
+        "warm-unique": Work(query.multiply_adds + user.multiply_adds, query.bytes + user.bytes),
+        "shared": Work(query.multiply_adds + user.multiply_adds, user.bytes),
+    }
     return [
         Floor(kind, work.multiply_adds, work.multiply_adds / machine.multiply_adds, work.bytes / machine.bytes)
         for kind, work in works.items()
@@ -109,19 +144,3 @@ def _best(work: Callable[[], object]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
-
-
-def _features(config: MateformerConfig) -> int:
-    """How many real numbers of a channel enter the embedding."""
-    a, s = config.antennas, config.subcarriers
-    bins = round(config.angle_delay * a) * round(config.angle_delay * s)
-    return 2 * a * s * config.raw + bins + (a * s + 2) * config.delay_compensated
-
-
-def _angle_delay_transform(config: MateformerConfig) -> int:
-    """Multiply-adds of the 2-D DFTs as products with cosines and sines, over antennas and then over subcarriers."""
-    a, s = config.antennas, config.subcarriers
-    bins_a, bins_s = round(config.angle_delay * a), round(config.angle_delay * s)
-    timed = 4 * bins_a * a * s + 4 * bins_a * s * bins_s
-    aligned = 4 * a * a * s + 4 * a * s * s
-    return timed + aligned * config.delay_compensated

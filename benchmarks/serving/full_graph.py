@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 NEIGHBOURS = 64
+_DESCRIBED_AT_ONCE = 128
 MEDIA_TYPE = "application/octet-stream"
 
 Floats = NDArray[np.float32]
@@ -44,7 +45,9 @@ class Users:
 class FullGraph:
     """The graph and one cell's fingerprints; an inference uses `threads` threads.
 
-    `references` is an npz of `csi` float32 `[n, antennas, subcarriers, 2]` and `positions` float32 `[n, 2]`.
+    `references` is an npz of `csi` float32 `[n, antennas, subcarriers, 2]`, `positions` float32 `[n, 2]`, `sigmas`
+    float32 `[n]`, and all other inputs of the graph `describe`, which lies beside the graph. The fingerprints are
+    described once, at the start.
     """
 
     def __init__(self, graph: Path, references: Path, threads: int) -> None:
@@ -52,10 +55,19 @@ class FullGraph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in the service
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session, self._describing = (
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            for path in (graph, graph.with_name("describe.onnx"))
+        )
         self._taken = [taken.name for taken in self._session.get_inputs()]
         with np.load(references) as held:
-            self._csi, self._positions = held["csi"], held["positions"]
+            arrays = {name: held[name] for name in held.files}
+        csi, self._positions, self._sigmas = (arrays.pop(name) for name in ("csi", "positions", "sigmas"))
+        self._lines = tuple(arrays.pop("lines").tolist())
+        self._shape = csi.shape[1:3]
+        self._channel = arrays
+        parts = range(0, len(csi), _DESCRIBED_AT_ONCE)
+        self._features = np.concatenate([self.describe(csi[first : first + _DESCRIBED_AT_ONCE]) for first in parts])
 
     @classmethod
     def of_environment(cls) -> Self:
@@ -66,17 +78,24 @@ class FullGraph:
     @property
     def width(self) -> int:
         """Numbers in a user's row."""
-        return int(self._csi[0].size) + 3
+        return 2 * self._shape[0] * self._shape[1] + 3
+
+    def describe(self, csi: Floats) -> Floats:
+        """The features of snapshots `[t, antennas, subcarriers, 2]`."""
+        lines = csi.reshape(len(csi), *self._lines, *csi.shape[2:])
+        features: Floats = self._describing.run(["features"], {"csi": lines, **self._channel})[0]
+        return features
 
     def feeds(self, rows: Floats) -> dict[str, Floats]:
         """All inputs that a model may take, for users `[b, width]`."""
-        users = Users.of_rows(rows, *self._csi.shape[1:3])
+        users = Users.of_rows(rows, *self._shape)
         off = np.square(self._positions - users.coarse[:, np.newaxis]).sum(axis=2)  # [b, n]
         near = np.argpartition(off, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
         return {
-            "csi_known": self._csi[near],
+            "features_known": self._features[near],
             "positions_known": self._positions[near],
-            "csi": users.csi[:, np.newaxis],
+            "sigmas_known": self._sigmas[near],
+            "features": self.describe(users.csi)[:, np.newaxis],
             "coarse": users.coarse[:, np.newaxis],
             "accuracy": users.accuracy[:, np.newaxis],
         }

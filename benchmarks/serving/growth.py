@@ -39,12 +39,12 @@ def grow(generator: Path, model: ServedModel, sizes: Sequence[int], pace: Pace, 
     Raises `CalledProcessError` if a cell cannot be imported, and the errors of `attack`.
     """
     for size in sizes:
-        needed = size * model.config.antennas * model.config.subcarriers * _BYTES_A_NUMBER
+        needed = size * model.antennas * model.subcarriers * _BYTES_A_NUMBER
         if psutil.virtual_memory().available < needed:
             yield from (Grown(size, kind, None, None, None) for kind in ("warm-unique", "no coarse position"))
             continue
         place = folder / model.label / f"town-{size}"
-        cell, fingerprints = town(size, model.config.antennas)
+        cell, fingerprints = town(size, model.antennas)
         if not (place / "database").exists():
             import_cell(cell, fingerprints, place / "unfinished", model.folder)
             (place / "unfinished").rename(place / "database")

@@ -89,17 +89,17 @@ def torch_locate(folder: Path, graph: FullGraph) -> Locate:
     import torch
     from safetensors.torch import load_file
 
-    from models.mateformer.locators import torch_locator
+    from models.mateformer.locators import TorchLocator
     from models.mateformer.network import Mateformer
     from models.mateformer.recipe import MateformerRecipe
     from models.pipeline.export import RECIPE_FILE, WEIGHTS_FILE
 
     model = Mateformer(MateformerRecipe.load(folder / RECIPE_FILE).config())
     model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    located = torch_locator(model, torch.device("cpu"))
+    located = TorchLocator(model, torch.device("cpu"))
 
     def locate(rows: Floats) -> Floats:
-        return located(*graph.feeds(rows).values())[:, 0]
+        return located.locate(**graph.feeds(rows)).positions[:, 0]
 
     return locate
 

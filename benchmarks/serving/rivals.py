@@ -26,7 +26,7 @@ def commands(rival: str, model: ServedModel, references: Path) -> dict[str, Comm
             )
             for workers, batch, timeout in LITSERVE
         }
-    width = 2 * model.config.antennas * model.config.subcarriers + 3
+    width = 2 * model.antennas * model.subcarriers + 3
     return {
         f"{workers} workers, batch {batch}, {latency} ms": _bentoml(
             PYTHON, graph, references, width, workers, batch, latency

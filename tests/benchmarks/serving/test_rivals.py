@@ -17,7 +17,7 @@ from benchmarks.serving.servers import running
 @pytest.mark.parametrize("rival", rivals.SERVERS)
 def test_a_rival_that_batches_requests_answers_each_as_if_it_were_alone(rival: str, tmp_path: Path) -> None:
     references = tmp_path / "references.npz"
-    write_references(street(0)[1], references)
+    write_references(*street(0), references)
     alone = FullGraph(shipped().full_graph, references, threads=1)
     rows = rows_of_references(references)
     asked = [rows[i : i + 1 + i % 3] for i in range(24)]  # one to three users a request

@@ -127,3 +127,9 @@ def test_a_description_is_corrected(fingerpost: Fingerpost, write: Write, databa
     done(fingerpost, "correct", "c", "--point", "43.7,11.2", "--fingerprints", "move")
     assert (read_contents(database, current(database)).positions == after).all()
     assert "antennas" in failed(fingerpost, "correct", "c", "--rows", "2")
+    shown = done(fingerpost, "correct", "c", "--columns", "2", "--polarisations", "2", "--user-sto", "12")
+    assert "1 x 2, two polarisations" in shown
+    assert "users 12 ns (1 sigma)" in shown
+    cell = current(database).cell
+    assert (cell.antennas, cell.array.polarisations) == (4, 2)
+    assert (cell.survey_sto, cell.user_sto) == (None, pytest.approx(12e-9))
