@@ -90,7 +90,7 @@ class Described:
     def _spectrum(self, start: int, delays: tuple[int, int], directions: int) -> NDArray[np.float32]:
         """[t, delays, directions]"""
         size = (delays[1] - delays[0]) * directions
-        return self.features[:, start : start + size].reshape(-1, delays[1] - delays[0], directions)
+        return self.features[:, start : start + size].reshape(-1, directions, delays[1] - delays[0]).swapaxes(1, 2)
 
 
 def peak(spectrum: NDArray[np.float32]) -> tuple[int, int]:
