@@ -120,14 +120,14 @@ def test_no_family_imports_another_and_nothing_shared_imports_a_family() -> None
 
 def test_a_misspelt_field_of_a_recipe_is_one_line_not_a_traceback(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text((PACKAGE / "mateformer/recipes/first.yaml").read_text().replace("steps: 8000", "stepz: 8000"))
+    recipe.write_text((PACKAGE / "mateformer/recipes/mateformer.yaml").read_text().replace("  steps: ", "  stepz: "))
     failed = CliRunner().invoke(app, ["fit", str(recipe), str(tmp_path)])
     assert isinstance(failed.exception, SystemExit)
     assert "optimiser.stepz: Extra inputs are not permitted" in str(failed.exception)
 
 
 def test_a_missing_path_table_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    recipe = PACKAGE / "mateformer/recipes/first.yaml"
+    recipe = PACKAGE / "mateformer/recipes/mateformer.yaml"
     failed = CliRunner().invoke(app, ["fit", str(recipe), str(tmp_path / "run"), "--paths", str(tmp_path)])
     assert isinstance(failed.exception, SystemExit)
     assert "fingerpost-train scenes trace" in str(failed.exception)

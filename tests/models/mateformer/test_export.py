@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,13 +9,19 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor
 
 from models.artifact import MateformerArtifact, MateformerManifest, load_artifact, written
-from models.mateformer.export import HALF_FRAMES_M, check_parity, export, record_evaluation
+from models.artifact.channel_transform import ChannelTransform
+from models.layers.channel_features import FEATURES, describe_channel
+from models.mateformer.data import View, build_view
+from models.mateformer.export import HALF_FRAMES_M, Sample, check_parity, export, record_evaluation
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.pipeline.export import ParityLost, round_weights
 from models.radio.cells import RadioCell, load_cell
+from reference_db.cell import AntennaArray
+from tests.models.one_path import as_pairs
 
 DATA = Path(__file__).parents[1] / "data"
 METRES = {"mean_m": 0.5, "median_m": 0.4, "p90_m": 1.0}
@@ -33,8 +40,14 @@ def model(mateformer_recipe: MateformerRecipe) -> Mateformer:
 
 
 @pytest.fixture(scope="module")
+def view(mateformer_recipe: MateformerRecipe, cell: RadioCell) -> View:
+    radio = mateformer_recipe.radio
+    return build_view(cell.csi, cell.positions, radio, radio.carrier_frequency)
+
+
+@pytest.fixture(scope="module")
 def artifact(
-    mateformer_recipe: MateformerRecipe, cell: RadioCell, model: Mateformer, tmp_path_factory
+    mateformer_recipe: MateformerRecipe, view: View, model: Mateformer, tmp_path_factory
 ) -> MateformerArtifact:
     folder = tmp_path_factory.mktemp("artifact")
     rows = np.arange(60).reshape(3, 20)
@@ -42,62 +55,115 @@ def artifact(
         model,
         mateformer_recipe,
         folder,
-        known=cell.csi[rows[:, :16]],
-        positions=cell.positions[rows[:, :16]],
-        users=cell.csi[rows[:, 16:]],
-        truth=cell.positions[rows[:, 16:]],
+        Sample(view.channel, snapshots(view, rows), view.positions[rows], known=16),
         training_data_digest="0" * 64,
         created_at="2026-01-01T00:00:00+00:00",
     )
     return load_artifact(folder, MateformerManifest)
 
 
+def snapshots(view: View, rows: np.ndarray) -> np.ndarray:
+    """CSI [..., antennas, subcarriers] of users."""
+    return view.csi[rows].astype(np.float32).view(np.complex64)[..., 0]
+
+
 def session(artifact: MateformerArtifact, graph: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(artifact.graphs[graph], providers=["CPUExecutionProvider"])
 
 
+Asked = tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def ask(view: View, rows: np.ndarray, known: int, accuracy: float = 1.0) -> Asked:
+    """What `check_parity` takes of users [b, t], of whom the first are known."""
+    feeds = view.channel.feeds(as_pairs(snapshots(view, rows.reshape(-1))))
+    channel = {name: torch.from_numpy(value) for name, value in feeds.items()}
+    features = describe_channel(*channel.values()).unflatten(0, rows.shape)
+    positions = torch.from_numpy(view.positions[rows])
+    b, q = len(rows), rows.shape[1] - known
+    references = features[:, :known], positions[:, :known], torch.full((b, known), 0.3)
+    return channel, references, (features[:, known:], positions[:, known:] + 1, torch.full((b, q), accuracy))
+
+
 @pytest.mark.parametrize(("b", "n", "q"), [(1, 16, 1), (2, 9, 5), (7, 40, 1), (1, 1, 1)])
 def test_graphs_equal_torch_within_a_millimetre_on_real_csi_of_any_size(
-    artifact: MateformerArtifact, model: Mateformer, cell: RadioCell, b: int, n: int, q: int
+    artifact: MateformerArtifact, model: Mateformer, view: View, b: int, n: int, q: int
 ) -> None:
-    rows = np.random.default_rng(b).integers(0, len(cell.csi), (b, n + q))
-    pairs = torch.view_as_real(torch.from_numpy(cell.csi[rows]))
-    positions = torch.from_numpy(cell.positions[rows])
-    known, users = (pairs[:, :n], positions[:, :n]), (pairs[:, n:], positions[:, n:], torch.ones(b, q))
-    assert check_parity(model, artifact.directory, known, users) < 1e-3
-    nowhere = torch.zeros(b, q, 2), torch.full((b, q), torch.inf)
-    assert check_parity(model, artifact.directory, known, (pairs[:, n:], *nowhere)) < 1e-3
+    rows = np.random.default_rng(b).integers(0, len(view.csi), (b, n + q))
+    for accuracy in (1.0, math.inf):
+        assert check_parity(model, artifact.directory, *ask(view, rows, n, accuracy)) < 1e-3
+
+
+def test_the_covariances_of_the_graphs_are_those_of_torch(
+    artifact: MateformerArtifact, model: Mateformer, view: View
+) -> None:
+    _, known, users = ask(view, np.arange(40).reshape(2, 20), 16)
+    with torch.inference_mode():
+        expected = model(*known, *users).covariance.numpy()
+    names = "features_known", "positions_known", "sigmas_known", "features", "coarse", "accuracy"
+    inputs = {name: value.numpy() for name, value in zip(names, (*known, *users), strict=True)}
+    positions, covariances = session(artifact, "full").run(["positions", "covariances"], inputs)
+    assert positions.shape == (2, 4, 2)
+    np.testing.assert_allclose(covariances, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("array", "subcarriers"),
+    [
+        (AntennaArray(rows=1, columns=8), 8),
+        (AntennaArray(rows=1, columns=4, polarisations=2), 12),
+        (AntennaArray(rows=4, columns=2, polarisations=2), 31),
+        (AntennaArray(rows=8, columns=1), 16),
+        (AntennaArray(rows=1, columns=1), 48),
+    ],
+)
+def test_one_graph_describes_every_array(artifact: MateformerArtifact, array: AntennaArray, subcarriers: int) -> None:
+    graph = session(artifact, "describe")
+    parts = np.random.default_rng(1).normal(size=(7, array.antennas, subcarriers, 2)).astype(np.float32)
+    csi = parts.view(np.complex64)[..., 0]
+    channel = ChannelTransform.of(array, subcarriers, 40e6, 3.5e9, 0.0, None, csi)
+    for snapshots in (parts, parts[:1], np.zeros_like(parts)):
+        feeds = channel.feeds(snapshots)
+        features = graph.run(["features"], feeds)[0]
+        assert features.shape == (len(snapshots), artifact.manifest.features)
+        expected = describe_channel(*(torch.from_numpy(value) for value in feeds.values())).numpy()
+        np.testing.assert_allclose(features, expected, atol=2e-3)
 
 
 def test_disagreement_is_an_error(
-    artifact: MateformerArtifact, mateformer_recipe: MateformerRecipe, cell: RadioCell
+    artifact: MateformerArtifact, mateformer_recipe: MateformerRecipe, view: View, model: Mateformer
 ) -> None:
     torch.manual_seed(1)
     stranger = Mateformer(mateformer_recipe.config()).eval()
-    pairs = torch.view_as_real(torch.from_numpy(cell.csi[None, :20]))
-    users = pairs[:, 16:], torch.zeros(1, 4, 2), torch.ones(1, 4)
+    channel, known, users = ask(view, np.arange(20)[None], 16)
     with pytest.raises(ParityLost):
-        check_parity(stranger, artifact.directory, (pairs[:, :16], torch.zeros(1, 16, 2)), users)
+        check_parity(stranger, artifact.directory, channel, known, users)
 
 
-def test_a_frame_encoded_once_serves_many_queries(artifact: MateformerArtifact, cell: RadioCell) -> None:
+def test_a_frame_encoded_once_serves_many_queries(artifact: MateformerArtifact, view: View) -> None:
     frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
-    pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
-    known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
+    _, references, users = ask(view, np.arange(26)[None], 16)
+    known = name_known(references)
     pools, slots = empty_pools(artifact, frames=3), {"slots": np.ones(1, np.int64)}
     frames = dict(zip(pools, frame_graph.run(None, known | pools | slots), strict=True)) | slots
-    for user in range(16, 26):
-        coarse, accuracy = cell.positions[None, user, None], np.ones((1, 1), np.float32)
-        asked = {"csi": pairs[None, user, None], "coarse": coarse, "accuracy": accuracy}
-        answer = query_graph.run(None, frames | asked)[0]
-        np.testing.assert_allclose(answer, full.run(None, known | asked)[0], atol=HALF_FRAMES_M)
+    for user in range(10):
+        one = (value[:, user : user + 1].numpy() for value in users)
+        asked = dict(zip(("features", "coarse", "accuracy"), one, strict=True))
+        answer = query_graph.run(None, frames | asked)
+        single_pass = full.run(None, known | asked)
+        np.testing.assert_allclose(answer[0], single_pass[0], atol=HALF_FRAMES_M)
+        np.testing.assert_allclose(answer[1], single_pass[1], rtol=2e-2)
 
 
-def test_a_frame_is_written_into_its_slot_only(artifact: MateformerArtifact, cell: RadioCell) -> None:
-    pairs = cell.csi.view(np.float32).reshape(*cell.csi.shape, 2)
-    known = {"csi_known": pairs[None, :16], "positions_known": cell.positions[None, :16]}
+def name_known(references: tuple[Tensor, Tensor, Tensor]) -> dict[str, np.ndarray]:
+    names = "features_known", "positions_known", "sigmas_known"
+    return {name: value.numpy() for name, value in zip(names, references, strict=True)}
+
+
+def test_a_frame_is_written_into_its_slot_only(artifact: MateformerArtifact, view: View) -> None:
+    _, references, _ = ask(view, np.arange(17)[None], 16)
     pools = empty_pools(artifact, frames=3)
-    outputs = session(artifact, "frame").run(None, known | pools | {"slots": np.ones(1, np.int64)})
+    outputs = session(artifact, "frame").run(None, name_known(references) | pools | {"slots": np.ones(1, np.int64)})
     assert [spec.name for spec in artifact.manifest.graphs["frame"].outputs] == [written(name) for name in pools]
     for pool in outputs:
         assert not pool[[0, 2]].any()
@@ -119,11 +185,12 @@ def test_onnx_runtime_finds_little_left_to_fuse(
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     depth = mateformer_recipe.config().depth
     # The last layer moves positions only. A Gemm has its bias in it, and the two attentions of a layer are one.
-    assert ran["Gemm"] == 1 + 7 * depth - 3 + 1
+    assert ran["Gemm"] == 7 * depth - 3 + 1
+    assert ran["MatMul"] + ran["FusedMatMul"] <= 3  # features and fixes have a dimension more when they are embedded
     assert ran["Gelu"] == 2 * depth - 1
     assert ran["Attention"] == depth
     assert not ran["Softmax"]
-    assert ran["Gather"] == 2 * depth + 3  # keys and values, and of the places, centre and scale
+    assert ran["Gather"] == 2 * depth + 4  # keys and values; places, centre, spread and levels
     assert not ran["Erf"]
 
 
@@ -131,7 +198,8 @@ def test_the_manifest_says_what_the_graphs_take(
     artifact: MateformerArtifact, mateformer_recipe: MateformerRecipe
 ) -> None:
     manifest = artifact.manifest
-    assert manifest.csi.antennas == mateformer_recipe.radio.array.antennas
+    assert manifest.csi == mateformer_recipe.ranges
+    assert manifest.features == FEATURES
     assert manifest.passes == mateformer_recipe.retrieval.passes
     for name, graph in manifest.graphs.items():
         declared = {value.name: value.shape for value in session(artifact, name).get_inputs()}
@@ -169,4 +237,4 @@ def test_recording_an_evaluation_leaves_the_graphs_as_they_are(
 
 def test_no_graph_needs_another_file(artifact: MateformerArtifact) -> None:
     names = sorted(path.name for path in artifact.directory.iterdir())
-    assert names == ["README.md", "artifact.json", "frame.onnx", "full.onnx", "query.onnx"]
+    assert names == ["README.md", "artifact.json", "describe.onnx", "frame.onnx", "full.onnx", "query.onnx"]
