@@ -184,13 +184,15 @@ def test_onnx_runtime_finds_little_left_to_fuse(
     onnxruntime.InferenceSession(artifact.graphs["query"], options, providers=["CPUExecutionProvider"])
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     depth = mateformer_recipe.config().depth
-    # The last layer moves positions only. A Gemm has its bias in it, and the two attentions of a layer are one.
-    assert ran["Gemm"] == 7 * depth - 3 + 1
+    # The last layer moves positions only. A Gemm has its bias in it, and the two attentions of a layer are one. The
+    # position is one map, its certainty two with a GELU between them.
+    assert ran["Gemm"] == 7 * depth - 3 + 3
     assert ran["MatMul"] + ran["FusedMatMul"] <= 3  # features and fixes have a dimension more when they are embedded
-    assert ran["Gelu"] == 2 * depth - 1
+    assert ran["Gelu"] == 2 * depth - 1 + 1
     assert ran["Attention"] == depth
     assert not ran["Softmax"]
-    assert ran["Gather"] == 2 * depth + 4  # keys and values; places, centre, spread and levels
+    # Keys and values; places, centre, spread and levels; two columns of the certainty.
+    assert ran["Gather"] == 2 * depth + 4 + 2
     assert not ran["Erf"]
 
 

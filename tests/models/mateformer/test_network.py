@@ -196,7 +196,8 @@ def test_the_paper_sized_model_has_the_papers_shape() -> None:
     assert (len(model.layers), config.width, config.hidden, config.heads) == (8, 256, 256, 4)
     assert model.embed_H.in_features == FEATURES + 1
     assert FEATURES == SPECTRA + LEVELS + DESCRIPTION
-    assert model.output[-1].out_features == 6  # position, Cholesky factor, belief in the fix
+    assert model.output[-1].out_features == 2  # position
+    assert model.certainty[-1].out_features == 4  # Cholesky factor, belief in the fix
 
 
 @pytest.mark.parametrize(
@@ -222,8 +223,9 @@ def test_a_model_without_a_spectrum_does_not_see_it(scene, hidden: str, first: i
 
 def put_out(model: Mateformer, *values: float) -> None:
     """Makes the model say for every user: offset, logarithms of the diagonal, below the diagonal, belief."""
-    model.output[-1].weight.zero_()
-    model.output[-1].bias.copy_(torch.tensor(values))
+    for last, part in (model.output[-1], values[:2]), (model.certainty[-1], values[2:]):
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor(part))
 
 
 BELIEVED = 30.0  # a sigmoid of one
