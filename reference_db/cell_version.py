@@ -98,6 +98,11 @@ class CellVersion:
         return self.manifest.cell
 
     @property
+    def survey_sto(self) -> float | None:
+        """1-sigma STO in seconds of `csi`, which differs from the cell's where it is degraded; None if unknown."""
+        return self.cell.user_sto if isinstance(self.csi, DegradedCsi) else self.cell.survey_sto
+
+    @property
     def version(self) -> str:
         return self.manifest.version
 

@@ -37,7 +37,7 @@ def _make_transform(version: CellVersion) -> ChannelTransform:
         cell.subcarriers,
         cell.bandwidth,
         cell.carrier_frequency,
-        cell.survey_sto,
+        version.survey_sto,
         cell.user_sto,
         version.csi[_draw_sample(version)],
     )
