@@ -47,8 +47,9 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
         f" {recipe.retrieval.tile_pitch:g} m, clean CSI. GNSS errors are 1 sigma per axis. The best kNN has the same"
         " CSI and the same fix. It is chosen per cell and condition with hindsight, over every feature, k, set of"
         " candidates and weight of the fix. The bound is the mean of the users' position error bounds (1 sigma) at the"
-        f" SNR of the condition, or {CLEAN_SNR_DB:g} dB where it is clean. Ellipses are as predicted, before any"
-        " calibration: the share of users inside the 95 % ellipse, and its median area.",
+        f" SNR of the condition, or {CLEAN_SNR_DB:g} dB where it is clean. Ellipses are as predicted, without the"
+        f" calibration of the cell{_describe_factor(recipe)}: the share of users inside the 95 % ellipse, and its"
+        " median area.",
     ]
     described, axes = summary["conditions"], {"headline": HEADLINE, **AXES}
     parts += [_cells_table(split, content, headline, described) for split, content in summary["splits"].items()]
@@ -61,6 +62,10 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
                 if (measured := [(label, name) for label, name in rows if name in content["all"]])
             ]
     return "\n\n".join(parts) + "\n"
+
+
+def _describe_factor(recipe: MateformerRecipe) -> str:
+    return "" if recipe.ellipse == 1 else f", all covariances times {recipe.ellipse:g}, chosen on the validation cells"
 
 
 def _acceptance_table(groups: dict[str, Any]) -> str:

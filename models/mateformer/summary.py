@@ -130,4 +130,6 @@ def _judge(ellipses: Ellipses) -> dict[str, float]:
     return {
         "coverage": round(float((ellipses.squared <= CHI_SQUARED_95).mean()), 4),
         "ellipse_m2": round(float(np.median(ellipses.area)), 4),
+        # What all covariances would have to be multiplied by for 95 % of the users inside.
+        "factor_for_95": round(float(np.quantile(ellipses.squared, 0.95)) / CHI_SQUARED_95, 4),
     }
