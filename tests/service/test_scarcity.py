@@ -197,8 +197,7 @@ def test_memory_that_onnx_runtime_does_not_get_is_told_from_other_failures() -> 
     one = np.ones(1, np.float32)
     with pytest.raises(MemoryError):
         bound.run({"x": one, "size": np.array([10**13])})
-    (answer,) = bound.run({"x": one, "size": np.array([2])})
-    assert answer.shape == (2,)
+    assert bound.run({"x": one, "size": np.array([2])})["y"].shape == (2,)
     with pytest.raises(Exception, match="Expand") as caught:
         bound.run({"x": np.ones(3, np.float32), "size": np.array([2])})
     assert not isinstance(caught.value, MemoryError)

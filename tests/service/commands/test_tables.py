@@ -111,10 +111,17 @@ def test_ids_that_do_not_fit_make_lines_longer_and_are_not_cut(capsys: pytest.Ca
 
 def test_models_show_digest_and_reason_whole(capsys: pytest.CaptureFixture[str]) -> None:
     model = {"folder": "mateformer-of-next-year", "family": "mateformer", "name": "street", "version": "2026.11"}
+    ends = {
+        "antennas": (1, 64),
+        "subcarriers": (32, 64),
+        "bandwidth": (20e6, 100e6),
+        "carrierFrequency": (3.5e9, 3.5e9),
+    }
+    csi = {name: {"minimum": least, "maximum": most} for name, (least, most) in ends.items()}
     reason = "artifact.json: the schema version 99 is unknown to this service; it reads 1 to 4"
     print_models(
         {
-            "models": [{**model, "state": "available", "configured": True, "digest": "0123456789ab" * 6}],
+            "models": [{**model, "csi": csi, "state": "available", "configured": True, "digest": "0123456789ab" * 6}],
             "unusable": [{"folder": "broken", "reason": reason}],
         }
     )
@@ -122,6 +129,8 @@ def test_models_show_digest_and_reason_whole(capsys: pytest.CaptureFixture[str])
     assert _fits(lines)
     shown = " ".join(lines).split()
     assert all(word in shown for word in (model["folder"], "available", "yes", "0123456789ab", *reason.split()))
+    radios = "1 to 64 antennas, 32 to 64 subcarriers, 20 to 100 MHz, 3.5 GHz"
+    assert all(word in shown for word in radios.split())
 
 
 def test_a_cell_its_fingerprints_and_a_difference_fit(capsys: pytest.CaptureFixture[str]) -> None:
