@@ -15,10 +15,10 @@ import numpy as np
 
 from models.artifact.channel_transform import (
     ABSOLUTE_DELAYS,
-    COARSE_STEP,
     DIRECTIONS,
     ELEVATION_DELAYS,
     ELEVATIONS,
+    FEWEST_SPARSE_DELAYS,
     RELATIVE_DELAYS,
     SEARCHED_DELAYS,
 )
@@ -76,7 +76,7 @@ def describe_work(radio: Shape) -> Work:
         return rows * elements * 2 * s * 2 * delays + rows * 2 * directions * 2 * elements * delays
 
     resolved = [last - first for first, last in (ABSOLUTE_DELAYS, RELATIVE_DELAYS)]
-    delays = [*resolved, SEARCHED_DELAYS // COARSE_STEP]
+    delays = [*resolved, max(FEWEST_SPARSE_DELAYS, 1 << (s - 1).bit_length())]
     spectra = sum(spectrum(lines, columns, DIRECTIONS, some) for some in delays)
     elevations = spectrum(1, lines, 2 * ELEVATIONS, ELEVATION_DELAYS[1] - ELEVATION_DELAYS[0])
     strongest = lines * 2 * columns * 2 * s + lines * 2 * s * 2 * SEARCHED_DELAYS + 2 * SEARCHED_DELAYS

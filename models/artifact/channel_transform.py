@@ -26,7 +26,7 @@ RELATIVE_DELAYS = (-8, 24)  # bins around the delay of a snapshot's strongest pa
 ELEVATION_DELAYS = (-4, 12)  # the part of them in which elevations are resolved
 SEARCHED_DELAYS = 128  # over the whole period of the delay, to find the strongest path
 DESCRIPTION = 11  # numbers that describe the radio
-COARSE_STEP = 4  # every fourth of them suffices to find the strongest direction
+FEWEST_SPARSE_DELAYS = 32  # of them, to find the strongest direction; at least one for each subcarrier
 SCALE_STEP_DB, ORIGIN_STEP = 0.5, 0.5  # of the cell's RMS, and of its delay origin in delay bins
 STRONGEST_SHARPNESS = 6  # the delay of the strongest path is the mean delay under this power of its power spectrum
 
@@ -44,6 +44,7 @@ class ChannelTransform:
     array: AntennaArray
     over_columns: _Floats  # [2 directions, 2 columns]
     over_lines: _Floats  # [2 · 2 elevations, 2 lines]
+    sparse_search: _Floats  # [2 subcarriers, 2 sparse delays]
     search: _Floats  # [2 subcarriers, 2 searched delays]
     absolute: _Floats  # [2 subcarriers, 2 absolute delays]
     relative: _Floats  # [2 subcarriers, 2 relative delays]
@@ -80,6 +81,7 @@ class ChannelTransform:
             array=array,
             over_columns=_as_real(over_columns.T).T.copy(),
             over_lines=_as_real(_line_bins(array).T).T.copy(),
+            sparse_search=_as_real(thin_out(search)),
             search=_as_real(search),
             absolute=_as_real(_delay_bins(subcarriers, origin + per_bin * np.arange(*ABSOLUTE_DELAYS))),
             relative=_as_real(_delay_bins(subcarriers, per_bin * np.arange(*RELATIVE_DELAYS))),
@@ -114,7 +116,17 @@ class ChannelTransform:
     @property
     def constants(self) -> dict[str, _Floats]:
         """All inputs of ``describe`` but the CSI."""
-        names = ("over_columns", "over_lines", "search", "absolute", "relative", "scale", "delay", "description")
+        names = (
+            "over_columns",
+            "over_lines",
+            "sparse_search",
+            "search",
+            "absolute",
+            "relative",
+            "scale",
+            "delay",
+            "description",
+        )
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -140,7 +152,7 @@ def strongest_delays(
     """
     lines = csi.reshape(len(csi), array.lines, array.columns, -1)
     over_columns, search = over_columns.astype(np.complex64), search.astype(np.complex64)
-    coarse = over_columns @ (lines @ search[:, ::COARSE_STEP])  # [m, lines, directions, delays]
+    coarse = over_columns @ (lines @ thin_out(search))  # [m, lines, directions, delays]
     direction = np.square(np.abs(coarse)).sum((1, 3)).argmax(1)
     beam = (over_columns[direction][:, None, None] @ lines)[:, :, 0]  # [m, lines, subcarriers]
     power = np.square(np.abs(beam @ search)).sum(1)  # [m, searched delays]
@@ -153,6 +165,15 @@ def strongest_delays(
 def _rounded_level(amplitude: float) -> float:
     """The nearest amplitude on a grid of `SCALE_STEP_DB`."""
     return float(10 ** (SCALE_STEP_DB / 20 * round(20 * math.log10(amplitude) / SCALE_STEP_DB)))
+
+
+def thin_out(search: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:
+    """The columns of ``search`` [subcarriers, searched delays] over which the power of a direction is summed.
+
+    With fewer delays than subcarriers, that sum would depend on the sampling-time offset.
+    """
+    wanted = max(len(search), FEWEST_SPARSE_DELAYS)
+    return search[:, :: max(1, SEARCHED_DELAYS >> math.ceil(math.log2(wanted)))]
 
 
 def _middle(delays: NDArray[np.float64]) -> float:
@@ -193,7 +214,7 @@ def _describe_sto(sigma: float | None) -> tuple[float, float]:
     return (0.0, 1.0) if sigma is None else (math.log10(1 + sigma / 1e-9), 0.0)
 
 
-def _as_real(matrix: NDArray[np.complex128]) -> _Floats:
+def _as_real(matrix: NDArray[np.complexfloating]) -> _Floats:
     """The real matrix [2m, 2n] that multiplies interleaved pairs from the right, for a complex one [m, n].
 
     It gives all real parts, then all imaginary parts.

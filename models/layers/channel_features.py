@@ -14,7 +14,6 @@ from torch import Tensor
 
 from models.artifact.channel_transform import (
     ABSOLUTE_DELAYS,
-    COARSE_STEP,
     DESCRIPTION,
     DIRECTIONS,
     ELEVATION_DELAYS,
@@ -41,6 +40,7 @@ def describe_channel(
     csi: Tensor,  # [t, l, c, s, 2]
     over_columns: Tensor,  # [2U, 2c]
     over_lines: Tensor,  # [2 · 2V, 2l]
+    sparse_search: Tensor,  # [2s, 2 sparse delays]
     search: Tensor,  # [2s, 2 searched delays]
     absolute: Tensor,  # [2s, 2T]
     relative: Tensor,  # [2s, 2T]
@@ -60,7 +60,7 @@ def describe_channel(
     """
     H = csi * (1 / scale)
     power = (2 * H.square().mean((1, 2, 3, 4))).clamp_min(1e-12)  # [t]
-    beam = find_strongest_beam(H, over_columns, search)  # [t, l, s, 2]
+    beam = find_strongest_beam(H, over_columns, sparse_search)  # [t, l, s, 2]
     cycles = find_strongest_delay(beam, search)  # [t] per subcarrier
 
     gain = (power ** (-2 * POWER_NORMALISATION_EXPONENT))[:, None, None]
@@ -84,10 +84,9 @@ def describe_channel(
     return torch.cat(parts, dim=-1)
 
 
-def find_strongest_beam(H: Tensor, over_columns: Tensor, search: Tensor) -> Tensor:
+def find_strongest_beam(H: Tensor, over_columns: Tensor, sparse_search: Tensor) -> Tensor:
     """The beam with the highest power over all lines and delays of H [t, l, c, s, 2]: [t, l, s, 2]."""
-    delays = search.unflatten(1, (2, -1))[..., ::COARSE_STEP].flatten(1)
-    strongest = spectrum(H, delays, over_columns).sum(-1).argmax(-1)  # [t] direction
+    strongest = spectrum(H, sparse_search, over_columns).sum(-1).argmax(-1)  # [t] direction
     weights = over_columns[strongest].unflatten(1, (-1, 2))  # [t, c, 2]: the real row of the complex weights w, -w
     by_part = weights.transpose(1, 2)[:, None] @ H.flatten(3)  # [t, l, 2, 2s]: H under Re w and under -Im w
     of_real, of_imaginary = by_part.unflatten(3, (-1, 2)).unbind(2)  # [t, l, s, 2] each

@@ -48,6 +48,7 @@ CHANNEL = {
     "csi": {0: "snapshots", 1: "lines", 2: "columns", 3: "subcarriers"},
     "over_columns": {1: "column_pairs"},
     "over_lines": {1: "line_pairs"},
+    "sparse_search": {0: "subcarrier_pairs", 1: "sparse_pairs"},
     "search": {0: "subcarrier_pairs"},
     "absolute": {0: "subcarrier_pairs"},
     "relative": {0: "subcarrier_pairs"},

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.artifact.channel_transform import ChannelTransform
+from models.artifact.channel_transform import BINS_PER_RESOLUTION, ChannelTransform
 from reference_db.cell import AntennaArray
 from reference_db.path_features import SPEED_OF_LIGHT
 from tests.models.one_path import Path, as_pairs, observe
 
 ARRAY = AntennaArray(rows=2, columns=4, polarisations=2)
 SUBCARRIERS, BANDWIDTH = 24, 40e6
+QUARTER_OF_A_BIN = 0.25 / BINS_PER_RESOLUTION / BANDWIDTH + 1e-9  # seconds: delay origins are rounded to half bins
 
 
 def transform(csi: np.ndarray, survey_sto: float | None = None, user_sto: float | None = None) -> ChannelTransform:
@@ -24,16 +25,16 @@ def snapshots(*delays: float) -> np.ndarray:
 
 
 @given(st.floats(1e-8, 1e6))
-def test_the_scale_is_the_rms_of_the_cells_csi(gain: float) -> None:
+def test_the_scale_is_the_rms_of_the_cells_csi_within_a_quarter_of_a_db(gain: float) -> None:
     csi = snapshots(1e-7, 2e-7) * np.complex64(gain)
     expected = math.sqrt(np.square(np.abs(csi.astype(complex))).mean())
-    assert float(transform(csi).scale[0]) == pytest.approx(expected, rel=1e-5)
+    assert float(transform(csi).scale[0]) == pytest.approx(expected, rel=0.0292)
 
 
 def test_the_delay_origin_is_the_median_delay_of_the_strongest_paths() -> None:
     delays = (100e-9, 110e-9, 120e-9, 190e-9, 80e-9)
     origin, metres = transform(snapshots(*delays)).delay
-    assert float(origin) * SUBCARRIERS / BANDWIDTH == pytest.approx(110e-9, abs=1e-9)
+    assert float(origin) * SUBCARRIERS / BANDWIDTH == pytest.approx(110e-9, abs=QUARTER_OF_A_BIN)
     assert float(metres) == pytest.approx(SPEED_OF_LIGHT * SUBCARRIERS / BANDWIDTH)
 
 
@@ -42,7 +43,7 @@ def test_the_delay_origin_is_right_where_the_delays_wrap_around() -> None:
     turn = 0.5 * period  # where the delay in cycles jumps from 1/2 to -1/2
     origin, _ = transform(snapshots(*(turn + offset for offset in (-30e-9, -10e-9, 0.0, 5e-9, 40e-9)))).delay
     off = float(origin) * period - turn
-    assert (off + period / 2) % period - period / 2 == pytest.approx(0.0, abs=1e-9)
+    assert (off + period / 2) % period - period / 2 == pytest.approx(0.0, abs=QUARTER_OF_A_BIN)
 
 
 def test_a_cell_without_any_signal_has_a_transform() -> None:
