@@ -34,6 +34,7 @@ MAX_COARSE_SIGMAS = 4.0  # the likelihood of a coarse position is constant beyon
 MAX_OFFSET = 10.0  # in spreads: coarse positions and relative delays farther off look alike
 SIMILAR_WITHIN = 1 / 3  # in spreads: users this far from a known sample have similar channels
 SMALLEST_SPREAD = 0.1  # metres
+SMALLEST_ACCURACY = 0.01  # metres, that a coarse position is believed to have
 PRECISION_SCALE = 0.2  # in spreads: the 1-sigma error that an output of zero stands for
 LOG_PRECISIONS = (-4.0, 7.0)  # bounds of the logarithms on the diagonal of the precision's Cholesky factor
 
@@ -260,7 +261,8 @@ class Mateformer(nn.Module):
         l21 = below[..., 0]
         unit = (PRECISION_SCALE * spread).square()[:, None]  # [b, 1] square metres
         a, c, d = l11.square() / unit, l11 * l21 / unit, (l21.square() + l22.square()) / unit
-        weight = torch.sigmoid(belief[..., 0] + 2) / coarse.accuracy.square()  # [b, q]; zero without a coarse position
+        accuracy = coarse.accuracy.clamp_min(SMALLEST_ACCURACY)
+        weight = torch.sigmoid(belief[..., 0] + 2) / accuracy.square()  # [b, q]; zero without a coarse position
         determinant = (l11 * l22 / unit).square() + weight * (a + d + weight)
         a, d = a + weight, d + weight  # the fused precision
         pull = weight[..., None] * (coarse.position - own)

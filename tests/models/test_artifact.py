@@ -37,9 +37,6 @@ def edit_manifest(folder: Path, **changes: object) -> None:
     (folder / "artifact.json").write_text(json.dumps(manifest | changes))
 
 
-@pytest.mark.skipif(
-    json.loads((SHIPPED / "artifact.json").read_text())["schema_version"] == 1, reason="the shipped model is of before"
-)
 def test_the_shipped_artifact_is_whole() -> None:
     artifact = load_artifact(SHIPPED, MateformerManifest)
     assert set(artifact.graphs) == {"describe", "full", "frame", "query"}

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fingerpost import build_locate_body
-from models.artifact import BadManifest, MateformerManifest, load_artifact, read_manifest
+from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion, DirectoryStore, import_fingerprints
 from service.cells.calibration import calibrate
 from service.inference.estimator import Estimator
@@ -37,16 +37,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def artifact_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact that the repository ships; a tiny one as long as that is of a schema before."""
-    shipped = Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
-    try:
-        read_manifest(shipped)
-    except BadManifest:
-        folder = tmp_path_factory.mktemp("artifacts") / "mateformer"
-        folder.mkdir()
-        return write_tiny_artifact(folder, neighbours=16, tile_pitch=2.0, doubtful=False).directory
-    return shipped
+def artifact_directory() -> Path:
+    """The artifact that the repository ships."""
+    return Path(__file__).parents[2] / "models" / "artifacts" / "mateformer"
 
 
 @pytest.fixture(scope="session")

@@ -179,6 +179,14 @@ def test_only_users_with_a_coarse_position_are_moved_by_it(model, scene) -> None
     torch.testing.assert_close(nobody.covariance[:, -1], some.covariance[:, -1], rtol=0, atol=0)
 
 
+def test_a_coarse_position_without_any_error_is_the_answer(model, scene) -> None:
+    known, positions, sigmas, features, coarse, accuracy = scene
+    exact = Coarse(coarse, torch.zeros_like(accuracy))
+    found = model.query(features, exact, model.frame(known, positions, sigmas))
+    torch.testing.assert_close(found.position, coarse, rtol=0, atol=0.05)
+    assert found.covariance.isfinite().all()
+
+
 def test_the_prior_is_the_likelihood_of_each_known_position(scene) -> None:
     _, positions, _, _, coarse, accuracy = scene
     spread = measure_spread(positions)[1]
