@@ -78,3 +78,20 @@ def test_frames_are_rounded_to_half_precision_as_the_service_keeps_them(
     exact = model(*(torch.from_numpy(array) for array in (*inputs, *fix))).position.detach().numpy()
     apart = np.abs(answer - exact).max()
     assert 0 < apart < 1e-2
+
+
+def test_the_shipped_artifact_locates_users_near_their_places() -> None:
+    folder = ROOT / "models" / "artifacts" / "mateformer"
+    recipe = MateformerRecipe.load(folder / "recipe.yaml")
+    cell = load_cell(TABLE, recipe.radio)
+    users = np.arange(0, len(cell.positions), 40)
+    near, _ = PositionIndex(cell.positions).nearest(cell.positions[users], 41)
+    known = near[:, 1:]
+    locator = OnnxLocator(load_artifact(folder, MateformerManifest), threads=1)
+    features = locator.describe(transform(cell, recipe), cell.csi)
+    nothing = np.zeros((len(users), 1, 2), np.float32), np.full((len(users), 1), np.inf, np.float32)
+    exact = np.zeros(known.shape, np.float32)
+    found = locator.locate(features[known], cell.positions[known], exact, features[users, None], *nothing)
+    errors = np.linalg.norm(found.positions[:, 0] - cell.positions[users], axis=1)
+    spread = np.linalg.norm(cell.positions[known].mean(1) - cell.positions[users], axis=1)
+    assert np.median(errors) < 0.5 * np.median(spread)
