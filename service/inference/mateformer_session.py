@@ -21,6 +21,7 @@ _Run = Callable[[str, Mapping[str, NDArray[np.generic]]], dict[str, _Array]]
 # Real numbers of CSI that one run of the graph `describe` takes: bounds its memory.
 _DESCRIBED_AT_ONCE = 1 << 22
 _PROVEN_COLUMNS, _PROVEN_SUBCARRIERS = 8, 16  # of the plane waves that prove a model, if it serves such radios
+_LEAST_ACCURACY_M = np.float32(0.001)  # of a coarse position, 1 sigma on each axis
 _SAME_M = 0.05  # frames are kept in half precision
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others: the CPU
 
@@ -186,13 +187,14 @@ def example_cell(contract: RadioContract) -> Cell:
 def as_users(features: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _Array]:
     """Turns users `[b, ...]` into inputs of the graphs, one user a neighbourhood.
 
-    A NaN coarse position becomes the origin with an infinite `accuracy`: the graphs take no NaN.
+    A NaN coarse position becomes the origin with an infinite `accuracy`: the graphs take no NaN. They divide by
+    variances, so that an `accuracy` of 0 becomes `_LEAST_ACCURACY_M`.
     """
     known: NDArray[np.bool_] = np.isfinite(accuracy)
     return {
         "features": features[:, np.newaxis],
         "coarse": np.where(known[:, np.newaxis], coarse, np.float32(0))[:, np.newaxis],
-        "accuracy": np.where(known, accuracy, np.float32(np.inf))[:, np.newaxis],
+        "accuracy": np.where(known, np.maximum(accuracy, _LEAST_ACCURACY_M), np.float32(np.inf))[:, np.newaxis],
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell_version import CellVersion
+from reference_db.degraded_csi import Degradation
 from reference_db.retrieval import next_neighbourhood, snapped
 from service.inference.channels import Channels
 
@@ -21,7 +22,7 @@ _MOST_REMEMBERED = 1 << 14  # tiles a version; one more clears the memory
 class Neighbourhood(NamedTuple):
     """Fingerprints of a version, `rows` int64 `[n]`, and what describes their CSI.
 
-    Equal keys mean equal fingerprints, described alike, across versions too.
+    Equal keys mean equal fingerprints, degraded and described alike, across versions too.
     """
 
     version: CellVersion
@@ -63,7 +64,8 @@ class Tiles:
 
 def _fetch(version: CellVersion, channel: ChannelTransform, centres: NDArray[np.float32], n: int) -> list[_RowsAndKey]:
     neighbourhoods = next_neighbourhood(version.references, centres, n)
-    salt = hashlib.sha256(version.cell.cell_id.encode() + b"\0" + channel.key).digest()
+    degradation = repr(Degradation.of(version.cell)).encode()
+    salt = hashlib.sha256(b"\0".join([version.cell.cell_id.encode(), degradation, channel.key])).digest()
     return [(rows, _key(salt, version.ids[rows])) for rows in neighbourhoods]
 
 

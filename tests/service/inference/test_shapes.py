@@ -12,7 +12,7 @@ from service.errors import InferenceFailed
 from service.inference.channels import Channels
 from service.inference.estimator import Estimate, Estimator, User
 from service.inference.frame_cache import as_known
-from service.inference.mateformer_session import MateformerSession, example_cell
+from service.inference.mateformer_session import MateformerSession, as_users, example_cell
 from service.inference.tiles import Neighbourhood, Tiles
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -155,3 +155,12 @@ def test_ranges_that_no_radio_is_inside_are_told() -> None:
     contract = type(RADIOS).model_validate(RADIOS.model_dump() | {"antennas": {"minimum": 5000, "maximum": 6000}})
     with pytest.raises(InferenceFailed, match="no radio is inside all ranges of the artifact: antennas is"):
         example_cell(contract)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1e-30, 1e-10])
+def test_a_coarse_position_said_to_be_exact_has_a_weight_that_float32_holds(accuracy: float) -> None:
+    asked = as_users(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32), np.float32([accuracy]))
+    with np.errstate(all="raise"):
+        squared_weight = asked["accuracy"] ** -4  # the fused precision's determinant holds it
+    assert np.isfinite(squared_weight).all()
+    np.testing.assert_array_equal(asked["coarse"], [[[1, 1]]])

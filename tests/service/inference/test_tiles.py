@@ -66,6 +66,20 @@ def test_a_description_that_changes_features_changes_the_keys(version: CellVersi
     assert len({key_with(), key_with(bandwidth=20e6), key_with(user_sto=1e-8)}) == 3
 
 
+def test_fingerprints_degraded_otherwise_have_other_keys(version: CellVersion) -> None:
+    """Even where the transform, whose delay origin is rounded, is the same."""
+    place = version.positions[:1]
+
+    def key_with(survey_sto: float) -> bytes:
+        cell = version.cell.model_copy(update={"survey_sto": survey_sto, "user_sto": 1e-9})
+        timed = version_of(cell, fingerprints_at(street(100, 2), 4))
+        channels = Channels()
+        channels._made[timed] = Channels().of(version)
+        return Tiles(1.0, channels).neighbourhoods(timed, place, 8)[0].key
+
+    assert len({key_with(0.0), key_with(0.5e-9), key_with(1e-9)}) == 3
+
+
 def test_remembered_neighbourhoods_are_freed_with_their_version(version: CellVersion) -> None:
     tiles = Tiles(1.0, Channels())
     passing = version_of(CELL, fingerprints_at(street(50, 2), 4))
