@@ -86,7 +86,7 @@ class _FullGraph(nn.Module):
         accuracy: Tensor,
     ) -> tuple[Tensor, Tensor]:
         estimates = self.model(features_known, positions_known, sigmas_known, features, coarse, accuracy)
-        return estimates.position, self.model.config.ellipse * estimates.covariance
+        return estimates.position, estimates.covariance
 
 
 class _FrameGraph(nn.Module):
@@ -120,7 +120,7 @@ class _QueryGraph(nn.Module):
         layers = [KeysValues(K, V) for K, V in zip(keys_values[::2], keys_values[1::2], strict=True)]
         frame = Frame(layers, positions, centre, spread, reference)
         estimates = self.model.query(features, Coarse(coarse, accuracy), frame)
-        return estimates.position, self.model.config.ellipse * estimates.covariance
+        return estimates.position, estimates.covariance
 
 
 def _pools(depth: int) -> dict[str, dict[int, str]]:

@@ -71,8 +71,7 @@ class TorchLocator:
             rounded = [KeysValues(*(part.half().float() for part in layer)) for layer in frame.keys_values]
             frame = frame._replace(keys_values=rounded)
             found = self._model.query(asked["f"], Coarse(asked["c"], asked["a"]), frame)
-            covariance = self._model.config.ellipse * found.covariance
-            return Positions(found.position.cpu().numpy(), covariance.cpu().numpy())
+            return Positions(found.position.cpu().numpy(), found.covariance.cpu().numpy())
 
     def _moved(self, arrays: dict[str, _Floats]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}

@@ -69,13 +69,7 @@ class Estimates(NamedTuple):
     position: Tensor  # [b, q, 2] metres
     precision: Tensor  # [b, q, 3] a, c, d in 1 / square metres
     determinant: Tensor  # [b, q] a d - c², computed without its cancellation
-
-    @property
-    def covariance(self) -> Tensor:
-        """[b, q, 2, 2] square metres, of the Gaussian with the same 95 % ellipse."""
-        a, c, d = self.precision.unbind(-1)
-        inverse = torch.stack([d, -c, -c, a], dim=-1) / self.determinant[..., None]
-        return AS_GAUSSIAN * inverse.unflatten(-1, (2, 2))
+    covariance: Tensor  # [b, q, 2, 2] square metres, of Gaussians with the same 95 % ellipses
 
 
 class KeysValues(NamedTuple):
@@ -263,12 +257,26 @@ class Mateformer(nn.Module):
         a, c, d = l11.square() / unit, l11 * l21 / unit, (l21.square() + l22.square()) / unit
         accuracy = coarse.accuracy.clamp_min(SMALLEST_ACCURACY)
         weight = torch.sigmoid(belief[..., 0] + 2) / accuracy.square()  # [b, q]; zero without a coarse position
-        determinant = (l11 * l22 / unit).square() + weight * (a + d + weight)
-        a, d = a + weight, d + weight  # the fused precision
+        determinant = (l11 * l22 / unit).square()
+        fused = add_precision(a, c, d, determinant, weight)
+        # The error of a fix is Gaussian already: only the model's own precision is that of a Student-t distribution.
+        k = AS_GAUSSIAN * self.config.ellipse
+        covariance = invert(*add_precision(a / k, c / k, d / k, determinant / k**2, weight))
         pull = weight[..., None] * (coarse.position - own)
-        x, y = pull.unbind(-1)
-        moved = torch.stack([d * x - c * y, a * y - c * x], dim=-1) / determinant[..., None]
-        return Estimates(own + moved, torch.stack([a, c, d], dim=-1), determinant)
+        moved = (invert(*fused) @ pull[..., None])[..., 0]
+        return Estimates(own + moved, torch.stack(fused[:3], dim=-1), fused[3], covariance)
+
+
+def add_precision(
+    a: Tensor, c: Tensor, d: Tensor, determinant: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The precision [[a, c], [c, d]] plus that of a measurement with the precision ``weight`` on each axis."""
+    return a + weight, c, d + weight, determinant + weight * (a + d + weight)
+
+
+def invert(a: Tensor, c: Tensor, d: Tensor, determinant: Tensor) -> Tensor:
+    """The inverse of matrices [[a, c], [c, d]]: [..., 2, 2]."""
+    return (torch.stack([d, -c, -c, a], dim=-1) / determinant[..., None]).unflatten(-1, (2, 2))
 
 
 def measure_spread(positions: Tensor) -> tuple[Tensor, Tensor]:

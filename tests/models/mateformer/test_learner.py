@@ -190,7 +190,8 @@ class Spy:
     def __call__(self, *inputs: torch.Tensor) -> Estimates:
         self.inputs.append(inputs)
         users = torch.zeros(inputs[4].shape, requires_grad=True)
-        return Estimates(users, torch.ones(*users.shape[:2], 3), torch.ones(users.shape[:2]))
+        ones = torch.ones(users.shape[:2])
+        return Estimates(users, torch.ones(*users.shape[:2], 3), ones, ones[..., None, None] * torch.eye(2))
 
 
 def ask(recipe: MateformerRecipe, folder: Path, steps: int = 1) -> tuple[MateformerLearner, Spy]:

@@ -20,6 +20,7 @@ from models.mateformer.network import (
     Estimates,
     Mateformer,
     MateformerConfig,
+    invert,
     log_likelihood,
     mean_levels,
     measure_spread,
@@ -254,22 +255,28 @@ def test_a_believed_fix_is_fused_by_a_kalman_update(
     features, positions = (torch.randn(shape, generator=generator) for shape in ((1, 9, FEATURES), (1, 8, 2)))
     positions = 4 * positions
 
-    def ask(coarse: tuple[float, float], accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+    def ask(coarse: tuple[float, float], accuracy: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, scale matrix of the Student-t distribution, covariance."""
         known = features[:, :8], positions, torch.zeros(1, 8)
         answer = model(*known, features[:, 8:], torch.tensor([[coarse]]), torch.tensor([[accuracy]]))
-        return answer.position[0, 0].double().numpy(), answer.covariance[0, 0].double().numpy() / AS_GAUSSIAN
+        a, c, d = answer.precision[0, 0].double().tolist()
+        found = answer.position[0, 0].double().numpy(), answer.covariance[0, 0].double().numpy()
+        return found[0], np.linalg.inv([[a, c], [c, d]]), found[1]
 
     put_out(model, *own, BELIEVED)
-    mean, covariance = ask((0.0, 0.0), math.inf)
-    fused_mean, fused_covariance = ask(fix, sigma)
-    gain = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(2))
+    mean, *own_spreads = ask((0.0, 0.0), math.inf)
+    fused_mean, *fused_spreads = ask(fix, sigma)
+    gain = own_spreads[0] @ np.linalg.inv(own_spreads[0] + sigma**2 * np.eye(2))
     np.testing.assert_allclose(fused_mean, mean + gain @ (fix - mean), rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(fused_covariance, (np.eye(2) - gain) @ covariance, rtol=5e-3, atol=1e-4 * sigma**2)
+    # The Gaussian error of the fix is fused with either spread of the model, and not widened.
+    for own_spread, fused in zip(own_spreads, fused_spreads, strict=True):
+        gain = own_spread @ np.linalg.inv(own_spread + sigma**2 * np.eye(2))
+        np.testing.assert_allclose(fused, (np.eye(2) - gain) @ own_spread, rtol=5e-3, atol=1e-4 * sigma**2)
 
     put_out(model, *own, -BELIEVED)  # a fix that the model does not believe at all
-    ignored_mean, ignored_covariance = ask(fix, sigma)
+    ignored_mean, _, ignored_covariance = ask(fix, sigma)
     np.testing.assert_allclose(ignored_mean, mean, atol=1e-3)
-    np.testing.assert_allclose(ignored_covariance, covariance, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ignored_covariance, own_spreads[1], rtol=1e-3, atol=1e-4)
 
 
 def test_the_output_is_a_mean_and_a_cholesky_factor_in_spreads(model, scene) -> None:
@@ -291,8 +298,8 @@ def test_the_ellipse_of_the_covariance_covers_95_percent_of_student_t_errors() -
         shape=np.linalg.inv(precision), df=DEGREES_OF_FREEDOM, size=200_000, random_state=np.random.default_rng(5)
     )
     a, c, d = (float(precision[index]) for index in ((0, 0), (0, 1), (1, 1)))
-    estimates = Estimates(torch.zeros(1, 1, 2), torch.tensor([[[a, c, d]]]), torch.tensor([[a * d - c * c]]))
-    inverse = np.linalg.inv(estimates.covariance[0, 0].double().numpy())
+    covariance = AS_GAUSSIAN * invert(*(torch.tensor(part) for part in (a, c, d, a * d - c * c)))
+    inverse = np.linalg.inv(covariance.double().numpy())
     squared = np.einsum("ni,ij,nj->n", errors, inverse, errors)
     assert (squared <= stats.chi2.ppf(0.95, 2)).mean() == pytest.approx(0.95, abs=2e-3)
 
@@ -305,7 +312,8 @@ def test_the_loss_is_the_likelihood_of_a_student_t_distribution() -> None:
         precision, mean, truth = factor @ factor.T, rng.normal(size=2), rng.normal(size=2) * 5
         a, c, d = precision[0, 0], precision[0, 1], precision[1, 1]
         estimates = Estimates(
-            *(torch.tensor(part)[None, None] for part in (mean, np.array([a, c, d]), np.linalg.det(precision)))
+            *(torch.tensor(part)[None, None] for part in (mean, np.array([a, c, d]), np.linalg.det(precision))),
+            covariance=torch.eye(2)[None, None],
         )
         ours = float(negative_log_likelihood(estimates, torch.tensor(truth)[None, None]))
         theirs = -stats.multivariate_t.logpdf(truth, mean, np.linalg.inv(precision), df=DEGREES_OF_FREEDOM)
