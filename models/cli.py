@@ -58,7 +58,7 @@ def experiment(context: typer.Context, words: Words = None) -> None:
 @app.command()
 def bound(
     cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. florence:0-5 florence-nlos:0-5")],
-    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe with the array, subcarriers and bandwidth.")],
+    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe; its section radio is enough.")],
     paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
     snr_db: Annotated[float, typer.Option(help="Mean signal-to-noise ratio of the CSI.")] = 20.0,
     timing: Annotated[

@@ -40,7 +40,7 @@ def trace(
 @scenes.command()
 def survey(
     cells: Annotated[list[str], typer.Argument(help="city:first-last")],
-    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe with the array, subcarriers and bandwidth.")],
+    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe; its section radio is enough.")],
     out: Annotated[Path, typer.Option(help="Folder of the fingerprint files.")],
     references: Annotated[int, typer.Option(min=1, help="Fingerprints per cell.")] = 2000,
     users: Annotated[int, typer.Option(min=1, help="Users to locate per cell.")] = 200,

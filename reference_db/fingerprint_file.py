@@ -101,7 +101,9 @@ def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, F
             file = FingerprintFile.read(opened)
         cell = cell or file.cell
         if cell is None:
-            raise BadFingerprintFile("the file describes no cell, and no description was given")
+            raise BadFingerprintFile(
+                "the file describes no cell, and no description was given; add the cell as JSON under the name `cell`"
+            )
         fingerprints = file.fingerprints(cell)
     except BadFingerprintFile as error:
         raise BadFingerprintFile(f"{path.name}: {error}") from error

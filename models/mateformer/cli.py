@@ -59,7 +59,7 @@ SplitOption = Annotated[Split, typer.Option(help="Which held-out cells.")]
 def fit(
     recipe: RecipeFile, run: RunFolder, paths: PathTables = PATH_TABLES, device: Device = "cpu", until: Until = None
 ) -> None:
-    """Train a model and report on held-out cells. Resumes a stopped run. Works under torchrun."""
+    """Train a model; after the last step, report on held-out cells. Resumes a stopped run. Works under torchrun."""
     loaded, chosen = MateformerRecipe.load(recipe), join_processes(device)
     learner = MateformerLearner(loaded, paths, run, chosen)
     learner.run(until)
@@ -94,7 +94,8 @@ def evaluate(
     split: SplitOption = Split.all,
     users: Annotated[int | None, typer.Option(min=1, help="Users per cell; all held-out users by default.")] = None,
     conditions: Annotated[
-        str, typer.Option(help=f"{', '.join(SETS)}, or names of conditions, separated by commas.")
+        str,
+        typer.Option(help=f"{', '.join(SETS)}, or names of conditions, separated by commas. Any other lists all."),
     ] = "all",
     write: Annotated[bool, typer.Option("--write", help="Write the results into the artifact too.")] = False,
 ) -> None:

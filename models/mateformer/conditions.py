@@ -235,5 +235,6 @@ def find_conditions(names: Iterable[str]) -> list[Condition]:
     known: dict[str, tuple[Condition, ...]] = {**named, **SETS}
     names = list(names)
     if unknown := set(names) - set(known):
-        raise UnknownCondition(f"unknown conditions: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+        listed = ", ".join([*SETS, *sorted(named)])
+        raise UnknownCondition(f"unknown conditions: {', '.join(sorted(unknown))}; known are {listed}")
     return [condition for name in names for condition in known[name]]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.artifact.channel_transform import ChannelTransform
-from models.mateformer.measured import SplitCell, split_measured_cells
+from models.mateformer.measured import BadMeasuredCell, SplitCell, split_measured_cells
 from models.mateformer.recipe import Batch, Fixes, MateformerRecipe, Views
 from models.radio.cells import observe_cell, table_paths
 from models.radio.front_end import Radio
@@ -79,7 +79,11 @@ def build_views(recipe: MateformerRecipe, folder: Path) -> list[View]:
             jobs.append((table, radio, yaw, carrier))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         traced = list(pool.map(lambda job: observe_view(*job), jobs))
-    measured = [view_measured(split) for split in split_measured_cells(recipe.cells, recipe.seed)]
+    splits = split_measured_cells(recipe.cells, recipe.seed)
+    for cell in (split.measured.cell for split in splits):
+        if reason := recipe.ranges.reason_against(cell):
+            raise BadMeasuredCell(f"cell {cell.cell_id!r} is outside the recipe's ranges: {reason}")
+    measured = [view_measured(split) for split in splits]
     return traced + measured * (recipe.views.each if traced else 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.mateformer.conditions import AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
 from models.mateformer.evaluation import BOUND, GNSS, MATEFORMER, CellErrors
-from models.mateformer.measurement import CLEAN_SNR_DB
+from models.mateformer.measurement import CLEAN_SNR_DB, LOCATIONS
 from models.mateformer.pooling import BEST_KNN, PARTS, pool_errors
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.summary import OUTLIER_M, summarise
@@ -39,11 +39,12 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
     names = {condition: condition.name for condition in conditions}  # equal conditions share the first one's results
     headline = [names[one.complete_from(recipe)] for one in HEADLINE if one.complete_from(recipe) in names]
     parts = [
-        _acceptance_table(summary["splits"]),
+        *_acceptance_table({group: one for group, one in summary["splits"].items() if group != LOCATIONS}),
         "The base stations of cells with `-nlos` were sited out of sight of most of the street, the others in sight of"
         " most. `-`: not measured, or no such user. Designs at other carriers: cells that were traced there.",
-        f"Errors in metres: mean / median / p90. Unless stated otherwise: {recipe.cells.references} references per cell"
-        f" of 60 m x 60 m, {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
+        "Errors in metres: mean / median / p90. Unless stated otherwise: at most"
+        f" {recipe.cells.references} references per cell of 60 m x 60 m,"
+        f" {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
         f" {recipe.retrieval.tile_pitch:g} m, clean CSI. GNSS errors are 1 sigma per axis. The best kNN has the same"
         " CSI and the same fix. It is chosen per cell and condition with hindsight, over every feature, k, set of"
         " candidates and weight of the fix. The bound is the mean of the users' position error bounds (1 sigma) at the"
@@ -68,7 +69,11 @@ def _describe_factor(recipe: MateformerRecipe) -> str:
     return "" if recipe.ellipse == 1 else f", all covariances times {recipe.ellipse:g}, chosen on the validation cells"
 
 
-def _acceptance_table(groups: dict[str, Any]) -> str:
+def _acceptance_table(groups: dict[str, Any]) -> list[str]:
+    """The criteria are about traced cells: no table without any."""
+    if not groups:
+        return []
+
     def measured(result: dict[str, Any]) -> str:
         if result["measured"] is None:
             return "-"
@@ -78,7 +83,7 @@ def _acceptance_table(groups: dict[str, Any]) -> str:
     for label, one in next(iter(groups.values()))["acceptance"].items():
         limits = f"{one['most']:g}" if not one["least"] else f"{one['least']:g} to {one['most']:g}"
         rows.append([label, limits, *(measured(content["acceptance"][label]) for content in groups.values())])
-    return markdown_table(["acceptance", "at most", *groups], rows)
+    return [markdown_table(["acceptance", "at most", *groups], rows)]
 
 
 def _cells_table(split: str, content: dict[str, Any], headline: list[str], described: dict[str, Any]) -> str:

@@ -209,8 +209,15 @@ def _describe_array(array: Json) -> str:
 
 def _describe_timing(cell: Json) -> str:
     """Empty where nothing is known."""
-    radios = (("fingerprints", cell.get("surveyStoNs")), ("users", cell.get("userStoNs")))
-    return ", ".join(f"{whose} {sto_ns:g} ns (1 sigma)" for whose, sto_ns in radios if sto_ns is not None)
+    survey, users = cell.get("surveyStoNs"), cell.get("userStoNs")
+    stated = [
+        f"{whose} {sto_ns:g} ns (1 sigma)"
+        for whose, sto_ns in (("fingerprints", survey), ("users", users))
+        if sto_ns is not None
+    ]
+    if survey is not None and users is not None and users > survey:
+        stated.append("so fingerprints are degraded alike")
+    return ", ".join(stated)
 
 
 def _describe_area(area: dict[str, float] | None) -> str:

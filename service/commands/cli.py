@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from fingerpost import __version__
 from service.commands import cell_changes, cell_removals, cells, keys, models
@@ -168,4 +169,4 @@ def _print_locations(users: "list[FileUser]", results: "list[LocateResponse | Pr
         print_table(table)
     for number, result in enumerate(results):
         if isinstance(result, Problem):
-            console().print(f"user {number}: [red]{result.cause}[/red]", highlight=False)
+            console().print(f"user {number}: [red]{result.cause}[/red]: {escape(result.detail)}", highlight=False)

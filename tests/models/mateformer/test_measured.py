@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from models.artifact.manifests import Range
 from models.mateformer.conditions import HEADLINE
 from models.mateformer.data import build_views, draw_neighbourhoods
 from models.mateformer.learner import MateformerLearner, load_model
@@ -86,6 +87,12 @@ def test_a_cell_that_is_one_location_is_refused_with_advice(recipe: MateformerRe
         split_measured_cells(recipe.cells.model_copy(update={"same_location": 10.0}), seed=3)
 
 
+def test_a_cell_outside_the_recipes_ranges_is_refused_with_the_range(recipe: MateformerRecipe) -> None:
+    ranges = recipe.ranges.model_copy(update={"subcarriers": Range(minimum=1000, maximum=2000)})
+    with pytest.raises(BadMeasuredCell, match=r"outside the recipe's ranges: subcarriers is \d+"):
+        build_views(recipe.model_copy(update={"ranges": ranges}), Path())
+
+
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadMeasuredCell, match="nowhere"):
         load_measured_cells([tmp_path / "nowhere"])
@@ -130,3 +137,4 @@ def test_measured_cells_are_fine_tuned_on_and_reported_by_location(recipe: Matef
     assert everyone["no_gnss"]["best knn"]["mean_m"] > 1.0  # of the point itself there is no reference
     table = (tmp_path / TABLE_FILE).read_text()
     assert "| etoile-0900 | 24 | - |" in table
+    assert "acceptance" not in table  # its criteria are about traced cells

@@ -22,6 +22,19 @@ VERSION: dict[str, Any] = {
     "model": {"policy": "scadf-moe"},
     "note": NOTE,
 }
+CELL: dict[str, Any] = VERSION | {
+    "cellId": "florence-0000",
+    "change": VERSION,
+    "retention": {"maxAgeS": 7_776_000, "maxFingerprints": 50000, "minSpacingM": 0.2},
+    "point": {"lat": 43.77, "lon": 11.25},
+    "height": 25,
+    "yawDeg": 93.2,
+    "array": {"rows": 1, "columns": 32},
+    "carrierFrequency": 3.5e9,
+    "bandwidth": 4e7,
+    "subcarriers": 32,
+    "quality": {},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -133,25 +146,22 @@ def test_models_show_digest_and_reason_whole(capsys: pytest.CaptureFixture[str])
     assert all(word in shown for word in radios.split())
 
 
+@pytest.mark.parametrize(
+    ("survey", "users", "alike"), [(0.0, 12.0, True), (12.0, 12.0, False), (12.0, 0.0, False), (None, 12.0, False)]
+)
+def test_a_cell_says_whether_its_fingerprints_are_degraded_alike(
+    capsys: pytest.CaptureFixture[str], survey: float | None, users: float, alike: bool
+) -> None:
+    print_cell(CELL | {"surveyStoNs": survey, "userStoNs": users})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"users {users:g} ns" in shown
+    assert ("degraded alike" in shown) == alike
+
+
 def test_a_cell_its_fingerprints_and_a_difference_fit(capsys: pytest.CaptureFixture[str]) -> None:
     level = {"mean": 0.5, "median": 0.25, "p95": 1.25, "radius": 1.5}
     calibration = {"artifact": "mateformer 2026.11", "samples": 300, "confidence": 0.95, "rungs": [level]}
-    print_cell(
-        VERSION
-        | {
-            "cellId": "florence-0000",
-            "change": VERSION,
-            "retention": {"maxAgeS": 7_776_000, "maxFingerprints": 50000, "minSpacingM": 0.2},
-            "point": {"lat": 43.77, "lon": 11.25},
-            "height": 25,
-            "yawDeg": 93.2,
-            "array": {"rows": 1, "columns": 32},
-            "carrierFrequency": 3.5e9,
-            "bandwidth": 4e7,
-            "subcarriers": 32,
-            "quality": {"calibration": {"x": calibration}},
-        }
-    )
+    print_cell(CELL | {"quality": {"calibration": {"x": calibration}}})
     place = {"id": "0123456789abcdef", "x": -1234.567, "y": 88.125, "time": CREATED, "sigma": 0.05}
     print_fingerprints({"fingerprints": [place], "count": 1, "version": VERSION["version"]})
     arrays = ({"rows": rows, "columns": 32 // rows, "spacing": 0.5} for rows in (1, 2))
