@@ -17,7 +17,7 @@ from models.radio.siting import NLOS_SUFFIX, Site, draw_further_station, draw_si
 
 
 class BadCellRange(TrainerError):
-    """A cell range is not of the form ``city:first-last``."""
+    """A cell range is not of the form ``city:first-last``, or names no cell."""
 
 
 def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
@@ -33,8 +33,10 @@ def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
                 f"{text!r} is not of the form city:first-last or city{NLOS_SUFFIX}:first-last; the cities are"
                 f" {', '.join(CITIES)}"
             )
-        first = int(match[2])
-        cells += [(match[1], seed) for seed in range(first, int(match[3] or first) + 1)]
+        first, last = int(match[2]), int(match[3] or match[2])
+        if last < first:
+            raise BadCellRange(f"{text!r} names no cell: {last} comes before {first}")
+        cells += [(match[1], seed) for seed in range(first, last + 1)]
     return cells
 
 

@@ -71,7 +71,7 @@ def test_cell_ranges_name_cities_and_seeds() -> None:
         ("munich", 2),
         ("etoile", 7),
     ]
-    for bad in ("munich", "atlantis:0-3", "munich:a-b", "munich:1-"):
+    for bad in ("munich", "atlantis:0-3", "munich:a-b", "munich:1-", "munich:5-3"):
         with pytest.raises(BadCellRange):
             parse_cells([bad])
 
