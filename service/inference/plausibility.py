@@ -31,6 +31,9 @@ _PLAIN = 0.95  # quantile of honest users whose coarse position needs no second 
 _ACCURACY = 1.0  # metres: of the coarse positions that the limits are measured with
 # How far from a coarse position its user may be, and in units of the k-NN bandwidth a fingerprint from its user.
 _EXPLAINED_SIGMAS, _SPACING = 3.0, 0.35
+# A survey of a street's middle has no fingerprint beside users on the pavement. For a coarse position so many k-NN
+# bandwidths away from all fingerprints, those little farther than the nearest one count as beside its user.
+_APART, _BESIDE = 0.6, 1.3
 _SAMPLED_AT_ONCE = 64
 
 
@@ -170,7 +173,7 @@ def _nearest_explained(references: References, voters: Voters, coarse: _Floats, 
     A lower bound of it where no voter is near enough but others may be; infinite where the error explains none.
     """
     away = np.square(references.positions[voters.rows] - coarse[:, np.newaxis]).sum(axis=2)
-    explained = np.square(_explained(references, accuracy))[:, np.newaxis]
+    explained = np.square(_explained(references, accuracy, _beside(references, coarse)))[:, np.newaxis]
     near = np.where(away <= explained, voters.distances, np.float32(np.inf)).min(axis=1)
     # If a gate holds more fingerprints than there are voters, those near the position may be less similar than all.
     crowded = away.max(axis=1) <= np.square(gate_radii(references, accuracy))
@@ -178,10 +181,24 @@ def _nearest_explained(references: References, voters: Voters, coarse: _Floats, 
     return nearest
 
 
-def _explained(references: References, accuracy: _Floats) -> _Floats:
-    """How far in metres, `[b]`, a fingerprint beside its user lies from a coarse position of this error at most."""
-    explained: _Floats = _EXPLAINED_SIGMAS * accuracy + np.float32(_SPACING * references.knn_bandwidth)
+def _explained(references: References, accuracy: _Floats, beside: _Floats | float = 0.0) -> _Floats:
+    """How far in metres, `[b]`, a fingerprint beside its user lies from a coarse position of this error at most.
+
+    `beside`: how far fingerprints beside a user may lie, where that is more than usual.
+    """
+    usual = _SPACING * references.knn_bandwidth
+    explained: _Floats = _EXPLAINED_SIGMAS * accuracy + np.maximum(beside, usual).astype(np.float32)
     return explained
+
+
+def _beside(references: References, coarse: _Floats) -> _Floats:
+    """How far in metres, `[b]`, fingerprints beside users at coarse positions may lie where no fingerprints are near.
+
+    0 near fingerprints, and at most the k-NN bandwidth: a coarse position far from all of them is no place of the cell.
+    """
+    away, bandwidth = references.index.nearest(coarse, 1)[1][:, 0], references.knn_bandwidth
+    beside: _Floats = np.where(away > _APART * bandwidth, np.minimum(_BESIDE * away, bandwidth), 0).astype(np.float32)
+    return beside
 
 
 def _implausible(apart_db: float, limit_db: float) -> CsiLevelImplausible:

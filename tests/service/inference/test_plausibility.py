@@ -83,3 +83,15 @@ def test_sparse_fingerprints_contradict_no_fix() -> None:
     features, accuracy = signal_feature(users_at(places)), np.full(40, 0.01, np.float32)
     guess = weigh_fixes(version.references, features, places, accuracy, limits)
     assert np.isfinite(guess.accuracy).all()
+
+
+@pytest.mark.parametrize(("off", "share"), [(0.0, 0.0), (40.0, 1.0)])
+def test_users_beside_a_drive_test_keep_their_fix_unless_it_lies_far_away(off: float, share: float) -> None:
+    middle = np.stack([np.linspace(30, 70, 60), np.zeros(60)], axis=1).astype(np.float32)
+    version = version_of(CELL, fingerprints_at(middle))
+    pavement = np.stack([np.linspace(33, 42, 40), np.full(40, 7.0)], axis=1).astype(np.float32)
+    features, accuracy = signal_feature(users_at(pavement)), np.ones(40, np.float32)
+    limits = measure_limits(version, np.arange(60))
+    fixes = pavement + np.float32([0.0, off])
+    guess = weigh_fixes(version.references, features, fixes, accuracy, limits)
+    assert abs(np.isnan(guess.accuracy).mean() - share) <= 0.1
