@@ -187,7 +187,8 @@ def test_onnx_runtime_finds_little_left_to_fuse(
     # The last layer moves positions only. A Gemm has its bias in it, and the two attentions of a layer are one. The
     # position is one map, its certainty two with a GELU between them.
     assert ran["Gemm"] == 7 * depth - 3 + 3
-    assert ran["MatMul"] + ran["FusedMatMul"] <= 3  # features and fixes have a dimension more when they are embedded
+    # Features and fixes have a dimension more when they are embedded; the fix moves the position by a matrix.
+    assert ran["MatMul"] + ran["FusedMatMul"] <= 4
     assert ran["Gelu"] == 2 * depth - 1 + 1
     assert ran["Attention"] == depth
     assert not ran["Softmax"]
