@@ -261,7 +261,9 @@ class Publisher:
             if not force:
                 self._check_others(update.manifest, error)
             return _TestedUpdate(update, None)
-        previous = None if before is None else Calibration.of_quality(before.quality, artifact.digest)
+        previous = None
+        if before is not None and _has_same_clocks(before, update.manifest):
+            previous = Calibration.of_quality(before.quality, artifact.digest)
         old = self._index_before(before, held, update.contents) if served_before and before is not None else None
         version = CellVersion.assemble(update.contents, old)
         action = update.manifest.change.action
@@ -358,3 +360,9 @@ def _check_conditions(conditions: Conditions, before: Manifest | None) -> None:
         raise errors.PreconditionFailed("the cell does not exist")
     if conditions.if_match not in ("*", before.version):
         raise errors.PreconditionFailed(f"the cell is at version {before.version}")
+
+
+def _has_same_clocks(before: Manifest, after: Manifest) -> bool:
+    """Whether errors of two versions compare. Users with worse clocks are located worse, and that is no fault."""
+    first, second = before.cell, after.cell
+    return (first.survey_sto, first.user_sto) == (second.survey_sto, second.user_sto)
