@@ -11,6 +11,7 @@ from models.artifact import RadioContract
 from reference_db import Fingerprints, write_fingerprint_file
 from service.settings import Settings
 from service.updates.cell_wire import CellInput, read_cell_input
+from tests.service.plane_cell import fingerprints_at, street
 from tests.service.running import running
 from tests.service.tiny_artifact import RADIOS, only, write_tiny_artifact
 from tests.service.tiny_lwlm_artifact import write_tiny_lwlm_artifact
@@ -159,3 +160,30 @@ async def test_a_cell_that_another_model_serves_is_accepted(tmp_path: Path) -> N
         assert measured.status_code == 201, measured.text
         (listed,) = (await client.get("/cells")).json()["cells"]
         assert listed["models"] == ["lwlm"]
+
+
+@pytest.mark.anyio
+async def test_an_operator_can_state_that_users_have_worse_clocks_than_the_survey_had(
+    tmp_path: Path, artifact_directory: Path
+) -> None:
+    """Users are then located worse: the canary must not take that for a fault of the fingerprints."""
+    settings = Settings(
+        artifact_directory=artifact_directory,
+        database_directory=tmp_path / "database",
+        trajectory_artifact_directory=None,
+        lwlm_artifact_directory=None,
+        calibration_samples=40,
+        calibration_sigmas_m=(1.0,),
+    )
+    fingerprints = fingerprints_at(street(300, seed=3))
+    array = {"rows": 1, "columns": 32, "spacing": 0.5}
+    clocked = DESCRIPTION | {"array": array, "subcarriers": 32, "surveyStoNs": 0, "userStoNs": 0}
+    async with running(settings) as client:
+        body = {"cell": clocked, "fingerprints": without_times(fingerprints)}
+        created = await client.put("/cells/clocked", json=body)
+        assert created.status_code == 201, created.text
+        corrected = await client.patch("/cells/clocked", json={"userStoNs": 200})
+        assert corrected.status_code == 200, corrected.text
+        assert corrected.json()["userStoNs"] == 200.0
+        (before,), (after,) = (one.json()["quality"]["calibration"].values() for one in (created, corrected))
+        assert after["rungs"][-1]["median"] > 2 * before["rungs"][-1]["median"] + 0.5
