@@ -162,7 +162,8 @@ def _answer_at_once() -> None:
     original = module.Dispatcher.locate
     estimator = importlib.import_module(name.replace("dispatcher", "estimator"))
     if hasattr(estimator, "Estimate"):  # older versions answer the bare position
-        position = estimator.Estimate(position, coarse_used=True)
+        covariance = {"covariance": np.eye(2, dtype=np.float32)} if "covariance" in estimator.Estimate._fields else {}
+        position = estimator.Estimate(position, coarse_used=True, **covariance)
 
     def locate(*args: object, **kwargs: object) -> asyncio.Future[Any]:
         answer = asyncio.get_running_loop().create_future()

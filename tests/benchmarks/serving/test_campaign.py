@@ -38,7 +38,7 @@ def test_p99_of_the_accepted_leaves_out_refused_requests(generator: Path, tmp_pa
 
 
 def test_torch_and_onnx_runtime_answer_the_same_in_process(tmp_path: Path) -> None:
-    write_references(street(0)[1], tmp_path / "references.npz")
+    write_references(*street(0), tmp_path / "references.npz")
     graph = FullGraph(MODEL.full_graph, tmp_path / "references.npz", threads=1)
     rows = inprocess.rows_of_references(tmp_path / "references.npz")[:5]
     torch = inprocess.torch_locate(MODEL.folder, graph)
