@@ -26,6 +26,7 @@ from models.artifact.channel_transform import (
 POWER_NORMALISATION_EXPONENT = 0.35  # 0 keeps a snapshot's own power, 0.5 removes it
 ABSOLUTE_EXPONENT = 0.4  # compresses powers, so that echoes count beside the strongest path; relative ones by 1/4
 ABSOLUTE_GAIN, RELATIVE_GAIN = 8.0, 3.0  # bring the spectra to a standard deviation of about one
+NOISE_FACTOR = 16.0  # a bin with less than this many times the power of the noise is taken for noise
 FLOOR = 1e-6  # power of a bin, relative to that of a snapshot, below which differences do not count
 
 ABSOLUTE = DIRECTIONS * (ABSOLUTE_DELAYS[1] - ABSOLUTE_DELAYS[0])
@@ -56,7 +57,8 @@ def describe_channel(
       on a snapshot's sampling-time offset (STO) and gain.
     - Elevation spectrum: power over elevation and relative delay in the direction of the strongest path.
 
-    Neither a snapshot's common phase nor the unit of the CSI has an effect.
+    Bins that hold nothing but noise are zero in the first two. Neither a snapshot's common phase nor the unit of the
+    CSI has an effect.
     """
     H = csi * (1 / scale)
     power = (2 * H.square().mean((1, 2, 3, 4))).clamp_min(1e-12)  # [t]
@@ -64,9 +66,10 @@ def describe_channel(
     cycles = find_strongest_delay(beam, search)  # [t] per subcarrier
 
     gain = (power ** (-2 * POWER_NORMALISATION_EXPONENT))[:, None, None]
-    absolute_power = spectrum(H, absolute, over_columns) * gain  # [t, U, T]
+    lines = torch.ones_like(csi[0, :, 0, 0, 0]).sum()  # a tensor, so that the exported graph takes any number
+    absolute_power = remove_noise(spectrum(H, absolute, over_columns), lines) * gain  # [t, U, T]
     normalised = 1 / power[:, None, None]
-    relative_power = spectrum(turn(H, cycles), relative, over_columns) * normalised  # [t, U, T]
+    relative_power = remove_noise(spectrum(turn(H, cycles), relative, over_columns), lines) * normalised  # [t, U, T]
     first, last = (bin - RELATIVE_DELAYS[0] for bin in ELEVATION_DELAYS)
     near = relative.unflatten(1, (2, -1))[..., first:last].flatten(1)  # [2s, 2T]
     rows = spectrum(turn(beam, cycles)[:, None], near, over_lines)  # [t, 2V, T]
@@ -122,3 +125,14 @@ def spectrum(H: Tensor, over_band: Tensor, over_array: Tensor) -> Tensor:
     beams = over_array @ delays.unflatten(3, (2, -1)).flatten(2, 3)  # [t, l, 2U, T]
     re, im = beams.chunk(2, dim=2)  # [t, l, U, T] each
     return (re.square() + im.square()).mean(1)
+
+
+def remove_noise(power: Tensor, lines: Tensor) -> Tensor:
+    """Subtracts from spectra [t, U, T] what noise alone puts into a bin, at most.
+
+    Thousands of bins of compressed noise would outweigh a few paths. The noise's power is that of the delay with the
+    least power over all directions: paths hardly ever fill every delay. The mean over many lines scatters less.
+    """
+    noise = power.mean(1).amin(1)  # [t]
+    most = 1 + (NOISE_FACTOR - 1) * lines.rsqrt()
+    return (power - most * noise[:, None, None]).clamp_min(0)

@@ -21,6 +21,7 @@ from models.layers.channel_features import (
     ABSOLUTE_GAIN,
     FEATURES,
     FLOOR,
+    NOISE_FACTOR,
     POWER_NORMALISATION_EXPONENT,
     RELATIVE_GAIN,
     SPECTRA,
@@ -99,8 +100,12 @@ def expect_features(csi: np.ndarray, radio, channel: ChannelTransform) -> np.nda
     def spectrum(rows: np.ndarray, delays: tuple[int, int], after: float) -> np.ndarray:
         return np.square(np.abs(rows @ filters(after + step * np.arange(*delays)))).mean((1, 2))  # [t, u, delays]
 
-    absolute = spectrum(by_direction, ABSOLUTE_DELAYS, origin)
-    relative = spectrum(by_direction * back[:, None, None, None], RELATIVE_DELAYS, 0.0)
+    def without_noise(power: np.ndarray) -> np.ndarray:
+        most = 1 + (NOISE_FACTOR - 1) / np.sqrt(array.lines)
+        return np.maximum(power - most * power.mean(1).min(1)[:, None, None], 0)
+
+    absolute = without_noise(spectrum(by_direction, ABSOLUTE_DELAYS, origin))
+    relative = without_noise(spectrum(by_direction * back[:, None, None, None], RELATIVE_DELAYS, 0.0))
     by_elevation = np.einsum("vr,tprs->tpvs", beams(array.rows, ELEVATIONS), beam * back[:, None, None])
     elevation = np.square(np.abs(by_elevation @ filters(step * np.arange(*ELEVATION_DELAYS)))).mean(1)
 
@@ -266,3 +271,16 @@ def test_the_same_power_farther_away_is_a_lower_level_and_a_weaker_absolute_spec
     np.testing.assert_allclose(seen.level[1] - seen.level[0], math.log(0.1), rtol=1e-3)
     ratio = 0.1 ** (2 * ABSOLUTE_EXPONENT * (1 - 2 * POWER_NORMALISATION_EXPONENT))
     np.testing.assert_allclose(seen.absolute[1].max() / seen.absolute[0].max(), ratio, rtol=1e-2)
+
+
+def test_noise_leaves_hardly_any_power_in_bins_without_a_path() -> None:
+    """At 10 dB, the spectra show the two paths and little else."""
+    radio = RADIOS["32x1, 40 MHz"]
+    channel, clean = make_transform(radio), observe(*radio, STRONGEST, ECHO)
+    rng = np.random.default_rng(3)
+    sigma = np.sqrt(np.square(np.abs(clean)).mean() / 10 / 2)
+    noisy = clean + (sigma * (rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape))).astype(np.complex64)
+    heard, silent = Described(describe(channel, noisy[None])), Described(describe(channel, clean[None]))
+    np.testing.assert_allclose(heard.relative.max(), silent.relative.max(), rtol=0.05)
+    empty = heard.relative[silent.relative < 0.1 * silent.relative.max()]
+    assert (empty > 0.1 * silent.relative.max()).mean() < 0.02
