@@ -192,8 +192,8 @@ def test_onnx_runtime_finds_little_left_to_fuse(
     assert ran["Gelu"] == 2 * depth - 1 + 1
     assert ran["Attention"] == depth
     assert not ran["Softmax"]
-    # Keys and values; places, centre, spread and levels; two columns of the certainty.
-    assert ran["Gather"] == 2 * depth + 4 + 2
+    # Keys and values; places, centre, spread and levels; two columns of the certainty, one of the fused precision.
+    assert ran["Gather"] == 2 * depth + 4 + 3
     assert not ran["Erf"]
 
 
