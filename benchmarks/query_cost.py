@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,11 @@ def measure_artifact(folder: Path) -> dict[str, list[float]]:
             describe, channel = open_graph(folder / "describe.onnx"), make_channel(csi)
             inputs = channel.feeds(asked)
             features = describe.run(["features"], inputs)[0].reshape(frames, users, -1)
-            figures["describe"].append(time_runs(lambda: describe.run(None, inputs)))  # noqa: B023
+            figures["describe"].append(time_runs(partial(describe.run, None, inputs)))
             feeds["features"] = features
         else:
             feeds["csi"] = asked.reshape(frames, users, *asked.shape[1:])
-        figures["query"].append(time_runs(lambda: query.run(None, feeds)))  # noqa: B023
+        figures["query"].append(time_runs(partial(query.run, None, feeds)))
     return figures
 
 

@@ -241,15 +241,7 @@ def locate_by_mateformer(survey: Survey, references: References, places: _Floats
     manifest = load_artifact(ARTIFACTS / "mateformer", MateformerManifest).manifest
     near = next_neighbourhood(references, places, manifest.neighbourhood_size, pitch=manifest.tile_pitch)
     cell = survey.cell
-    channel = ChannelTransform.of(
-        cell.array,
-        cell.subcarriers,
-        cell.bandwidth,
-        cell.carrier_frequency,
-        cell.survey_sto,
-        cell.user_sto,
-        survey.csi[:TRANSFORM_SNAPSHOTS],
-    )
+    channel = ChannelTransform.of_cell(cell, survey.csi[:TRANSFORM_SNAPSHOTS])
     known, asked = locator.describe(channel, survey.csi), locator.describe(channel, survey.users)
     located = []
     for first in range(0, len(near), AT_ONCE):

@@ -79,15 +79,7 @@ def import_cell(
 def write_references(cell: Cell, fingerprints: Fingerprints, path: Path) -> None:
     """Writes the npz that `FullGraph` reads."""
     csi = np.ascontiguousarray(fingerprints.csi).view(np.float32).reshape(*fingerprints.csi.shape, 2)
-    channel = ChannelTransform.of(
-        cell.array,
-        cell.subcarriers,
-        cell.bandwidth,
-        cell.carrier_frequency,
-        cell.survey_sto,
-        cell.user_sto,
-        fingerprints.csi[:_SAMPLED],
-    )
+    channel = ChannelTransform.of_cell(cell, fingerprints.csi[:_SAMPLED])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,

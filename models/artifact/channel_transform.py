@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_db.cell import AntennaArray
+from reference_db.cell import AntennaArray, Cell
 from reference_db.path_features import SPEED_OF_LIGHT
 
 DIRECTIONS = 48  # bins of the direction cosine along the columns
@@ -102,6 +102,12 @@ class ChannelTransform:
                 np.float32,
             ),
         )
+
+    @classmethod
+    def of_cell(cls, cell: Cell, csi: NDArray[np.complex64]) -> Self:
+        """The transform of a described cell from a sample of its fingerprints' CSI, as `of`."""
+        radio = cell.array, cell.subcarriers, cell.bandwidth, cell.carrier_frequency
+        return cls.of(*radio, cell.survey_sto, cell.user_sto, csi)
 
     def feeds(self, csi: _Floats) -> dict[str, _Floats]:
         """The inputs of ``describe`` for snapshots float32 [t, antennas, subcarriers, 2]."""
