@@ -1,6 +1,7 @@
 """A cell: one base station with its antenna array, its carrier and its position on Earth."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -120,7 +121,17 @@ class Cell(BaseModel):
 
 def describe_errors(error: ValidationError) -> str:
     """What is wrong with a description, each field in one sentence."""
-    return "; ".join(
-        ": ".join([*[".".join(map(str, one["loc"]))] * bool(one["loc"]), one["msg"].removeprefix("Value error, ")])
+    return "; ".join(list_errors(error))
+
+
+def list_errors(error: ValidationError, rename: Callable[[str], str] = str) -> list[str]:
+    """What is wrong with a description, a sentence for each field under its name as `rename` gives it."""
+    return [
+        ": ".join(
+            [
+                *[".".join(rename(str(part)) for part in one["loc"])] * bool(one["loc"]),
+                one["msg"].removeprefix("Value error, "),
+            ]
+        )
         for one in error.errors(include_url=False, include_context=False, include_input=False)
-    )
+    ]

@@ -22,7 +22,7 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def write_and_sync(path: Path, data: bytes, mode: int = 0o666) -> None:
+def write_and_sync(path: Path, data: bytes | memoryview, mode: int = 0o666) -> None:
     """Writes a new file and returns once its data is on the disk. Call `sync_directory` to make its name durable."""
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)

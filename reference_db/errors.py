@@ -1,21 +1,37 @@
 """The errors of the reference database."""
 
+from collections.abc import Sequence
+
 
 class ReferenceDatabaseError(Exception):
     """Base class of all errors below. Its text is written for operators."""
 
 
 class BadFingerprint(ReferenceDatabaseError):
-    """A fingerprint is not acceptable. `row` counts from 0; `reason` says what is wrong and what is expected."""
+    """A fingerprint is not acceptable. `row` counts from 0; `reason` says what is wrong, `advice` what to do."""
 
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(f"row {row}: {reason}")
+    def __init__(self, row: int, reason: str, advice: str | None = None) -> None:
+        super().__init__(f"row {row}: {reason}" + (f"; {advice}" if advice else ""))
         self.row = row
         self.reason = reason
+        self.advice = advice
 
 
 class BadFingerprintFile(ReferenceDatabaseError):
     """An import file cannot be read: its format, its arrays or its cell description is wrong."""
+
+
+class BadCellDescription(BadFingerprintFile):
+    """A cell description cannot be read. `faults` says what is wrong in `file`, if it is one: a sentence a fault."""
+
+    def __init__(self, faults: Sequence[str], file: str | None = None) -> None:
+        place = "" if file is None else f"{file}: "
+        super().__init__(f"{place}the cell description is invalid: {'; '.join(faults)}")
+        self.faults = [place + fault for fault in faults]
+
+
+class UndescribedCell(BadFingerprintFile):
+    """An import file describes no cell, and no description was given."""
 
 
 class TooFewFingerprints(ReferenceDatabaseError):
@@ -72,6 +88,10 @@ class CorruptManifest(ReferenceDatabaseError):
     """A manifest cannot be read, does not match its digest, or contradicts its segments."""
 
 
+class CorruptTruths(ReferenceDatabaseError):
+    """The counts of a cell's truths cannot be read. Users are still located."""
+
+
 class VersionConflict(ReferenceDatabaseError):
     """Another writer published first: the current manifest is not the expected one."""
 
@@ -80,3 +100,15 @@ class VersionConflict(ReferenceDatabaseError):
         self.cell_id = cell_id
         self.expected = expected
         self.current = current
+
+
+class BadBackup(ReferenceDatabaseError):
+    """A backup cannot be read: it is incomplete or damaged, or no backup."""
+
+
+class CellsExist(ReferenceDatabaseError):
+    """The store holds other versions of cells that a backup holds. `reasons`: a sentence for each cell."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = list(reasons)

@@ -9,6 +9,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_db.cell_description import write_description
 from reference_db.contents import Contents
 
 FileFormat = Literal["safetensors", "npz"]
@@ -31,7 +32,7 @@ def export_fingerprints(contents: Contents, file: IO[bytes], file_format: FileFo
 
 
 def _write_safetensors(contents: Contents, file: IO[bytes]) -> None:
-    header: dict[str, Any] = {"__metadata__": {"cell": contents.manifest.cell.model_dump_json()}}
+    header: dict[str, Any] = {"__metadata__": {"cell": write_description(contents.manifest.cell)}}
     end = 0
     for name, (dtype, numpy_dtype) in _ARRAYS.items():
         first, shape = end, _shape(contents, name)
@@ -52,7 +53,7 @@ def _write_npz(contents: Contents, file: IO[bytes]) -> None:
                 np.lib.format.write_array_header_1_0(member, described)
                 _write_rows(contents, name, member)
         with archive.open("cell.npy", "w") as member:
-            np.lib.format.write_array(member, np.array(contents.manifest.cell.model_dump_json()))
+            np.lib.format.write_array(member, np.array(write_description(contents.manifest.cell)))
 
 
 def _shape(contents: Contents, name: str) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
-"""Reads and writes import files: a cell's fingerprints as safetensors or as NumPy's npz.
+"""Reads and writes import files: a cell's fingerprints as safetensors, as NumPy's npz, or in a foreign format.
 
-A file has these arrays of n rows:
+A file has these arrays of n rows, under these names or other usual ones (`field_names`), in this layout or in another
+that is stated (`Layout`):
 
 - `csi`: complex `[n, antennas, subcarriers]`, or real pairs `[n, antennas, subcarriers, 2]`, optionally with `scale`
   `[n]`, a factor per fingerprint;
@@ -9,75 +10,95 @@ A file has these arrays of n rows:
   would make old fingerprints look new;
 - `sigmas` `[n]`, 1-sigma error of the position labels in metres, optional. The default is 0.05, a surveyed label.
 
-The description of the cell is JSON: the safetensors metadata `cell`, the npz array `cell` (a string), or a separate
-file.
+The description of the cell is JSON (`cell_description`): the safetensors metadata `cell`, the npz array `cell` (a
+string), or a separate file.
 
 Arrays may have any memory order, byte order and width. Integers are real numbers too.
 """
 
-import json
-import lzma
-import math
-import mmap
-import tokenize
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors.numpy import save
+from safetensors.numpy import save, save_file
 
-from reference_db.cell import Cell, describe_errors
+from reference_db.cell import Cell
+from reference_db.cell_description import read_description, write_description
 from reference_db.durable_file import write_durably
-from reference_db.errors import BadFingerprint, BadFingerprintFile
+from reference_db.errors import BadCellDescription, BadFingerprintFile, UndescribedCell
+from reference_db.fingerprint_arrays import WGS84, make_fingerprints, read_csi
 from reference_db.fingerprints import Fingerprints, check_fingerprints
-from reference_db.geodesy import LocalFrame
-from reference_db.half_csi import as_complex, unpack_csi
+from reference_db.half_csi import pack_csi
+from reference_db.layout import CONVENTION, Layout, loosen
 from reference_db.segment import Segment
-from reference_db.tensor_buffer import read_tensors
-from reference_db.unique_names import refuse_repeated_names
+from reference_db.sources.field_names import choose_variables, names_csi
+from reference_db.sources.named_arrays import read_named_arrays
+from reference_db.sources.source import Source, open_source
 
-SUFFIXES = {".safetensors", ".npz"}
-UNKNOWN_TIME = 0.0
-DEFAULT_SIGMA = 0.05
+UPLOADED = frozenset((".safetensors", ".npz"))  # suffixes of files that go over HTTP as they are
+SUFFIXES = UPLOADED | {".npy", ".csv", ".mat"}
 
 _Arrays = dict[str, NDArray[np.generic]]
-_Real = TypeVar("_Real", np.float32, np.float64)
 
-_WGS84 = {"latitudes_deg", "longitudes_deg"}
 _WRITTEN = ("csi", "scale", "positions", "times", "sigmas")
-_KNOWN = {*_WRITTEN} | _WGS84
-_METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude less
-_ZIP = b"PK\x03\x04"
-_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_KNOWN = {*_WRITTEN} | WGS84
 
 
 @dataclass(frozen=True, eq=False)
 class FingerprintFile:
-    """An import file, not checked yet: its arrays by name, and the cell that it describes, if any."""
+    """An import file, not checked yet: its arrays by field, the cell that it describes, if any, and its layout.
+
+    `unused` names the variables that are no field.
+    """
 
     arrays: _Arrays
     cell: Cell | None
+    layout: Layout = CONVENTION
+    unused: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, file: IO[bytes], most_bytes: int | None = None) -> Self:
-        """Reads an open file of either format, detected by its first bytes. Arrays may be views of the mapped file.
-
-        Raises `BadFingerprintFile` if the file is malformed, or if it would decompress to more than `most_bytes`.
-        """
-        file.seek(0)
-        magic = file.read(len(_ZIP))
+    def open(cls, path: Path, layout: Layout = CONVENTION) -> Self:
+        """Reads a file of any format, by its suffix. Raises `BadFingerprintFile`, which names the file."""
         try:
-            arrays, described = _read_npz(file, most_bytes) if magic == _ZIP else _read_safetensors(file)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-            raise BadFingerprintFile(str(error)) from error
-        except (OSError, ValueError, EOFError, OverflowError, RuntimeError) as error:
-            raise BadFingerprintFile(str(error)) from error
-        return cls(arrays, None if described is None else _parse_cell(described))
+            if path.suffix.lower() in UPLOADED:
+                with path.open("rb") as opened:
+                    return cls.read(opened, layout=layout)
+            source = open_source(path)
+            return cls._of(source, layout, frozenset(source.variables))
+        except BadCellDescription as error:
+            raise BadCellDescription(error.faults, path.name) from error
+        except BadFingerprintFile as error:
+            raise BadFingerprintFile(f"{path.name}: {error}") from error
+        except OSError as error:
+            raise BadFingerprintFile(f"{path.name}: {error.strerror or error}") from error
+
+    @classmethod
+    def read(cls, file: IO[bytes], most_bytes: int | None = None, layout: Layout = CONVENTION) -> Self:
+        """Reads an open safetensors or npz file, detected by its first bytes. Arrays may be views of the mapped file.
+
+        Raises `BadFingerprintFile` if the file is malformed, if it would decompress to more than `most_bytes`, or if it
+        has arrays that are no field; these may be there where the layout names fields.
+        """
+        source = read_named_arrays(file, most_bytes)
+        return cls._of(source, layout, frozenset(source.variables) if layout.fields else frozenset())
+
+    @classmethod
+    def _of(cls, source: Source, layout: Layout, others: frozenset[str]) -> Self:
+        """`others`: variables that may be there though they are no field."""
+        chosen = choose_variables(source, layout.fields)
+        unused = sorted(source.variables.keys() - chosen.values())
+        if unknown := [name for name in unused if name not in others]:
+            raise BadFingerprintFile(
+                f"unknown arrays: {', '.join(unknown)}; expected only {', '.join(sorted(_KNOWN))}, or other usual names"
+            )
+        cell = None if source.cell is None else read_description(source.cell, former=True)
+        if "csi" not in chosen and "csi_real" not in chosen:
+            raise BadFingerprintFile(f"the array csi is missing; {source.describe()}{_suggest_csi(source, chosen)}")
+        arrays = {field: source.load(name) for field, name in chosen.items()}
+        return cls(loosen(arrays) if source.loose else arrays, cell, layout, tuple(unused))
 
     def fingerprints(self, cell: Cell) -> Fingerprints:
         """The arrays as fingerprints of `cell`. Call `check_fingerprints` on the result.
@@ -85,44 +106,67 @@ class FingerprintFile:
         Raises `BadFingerprintFile` for missing or malformed arrays, and `BadFingerprint` for an impossible latitude or
         longitude.
         """
-        return _fingerprints(dict(self.arrays), cell)
+        return make_fingerprints(self.layout.lay_out(self.arrays, cell), cell)
+
+    def write_upload(self, path: Path, cell: Cell | None) -> None:
+        """Writes the file as safetensors in the convention, with the description of `cell` if there is one.
+
+        The values of the arrays are not checked. Raises `BadFingerprintFile` for arrays that have no such form.
+        """
+        arrays = self.layout.lay_out(self.arrays, cell)
+        csi = read_csi(arrays)
+        if np.isfinite(csi).all():
+            arrays["csi"], arrays["scale"] = pack_csi(csi)
+        else:
+            arrays["csi"] = csi.view(np.float32).reshape(*csi.shape, 2)
+        written = {name: _portable(name, array) for name, array in arrays.items()}
+        save_file(written, path, metadata=None if cell is None else {"cell": write_description(cell)})
 
 
-def read_fingerprint_file(path: Path, cell: Cell | None = None) -> tuple[Cell, Fingerprints]:
-    """Reads an import file and checks its fingerprints against `cell`, or against the cell that the file describes.
+def read_fingerprint_file(
+    path: Path,
+    cell: Cell | None = None,
+    layout: Layout = CONVENTION,
+) -> tuple[Cell, Fingerprints]:
+    """Reads a file of any format and checks its fingerprints against `cell`, or the cell that the file describes.
 
-    Raises `BadFingerprintFile` if the file does not have the format described above, `BadFingerprint` with the first
-    unacceptable row, and `TooFewFingerprints` if there is no row.
+    Raises `BadFingerprintFile` if the file cannot be read in this layout, `BadFingerprint` with the first unacceptable
+    row, and `TooFewFingerprints` if there is no row.
     """
-    if path.suffix not in SUFFIXES:
-        raise BadFingerprintFile(f"{path.name}: the suffix must be .safetensors or .npz")
+    file = FingerprintFile.open(path, layout)
+    cell = cell or file.cell
+    if cell is None:
+        raise UndescribedCell(
+            f"{path.name}: the file describes no cell, and no description was given; give one with --cell-file, or add "
+            "it as JSON under the name `cell`"
+        )
     try:
-        with path.open("rb") as opened:
-            file = FingerprintFile.read(opened)
-        cell = cell or file.cell
-        if cell is None:
-            raise BadFingerprintFile(
-                "the file describes no cell, and no description was given; add the cell as JSON under the name `cell`"
-            )
         fingerprints = file.fingerprints(cell)
     except BadFingerprintFile as error:
         raise BadFingerprintFile(f"{path.name}: {error}") from error
-    except OSError as error:
-        raise BadFingerprintFile(f"{path.name}: {error.strerror}") from error
     check_fingerprints(fingerprints, cell)
     return cell, fingerprints
 
 
-def read_cell_file(path: Path) -> Cell:
-    """Reads the description of a cell from a JSON file. Raises `BadFingerprintFile`."""
+def is_fingerprint_file(path: Path) -> bool:
+    """Whether the name of a file is that of fingerprints. Of arrays in files of their own, it is the one with CSI."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES and (suffix != ".npy" or names_csi(path) is not None)
+
+
+def read_cell_file(path: Path, cell_id: str | None = None) -> Cell:
+    """Reads the description of a cell from a JSON file; of cell `cell_id` where it names none.
+
+    Raises `BadFingerprintFile` if the file cannot be read, and `BadCellDescription`.
+    """
     try:
         described = path.read_bytes()
     except OSError as error:
         raise BadFingerprintFile(f"{path.name}: {error.strerror}") from error
     try:
-        return _parse_cell(described)
-    except BadFingerprintFile as error:
-        raise BadFingerprintFile(f"{path.name}: {error}") from error
+        return read_description(described, cell_id)
+    except BadCellDescription as error:
+        raise BadCellDescription(error.faults, path.name) from error
 
 
 def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -> None:
@@ -133,136 +177,24 @@ def write_fingerprint_file(path: Path, cell: Cell, fingerprints: Fingerprints) -
     check_fingerprints(fingerprints, cell)
     segment = Segment.of(fingerprints)
     arrays = {name: np.ascontiguousarray(getattr(segment, name)) for name in _WRITTEN}
-    write_durably(path, save(arrays, metadata={"cell": cell.model_dump_json()}))
+    write_durably(path, save(arrays, metadata={"cell": write_description(cell)}))
 
 
-def _parse_cell(described: str | bytes) -> Cell:
-    try:
-        cell = Cell.model_validate_json(described)
-        json.loads(described, object_pairs_hook=refuse_repeated_names)
-        return cell
-    except ValidationError as error:
-        raise BadFingerprintFile(f"the cell description is invalid: {describe_errors(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadFingerprintFile(f"the cell description is invalid: {error}") from error
+def _suggest_csi(source: Source, chosen: Mapping[str, str]) -> str:
+    """The variable that may be the CSI, if only one is complex or has the rank of CSI."""
+    left = {name: source.describe_variable(name) for name in source.variables if name not in chosen.values()}
+    for likely in (
+        [name for name, described in left.items() if "complex" in described],
+        [name for name, described in left.items() if described.count(",") >= 2],
+    ):
+        if len(likely) == 1:
+            return f"; if {likely[0]} is the CSI, state --field csi={likely[0]}"
+    return ""
 
 
-def _read_safetensors(file: IO[bytes]) -> tuple[_Arrays, str | None]:
-    arrays, metadata = read_tensors(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-    return arrays, metadata.get("cell")
-
-
-def _read_npz(file: IO[bytes], most_bytes: int | None) -> tuple[_Arrays, str | None]:
-    with zipfile.ZipFile(file) as archive:
-        declared = sum(member.file_size for member in archive.infolist())
-        if most_bytes is not None and declared > most_bytes:
-            raise BadFingerprintFile(f"the file unpacks to {declared} bytes; the limit is {most_bytes}")
-        members = [(member.filename.removesuffix(".npy"), member) for member in archive.infolist()]
-        refuse_repeated_names(members)
-        arrays = {name: _member(archive, name, member) for name, member in members}
-    described = arrays.pop("cell", None)
-    return arrays, None if described is None else _text(described)
-
-
-def _text(described: NDArray[np.generic]) -> str:
-    """The only string of an array, stored as text or as UTF-8 bytes."""
-    if described.size != 1 or described.dtype.kind not in "US":
-        raise BadFingerprintFile(f"cell is {described.dtype} {list(described.shape)}, expected one string")
-    text = described.reshape(-1)[0]
-    return text.decode() if isinstance(text, bytes) else str(text)
-
-
-def _member(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> NDArray[np.generic]:
-    """Reads one array. Checks its size first, because NumPy allocates the size that the header claims."""
-    with archive.open(member) as opened:
-        header = _NPY_HEADERS.get(np.lib.format.read_magic(opened))
-        if header is None:
-            raise BadFingerprintFile(f"{member.filename} is not an array in NumPy format 1.0 or 2.0")
-        try:
-            shape, _, dtype = header(opened)
-        except (SyntaxError, tokenize.TokenError, MemoryError, RecursionError) as error:  # of Python's parser
-            raise BadFingerprintFile(f"the header of {name} cannot be parsed") from error
-        if dtype.hasobject:
-            raise BadFingerprintFile(f"{name} holds Python objects, which are never loaded; expected numbers")
-        if opened.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise BadFingerprintFile(f"{member.filename} does not have the size that its header states")
-    with archive.open(member) as opened:
-        array: NDArray[np.generic] = np.lib.format.read_array(opened, allow_pickle=False)
-        return array
-
-
-def _fingerprints(arrays: _Arrays, cell: Cell) -> Fingerprints:
-    unknown = sorted(arrays.keys() - _KNOWN)
-    if unknown:
-        raise BadFingerprintFile(f"unknown arrays: {', '.join(unknown)}; expected only {', '.join(sorted(_KNOWN))}")
-    csi = _csi(arrays)
-    n = len(csi)
-    arrays.setdefault("times", np.full(n, UNKNOWN_TIME))
-    arrays.setdefault("sigmas", np.full(n, DEFAULT_SIGMA))
-    fingerprints = Fingerprints(
-        csi=csi,
-        positions=_positions(arrays, n, cell),
-        times=_real(arrays, "times", (n,), np.float64),
-        sigmas=_real(arrays, "sigmas", (n,), np.float32),
-    )
-    for name in ("positions", "latitudes_deg", "longitudes_deg"):
-        if name in arrays:
-            _check_resolution(arrays[name], name, fingerprints.sigmas)
-    return fingerprints
-
-
-def _check_resolution(raw: NDArray[np.generic], name: str, sigmas: NDArray[np.float32]) -> None:
-    """Raises `BadFingerprint` if the type of an array rounds a position by more than the error of its label."""
-    metres = _METRES_PER_DEGREE if name in _WGS84 else 1.0
-    exact = np.float64 if name in _WGS84 else np.float32
-    if raw.dtype.kind != "f" or raw.dtype.itemsize >= np.dtype(exact).itemsize:
-        return
-    steps = np.abs(np.spacing(raw)).max(axis=tuple(range(1, raw.ndim)), initial=0.0).astype(np.float64) * metres
-    coarse = steps / 2 > sigmas
-    if coarse.any():
-        row = int(coarse.argmax())
-        reason = f"{raw.dtype.name} rounds {name} to {steps[row]:.2g} m, too coarse for a sigma of {sigmas[row]:.2g} m"
-        raise BadFingerprint(row, f"{reason}; save the array as {np.dtype(exact).name}, or state larger sigmas")
-
-
-def _csi(arrays: _Arrays) -> NDArray[np.complex64]:
-    raw = arrays.get("csi")
-    if raw is None:
-        raise BadFingerprintFile("the array csi is missing")
-    if raw.ndim == 3 and np.iscomplexobj(raw):
-        if "scale" in arrays:
-            raise BadFingerprintFile("scale is only allowed with csi of real pairs")
-        with np.errstate(over="ignore"):  # overflow becomes infinity, which the check reports with its row
-            return np.ascontiguousarray(raw, dtype=np.complex64)
-    if raw.ndim == 4 and raw.shape[-1] == 2 and raw.dtype.kind in "fi":
-        n = len(raw)
-        scale = _real(arrays, "scale", (n,), np.float32) if "scale" in arrays else np.ones(n, np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return as_complex(unpack_csi(np.ascontiguousarray(raw, dtype=np.float32), scale))
-    raise BadFingerprintFile(
-        f"csi is {raw.dtype} {list(raw.shape)}, expected complex [n, antennas, subcarriers] "
-        "or real [n, antennas, subcarriers, 2]"
-    )
-
-
-def _positions(arrays: _Arrays, n: int, cell: Cell) -> NDArray[np.float32]:
-    wgs84 = _WGS84 & arrays.keys()
-    if "positions" in arrays and not wgs84:
-        return _real(arrays, "positions", (n, 2), np.float32)
-    if "positions" in arrays or wgs84 != _WGS84:
-        raise BadFingerprintFile("the file needs either positions or both latitudes_deg and longitudes_deg")
-    latitudes = _real(arrays, "latitudes_deg", (n,), np.float64)
-    longitudes = _real(arrays, "longitudes_deg", (n,), np.float64)
-    outside = ~((np.abs(latitudes) <= 90) & (np.abs(longitudes) <= 180))
-    if outside.any():
-        raise BadFingerprint(int(outside.argmax()), "latitude must be within 90 and longitude within 180 degrees")
-    frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
-    return np.stack(frame.to_local(latitudes, longitudes), axis=1).astype(np.float32)
-
-
-def _real(arrays: _Arrays, name: str, shape: tuple[int, ...], dtype: type[_Real]) -> NDArray[_Real]:
-    raw = arrays[name]
-    if raw.shape != shape or raw.dtype.kind not in "fiu":
-        raise BadFingerprintFile(f"{name} is {raw.dtype} {list(raw.shape)}, expected real numbers {list(shape)}")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(raw, dtype=dtype)
+def _portable(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An array as safetensors can hold it. Floats keep their width: it tells how exact they are."""
+    if array.dtype.kind not in "fiu":
+        raise BadFingerprintFile(f"{name} is {array.dtype} {list(array.shape)}, expected real numbers")
+    width = min(array.dtype.itemsize, 8) if array.dtype.kind == "f" else 8
+    return np.ascontiguousarray(array, f"f{width}")

@@ -1,14 +1,18 @@
 """Fingerprints in memory, and the checks that they must pass before a cell accepts them."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
 from reference_db.errors import BadFingerprint, TooFewFingerprints
+from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import largest_components, pack_csi
 
 # Between these amplitudes the power of a whole snapshot is a normal float32.
@@ -19,6 +23,7 @@ _VAGUEST = 100.0  # metres: a label with a larger error is useless
 _LAST_TIME = 253_402_300_800.0  # the year 10000: a larger value is probably in milliseconds
 _EARLIEST_TIME = datetime(2010, 1, 1, tzinfo=UTC).timestamp()  # clocks that have never been set start before it
 _CLOCK_TOLERANCE = 60.0  # seconds
+_PLACES_ADVICE = "check the units and the order of the positions, and the place of the base station"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,28 +71,52 @@ def check_fingerprints(fingerprints: Fingerprints, cell: Cell) -> None:
     """
     if len(fingerprints) == 0:
         raise TooFewFingerprints(wanted=1, available=0)
+    for fault in find_faults(fingerprints, cell):
+        raise BadFingerprint(fault.row, fault.reason)
+
+
+class Fault(NamedTuple):
+    """A check that fingerprints fail: the first row that does, how many do, and what to do."""
+
+    row: int
+    reason: str
+    rows: int
+    advice: str = "correct or drop the row"
+
+
+def find_faults(fingerprints: Fingerprints, cell: Cell) -> Iterator[Fault]:
+    """Every check of `check_fingerprints` that fails, in its order. Nothing more where CSI has another shape."""
     shape = fingerprints.csi.shape[1:]
     if shape != (cell.antennas, cell.subcarriers):
-        raise BadFingerprint(
-            0,
-            f"csi has {shape[0]} antennas and {shape[1]} subcarriers, "
-            f"but cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}",
-        )
+        advice = "state the axes of the file (--axes), or correct the description of the cell"
+        yield Fault(0, _describe_shape(shape, cell), len(fingerprints), advice)
+        return
     peaks = largest_components(fingerprints.csi)  # NaN if a snapshot contains NaN, so one pass finds every fault
     positions, times, sigmas = fingerprints.positions, fingerprints.times, fingerprints.sigmas
-    _refuse(~np.isfinite(peaks), "csi contains NaN or infinity")
-    _refuse(peaks == 0, "csi is all zero")
-    _refuse((peaks < _FAINTEST) | (peaks > _LOUDEST), f"csi amplitude is outside {_FAINTEST:g} to {_LOUDEST:g}")
-    _refuse(~np.isfinite(positions.sum(axis=1, dtype=np.float64)), "position contains NaN or infinity")
     ranges = np.linalg.norm(positions.astype(np.float64), axis=1)
-    _refuse(ranges > FARTHEST_M, f"position is more than {FARTHEST_M / 1e3:g} km from the base station")
+    checks = [
+        (~np.isfinite(peaks), "csi contains NaN or infinity"),
+        (peaks == 0, "csi is all zero"),
+        (
+            (peaks != 0) & ((peaks < _FAINTEST) | (peaks > _LOUDEST)),
+            f"csi amplitude is outside {_FAINTEST:g} to {_LOUDEST:g}",
+        ),
+        (~np.isfinite(ranges), "position contains NaN or infinity"),
+        (np.isfinite(ranges) & (ranges > FARTHEST_M), _describe_far(positions, ranges, cell)),
+    ]
     if cell.area is not None:
-        _refuse(~cell.area.holds(positions), "position is outside the area of the cell")
-    _refuse(~(np.isfinite(times) & (times >= 0)), "time must be a finite number of seconds since 1970, not negative")
-    _refuse(times >= _LAST_TIME, "time is after the year 9999: it must be in seconds since 1970, not in milliseconds")
-    _refuse(~(np.isfinite(sigmas) & (sigmas > 0)), "sigma must be a positive number of metres")
-    _refuse(sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m")
-    _refuse_duplicates(fingerprints)
+        checks.append((~cell.area.holds(positions), "position is outside the area of the cell"))
+    checks += [
+        (~(np.isfinite(times) & (times >= 0)), "time must be a finite number of seconds since 1970, not negative"),
+        (times >= _LAST_TIME, "time is after the year 9999: it must be in seconds since 1970, not in milliseconds"),
+        (~(np.isfinite(sigmas) & (sigmas > 0)), "sigma must be a positive number of metres"),
+        (sigmas > _VAGUEST, f"sigma is more than {_VAGUEST:g} m"),
+    ]
+    for faults, reason in checks:
+        for fault in _find_fault(faults, reason):
+            yield fault._replace(advice=_PLACES_ADVICE) if reason.startswith("position is") else fault
+    if np.isfinite(peaks).all():  # packing needs finite CSI
+        yield from _find_duplicates(fingerprints)
 
 
 def check_times(times: NDArray[np.float64], now: datetime) -> None:
@@ -123,15 +152,45 @@ def fingerprint_ids(
 
 
 def _refuse(faults: NDArray[np.bool_], reason: str) -> None:
+    for fault in _find_fault(faults, reason):
+        raise BadFingerprint(fault.row, fault.reason)
+
+
+def _find_fault(faults: NDArray[np.bool_], reason: str) -> Iterator[Fault]:
     if faults.any():
-        raise BadFingerprint(int(faults.argmax()), reason)
+        yield Fault(int(faults.argmax()), reason, int(faults.sum()))
 
 
-def _refuse_duplicates(fingerprints: Fingerprints) -> None:
+def _describe_shape(shape: tuple[int, ...], cell: Cell) -> str:
+    exchanged = shape == (cell.subcarriers, cell.antennas)
+    return (
+        f"csi has {shape[0]} antennas and {shape[1]} subcarriers, "
+        f"but cell {cell.cell_id!r} has {cell.antennas} and {cell.subcarriers}"
+        + ("; it is transposed, its axes are samples,subcarriers,antennas" if exchanged else "")
+    )
+
+
+def _describe_far(positions: NDArray[np.float32], ranges: NDArray[np.float64], cell: Cell) -> str:
+    """Why positions may be so far away: the first that is, with latitude and longitude exchanged, may be near."""
+    reason = f"position is more than {FARTHEST_M / 1e3:g} km from the base station"
+    far = np.flatnonzero(np.isfinite(ranges) & (ranges > FARTHEST_M))
+    if not len(far):
+        return reason
+    frame = LocalFrame(cell.latitude_deg, cell.longitude_deg)
+    latitude_deg, longitude_deg = frame.to_wgs84(*positions[far[0]].tolist())
+    if abs(longitude_deg) <= 90:
+        distance = math.hypot(*frame.to_local(longitude_deg, latitude_deg))
+        if distance <= FARTHEST_M:
+            return f"{reason}; with latitude and longitude exchanged it is {distance:.0f} m away, so they are exchanged"
+    return f"{reason}; positions are metres east and north of the base station, not map coordinates"
+
+
+def _find_duplicates(fingerprints: Fingerprints) -> Iterator[Fault]:
     packed, scale = pack_csi(fingerprints.csi)
     ids = fingerprint_ids(packed, scale, fingerprints.positions, fingerprints.times, fingerprints.sigmas)
     first_seen: dict[int, int] = {}
-    for row, name in enumerate(ids.tolist()):
-        first = first_seen.setdefault(name, row)
-        if first != row:
-            raise BadFingerprint(row, f"duplicate of row {first}")
+    copies = [
+        (row, first) for row, name in enumerate(ids.tolist()) if (first := first_seen.setdefault(name, row)) != row
+    ]
+    if copies:
+        yield Fault(copies[0][0], f"duplicate of row {copies[0][1]}", len(copies))

@@ -1,16 +1,25 @@
 """Converts between WGS84 and the local metres of a cell."""
 
 import math
-from typing import NamedTuple, overload
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import Geod
+
+if TYPE_CHECKING:
+    from pyproj import Geod
 
 _Array = NDArray[np.float64]
 
-_WGS84 = Geod(ellps="WGS84")
 _STEP_M = 1.0  # geodesics are right to some nanometres
+
+
+@cache
+def _wgs84() -> "Geod":
+    from pyproj import Geod  # comes with the server only: files in local metres are read without it
+
+    return Geod(ellps="WGS84")
 
 
 class FramePlace(NamedTuple):
@@ -82,7 +91,7 @@ class LocalFrame:
     def _local(self, latitude_deg: float, longitude_deg: float) -> tuple[float, float]:
         if not (abs(latitude_deg) <= 90 and abs(longitude_deg) <= 180):
             raise ValueError("latitude must be within 90 and longitude within 180 degrees")
-        azimuth_deg, _, distance = _WGS84.inv(self._longitude_deg, self._latitude_deg, longitude_deg, latitude_deg)
+        azimuth_deg, _, distance = _wgs84().inv(self._longitude_deg, self._latitude_deg, longitude_deg, latitude_deg)
         azimuth = math.radians(azimuth_deg)
         return distance * math.sin(azimuth), distance * math.cos(azimuth)
 
@@ -90,7 +99,7 @@ class LocalFrame:
         if not (math.isfinite(east) and math.isfinite(north)):
             raise ValueError("east and north must be finite")
         azimuth_deg, distance = math.degrees(math.atan2(east, north)), math.hypot(east, north)
-        longitude_deg, latitude_deg, _ = _WGS84.fwd(self._longitude_deg, self._latitude_deg, azimuth_deg, distance)
+        longitude_deg, latitude_deg, _ = _wgs84().fwd(self._longitude_deg, self._latitude_deg, azimuth_deg, distance)
         return latitude_deg, longitude_deg
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from reference_db.cell import Cell
+from reference_db.cell import Cell, describe_errors
 from reference_db.errors import CorruptManifest
 from reference_db.retention import Retention
 
@@ -101,7 +101,7 @@ class Manifest(_Frozen):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise CorruptManifest(f"manifest {digest}: {error}") from error
+            raise CorruptManifest(f"manifest {digest}: {describe_errors(error)}") from error
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8. Equal manifests give equal bytes."""

@@ -4,18 +4,19 @@
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.cell import Cell
-from reference_db.element_order import OrderVerdict, judge_order
+from reference_db.element_order import Bearing, OrderVerdict, judge_order
+from reference_db.findings import Finding, describe_order, describe_response, describe_units
 from reference_db.fingerprints import Fingerprints
+from reference_db.frequency_response import judge_response
 from reference_db.index.signal_features import signal_feature
 from reference_db.path_features import SPEED_OF_LIGHT
-
-Severity = Literal["refused", "warning"]
+from reference_db.position_units import judge_units
 
 _SMALLEST_EXTENT, _LARGEST_EXTENT = 0.5, 20_000.0  # metres
 _FEWEST = 4  # fingerprints whose extent says something
@@ -37,17 +38,21 @@ _BETTER_THAN_CHANCE = 4.5
 _FEWEST_REFUSED = 256  # fewer fingerprints of a poor radio in a small room may look like chance
 
 
-class Finding(NamedTuple):
-    """What is implausible about a survey, and what to do. A `refused` survey needs a person who insists."""
+class Plausibility(NamedTuple):
+    """The findings about a survey; none for a plausible one. `bearing`: None where it was not looked at.
 
-    name: str
-    severity: Severity
-    reason: str
-    advice: str
+    `unjudged` says why the layout of the CSI could not be judged; None if it could. `positions_unjudged` says why the
+    units of the positions, or an exchange of east and north, could not be judged.
+    """
+
+    findings: list[Finding]
+    bearing: Bearing | None = None
+    unjudged: str | None = None
+    positions_unjudged: str | None = None
 
 
-def check_plausibility(fingerprints: Fingerprints, cell: Cell, *, whole: bool = True) -> list[Finding]:
-    """What is implausible about fingerprints that passed `check_fingerprints`. An empty list is a plausible survey.
+def check_plausibility(fingerprints: Fingerprints, cell: Cell, *, whole: bool = True) -> Plausibility:
+    """What is implausible about fingerprints that passed `check_fingerprints`.
 
     `whole`: the fingerprints are all that the cell will have, not an addition, which may lie at one place. Looks at a
     sample of large surveys. Takes a tenth of a second for 32 antennas and 32 subcarriers. Below 64 fingerprints the
@@ -55,18 +60,36 @@ def check_plausibility(fingerprints: Fingerprints, cell: Cell, *, whole: bool = 
     """
     findings = list(_check_places(fingerprints.positions, cell)) if whole else []
     if any(finding.severity == "refused" for finding in findings):
-        return findings  # the other checks need places
+        return _give_up(findings, "the positions cannot be right")
     random = np.random.default_rng(0)
     rows = _draw(random, len(fingerprints), _LOOKED_AT)
     findings += _check_twins(fingerprints.csi[rows], fingerprints.positions[rows], fingerprints.sigmas[rows])
     values = cell.antennas * cell.subcarriers
-    if len(fingerprints) < FEWEST_COMPARED or values > _MOST_VALUES:
-        return findings
+    if len(fingerprints) < FEWEST_COMPARED:
+        return _give_up(findings, f"fewer than {FEWEST_COMPARED} fingerprints tell too little")
+    if values > _MOST_VALUES:
+        return _give_up(findings, f"snapshots have more than {_MOST_VALUES} numbers")
     rows = _draw(random, len(fingerprints), int(np.clip(_VALUES_COMPARED // values, FEWEST_COMPARED, _MOST_COMPARED)))
     csi, positions = fingerprints.csi[rows], fingerprints.positions[rows]
     findings += _check_signal(csi, positions, cell, len(fingerprints))
-    findings += _describe_order(judge_order(csi, positions, cell), cell)
-    return findings
+    verdict = judge_order(csi, positions, cell)
+    response = judge_response(csi)
+    if response.response != "good":
+        findings.append(describe_response(response))
+        return Plausibility(findings, verdict.bearing, positions_unjudged="the CSI must be right first")
+    findings += describe_order(verdict, cell)
+    if verdict.order != "good":
+        return Plausibility(findings, verdict.bearing, _explain_silence(verdict), _explain_positions(verdict))
+    units = judge_units(csi, positions, cell)
+    if units.unit is None:
+        reason = "east and north fit bearings, but delays tell no units: clocks differ, or few users are in sight"
+        return Plausibility(findings, verdict.bearing, positions_unjudged=reason)
+    findings += describe_units(units)
+    return Plausibility(findings, verdict.bearing)
+
+
+def _give_up(findings: list[Finding], reason: str) -> Plausibility:
+    return Plausibility(findings, unjudged=reason, positions_unjudged=reason)
 
 
 def _draw(random: np.random.Generator, n: int, most: int) -> NDArray[np.int64]:
@@ -85,7 +108,7 @@ def _check_places(positions: NDArray[np.float32], cell: Cell) -> Iterator[Findin
             "degrees",
             "refused",
             f"all positions are within {_DEGREES_APART} of the base station's degrees",
-            "positions must be metres east and north; name degrees latitudes_deg and longitudes_deg, or lat and lon",
+            "give metres east and north; name degrees latitudes_deg and longitudes_deg, or state --units deg",
         )
     elif extent < _SMALLEST_EXTENT:
         yield Finding(
@@ -172,45 +195,19 @@ def _check_signal(
         )
 
 
-def _describe_order(verdict: OrderVerdict, cell: Cell) -> Iterator[Finding]:
-    fits = {
-        "conjugated": (
-            "conjugated: bearings are mirrored, and echoes come before the direct path",
-            "conjugate the CSI; a path of delay tau must contribute exp(-j 2 pi f tau)",
-        ),
-        "columns reversed": (
-            "in reverse order of the columns: bearings are mirrored",
-            "reverse the columns: column 0 is at the right seen from behind the array. Or check the sign of phase, and "
-            "that yaw is where broadside points, not the opposite",
-        ),
-        "subcarriers reversed": (
-            "in reverse order of the subcarriers: echoes come before the direct path",
-            "reverse the subcarriers: they must go by ascending frequency",
-        ),
-        "transposed": (
-            f"transposed: bearings fit if it is read as {cell.subcarriers} subcarriers by {cell.antennas} antennas",
-            "store csi as antennas by subcarriers, the subcarriers running fastest",
-        ),
-        "column by column": (
-            "column by column: bearings fit if its antennas are read in that order",
-            "number the antennas row by row, row 0 at the bottom",
-        ),
-    }
-    if verdict.order in fits:
-        reading, advice = fits[verdict.order]
-        yield Finding("order", "refused", f"the CSI is {reading}", advice)
-    elif verdict.order == "echoes first":
-        yield Finding(
-            "order",
-            "warning",
-            "echoes come before the direct path: the CSI is conjugated, or its subcarriers are in reverse order",
-            "check the sign of phase and the order of the subcarriers",
-        )
-    elif verdict.order == "turned" and verdict.yaw is not None:
-        fitting, stated = (np.degrees(yaw) % 360 for yaw in (verdict.yaw, cell.yaw))
-        yield Finding(
-            "yaw",
-            "warning",
-            f"bearings fit an array that points {fitting:.0f} degrees from east, but yaw says {stated:.0f}",
-            "yaw counts counter-clockwise from east, a compass clockwise from north. Or east and north are exchanged",
-        )
+def _explain_silence(verdict: OrderVerdict) -> str | None:
+    """Why there is no verdict on the order of the CSI."""
+    if verdict.order != "unknown":
+        return None
+    if verdict.bearing is None:
+        return "an array of one column has no bearing"
+    return "no order of the CSI makes the strongest paths come from the positions, as without line of sight"
+
+
+def _explain_positions(verdict: OrderVerdict) -> str:
+    """Why there is no verdict on the units of positions, nor on east and north."""
+    if verdict.order != "unknown":
+        return "bearings must fit the positions first"
+    if verdict.bearing is None:
+        return "without bearings, wrong units or exchanged east and north do not show"
+    return "bearings do not fit: users are out of sight, or east and north are exchanged; wrong units would not show"

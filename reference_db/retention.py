@@ -1,8 +1,18 @@
 """The retention policy of a cell: which fingerprints it keeps."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class Excess(NamedTuple):
+    """The fingerprints that a retention removes, bool `[n]` each, by the limit that removes them."""
+
+    old: NDArray[np.bool_]
+    close: NDArray[np.bool_]
+    many: NDArray[np.bool_]
 
 
 class Retention(BaseModel):
@@ -24,18 +34,25 @@ class Retention(BaseModel):
 
         Takes positions `[n, 2]` in metres and times `[n]` in Unix seconds.
         """
-        kept = np.ones(len(times), np.bool_)
-        if self.max_age_s is not None:
-            kept &= (times == 0) | (times >= now - self.max_age_s)
-        if self.min_spacing_m is None and self.max_fingerprints is None:
-            return kept
-        newest_first = np.lexsort((-np.arange(len(times)), -times))
-        if self.min_spacing_m is not None:
-            kept &= _spaced(positions, newest_first[kept[newest_first]], self.min_spacing_m)
-        if self.max_fingerprints is not None:
-            ranked = newest_first[kept[newest_first]]
-            kept[ranked[self.max_fingerprints :]] = False
+        excess = self.find_excess(positions, times, now)
+        kept: NDArray[np.bool_] = ~(excess.old | excess.close | excess.many)
         return kept
+
+    def find_excess(self, positions: NDArray[np.float32], times: NDArray[np.float64], now: float) -> Excess:
+        """The fingerprints to remove, as `kept` takes them. The limits apply in the order of `Excess`."""
+        none = np.zeros(len(times), np.bool_)
+        old = none if self.max_age_s is None else (times != 0) & (times < now - self.max_age_s)
+        if self.min_spacing_m is None and self.max_fingerprints is None:
+            return Excess(old, none, none)
+        newest_first = np.lexsort((-np.arange(len(times)), -times))
+        close = none
+        if self.min_spacing_m is not None:
+            close = ~old & ~_spaced(positions, newest_first[~old[newest_first]], self.min_spacing_m)
+        many = none.copy()
+        if self.max_fingerprints is not None:
+            ranked = newest_first[~(old | close)[newest_first]]
+            many[ranked[self.max_fingerprints :]] = True
+        return Excess(old, close, many)
 
 
 def _spaced(positions: NDArray[np.float32], order: NDArray[np.int64], spacing: float) -> NDArray[np.bool_]:

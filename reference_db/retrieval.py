@@ -12,7 +12,7 @@ of fingerprints, which shares no frame. That is why `fused` turns the signal int
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,36 @@ _GATE_MARGIN = 0.75  # how far beyond the gate a fingerprint may still lie
 _GUESS_ERROR = 0.2  # 1-sigma error, per axis, of a guess from the signal alone
 
 
+class LeftOut(NamedTuple):
+    """The fingerprints that requests ignore (leave-one-out): all those of one witness.
+
+    `witnesses` int64 `[n]`: the number of the witness that each fingerprint of the cell belongs to. `own` int64 `[b]`:
+    the witness that each request ignores.
+    """
+
+    witnesses: _Rows
+    own: _Rows
+
+    @classmethod
+    def alone(cls, rows: _Rows, n: int) -> Self:
+        """Each request ignores one fingerprint, rows `[b]` of n."""
+        return cls(np.arange(n), rows)
+
+    @property
+    def most(self) -> int:
+        """The most fingerprints that a request ignores."""
+        return int(np.bincount(self.witnesses)[self.own].max(initial=0))
+
+    def taken(self, requests: _Rows | slice) -> Self:
+        """What some of the requests ignore."""
+        return self._replace(own=self.own[requests])
+
+    def hides(self, rows: _Rows) -> NDArray[np.bool_]:
+        """Which of the fingerprints `[b, k]` each request ignores: `[b, k]`."""
+        hidden: NDArray[np.bool_] = self.witnesses[rows] == self.own[:, np.newaxis]
+        return hidden
+
+
 class Voters(NamedTuple):
     """The fingerprints that make a first guess: rows int64 and signal distances float32, both `[b, k]`, most similar
     first.
@@ -46,7 +76,7 @@ class Voters(NamedTuple):
 
 
 def first_guess(
-    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: LeftOut | None = None
 ) -> _Floats:
     """The most likely position of each request: float32 `[b, 2]`, metres.
 
@@ -57,7 +87,7 @@ def first_guess(
         features: float32 `[b, D]`, `signal_feature` of each request's CSI.
         coarse: float32 `[b, 2]`, metres; a row of NaN where a request has no coarse position.
         accuracy: float32 `[b]`, 1-sigma error of the coarse position on each axis, metres.
-        left_out: int64 `[b]`, a fingerprint that each request ignores (leave-one-out).
+        left_out: the fingerprints that each request ignores.
 
     Raises:
         TooFewFingerprints: no fingerprint is left to compare with.
@@ -66,10 +96,10 @@ def first_guess(
 
 
 def find_voters(
-    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None = None
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, left_out: LeftOut | None = None
 ) -> Voters:
     """The fingerprints most similar to each request, near its coarse position if it has one. See `first_guess`."""
-    available = len(references) - (left_out is not None)
+    available = _count_available(references, left_out)
     if available < 1:
         raise TooFewFingerprints(wanted=1, available=available)
     return Voters(*_most_alike(references, features, coarse, accuracy, min(_VOTERS, available), left_out))
@@ -109,7 +139,7 @@ def first_neighbourhood(
     accuracy: _Floats,
     n: int,
     rng: np.random.Generator | None = None,
-    left_out: _Rows | None = None,
+    left_out: LeftOut | None = None,
     pitch: float = 0.0,
 ) -> _Rows:
     """The n fingerprints that each request is compared with first: int64 `[b, n]`.
@@ -151,9 +181,9 @@ def snapped(places: _Floats, pitch: float) -> _Floats:
 
 
 def next_neighbourhood(
-    references: References, centres: _Floats, n: int, left_out: _Rows | None = None, pitch: float = 0.0
+    references: References, centres: _Floats, n: int, left_out: LeftOut | None = None, pitch: float = 0.0
 ) -> _Rows:
-    """The n fingerprints nearest to `centres` `[b, 2]`, `snapped` by `pitch`, without `left_out` `[b]`: int64 `[b, n]`.
+    """The n fingerprints nearest to `centres` `[b, 2]`, `snapped` by `pitch`, without `left_out`: int64 `[b, n]`.
 
     Raises `TooFewFingerprints` if the cell has fewer, and `ValueError` for centres that are not finite.
     """
@@ -161,9 +191,9 @@ def next_neighbourhood(
     if left_out is None:
         return references.index.nearest(centres, n)[0]
     _check_enough(references, n, left_out)
-    indices = references.index.nearest(centres, n + 1)[0]
-    kept: _Rows = indices[_all_but_one(indices, left_out)]
-    return kept.reshape(-1, n)
+    indices = references.index.nearest(centres, min(n + left_out.most, len(references)))[0]
+    kept: _Rows = np.take_along_axis(indices, _first_shown(left_out.hides(indices), n), axis=1)
+    return kept
 
 
 def gate_radii(references: References, accuracy: _Floats) -> _Floats:
@@ -172,7 +202,7 @@ def gate_radii(references: References, accuracy: _Floats) -> _Floats:
 
 
 def _most_alike(
-    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
+    references: References, features: _Floats, coarse: _Floats, accuracy: _Floats, k: int, left_out: LeftOut | None
 ) -> tuple[_Rows, _Floats]:
     """The k fingerprints most similar to each request inside its coarse position's gate, and their distances."""
     signals = references.signals
@@ -180,23 +210,25 @@ def _most_alike(
     known = np.isfinite(coarse).all(axis=1)
     placed = np.flatnonzero(known)
     if len(placed):
-        out = None if left_out is None else left_out[placed]
+        out = None if left_out is None else left_out.taken(placed)
         for some, candidates, allowed in _inside_gates(references, coarse[placed], accuracy[placed], k, out):
             users = placed[some]
             rows[users], distances[users] = signals.nearest_of(candidates, allowed, features[users], k)
     if not known.all():
-        unplaced = ~known
+        unplaced = np.flatnonzero(~known)
         if left_out is None:
             rows[unplaced], distances[unplaced] = signals.nearest(features[unplaced], k)
         else:
-            found, apart = signals.nearest(features[unplaced], k + 1)
-            others = _all_but_one(found, left_out[unplaced])
-            rows[unplaced], distances[unplaced] = found[others].reshape(-1, k), apart[others].reshape(-1, k)
+            out = left_out.taken(unplaced)
+            found, apart = signals.nearest(features[unplaced], min(k + out.most, len(references)))
+            shown = _first_shown(out.hides(found), k)
+            rows[unplaced] = np.take_along_axis(found, shown, axis=1)
+            distances[unplaced] = np.take_along_axis(apart, shown, axis=1)
     return rows, distances
 
 
 def _inside_gates(
-    references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: _Rows | None
+    references: References, coarse: _Floats, accuracy: _Floats, k: int, left_out: LeftOut | None
 ) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
     """Yields some users u at a time, candidate fingerprints `[m]`, and which each user is compared with `[u, m]`.
 
@@ -204,13 +236,13 @@ def _inside_gates(
     """
     gates = gate_radii(references, accuracy)
     if len(references) > _MOST_CANDIDATES:
-        out = np.full(len(coarse), -1) if left_out is None else left_out
+        out = [None if left_out is None else left_out.taken(np.array([i])) for i in range(len(coarse))]
         yield from _in_batches([_inside_gate(references, *one, k) for one in zip(coarse, gates, out, strict=True)])
         return
     places = references.positions
     away = np.square(places[:, 0] - coarse[:, :1]) + np.square(places[:, 1] - coarse[:, 1:])  # [b, m] metres squared
     if left_out is not None:
-        away[np.arange(len(references)) == left_out[:, np.newaxis]] = np.inf
+        away[left_out.witnesses == left_out.own[:, np.newaxis]] = np.inf
     allowed = away <= np.square(gates)[:, np.newaxis]
     for row in np.flatnonzero(np.count_nonzero(allowed, axis=1) < k):
         allowed[row] = away[row] <= np.partition(away[row], k - 1)[k - 1]
@@ -221,15 +253,20 @@ def _inside_gates(
         yield slice(None), np.arange(len(references)), allowed
 
 
-def _inside_gate(references: References, place: _Floats, gate: float, left_out: int, k: int) -> _Rows:
+def _inside_gate(references: References, place: _Floats, gate: float, left_out: LeftOut | None, k: int) -> _Rows:
     """The fingerprints at most `gate` metres from a position `[2]`, ascending; at least the k nearest."""
     index = references.index
-    near = index.within(place, gate, _MOST_CANDIDATES)
-    near = near[near != left_out]
+    near = _shown(index.within(place, gate, _MOST_CANDIDATES), left_out)
     if len(near) < k:
-        nearest = index.nearest(place[np.newaxis], min(k + 1, len(references)))[0][0]
-        near = np.sort(nearest[nearest != left_out][:k])
+        most = 0 if left_out is None else left_out.most
+        nearest = index.nearest(place[np.newaxis], min(k + most, len(references)))[0][0]
+        near = np.sort(_shown(nearest, left_out)[:k])
     return near
+
+
+def _shown(rows: _Rows, left_out: LeftOut | None) -> _Rows:
+    """Those of the fingerprints `[k]` that one request does not ignore."""
+    return rows if left_out is None else rows[~left_out.hides(rows[np.newaxis])[0]]
 
 
 def _in_batches(candidates_of: Sequence[_Rows]) -> Iterator[tuple[slice, _Rows, NDArray[np.bool_]]]:
@@ -247,23 +284,28 @@ def _in_batches(candidates_of: Sequence[_Rows]) -> Iterator[tuple[slice, _Rows, 
             first, count = end, 0
 
 
-def _all_but_one(rows: _Rows, left_out: _Rows) -> NDArray[np.bool_]:
-    """Masks one entry in each row of `[b, n]`: the one left out `[b]` if the row has it, else the last."""
-    others: NDArray[np.bool_] = rows != left_out[:, np.newaxis]
-    others[others.all(axis=1), -1] = False
-    return others
+def _first_shown(hidden: NDArray[np.bool_], n: int) -> _Rows:
+    """The first n columns of each row of `[b, k]` that are not hidden: int64 `[b, n]`. Each row has so many."""
+    columns: _Rows = np.argsort(hidden, axis=1, kind="stable")[:, :n]
+    return columns
 
 
-def _draw(references: References, users: int, n: int, rng: np.random.Generator, left_out: _Rows | None) -> _Rows:
+def _draw(references: References, users: int, n: int, rng: np.random.Generator, left_out: LeftOut | None) -> _Rows:
     _check_enough(references, n, left_out)
-    if left_out is None:
-        return np.stack([rng.choice(len(references), n, replace=False) for _ in range(users)])
-    # Draws from one fingerprint fewer, then shifts the rows from the one left out onwards.
-    drawn = np.stack([rng.choice(len(references) - 1, n, replace=False) for _ in range(users)])
-    return drawn + (drawn >= left_out[:, np.newaxis])
+    everything = np.arange(len(references))
+    candidates = [
+        everything if left_out is None else everything[left_out.witnesses != left_out.own[user]]
+        for user in range(users)
+    ]
+    return np.stack([rng.choice(some, n, replace=False) for some in candidates])
 
 
-def _check_enough(references: References, n: int, left_out: _Rows | None) -> None:
-    available = len(references) - (left_out is not None)
+def _count_available(references: References, left_out: LeftOut | None) -> int:
+    """How many fingerprints every request may be compared with."""
+    return len(references) - (0 if left_out is None else left_out.most)
+
+
+def _check_enough(references: References, n: int, left_out: LeftOut | None) -> None:
+    available = _count_available(references, left_out)
     if n > available:
         raise TooFewFingerprints(wanted=n, available=available)

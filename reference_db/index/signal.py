@@ -21,6 +21,7 @@ _COMPONENTS, _SAMPLE = 128, 1024
 _FLAT = 8192
 
 _AT_ONCE = 2048  # appended features that are computed at once
+_NEAREST = 3  # fingerprints that a distance to the most similar ones is averaged over
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
@@ -109,6 +110,20 @@ class SignalIndex:
         order = np.argsort(squared, axis=1, kind="stable")
         squared = np.take_along_axis(squared, order, axis=1) + np.square(asked).sum(axis=1, keepdims=True)
         return candidates[np.take_along_axis(best, order, axis=1)], np.sqrt(np.maximum(squared, 0))
+
+    def spacing(self, rows: _Rows) -> _Floats:
+        """The mean squared distance of fingerprints to those most similar to them among `rows` `[b, k]`: `[b]`.
+
+        `rows` are the fingerprints most similar to a request: they are about as far from each other as from a user
+        among them. 0 where k is 1.
+        """
+        vectors, powers = self._vectors.of(rows.ravel())
+        vectors, powers = vectors.reshape(*rows.shape, -1), powers.reshape(rows.shape)
+        apart = powers[:, :, np.newaxis] + powers[:, np.newaxis] - 2 * (vectors @ vectors.mT)  # [b, k, k]
+        near = min(_NEAREST + 1, rows.shape[1])  # with itself
+        nearest = np.partition(apart, near - 1, axis=2)[:, :, :near]
+        spacing: _Floats = np.maximum(nearest.sum(axis=(1, 2)) / (rows.shape[1] * max(near - 1, 1)), 0)
+        return spacing
 
     @property
     def resident_bytes(self) -> int:

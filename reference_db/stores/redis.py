@@ -8,7 +8,7 @@ Redis may evict drafts but no other key: set `maxmemory-policy` to noeviction or
 versions survive a crash of Redis.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 from uuid import uuid4
@@ -31,8 +31,10 @@ from reference_db.stores.redis_listing import RedisListing
 from reference_db.stores.redis_news import RedisNews, announce
 from reference_db.stores.redis_removal import find_spare_segments, remove_cell, remove_versions
 from reference_db.stores.redis_script import RedisScript
+from reference_db.stores.redis_truths import add_truths, read_truths
 from reference_db.stores.redis_versions import read_manifest, read_numbers, read_pointer
 from reference_db.stores.store import Buffer, Removal
+from reference_db.truths import ScoredTruth, TruthCounts, TruthGroup
 
 _SEGMENT_TIMEOUT_S = 30.0
 
@@ -119,25 +121,28 @@ class RedisStore:
         return read_numbers(self._redis, cell_id)
 
     def publish(
-        self, manifest: Manifest, segments: Sequence[bytes], expected: str | None, without: Collection[int] = ()
+        self, manifest: Manifest, segments: Iterable[Buffer], expected: str | None, without: Collection[int] = ()
     ) -> None:
         cell_id = manifest.cell.cell_id
         pointer = read_pointer(self._redis, cell_id)  # checked before sending large segments
         digest, number = (None, 0) if pointer is None else (pointer.digest, pointer.number)
         if digest != expected:
             raise VersionConflict(cell_id, expected, digest)
-        if manifest.number != number + 1:
+        if manifest.number <= number:
             raise ValueError(f"cell {cell_id!r}: version {manifest.number} cannot follow version {number}")
         writer = uuid4().hex
-        given = {digest_of(data): data for data in segments}
         listed = dict.fromkeys(segment.digest for segment in manifest.segments)
-        drafts = {key(cell_id, f"draft:{writer}:{name}"): name for name in listed if name in given}
-        kept = {key(cell_id, f"segment:{name}"): name for name in listed if name not in given}
         spare = find_spare_segments(self._redis, self._redis_for_segments, cell_id, without, listed)
+        drafts: dict[str, str] = {}
+        kept = {key(cell_id, f"segment:{name}"): name for name in listed}
         try:
             with self._redis_for_segments.connected() as client:
-                for draft, name in drafts.items():
-                    client.set(draft, given[name], px=self._draft_life_ms)
+                for data in segments:
+                    name = digest_of(data)
+                    if kept.pop(key(cell_id, f"segment:{name}"), None) is not None:
+                        draft = key(cell_id, f"draft:{writer}:{name}")
+                        drafts[draft] = name
+                        client.set(draft, data, px=self._draft_life_ms)
             outcome, about = self._publish(manifest, drafts, list(kept), expected, writer, without, spare)
         except StoreFull:  # Redis refused the version; the drafts only take space
             self._delete_drafts(drafts)
@@ -177,6 +182,12 @@ class RedisStore:
         with self._redis.connected() as client:
             removed = bool(client.exists(key(cell_id, "tombstone")))
             return removed and not client.exists(key(cell_id, "current"))  # an older release leaves the tombstone
+
+    def add_truths(self, cell_id: str, truths: Sequence[ScoredTruth]) -> list[bool]:
+        return add_truths(self._redis, cell_id, truths)
+
+    def read_truths(self, cell_id: str) -> dict[TruthGroup, TruthCounts]:
+        return read_truths(self._redis, cell_id)
 
     def changed(self, timeout_s: float) -> set[str]:
         return self._news.changed(timeout_s)

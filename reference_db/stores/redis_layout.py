@@ -5,6 +5,8 @@
     fingerpost:{<cell_id>}:segment:<digest>            each segment of any version
     fingerpost:{<cell_id>}:draft:<writer>:<digest>     a segment that is not published yet; expires
     fingerpost:{<cell_id>}:tombstone                   the cell was removed
+    fingerpost:{<cell_id>}:truths                      hash: group and name of an amount -> what truths add up to
+    fingerpost:{<cell_id>}:truths:counted              sorted set: the names of the truths counted last, by time
     fingerpost:cells                                   set: every cell that a writer has started to publish
     fingerpost:versions                                stream of cell and version number, about the last 10,000
 

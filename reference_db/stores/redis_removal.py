@@ -11,6 +11,7 @@ from reference_db.stores.redis_client import RedisClient
 from reference_db.stores.redis_layout import key
 from reference_db.stores.redis_news import announce
 from reference_db.stores.redis_script import RedisScript
+from reference_db.stores.redis_truths import keys_of_truths
 from reference_db.stores.redis_versions import read_manifest, read_numbers, read_pointer, read_raw_pointer
 from reference_db.stores.store import Removal
 
@@ -25,7 +26,7 @@ for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
 return 1
 """)
 
-# KEYS: pointer, manifests, tombstone, the segments and drafts. ARGV: the pointer.
+# KEYS: pointer, manifests, tombstone, the segments and drafts, and the truths. ARGV: the pointer.
 # The first write frees memory, so Redis then accepts the tombstone when it is full.
 _REMOVE_CELL = RedisScript("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -78,7 +79,8 @@ def remove_cell(redis: RedisClient, patient: RedisClient, cell_id: str, expected
             numbers = read_numbers(redis, cell_id)
         segments, drafts = _find_keys(patient, cell_id, "segment"), _find_keys(patient, cell_id, "draft")
         removal = _measure(redis, cell_id, numbers, segments)
-        keys = [*(key(cell_id, name) for name in ("current", "manifests", "tombstone")), *segments, *drafts]
+        keys = [key(cell_id, name) for name in ("current", "manifests", "tombstone")]
+        keys += [*segments, *drafts, *keys_of_truths(cell_id)]
         with redis.connected() as client:
             removed = _REMOVE_CELL.run(client, keys, [pointer])
         if removed:

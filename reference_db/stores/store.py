@@ -1,9 +1,10 @@
 """The protocol of a store: where the reference database keeps its bytes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from reference_db.manifest import Manifest
+from reference_db.truths import ScoredTruth, TruthCounts, TruthGroup
 
 Buffer = bytes | memoryview
 
@@ -19,8 +20,9 @@ class Removal(NamedTuple):
 class Store(Protocol):
     """Keeps the versions of each cell: manifests, numbered from 1, and the segments that they list.
 
-    Every version has the number after that of the version before. Old versions may be removed, so numbers may be
-    missing, but never that of the current version.
+    Every version has a number above that of the version before: the next one, except in a restored backup, which lacks
+    the versions that had been removed. Old versions may be removed, so numbers may be missing, but never that of the
+    current version.
 
     A reader sees either the old version of a cell or the new one, even if the writer is killed. Leftovers of a killed
     writer disappear without an operator. Any thread may call any method. All methods raise `StoreUnavailable` if the
@@ -60,18 +62,18 @@ class Store(Protocol):
         """The numbers of the versions that the store keeps, ascending. Empty for an unknown cell."""
 
     def publish(
-        self, manifest: Manifest, segments: Sequence[bytes], expected: str | None, without: Collection[int] = ()
+        self, manifest: Manifest, segments: Iterable[Buffer], expected: str | None, without: Collection[int] = ()
     ) -> None:
         """Makes `manifest` current if the digest of the current manifest is `expected` (None: the cell is new).
 
         Removes the versions with the numbers `without` in the same step, as `remove_versions` does. `segments` are the
-        bytes of the segments that this manifest lists and the current one does not. A rollback may list segments of any
-        version that the store keeps. When this method returns, only the loss of the disk or of Redis's files can lose
-        the version.
+        bytes of the segments that this manifest lists and the current one does not; one is taken at a time. A rollback
+        may list segments of any version that the store keeps. When this method returns, only the loss of the disk or of
+        Redis's files can lose the version.
 
         Raises `VersionConflict` if another writer was first, and `MissingSegment` if the manifest lists a segment that
-        is neither given nor stored. Nothing has changed then. Raises `ValueError` if the manifest does not have the
-        next number.
+        is neither given nor stored. Nothing has changed then. Raises `ValueError` if the number of the manifest is not
+        above that of the current one.
         """
 
     def get_segment(self, cell_id: str, digest: str) -> Buffer:
@@ -108,6 +110,17 @@ class Store(Protocol):
         False for a cell that was never published, and for one that disappeared with the data of the store.
         """
 
+    def add_truths(self, cell_id: str, truths: Sequence[ScoredTruth]) -> list[bool]:
+        """Adds truths to the counts that the store keeps of a cell; whether each was counted.
+
+        A truth whose name is among those counted last is not counted again, and none is where there is no such cell.
+        Any number of writers may add at the same time. The oldest groups go where there are more than `MOST_GROUPS`.
+        `remove_cell` removes the counts too. Raises `CorruptTruths`.
+        """
+
+    def read_truths(self, cell_id: str) -> dict[TruthGroup, TruthCounts]:
+        """The counts of a cell's truths. Empty where there are none. Raises `CorruptTruths`."""
+
     def close(self) -> None:
         """Closes connections. Do not use the store afterwards."""
 
@@ -121,7 +134,7 @@ class News(Protocol):
     """
 
     def changed(self, timeout_s: float) -> set[str]:
-        """Returns the ids of the cells that anybody published since the last call.
+        """Returns the ids of the cells that were published since the last call.
 
         Waits for the first announcement, at most `timeout_s` seconds. The first call starts to listen: announcements
         from before that call are not returned. Each store object keeps its own place in the news. Call this method

@@ -18,6 +18,7 @@ from reference_db import (
     replace_cell,
     signal_feature,
 )
+from reference_db.azimuth import to_direction
 from reference_db.stores.redis import RedisStore
 from tests.redis_servers import PATIENCE_S, RedisServer, RedisServers, empty
 from tests.reference_db.street_users import USERS
@@ -33,7 +34,7 @@ def cell() -> Cell:
         latitude_deg=43.7731,
         longitude_deg=11.2560,
         height=12.0,
-        yaw=0.5,
+        yaw=to_direction(61.0),
         array=AntennaArray(rows=1, columns=4),
         carrier_frequency=3.5e9,
         bandwidth=40e6,

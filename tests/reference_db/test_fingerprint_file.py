@@ -2,6 +2,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from reference_db import (
     read_fingerprint_file,
     write_fingerprint_file,
 )
+from reference_db.azimuth import to_direction
+from reference_db.cell_description import CellDescription, write_description
+from reference_db.errors import BadCellDescription
 from reference_db.fingerprint_file import FingerprintFile
 from reference_db.fingerprints import check_fingerprints
 
@@ -31,7 +35,7 @@ A_CELL = Cell(
     latitude_deg=43.77,
     longitude_deg=11.25,
     height=12,
-    yaw=0.3,
+    yaw=to_direction(72.5),
     array={"rows": 1, "columns": 4},
     carrier_frequency=3.5e9,
     bandwidth=40e6,
@@ -43,13 +47,13 @@ Write = Callable[[Path, Arrays, Cell], Path]
 
 def _write_npz(folder: Path, arrays: Arrays, cell: Cell) -> Path:
     path = folder / "cell.npz"
-    np.savez(path, cell=np.array(cell.model_dump_json()), **arrays)
+    np.savez(path, cell=np.array(write_description(cell)), **arrays)
     return path
 
 
 def _write_safetensors(folder: Path, arrays: Arrays, cell: Cell) -> Path:
     path = folder / "cell.safetensors"
-    save_file(arrays, path, metadata={"cell": cell.model_dump_json()})
+    save_file(arrays, path, metadata={"cell": write_description(cell)})
     return path
 
 
@@ -110,7 +114,7 @@ def test_times_default_to_unknown_and_sigmas_to_a_surveyed_label(
 
 def test_a_separate_cell_description_takes_precedence(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
     described = tmp_path / "cell.json"
-    described.write_text(cell.model_dump_json().replace("florence-1", "other"))
+    described.write_text(write_description(cell).replace("florence-1", "other"))
     other = read_cell_file(described)
     assert read_fingerprint_file(_write_npz(tmp_path, arrays, cell), other)[0].cell_id == "other"
 
@@ -169,7 +173,7 @@ def test_a_latitude_off_the_globe_names_its_row(write: Write, arrays: Arrays, ce
         ({"csi": np.zeros((12, 4, 6, 3), np.float32)}, "csi is float32"),
         ({"positions": None}, "either positions or both"),
         ({"latitudes_deg": np.zeros(12)}, "either positions or both"),
-        ({"positions": np.zeros((12, 3))}, "positions is float64"),
+        ({"positions": np.zeros((12, 4))}, "positions is float64"),
         ({"positions": np.zeros((11, 2))}, "positions is float64"),
         ({"times": np.zeros((12, 1))}, "times is"),
         ({"sigmas": np.zeros(12, bool)}, "sigmas is bool"),
@@ -223,7 +227,7 @@ class _Trap:
 @pytest.mark.parametrize("name", ["csi", "times", "cell"])
 @pytest.mark.parametrize("dtype", [object, [("a", object)]])
 def test_pickled_objects_are_never_loaded(arrays: Arrays, cell: Cell, tmp_path: Path, name: str, dtype: Any) -> None:
-    arrays |= {"cell": np.array(cell.model_dump_json())}
+    arrays |= {"cell": np.array(write_description(cell))}
     objects = np.empty(12, dtype)
     objects.fill((_Trap(),) if dtype is not object else _Trap())
     np.savez(tmp_path / "cell.npz", allow_pickle=True, **arrays | {name: objects})
@@ -291,8 +295,28 @@ def test_an_array_of_another_type_or_shape_is_refused_by_name(
     real = isinstance(kind, str) and kind in _REALS
     if real and shape == usable[name] and (name != "csi" or kind.islower()):
         return
-    blamed = "csi|positions" if name == "csi" else name  # CSI of other rows contradicts the positions
+    if name == "positions" and real and shape in ((6, 3), (2, 6), (3, 6)):  # with heights, or on their side
+        return
+    # CSI of other rows contradicts the positions.
+    blamed = "csi|positions" if name in ("csi", "positions") else name
     with pytest.raises(BadFingerprintFile, match=f"^({blamed}) "):
+        FingerprintFile.read(_saved(stored)).fingerprints(A_CELL)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(["csi", "csi_real", "csi_imag", "scale", "x", "y", "positions"]),
+    kind=st.sampled_from([*_REALS, *_COMPLEX, *_REFUSED, "U3", [("re", "f4"), ("im", "f4")], [("xy", "f4", (2,))]]),
+    shape=st.lists(st.integers(0, 6), max_size=4).map(tuple),
+    parts=st.booleans(),
+)
+def test_arrays_that_are_joined_may_be_of_any_type_and_shape(
+    name: str, kind: Any, shape: tuple[int, ...], parts: bool
+) -> None:
+    csi = np.ones((6, 4, 6))
+    stored: Arrays = {"csi_real": csi, "csi_imag": csi} if parts else {"csi": np.ones((6, 48))}
+    stored |= {"x": np.arange(6.0), "y": np.arange(6.0), "scale": np.ones(6), name: np.zeros(shape, kind)}
+    with suppress(BadFingerprintFile, BadFingerprint):
         FingerprintFile.read(_saved(stored)).fingerprints(A_CELL)
 
 
@@ -347,7 +371,7 @@ def test_a_safetensors_file_with_two_arrays_of_one_name_is_refused(arrays: Array
 @pytest.mark.parametrize("name", ["height", "rows"])
 def test_a_cell_description_that_gives_a_field_twice_is_refused(cell: Cell, tmp_path: Path, name: str) -> None:
     path = tmp_path / "cell.json"
-    path.write_text(cell.model_dump_json().replace(f'"{name}":', f'"{name}":1,"{name}":'))
+    path.write_text(write_description(cell).replace(f'"{name}":', f'"{name}":1,"{name}":'))
     with pytest.raises(BadFingerprintFile, match=f"'{name}' is there more than once"):
         read_cell_file(path)
 
@@ -357,7 +381,7 @@ def test_a_cell_description_that_gives_a_field_twice_is_refused(cell: Cell, tmp_
 def test_the_description_in_an_npz_may_be_text_or_bytes(
     arrays: Arrays, cell: Cell, tmp_path: Path, as_bytes: bool, shape: tuple[int, ...]
 ) -> None:
-    text = cell.model_dump_json()
+    text = write_description(cell)
     np.savez(tmp_path / "cell.npz", cell=np.full(shape, text.encode() if as_bytes else text), **arrays)
     assert read_fingerprint_file(tmp_path / "cell.npz")[0] == cell
 
@@ -431,9 +455,18 @@ def test_a_bad_cell_description_is_refused(tmp_path: Path, described: str) -> No
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"yaw": 27.9}, "yaw: yaw is in radians, at most 2π; 27.9 looks like degrees"),
-        ({"yaw": -400}, "yaw: yaw is in radians, at most 2π"),
-        ({"yaw": "east"}, "yaw: Input should be a valid number"),
+        ({"azimuthDeg": -400}, "azimuthDeg: Input should be greater than or equal to -360"),
+        ({"azimuthDeg": "east"}, "azimuthDeg: Input should be a valid number"),
+        ({"surveyStoNs": -1}, "surveyStoNs: Input should be greater than or equal to 0"),
+        ({"carrierFrequency": 3.5}, "carrierFrequency: Input should be greater than or equal to 1000000"),
+        (
+            {"yawDeg": 27.9},
+            "yawDeg (degrees counter-clockwise from east) is no field any more; write "
+            '"azimuthDeg": 62.1 (compass, degrees clockwise from north)',
+        ),
+        ({"yaw": 0.486}, 'yaw (radians counter-clockwise from east) is no field any more; write "azimuthDeg": 62.154 '),
+        ({"latitude_deg": 43.7}, 'latitude_deg is no field any more; write "point": {"lat": ...}'),
+        ({"user_sto": 1e-8}, "user_sto (seconds) is no field any more; write userStoNs (nanoseconds)"),
         ({"bandwidth": 1e10}, "bandwidth must be below twice the carrier frequency"),
         ({"array": {"rows": 0, "columns": 4}}, "array.rows: Input should be greater than or equal to 1"),
     ],
@@ -442,12 +475,36 @@ def test_a_wrong_field_of_a_description_is_named_in_one_line(
     cell: Cell, tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     path = tmp_path / "cell.json"
-    path.write_text(json.dumps(cell.model_dump(mode="json") | change))
+    path.write_text(json.dumps(json.loads(write_description(cell)) | change))
     with pytest.raises(BadFingerprintFile) as refused:
         read_cell_file(path)
     assert str(refused.value).removeprefix("cell.json: the cell description is invalid: ").startswith(reason)
     assert "pydantic" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_all_faults_of_a_description_are_named(cell: Cell, tmp_path: Path) -> None:
+    path = tmp_path / "cell.json"
+    path.write_text(json.dumps(json.loads(write_description(cell)) | {"azimut": 3, "height": "high"}))
+    with pytest.raises(BadCellDescription) as refused:
+        read_cell_file(path)
+    assert [fault.split(": ")[1] for fault in refused.value.faults] == ["height", "azimut"]
+
+
+def test_a_file_that_an_earlier_version_exported_is_read(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:
+    former = cell.model_copy(update={"yaw": 0.3, "survey_sto": 12e-9}).model_dump_json()
+    np.savez(tmp_path / "cell.npz", cell=np.array(former), **arrays)
+    save_file(arrays, tmp_path / "cell.safetensors", metadata={"cell": former})
+    for name in ("cell.npz", "cell.safetensors"):
+        read, _ = read_fingerprint_file(tmp_path / name)
+        assert (read.yaw, read.survey_sto) == (0.3, 12e-9)
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 0.1, 72.5, 90.0, 180.0, 270.0, 359.9])
+def test_an_azimuth_is_written_as_it_was_read(cell: Cell, azimuth: float) -> None:
+    turned = cell.model_copy(update={"yaw": to_direction(azimuth)})
+    assert CellDescription.of(turned).azimuth_deg == azimuth
+    assert CellDescription.of(turned).to_cell() == turned
 
 
 def test_a_file_that_unpacks_beyond_the_limit_is_refused(arrays: Arrays, cell: Cell, tmp_path: Path) -> None:

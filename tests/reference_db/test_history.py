@@ -91,7 +91,7 @@ def test_a_damaged_version_does_not_keep_the_others(
     store: DirectoryStore, cell: Cell, make_fingerprints: MakeFingerprints
 ) -> None:
     manifests = _publish_hourly(store, cell, make_fingerprints, 5)
-    (store._version(cell.cell_id, 2) / manifests[1].digest).unlink()
+    (store._folder(cell.cell_id).version(2) / manifests[1].digest).unlink()
     collect_history(store, cell.cell_id, HistoryPolicy(versions=2), _START + 9 * _HOUR)
     assert store.numbers(cell.cell_id) == [4, 5]
 

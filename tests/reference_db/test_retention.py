@@ -84,3 +84,10 @@ def test_spacing_equals_a_comparison_of_all_pairs(places: list[tuple[int, int, i
 def test_limits_out_of_range_are_refused(policy: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Retention.model_validate(policy)
+
+
+def test_what_goes_is_told_by_the_first_limit_that_removes_it() -> None:
+    times = NOW - np.array([100.0, 5, 4, 3, 2, 1])
+    retention = Retention(max_age_s=60, min_spacing_m=0.5, max_fingerprints=3)
+    excess = retention.find_excess(_row(0, 1, 2, 3, 4, 4.1), times, NOW)
+    assert [np.flatnonzero(one).tolist() for one in excess] == [[0], [4], [1]]

@@ -13,7 +13,7 @@ from reference_db import (
     signal_feature,
 )
 from reference_db.half_csi import CsiPart, PackedCsi, pack_csi
-from reference_db.retrieval import _most_alike
+from reference_db.retrieval import LeftOut, _most_alike
 from reference_db.version_plan import needs_reindexing
 from tests.reference_db.street_users import USERS, Floats, Street, errors, fix, no_fix
 
@@ -92,7 +92,8 @@ def test_a_large_cell_is_searched_like_a_small_one(
     truth, features = users
     coarse, accuracy = fix(truth, sigma)
     coarse[:3] += 500  # no fingerprint is inside their gates
-    left_out = next_neighbourhood(large, coarse, 1)[:, 0] if leave_out else None
+    nearest = next_neighbourhood(large, coarse, 1)[:, 0]
+    left_out = LeftOut.alone(nearest, len(large)) if leave_out else None
     found, unlike = _most_alike(large, features, coarse, accuracy, 32, left_out)
     monkeypatch.setattr("reference_db.retrieval._MOST_CANDIDATES", len(large))
     expected, their_unlike = _most_alike(large, features, coarse, accuracy, 32, left_out)
@@ -154,7 +155,7 @@ def test_a_fingerprint_left_out_does_not_affect_the_guess(references: References
     rows = np.arange(100)
     features = signal_feature(csi[rows])
     with_itself = errors(first_guess(references, features, *no_fix(100)), positions[rows])
-    without = errors(first_guess(references, features, *no_fix(100), rows), positions[rows])
+    without = errors(first_guess(references, features, *no_fix(100), LeftOut.alone(rows, 500)), positions[rows])
     assert with_itself.mean() < 0.1
     assert without.mean() > 0.3
 
@@ -162,7 +163,9 @@ def test_a_fingerprint_left_out_does_not_affect_the_guess(references: References
 def test_leaving_out_the_only_fingerprint_is_refused(street: Street) -> None:
     positions, csi = street(1)
     with pytest.raises(TooFewFingerprints):
-        first_guess(References.of(positions, csi), signal_feature(csi), *no_fix(1), np.zeros(1, np.int64))
+        first_guess(
+            References.of(positions, csi), signal_feature(csi), *no_fix(1), LeftOut.alone(np.zeros(1, np.int64), 1)
+        )
 
 
 def test_fingerprints_at_one_position_do_not_divide_by_zero(street: Street) -> None:

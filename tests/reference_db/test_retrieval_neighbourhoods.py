@@ -16,7 +16,7 @@ from reference_db import (
     next_neighbourhood,
     signal_feature,
 )
-from reference_db.retrieval import MODES, snapped
+from reference_db.retrieval import MODES, LeftOut, snapped
 from tests.reference_db.street_users import USERS, Floats, Street, errors, fix, no_fix
 
 
@@ -28,7 +28,7 @@ def test_a_neighbourhood_has_n_different_fingerprints_and_never_the_one_left_out
     truth, features = users
     left_out = next_neighbourhood(references, truth, 1)[:, 0]
     found = first_neighbourhood(
-        references, mode, features, *fix(truth, 1.0), n, np.random.default_rng(0), left_out=left_out
+        references, mode, features, *fix(truth, 1.0), n, np.random.default_rng(0), left_out=LeftOut.alone(left_out, 500)
     )
     assert (found.dtype, found.shape) == (np.int64, (USERS, n))
     assert all(len(set(row)) == n for row in found.tolist())
@@ -41,7 +41,7 @@ def test_a_neighbourhood_larger_than_the_cell_is_refused(
     references: References, users: tuple[Floats, Floats], mode: Mode
 ) -> None:
     arguments: dict[str, Any] = {"rng": np.random.default_rng(0)}
-    for n, left_out in ((501, None), (500, np.zeros(USERS, np.int64))):
+    for n, left_out in ((501, None), (500, LeftOut.alone(np.zeros(USERS, np.int64), 500))):
         with pytest.raises(TooFewFingerprints):
             first_neighbourhood(references, mode, users[1], *fix(users[0], 1.0), n, left_out=left_out, **arguments)
 
@@ -103,7 +103,7 @@ def test_next_neighbourhood_is_nearest_first_around_the_centre(references: Refer
     everything = np.linalg.norm(references.positions[None] - centres[:, None], axis=2)
     expected = np.sort(everything, axis=1)[:, :5]
     np.testing.assert_allclose(np.take_along_axis(everything, found, axis=1), expected, atol=1e-3)
-    without = next_neighbourhood(references, centres, 4, left_out=found[:, 0])
+    without = next_neighbourhood(references, centres, 4, left_out=LeftOut.alone(found[:, 0], len(references)))
     np.testing.assert_array_equal(without, found[:, 1:])
 
 

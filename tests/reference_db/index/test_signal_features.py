@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reference_db import signal_feature
-from reference_db.index.signal_features import SignalFeatures
+from reference_db.index.signal_features import SignalFeatures, describe_signals
 
 Waves = NDArray[np.complex64]
 
@@ -69,3 +69,34 @@ def test_features_computed_on_demand_are_the_same(csi: Waves) -> None:
     rows = np.array([7, 0, 19, 7])
     assert len(made) == 20
     np.testing.assert_array_equal(made[rows], signal_feature(csi)[rows])
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0, 30.0])
+def test_the_snr_of_a_few_paths_is_estimated_from_the_bins_without_one(snr_db: float) -> None:
+    rng = np.random.default_rng(4)
+    angles, delays = rng.uniform(-2, 2, (50, 3, 1, 1)), rng.uniform(0, 2, (50, 3, 1, 1))
+    a, k = np.arange(32)[:, None], np.arange(32)
+    csi = np.exp(1j * (angles * a - delays * k)).sum(axis=1)
+    sigma = np.sqrt(np.square(np.abs(csi)).mean(axis=(1, 2), keepdims=True) / 2) * 10 ** (-snr_db / 20)
+    noise = sigma * (rng.standard_normal((50, 32, 32)) + 1j * rng.standard_normal((50, 32, 32)))
+    found = describe_signals((csi + noise).astype(np.complex64)).snr_db
+    assert abs(np.median(found) - snr_db) < 1.5
+
+
+def test_noise_hardly_moves_a_feature_of_a_few_paths() -> None:
+    rng = np.random.default_rng(5)
+    a, k = np.arange(32)[:, None], np.arange(32)
+    paths = [np.exp(1j * (u * a - t * k)) for u, t in ((0.5, 0.3), (-1.2, 0.9))]
+    csi, other = paths[0] + 0.3 * paths[1], 0.3 * paths[0] + paths[1]
+    noise = 0.2 * (rng.standard_normal((32, 32)) + 1j * rng.standard_normal((32, 32)))
+    clean, noisy, elsewhere = signal_feature(np.stack([csi, csi + noise, other]).astype(np.complex64))
+    assert np.linalg.norm(noisy - clean) < 0.5 * np.linalg.norm(elsewhere - clean)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 64), (64, 1)])
+def test_the_smallest_radios_have_finite_features(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(6)
+    csi = (rng.standard_normal((20, *shape)) + 1j * rng.standard_normal((20, *shape))).astype(np.complex64)
+    features, snr_db = describe_signals(csi)
+    assert np.isfinite(features).all()
+    assert ((snr_db >= -20) & (snr_db <= 60)).all()

@@ -25,6 +25,12 @@ from reference_db.update import Origin
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.killed_writers import leftovers
 
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "store")
+
+
 # Makes many stores of one version each, and publishes a second version to each in a forked process. The process is
 # killed just before one of its file system calls: the first in the first store, the second in the second, and so on.
 DYING_IMPORTS = """

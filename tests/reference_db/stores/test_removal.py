@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,36 +27,16 @@ from reference_db import (
     append_fingerprints,
     collect_history,
     forget_fingerprints,
-    open_store,
     read_contents,
     replace_cell,
     roll_back,
     write_fingerprint_file,
 )
 from reference_db.stores.redis import RedisStore
-from tests.redis_servers import PATIENCE_S, RedisServer, RedisServers, empty, keys_of
+from tests.redis_servers import PATIENCE_S, RedisServer, empty, keys_of
 from tests.reference_db.conftest import MakeFingerprints
 from tests.reference_db.killed_writers import leftovers
-
-
-@pytest.fixture(params=["directory", "redis_server", "redis_cluster"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "directory":
-        return str(tmp_path / "store")
-    servers: RedisServers = request.getfixturevalue(request.param)
-    empty(servers)
-    return servers.url
-
-
-def _opened(address: str) -> Store:
-    return RedisStore(address, timeout_s=PATIENCE_S) if "://" in address else open_store(address)
-
-
-@pytest.fixture
-def store(address: str) -> Iterator[Store]:
-    store = _opened(address)
-    yield store
-    store.close()
+from tests.reference_db.stores.conftest import open_at
 
 
 def _publish(store: Store, update: Update) -> Manifest:
@@ -171,7 +150,7 @@ def test_a_removed_cell_is_gone_and_begins_again_with_number_1(
     removal = store.remove_cell(cell.cell_id, last.digest)
     assert (removal.versions, removal.segments) == ((1, 2, 3, 4, 5), 5)
     assert removal.bytes > sum(map(_size, replaced[2:]))
-    other = _opened(address)
+    other = open_at(address)
     for one in (store, other):
         assert (one.current(cell.cell_id), one.cells(), one.numbers(cell.cell_id)) == (None, [], [])
         assert one.is_removed(cell.cell_id)
@@ -226,7 +205,7 @@ def test_readers_see_whole_versions_while_old_ones_are_removed(
         return seen
 
     def collect_until_the_last() -> None:
-        other = _opened(address)
+        other = open_at(address)
         while (newest := other.numbers(cell.cell_id)[-1]) < len(updates):
             other.remove_versions(cell.cell_id, range(newest))
         other.remove_versions(cell.cell_id, range(newest))

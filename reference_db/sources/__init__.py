@@ -1,0 +1,1 @@
+"""Files of fingerprints in foreign formats: their variables by name."""
