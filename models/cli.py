@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from models.cli_scenes import scenes
 from models.errors import exit_in_one_line
 from models.families import find_experiments, load_commands, read_family
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(scenes, name="scenes")
 
 # The family is known only after the recipe or artifact is read, so its own app parses all options, `--help` included.
@@ -47,6 +48,18 @@ def evaluate(context: typer.Context, words: Words = None) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def calibrate(context: typer.Context, words: Words = None) -> None:
+    """Measure again how far an artifact's errors reach beyond its spreads: calibrate ARTIFACT."""
+    _run(context, words or [], lambda word: Path(word) if (Path(word) / MANIFEST_FILE).exists() else None)
+
+
+@app.command(context_settings=PASS_ON)
+def quantise(context: typer.Context, words: Words = None) -> None:
+    """Make an artifact faster for few users at a time: quantise ARTIFACT FINGERPRINTS..."""
+    _run(context, words or [], lambda word: Path(word) if (Path(word) / MANIFEST_FILE).exists() else None)
+
+
+@app.command(context_settings=PASS_ON)
 def experiment(context: typer.Context, words: Words = None) -> None:
     """Train and measure the variants of an experiment: experiment NAME, or the path of a YAML file."""
     shipped, words = find_experiments(), words or []
@@ -70,6 +83,7 @@ def bound(
         typer.Option(min=0, help="1-sigma to which paths' levels are known; 0: exactly. Default: unknown."),
     ] = None,
     references: Annotated[int, typer.Option(min=0, help="Leave out the first users, as many, of each cell.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, in metres, instead of a table.")] = False,
 ) -> None:
     """Print the position error bound of traced cells: what a perfect locator would reach with this radio."""
     import numpy as np
@@ -80,9 +94,9 @@ def bound(
     from models.radio.cells import table_paths
     from models.radio.path_table import PathTable
 
-    radio = read_radio(recipe)
     rows, found = [], []
     with exit_in_one_line():
+        radio = read_radio(recipe)
         sigma = parse_timing(timing)
         for path in table_paths(cells, paths):
             table = PathTable.load(path)
@@ -102,7 +116,17 @@ def bound(
             rows += describe_bounds(table.site.name, *found[-1])
     if len(found) > 1:
         rows += describe_bounds("all", *map(np.concatenate, zip(*found, strict=True)))
-    typer.echo(markdown_table(["cell", "sight", "users", "mean m", "median m", "90 % m"], rows))
+    if json:
+        names = ("cell", "sight", "users", "mean", "median", "p90")
+        bounds = [dict(zip(names, [*row[:2], *map(_read_number, row[2:])], strict=True)) for row in rows]
+        typer.echo(json_format.dumps(bounds, indent=2))
+    else:
+        typer.echo(markdown_table(["cell", "sight", "users", "mean m", "median m", "90 % m"], rows))
+
+
+def _read_number(cell: str) -> float | None:
+    """The number in a cell of a table; None where there is none."""
+    return None if cell == "-" else float(cell)
 
 
 def _find_yaml(word: str) -> Path | None:
@@ -128,7 +152,8 @@ def _run(context: typer.Context, words: list[str], find: Callable[[str], Path | 
 
 
 def main() -> None:
-    app()
+    with exit_in_one_line():
+        app()
 
 
 if __name__ == "__main__":

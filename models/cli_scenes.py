@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from models.errors import exit_in_one_line
+from models.radio.street_changes import StreetState
 
 scenes = typer.Typer(no_args_is_help=True, help="Ray-trace cells into path tables, and write survey files.")
 
@@ -22,6 +23,8 @@ def trace(
         typer.Option(help="In GHz, 3.5 by default. With several carriers, each gets its own folder in --out."),
     ] = None,
     stations: Annotated[int, typer.Option(min=1, help="Base stations around each street, with the same users.")] = 1,
+    street: Annotated[StreetState | None, typer.Option(help="What stands in the street. Nothing by default.")] = None,
+    skip_users: Annotated[int, typer.Option(min=0, help="First users of each street to leave out.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: trace every n-th cell, starting with the i-th.")] = "0/1",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
 ) -> None:
@@ -33,7 +36,7 @@ def trace(
         for carrier in carriers:
             folder = out if len(carriers) == 1 else band_folder(out, carrier)
             chosen = shard_of(parse_cells(cells), shard)
-            for path in trace_cells(chosen, folder, users, carrier, threads, stations):
+            for path in trace_cells(chosen, folder, users, carrier, threads, stations, street, skip_users):
                 typer.echo(path)
 
 
@@ -53,8 +56,8 @@ def survey(
     from models.radio.path_table import PathTable
     from models.radio.survey import write_survey
 
-    radio = read_radio(recipe)
     with exit_in_one_line():
+        radio = read_radio(recipe)
         for table in table_paths(cells, paths):
             for path in write_survey(PathTable.load(table), radio, references, users, measured_at, out):
                 typer.echo(path)

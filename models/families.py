@@ -6,15 +6,13 @@ Packages are imported when a command needs them, because they import torch.
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 
 import typer
-import yaml
 
 from models.artifact import MANIFEST_FILE
-from models.errors import TrainerError
+from models.errors import TrainerError, read_yaml
 
 FAMILIES = {  # the field `family` of recipes, experiments and manifests -> the package
     "mateformer": "mateformer",
@@ -39,7 +37,7 @@ def load_commands(family: str) -> typer.Typer:
 
 def read_family(path: Path) -> str:
     """The family of a recipe or experiment (a YAML file) or of an artifact (a folder). Raises `UnknownFamily`."""
-    content = json.loads((path / MANIFEST_FILE).read_text()) if path.is_dir() else yaml.safe_load(path.read_text())
+    content = read_yaml(path / MANIFEST_FILE if path.is_dir() else path)  # JSON is YAML
     if not isinstance(content, dict) or not isinstance(content.get("family"), str):
         raise UnknownFamily(f"{path} has no field 'family'")
     family: str = content["family"]

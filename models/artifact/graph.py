@@ -15,9 +15,9 @@ Tensor = TypeVar("Tensor")
 class TensorSpec(FrozenModel):
     """An input or output of a graph. A name in ``shape`` is a free dimension."""
 
-    name: str
-    dtype: str
-    shape: list[int | str]
+    name: str = Field(description="Name of the input or output.")
+    dtype: str = Field(description="Type of its numbers.")
+    shape: list[int | str] = Field(description="Its sizes. A name is a free dimension.")
 
     def sized(self, **sizes: int) -> tuple[int, ...]:
         """The shape with each free dimension replaced by its size."""
@@ -32,10 +32,10 @@ class Graph(FrozenModel):
     memory.
     """
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.onnx$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.onnx$", description="Name of the ONNX file in the folder.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file, hexadecimal.")
+    inputs: list[TensorSpec] = Field(description="What it takes.")
+    outputs: list[TensorSpec] = Field(description="What it returns.")
 
     def taken(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inputs that this graph takes. Some models do not use a coarse position, for example."""

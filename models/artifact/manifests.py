@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from models.artifact.graph import Graph
+from models.artifact.scales import Scales
 from models.frozen import FrozenModel
 from reference_db.cell import Cell
 
-SCHEMA_VERSION = 1
 MATEFORMER_SCHEMA_VERSION = 2  # since 2 a model serves any radio inside ranges; in 1 it served one
+TRAJECTORY_SCHEMA_VERSION = 2  # since 2 a model states covariances; in 1 all errors had one radius
+LWLM_SCHEMA_VERSION = 2  # since 2 scales are known at several confidences; in 1 at 95 % only
 RADII_CONFIDENCE = 0.95
 
 Positive = Annotated[float, Field(gt=0)]
@@ -22,8 +24,8 @@ Count = Annotated[int, Field(gt=0)]
 class Range(FrozenModel):
     """The values from ``minimum`` to ``maximum``, both included."""
 
-    minimum: float = Field(gt=0)
-    maximum: float = Field(gt=0)
+    minimum: float = Field(gt=0, description="The smallest value that is served.")
+    maximum: float = Field(gt=0, description="The largest value that is served.")
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Range:
@@ -42,14 +44,14 @@ class RadioContract(FrozenModel):
     Frequencies in hertz, ``spacing`` of the antennas in wavelengths. ``antennas`` counts both polarisations.
     """
 
-    antennas: Range
-    rows: Range
-    columns: Range
-    polarisations: Range
-    spacing: Range
-    subcarriers: Range
-    bandwidth: Range
-    carrier_frequency: Range
+    antennas: Range = Field(description="Elements of both polarisations together.")
+    rows: Range = Field(description="Rows of the array.")
+    columns: Range = Field(description="Columns of the array.")
+    polarisations: Range = Field(description="1, or 2 slanted by 45 degrees.")
+    spacing: Range = Field(description="Of neighbouring elements, wavelengths.")
+    subcarriers: Range = Field(description="Subcarriers of a snapshot.")
+    bandwidth: Range = Field(description="Hertz.")
+    carrier_frequency: Range = Field(description="Hertz.")
 
     def reason_against(self, cell: Cell) -> str | None:
         """The first range that the cell is outside of, in words; None if it is inside all of them."""
@@ -87,9 +89,9 @@ def _first_outside(*values: tuple[str, float, Range, str, float]) -> str | None:
 class BandContract(FrozenModel):
     """The channel of a model that serves several carriers. ``bandwidth`` in hertz."""
 
-    antennas: int = Field(gt=0)
-    subcarriers: int = Field(gt=0)
-    bandwidth: float = Field(gt=0)
+    antennas: int = Field(gt=0, description="Antennas of a snapshot.")
+    subcarriers: int = Field(gt=0, description="Subcarriers of a snapshot.")
+    bandwidth: float = Field(gt=0, description="Hertz.")
 
 
 class BaseManifest(FrozenModel):
@@ -99,16 +101,16 @@ class BaseManifest(FrozenModel):
     metres on held-out data.
     """
 
-    schema_version: int
-    family: str
-    name: str
-    version: str
-    created_at: str
-    graphs: dict[str, Graph] = Field(min_length=1)
-    training_data_digest: str
-    metrics: dict[str, float]
-    opset: int
-    exporter: str
+    schema_version: int = Field(description="Version of this manifest. The service refuses others.")
+    family: str = Field(description="The model family.")
+    name: str = Field(description="Name of the model.")
+    version: str = Field(description="Version of the model.")
+    created_at: str = Field(description="When it was exported, RFC 3339.")
+    graphs: dict[str, Graph] = Field(min_length=1, description="The ONNX files by the name of the graph.")
+    training_data_digest: str = Field(description="SHA-256 of what the model was trained on.")
+    metrics: dict[str, float] = Field(description="Figures on held-out data, metres.")
+    opset: int = Field(description="ONNX operator set of the graphs.")
+    exporter: str = Field(description="The program that exported the graphs, with its version.")
 
 
 class MateformerManifest(BaseManifest):
@@ -117,7 +119,8 @@ class MateformerManifest(BaseManifest):
     Graph ``describe`` takes snapshots of one cell and matrices that the cell's array and grid determine (see
     `ChannelTransform`), and returns ``features`` float32 `[snapshots, features]`. All other graphs take these in place
     of CSI, so that one run may hold users of different radios: ``frame``, ``query`` and ``full``. Positions are metres
-    east and north of the base station; ``covariances`` `[batch, queries, 2, 2]` are in square metres.
+    east and north of the base station; ``covariances`` `[batch, queries, 2, 2]` are in square metres. ``query_few`` is
+    optional: ``query`` with fewer bytes of weights, for runs with few users on a CPU.
 
     The service fetches ``neighbourhood_size`` fingerprints for a request and never uses fewer than
     ``minimum_neighbours``. It locates a user ``passes`` times and fetches the neighbourhood again around the previous
@@ -125,30 +128,37 @@ class MateformerManifest(BaseManifest):
     accuracy.
     """
 
-    schema_version: Literal[2]
-    family: Literal["mateformer"]
-    csi: RadioContract
-    features: int = Field(gt=0)
-    neighbourhood_size: int = Field(gt=0)
-    minimum_neighbours: int = Field(gt=0)
-    passes: int = Field(gt=0)
-    tile_pitch: float = Field(ge=0)
+    schema_version: Literal[2] = Field(description="Version of this manifest. The service refuses others.")
+    family: Literal["mateformer"] = Field(description="The model family.")
+    csi: RadioContract = Field(description="The radios that it serves.")
+    features: int = Field(gt=0, description="Numbers that `describe` makes of a snapshot.")
+    neighbourhood_size: int = Field(gt=0, description="Fingerprints that a user is compared with.")
+    minimum_neighbours: int = Field(gt=0, description="Fewest fingerprints that the model may be given.")
+    passes: int = Field(gt=0, description="How often a user is located, each time around the previous estimate.")
+    tile_pitch: float = Field(ge=0, description="Metres of the coarsest grid that a coarse position may be snapped to.")
 
     @model_validator(mode="before")
     @classmethod
     def _is_not_of_before(cls, fields: Any) -> Any:
         if isinstance(fields, dict) and fields.get("schema_version") == 1:
             raise ValueError(
-                "schema version 1 is no longer served: such a model knows one array and one grid only. Export the "
-                "model again, or take one of schema version 2"
+                "schema version 1 is no longer served: such a model knows one array and one grid only. Train it "
+                "again, or take one of schema version 2"
             )
         return fields
 
     @field_validator("graphs")
     @classmethod
     def _has_its_graphs(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
-        if graphs.keys() not in ({"describe", "full"}, {"describe", "full", "frame", "query"}):
-            raise ValueError("the graphs must be 'describe' and 'full', and for frames 'frame' and 'query'")
+        whole = {"describe", "full", "frame", "query"}
+        if graphs.keys() not in ({"describe", "full"}, whole, whole | {"query_few"}):
+            raise ValueError(
+                "the graphs must be 'describe' and 'full', for frames 'frame' and 'query', and beside them 'query_few' "
+                "if there is one"
+            )
+        few, many = graphs.get("query_few"), graphs.get("query")
+        if few and many and (few.inputs, few.outputs) != (many.inputs, many.outputs):
+            raise ValueError("'query_few' must take and return what 'query' does")
         return graphs
 
     def fewest_fingerprints(self, confidence: float) -> int:
@@ -162,41 +172,55 @@ def fewest_for_radius(confidence: float) -> int:
     return max(1, math.ceil(confidence / (1 - confidence) - 1e-9))
 
 
-class Radii(FrozenModel):
-    """Error radii in metres that hold for `RADII_CONFIDENCE` of all trajectories: of a vertex and of the centroid."""
+class TrajectoryScales(FrozenModel):
+    """The scales of the covariances of a vertex and of the centroid."""
 
-    vertex: float = Field(gt=0)
-    centroid: float = Field(gt=0)
+    vertex: Scales = Field(description="Of one point.")
+    centroid: Scales = Field(description="Of the centroid.")
 
 
-class PathFeatureRadii(FrozenModel):
-    """Error radii by the source of the path features: measured by the base station, or estimated from the CSI."""
+class PathFeatureScales(FrozenModel):
+    """Scales by the source of the path features: measured by the base station, or estimated from the CSI."""
 
-    measured: Radii
-    estimated: Radii
+    measured: TrajectoryScales = Field(description="The base station measured the path features.")
+    estimated: TrajectoryScales = Field(description="The service estimated them from the CSI.")
 
 
 class TrajectoryManifest(BaseManifest):
     """``artifact.json`` of a model that locates short trajectories in the cells that it was trained on.
 
-    The only graph is ``full``. Input ``csi`` is float32 `[batch, vertices, antennas, subcarriers, 2]`. Input ``cues``
-    is float32 `[batch, vertices, 4]` and holds the path features: AoD and AoA (azimuths in radians, counter-clockwise
-    from east), range (length of the strongest path, metres) and large-scale gain (linear power). The tensor keeps the
-    name ``cues`` because shipped graphs use it. Output ``positions`` is float32 `[batch, vertices + 1, 2]`: each
-    vertex, then the centroid, in metres east and north of the base station.
+    The only graph is ``full``. Input ``csi`` is float32 `[batch, vertices, antennas, subcarriers, 2]`. Input
+    ``path_features`` is float32 `[batch, vertices, 4]`: AoD and AoA (azimuths in radians, counter-clockwise from east),
+    range (length of the strongest path, metres) and large-scale gain (linear power). Output ``positions`` is float32
+    `[batch, vertices + 1, 2]`: each vertex, then the centroid, in metres east and north of the base station. Output
+    ``covariances`` `[batch, vertices + 1, 2, 2]` is in square metres; `scales` say how far errors reach beyond it.
 
     The model is valid for the named `cells` on the `carrier_frequencies` (hertz), and for points within `radius`
-    metres of one of them.
+    metres of one of them. Located points may lie `tolerance` metres farther apart: 95 % of held-out points are located
+    so exactly.
     """
 
-    schema_version: Literal[1]
-    family: Literal["scadf-moe"]
-    csi: BandContract
-    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    cells: tuple[str, ...] = Field(min_length=1)
-    vertices: int = Field(gt=1)
-    radius: float = Field(gt=0)
-    radii: PathFeatureRadii
+    schema_version: Literal[2] = Field(description="Version of this manifest. The service refuses others.")
+    family: Literal["scadf-moe"] = Field(description="The model family.")
+    csi: BandContract = Field(description="The channel that it serves.")
+    carrier_frequencies: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="Hertz, of the bands that it serves."
+    )
+    cells: tuple[str, ...] = Field(min_length=1, description="Names of the cells that it has learned.")
+    vertices: int = Field(gt=1, description="Snapshots that are located together.")
+    radius: float = Field(gt=0, description="Metres within which all points must lie of one of them.")
+    tolerance: float = Field(gt=0, description="Metres that located points may lie farther apart.")
+    scales: PathFeatureScales = Field(description="How far errors reach beyond the predicted covariances.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_of_before(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("schema_version") == 1:
+            raise ValueError(
+                "schema version 1 is no longer served: such a model states no covariances. Train it again, or take "
+                "one of schema version 2"
+            )
+        return fields
 
     @field_validator("graphs")
     @classmethod
@@ -212,13 +236,13 @@ class LwlmContract(FrozenModel):
     The array has one row. Every number of `antennas` goes with every number of `subcarriers`.
     """
 
-    antennas: tuple[Count, ...] = Field(min_length=1)
-    subcarriers: tuple[Count, ...] = Field(min_length=1)
-    minimum_bandwidth: Positive
-    maximum_bandwidth: Positive
-    minimum_carrier_frequency: Positive
-    maximum_carrier_frequency: Positive
-    spacing: Positive
+    antennas: tuple[Count, ...] = Field(min_length=1, description="Numbers of antennas that it serves.")
+    subcarriers: tuple[Count, ...] = Field(min_length=1, description="Numbers of subcarriers that it serves.")
+    minimum_bandwidth: Positive = Field(description="Hertz.")
+    maximum_bandwidth: Positive = Field(description="Hertz.")
+    minimum_carrier_frequency: Positive = Field(description="Hertz.")
+    maximum_carrier_frequency: Positive = Field(description="Hertz.")
+    spacing: Positive = Field(description="Of neighbouring antennas, wavelengths.")
 
     @model_validator(mode="after")
     def _has_ranges(self) -> LwlmContract:
@@ -230,15 +254,18 @@ class LwlmContract(FrozenModel):
 
 
 class LwlmScales(FrozenModel):
-    """Factors on predicted standard deviations within which `RADII_CONFIDENCE` of held-out errors lie.
+    """Scales of predicted standard deviations, and of covariances for ``position`` and ``fused``."""
 
-    Those of ``position`` and ``fused`` are on the Mahalanobis distance.
-    """
+    range: Scales = Field(description="Of the range.")
+    aoa: Scales = Field(description="Of the angle.")
+    position: Scales = Field(description="Of the position by one base station.")
+    fused: Scales = Field(description="Of the position by several.")
 
-    range: Positive
-    aoa: Positive
-    position: Positive
-    fused: Positive
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_schema_1(cls, scales: Any) -> Any:
+        """In schema version 1, scales were known at 95 % only, each as a number."""
+        return {"factors": {95: scales}} if isinstance(scales, int | float) else scales
 
 
 class LwlmManifest(BaseManifest):
@@ -260,11 +287,11 @@ class LwlmManifest(BaseManifest):
     `[batch, 2, 2]` and ``weights`` `[batch, stations]`, which sum to 1. It was trained with `stations` at most.
     """
 
-    schema_version: Literal[1]
-    family: Literal["lwlm"]
-    csi: LwlmContract
-    stations: int = Field(ge=2)
-    scales: LwlmScales
+    schema_version: Literal[1, 2] = Field(description="Version of this manifest. The service refuses others.")
+    family: Literal["lwlm"] = Field(description="The model family.")
+    csi: LwlmContract = Field(description="The channels that it serves.")
+    stations: int = Field(ge=2, description="Most base stations that are joined.")
+    scales: LwlmScales = Field(description="How far errors reach beyond the predicted spreads.")
 
     @field_validator("graphs")
     @classmethod

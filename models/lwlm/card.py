@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from models.artifact import LwlmManifest
 from models.lwlm.recipe import LwlmRecipe
 from models.pipeline.card import write_card
+from models.pipeline.tables import markdown_table
+
+# Shares of errors within the stated intervals and ellipses, by confidence in per cent.
+Coverage: TypeAlias = Mapping[str, Mapping[int, float]]
 
 REACH_M = 150.0  # most links of the training streets are shorter
 
 
-def lwlm_card(recipe: LwlmRecipe, manifest: LwlmManifest, parameters: int) -> str:
+def lwlm_card(recipe: LwlmRecipe, manifest: LwlmManifest, parameters: int, coverage: Coverage) -> str:
     """Markdown: what the model is for and not for, how it was trained, and its accuracy per task."""
     csi = manifest.csi
     figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in manifest.metrics.items())
@@ -36,10 +43,24 @@ each seen twice, on streets {", ".join(recipe.streets.train)} with {recipe.stree
 ray-traced with Sionna RT; the decoders for {recipe.decoding.optimiser.steps:,} steps of {recipe.decoding.batch} users
 with all their base stations. Snapshots have a signal-to-noise ratio of 20 dB and perfect clocks.""",
         results=f"""Mean errors in streets of a city that training never saw ({", ".join(recipe.streets.test)}), over
-all bandwidths and antennas of the recipe. Spreads are calibrated on other streets of the training cities, so the
-coverage in a new city differs from 95 %:
+all bandwidths and antennas of the recipe:
 
 | | |
 |---|---|
-{figures}""",
+{figures}
+
+How many of these errors lie inside the stated intervals and ellipses, in per cent, by confidence. Spreads are
+calibrated on other streets of the training cities ({", ".join(recipe.streets.validation)}), so the coverage in a
+new city differs from the confidence:
+
+{coverage_table(coverage)}""",
+    )
+
+
+def coverage_table(coverage: Coverage) -> str:
+    """Markdown."""
+    confidences = next(iter(coverage.values()))
+    head = ["", *(f"{one} %" for one in confidences)]
+    return markdown_table(
+        head, [[name, *(f"{100 * one:.1f}" for one in some.values())] for name, some in coverage.items()]
     )

@@ -18,7 +18,7 @@ from pydantic import Field
 from models.frozen import FrozenModel
 from models.lwlm.data import load_links
 from models.lwlm.evaluation import answer_users, measure_links, measure_users, summarise
-from models.lwlm.learner import pretrain, split_users, train_decoders
+from models.lwlm.learner import load_tested, pretrain, split_users, train_decoders
 from models.lwlm.recipe import LwlmRecipe
 from models.lwlm.rivals import ANGLES, Angles, measure_model_based
 from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides, choose_budget, save_result
@@ -128,7 +128,7 @@ def measure_rivals(recipe: LwlmRecipe, paths: Path, runs: Path) -> None:
     for angles in ANGLES:
         file = _model_based_file(recipe, runs, angles)
         if not file.exists():
-            _, tested = split_users(recipe, paths)
+            tested = load_tested(recipe, paths)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(measure_model_based(tested, angles), indent=2) + "\n")
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from models.artifact import RADII_CONFIDENCE, SCHEMA_VERSION, LwlmContract, LwlmManifest, LwlmScales
+from models.artifact import LWLM_SCHEMA_VERSION, LwlmContract, LwlmManifest
+from models.lwlm.calibration import calibrate_scales, load_validation, measure_coverage, name_coverage
 from models.lwlm.card import lwlm_card
-from models.lwlm.data import load_links
-from models.lwlm.decoders import fuse, invert, turn_into
-from models.lwlm.decoding import FEWEST_STATIONS, Lwlm, decode, fuse_stations, keep_stations, load_lwlm
+from models.lwlm.decoders import fuse, turn_into
+from models.lwlm.decoding import Lwlm, decode, fuse_stations, load_lwlm
 from models.lwlm.evaluation import answer_users, measure_links, measure_users, summarise
-from models.lwlm.labels import LabelledUsers, Snapshots, label_users
-from models.lwlm.learner import DECODING, split_users
+from models.lwlm.labels import Snapshots
+from models.lwlm.learner import DECODING, load_tested
 from models.lwlm.recipe import LwlmRecipe
 from models.pipeline.export import (
     PARITY_M,
@@ -41,7 +39,6 @@ FUSE_INPUTS = {
     "attention": {0: "batch", 1: "stations"},
 }
 FUSE_OUTPUTS = ["position", "covariance", "weights"]
-CALIBRATION_SEED = 2029
 
 
 class Full(nn.Module):
@@ -79,9 +76,8 @@ def export_run(recipe: LwlmRecipe, run: Path, folder: Path, paths: Path) -> None
     """
     model = load_lwlm(run / DECODING, recipe.for_decoders())
     rounded = round_weights(model)
-    _, tested = split_users(recipe, paths)
-    links = load_links(recipe.streets.validation, recipe.streets.stations, paths)
-    validation = label_users(links, torch.arange(links.users), recipe.tested, CALIBRATION_SEED)
+    tested = load_tested(recipe, paths)
+    validation = load_validation(recipe, paths)
     folder.mkdir(parents=True, exist_ok=True)
     example = tested.groups[0].take(torch.arange(2))
     inputs = example.csi.flatten(0, 1), example.configuration.flatten(0, 1)
@@ -93,10 +89,10 @@ def export_run(recipe: LwlmRecipe, run: Path, folder: Path, paths: Path) -> None
     scales = calibrate_scales(rounded, validation)
     answered = answer_users(rounded, tested, torch.device("cpu"))
     summary = summarise(measure_links(answered), measure_users(answered))
-    covered = measure_coverage(rounded, tested, scales)
+    coverage = measure_coverage(rounded, tested, scales)
     configurations, radio = recipe.configurations, recipe.radio
     manifest = LwlmManifest(
-        schema_version=SCHEMA_VERSION,
+        schema_version=LWLM_SCHEMA_VERSION,
         family=recipe.family,
         name=recipe.name,
         version=recipe.version,
@@ -114,13 +110,12 @@ def export_run(recipe: LwlmRecipe, run: Path, folder: Path, paths: Path) -> None
         stations=recipe.streets.stations,
         scales=scales,
         training_data_digest=digest_tables(list_tables(recipe.streets.train, recipe.streets.stations, paths)),
-        metrics=name_metrics(summary)
-        | {f"coverage of 95 % intervals, {name}": share for name, share in covered.items()},
+        metrics=name_metrics(summary) | name_coverage(coverage),
         opset=OPSET,
         exporter=exporter_versions(),
     )
     parameters = sum(one.numel() for one in model.parameters())
-    write_description(folder, manifest, lwlm_card(recipe, manifest, parameters))
+    write_description(folder, manifest, lwlm_card(recipe, manifest, parameters, coverage))
     write_training_record(folder, recipe, model, run / DECODING)
 
 
@@ -154,66 +149,6 @@ def check_parity(model: Lwlm, drawn: list[Snapshots], folder: Path) -> float:
         pairs.append((together[0], fused.position.numpy()))
         worst = max([worst, *(require_parity("full or fuse", *pair, PARITY_M) for pair in pairs)])
     return worst
-
-
-class Scores(NamedTuple):
-    """Errors in units of the predicted standard deviation; Mahalanobis distances of positions."""
-
-    range: Tensor
-    aoa: Tensor
-    position: Tensor
-    fused: Tensor
-
-
-def score_errors(model: Lwlm, users: LabelledUsers, stations: int | None = None) -> Scores:
-    """The scores of all links, and of fusions of so many stations of each user; None: of a random two or more."""
-    generator = torch.Generator().manual_seed(CALIBRATION_SEED)
-    scores: list[Scores] = []
-    for drawn, decoded in answer_users(model, users, torch.device("cpu")):
-        truth, reached = drawn.truth, drawn.reached
-        fused = fuse_stations(decoded, drawn, keep_stations(reached, generator, stations))
-        several = reached.sum(1) >= (stations or FEWEST_STATIONS)
-        scores.append(
-            Scores(
-                ((decoded.range - truth.range).abs() / decoded.range_sigma)[reached],
-                ((decoded.aoa - truth.aoa).abs() / decoded.aoa_sigma)[reached],
-                mahalanobis(decoded.position - truth.position, decoded.covariance)[reached],
-                mahalanobis(fused.position - drawn.user, fused.covariance)[several],
-            )
-        )
-    return Scores(*(torch.cat(values) for values in zip(*scores, strict=True)))
-
-
-def calibrate_scales(model: Lwlm, validation: LabelledUsers) -> LwlmScales:
-    """Split conformal: the score of rank ceil((n + 1) · 0.95) among the validation streets' users.
-
-    Fusions have one scale, the largest of those for two, three and more stations.
-    """
-    most = validation.groups[0].reached.shape[1]
-    scores = {count: score_errors(model, validation, count) for count in range(FEWEST_STATIONS, most + 1)}
-    own = scores[most]._asdict()
-    del own["fused"]
-    fused = max(conformal_quantile(one.fused) for one in scores.values())
-    return LwlmScales(fused=fused, **{name: conformal_quantile(values) for name, values in own.items()})
-
-
-def conformal_quantile(scores: Tensor) -> float:
-    rank = min(len(scores), math.ceil((len(scores) + 1) * RADII_CONFIDENCE))
-    return float(scores.sort().values[rank - 1])
-
-
-def measure_coverage(model: Lwlm, tested: LabelledUsers, scales: LwlmScales) -> dict[str, float]:
-    """The share of tested errors within the stated 95 % intervals and ellipses, of fusions by number of stations."""
-    most = tested.groups[0].reached.shape[1]
-    scores = {count: score_errors(model, tested, count) for count in range(FEWEST_STATIONS, most + 1)}
-    errors = {name: (values, name) for name, values in scores[most]._asdict().items() if name != "fused"}
-    errors |= {f"{count} stations": (one.fused, "fused") for count, one in scores.items()}
-    return {name: float((values <= getattr(scales, scale)).float().mean()) for name, (values, scale) in errors.items()}
-
-
-def mahalanobis(error: Tensor, covariance: Tensor) -> Tensor:
-    """[..., 2], [..., 2, 2] -> [...]"""
-    return torch.einsum("...i,...ij,...j->...", error, invert(covariance), error).clamp_min(0).sqrt()
 
 
 def name_metrics(summary: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -48,15 +48,15 @@ def train_decoders(
 def split_users(recipe: LwlmRecipe, paths: Path) -> tuple[LabelledUsers, LabelledUsers]:
     """The users that the decoders learn from, and those that they are tested with."""
     streets, decoding = recipe.streets, recipe.decoding
-    tested = load_links(streets.test, streets.stations, paths)
-    if decoding.home:
-        home, others = split_blocks(tested)
-        labelled = tested
-    else:
-        labelled = load_links(streets.train, streets.stations, paths)
-        home, others = torch.arange(labelled.users), torch.arange(tested.users)
+    links = load_links(streets.test if decoding.home else streets.train, streets.stations, paths)
+    users = split_blocks(links)[0] if decoding.home else torch.arange(links.users)
     count = None if decoding.labels is None else decoding.labels // streets.stations
-    return (
-        label_users(labelled, choose_users(home, count, decoding.seed), decoding.snapshots, decoding.seed),
-        label_users(tested, others, recipe.tested, TESTED_SEED),
-    )
+    chosen = choose_users(users, count, decoding.seed)
+    return label_users(links, chosen, decoding.snapshots, decoding.seed), load_tested(recipe, paths)
+
+
+def load_tested(recipe: LwlmRecipe, paths: Path) -> LabelledUsers:
+    """The users of the test streets; at home, those whom the decoders do not learn from."""
+    links = load_links(recipe.streets.test, recipe.streets.stations, paths)
+    users = split_blocks(links)[1] if recipe.decoding.home else torch.arange(links.users)
+    return label_users(links, users, recipe.tested, TESTED_SEED)

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from models.errors import build_config
 from models.frozen import FrozenModel
 from models.lwlm.anchors import SPAN
 from models.lwlm.network import LwlmConfig
@@ -100,8 +101,8 @@ class LwlmRecipe(BaseRecipe):
     tested: SnapshotConfigurations
 
     def config(self) -> LwlmConfig:
-        """Raises `TypeError` for an unknown setting of the model, and `ValueError` for slices that do not fit."""
-        return LwlmConfig(**self.model)  # type: ignore[arg-type]  # pydantic has checked the values
+        """Raises `UnknownSetting` for an unknown setting of the model, and `ValueError` for slices that do not fit."""
+        return build_config(LwlmConfig, self.model)
 
     def for_pretraining(self) -> Self:
         """The recipe without what does not decide the encoder's weights."""

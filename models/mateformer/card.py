@@ -8,6 +8,7 @@ from models.mateformer.recipe import MateformerRecipe
 from models.pipeline.card import write_card
 
 UNMEASURED = "Not measured yet. `fingerpost-train evaluate ARTIFACT --write` adds the results here."
+_SHOWN = " The results below show the effect of sparse surveys, of bad radios and clocks, and of a bad coarse position."
 
 
 def mateformer_card(recipe: MateformerRecipe, manifest: MateformerManifest, table: str | None) -> str:
@@ -22,25 +23,55 @@ def mateformer_card(recipe: MateformerRecipe, manifest: MateformerManifest, tabl
 {manifest.neighbourhood_size} fingerprints nearby, and says how sure it is.
 {parameters:,} parameters: width {config.width}, depth {config.depth}, {config.heads} heads.
 
-**For** any radio in these ranges: {describe_ranges(manifest.csi)}; outdoor users within about 100 m of the base
-station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fingerprints. The results below show the \
-effect of sparse surveys, of bad radios and clocks, and of a bad coarse position.
+**For** {_describe_use(recipe)}: {describe_ranges(manifest.csi)}; outdoor users within about 100 m of the base
+station; cells of at least {manifest.fewest_fingerprints(RADII_CONFIDENCE)} fingerprints.{_SHOWN if table else ""}
 
-**Not for** radios outside these ranges, which an import refuses, and not measured indoors.""",
+**Not for** radios outside these ranges, which an import refuses, and not measured indoors.\
+{_describe_limits(recipe)}""",
         training=f"""Trained for {recipe.optimiser.steps:,} steps on {_describe_cells(recipe)}.
 Each traced cell is seen by {recipe.views.each} radios: a share of {recipe.views.own:g} by {radio.array.rows} x \
 {radio.array.columns} antennas and {radio.subcarriers} subcarriers over {radio.bandwidth / 1e6:g} MHz at \
 {radio.carrier_frequency / 1e9:g} GHz, the others drawn from the ranges. {_describe_radios(recipe)}{start}
 Settings were chosen on {", ".join(recipe.cells.validation) or "no cell"}.
 Held out: {_describe_held_out(recipe)}.""",
-        results=UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)",
+        results=_describe_few(manifest)
+        + (UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)"),
+    )
+
+
+def _describe_few(manifest: MateformerManifest) -> str:
+    if "query_few" not in manifest.graphs:
+        return ""
+    return """On a CPU, runs of few users use weights in 8 bits (`query_few.onnx`). `evaluate` measures `query.onnx`;
+`fingerpost-train quantise` compares both.
+
+"""
+
+
+def _describe_use(recipe: MateformerRecipe) -> str:
+    if recipe.cells.fingerprints:
+        return "the radio of the measured cells below. The service accepts any radio in these ranges"
+    return "any radio in these ranges"
+
+
+def _describe_limits(recipe: MateformerRecipe) -> str:
+    """What fine-tuning leaves open."""
+    if not recipe.cells.fingerprints:
+        return ""
+    traced = f"{', '.join(recipe.cells.train)} and " if recipe.cells.train else ""
+    return (
+        f"\n\n**Limits.** This training, of {recipe.optimiser.steps:,} steps, saw only {traced}the measured"
+        " cells. It may have made other cells and other radios worse: compare with the model that it started from"
+        " before you activate it. The held-out locations are of the same surveys, so they say nothing about other"
+        " streets, other days and other receivers."
     )
 
 
 def _describe_cells(recipe: MateformerRecipe) -> str:
     cells = recipe.cells
     traced = f"{', '.join(cells.train)}, ray-traced with Sionna RT" if cells.train else ""
-    measured = f"the measured fingerprints of {', '.join(cells.fingerprints)}" if cells.fingerprints else ""
+    files = ", ".join(one if isinstance(one, str) else one.file for one in cells.fingerprints)
+    measured = f"the measured fingerprints of {files}" if files else ""
     return " and ".join(filter(None, (traced, measured)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
 import shlex
 import sys
@@ -9,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from models.artifact import MateformerManifest, load_artifact
@@ -19,10 +19,11 @@ from models.mateformer.export import export_run, record_evaluation
 from models.mateformer.learner import MateformerLearner, load_model
 from models.mateformer.locators import OnnxLocator, TorchLocator
 from models.mateformer.measurement import measure
+from models.mateformer.query_few import add_query_few
 from models.mateformer.recipe import MateformerRecipe
-from models.mateformer.report import TABLE_FILE, write_report
+from models.mateformer.report import JSON_FILE, TABLE_FILE, write_report
 from models.pipeline.export import RECIPE_FILE
-from models.pipeline.learner import join_processes
+from models.pipeline.learner import choose_device, join_processes
 from models.pipeline.options import (
     PATH_TABLES,
     RUNS,
@@ -30,6 +31,7 @@ from models.pipeline.options import (
     ArtifactFolder,
     Device,
     ExperimentFile,
+    Json,
     NewArtifactFolder,
     PathTables,
     RecipeFile,
@@ -74,15 +76,24 @@ def report(
     paths: PathTables = PATH_TABLES,
     split: SplitOption = Split.validation,
     device: Device = "cpu",
+    json: Json = False,
 ) -> None:
     """Measure a checkpoint on held-out cells under the headline conditions, next to weighted kNN and the GNSS fix."""
-    _report(MateformerRecipe.load(recipe), run, paths, split, device)
+    _report(MateformerRecipe.load(recipe), run, paths, split, device, json)
 
 
 @app.command()
-def export(recipe: RecipeFile, run: RunFolder, out: NewArtifactFolder, paths: PathTables = PATH_TABLES) -> None:
+def export(
+    recipe: RecipeFile,
+    run: RunFolder,
+    out: NewArtifactFolder,
+    paths: PathTables = PATH_TABLES,
+    quantise: Annotated[
+        bool, typer.Option("--quantise", help="Add the graph query_few, with weights in 8 bits, for few users.")
+    ] = False,
+) -> None:
     """Turn a checkpoint into an artifact that the service loads. `evaluate --write` adds its results."""
-    export_run(MateformerRecipe.load(recipe), run, out, paths)
+    export_run(MateformerRecipe.load(recipe), run, out, paths, quantise)
     typer.echo(out)
 
 
@@ -98,6 +109,7 @@ def evaluate(
         typer.Option(help=f"{', '.join(SETS)}, or names of conditions, separated by commas. Any other lists all."),
     ] = "all",
     write: Annotated[bool, typer.Option("--write", help="Write the results into the artifact too.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure an artifact, as it ships, on held-out cells: fixes, radios, designs, clocks, fewer fingerprints."""
     chosen = find_conditions(conditions.split(","))
@@ -107,7 +119,22 @@ def evaluate(
     write_report(results, chosen, recipe, out)
     if write:
         record_evaluation(loaded, recipe, out)
-    typer.echo((out / TABLE_FILE).read_text())
+    typer.echo((out / (JSON_FILE if json else TABLE_FILE)).read_text())
+
+
+@app.command()
+def quantise(
+    artifact: ArtifactFolder,
+    fingerprints: Annotated[
+        list[Path], typer.Argument(exists=True, help="Fingerprint files, or folders of them, to compare users of.")
+    ],
+) -> None:
+    """Add the graph query_few, with weights in 8 bits, to an artifact, and compare its estimates with those of query.
+
+    Needs no checkpoint. The digest of the artifact changes.
+    """
+    for line in add_query_few(load_artifact(artifact, MateformerManifest), fingerprints):
+        typer.echo(line)
 
 
 @app.command()
@@ -118,16 +145,21 @@ def experiment(
     out: TablesFolder = TABLES,
     device: Device = "cpu",
     split: SplitOption = Split.all,
+    json: Json = False,
 ) -> None:
     """Train and measure the variants of a recipe, in one table. Resumes after a stop."""
     loaded, recipes = load_experiment(file)
     table = out / f"{file.stem}.md"
     command = shlex.join(["fingerpost-train", *sys.argv[1:]])
-    run_experiment(loaded, recipes, paths, runs / file.stem, table, torch.device(device), split.splits, command)
-    typer.echo(table.read_text())
+    chosen = choose_device(device)
+    results = run_experiment(loaded, recipes, paths, runs / file.stem, table, chosen, split.splits, command)
+    if json:
+        typer.echo(json_format.dumps([{"variant": name} | one for name, one in results.items()], indent=2))
+    else:
+        typer.echo(table.read_text())
 
 
-def _report(recipe: MateformerRecipe, run: Path, paths: Path, split: Split, device: str) -> None:
-    locator = TorchLocator(load_model(run, recipe), torch.device(device))
+def _report(recipe: MateformerRecipe, run: Path, paths: Path, split: Split, device: str, json: bool = False) -> None:
+    locator = TorchLocator(load_model(run, recipe), choose_device(device))
     write_report(measure(locator, recipe, paths, split.splits, HEADLINE), HEADLINE, recipe, run)
-    typer.echo((run / TABLE_FILE).read_text())
+    typer.echo((run / (JSON_FILE if json else TABLE_FILE)).read_text())

@@ -54,8 +54,10 @@ def run_experiment(
     device: torch.device,
     splits: tuple[str, ...],
     command: str,
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Trains and measures every variant in its own folder under ``runs``, and rewrites the table after each.
+
+    Returns the result of each, as its folder keeps it.
 
     A stopped variant resumes; a complete variant is not touched. Raises `RecipeChanged` if a variant's folder belongs
     to another recipe, and `FileNotFoundError` for a missing path table.
@@ -65,6 +67,7 @@ def run_experiment(
         results[name] = _run_variant(experiment, recipe, paths, runs / name, device, splits)
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(_write_table(experiment, recipes, results, splits, command))
+    return results
 
 
 def _run_variant(

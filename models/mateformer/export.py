@@ -20,8 +20,10 @@ from models.layers.channel_features import FEATURES, describe_channel
 from models.mateformer.card import mateformer_card
 from models.mateformer.data import View, observe_view, view_measured
 from models.mateformer.learner import load_model
+from models.mateformer.locators import Positions
 from models.mateformer.measured import find_fingerprint_files, split_measured_cells
 from models.mateformer.network import Coarse, Frame, KeysValues, Mateformer
+from models.mateformer.query_few import QUERY, QUERY_FEW, describe_query_few, quantise_query, require_few_parity
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.report import JSON_FILE, PLOT_FILE, TABLE_FILE
 from models.mateformer.summary import flatten_metrics
@@ -137,10 +139,11 @@ def _parts(frame: Frame) -> tuple[Tensor, ...]:
     return (frame.positions, frame.centre, frame.spread, frame.reference, *keys_values)
 
 
-def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path) -> None:
+def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path, few: bool = False) -> None:
     """Exports the checkpoint of a finished run, with recipe, training log and weights.
 
-    Parity is checked on CSI of the recipe's first validation cell, or of its first measured cell if it has none.
+    ``few`` adds the graph ``query_few``. Parity is checked on CSI of the recipe's first validation cell, or of its
+    first measured cell if it has none.
     `record_evaluation` adds the results later.
 
     Raises `ParityLost`, `RecipeChanged` for a run of another recipe, `FileNotFoundError` for a missing checkpoint or
@@ -163,6 +166,7 @@ def export_run(recipe: MateformerRecipe, run: Path, folder: Path, paths: Path) -
         ),
         training_data_digest=digest_tables(files),
         created_at=current_time(),
+        few=few,
     )
     write_training_record(folder, recipe, model, run)
 
@@ -192,11 +196,12 @@ def export(
     sample: Sample,
     training_data_digest: str,
     created_at: str,
+    few: bool = False,
 ) -> None:
     """Writes the graphs, ``artifact.json`` and the model card into ``folder``.
 
-    The weights are rounded with `round_weights`. Raises `ParityLost` if ONNX Runtime and PyTorch differ by more than
-    the limits on the given CSI.
+    The weights are rounded with `round_weights`, those of ``query_few``, written if ``few``, to 8 bits. Raises
+    `ParityLost` if ONNX Runtime and PyTorch differ by more than the limits on the given CSI.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = round_weights(model.cpu()).eval()
@@ -227,6 +232,10 @@ def export(
         path = folder / f"{name}.onnx"
         write_graph(module, inputs, free, names, path)
         described[name] = describe_graph(path)
+    if few:
+        content = quantise_query((folder / described[QUERY].file).read_bytes())
+        described[QUERY_FEW] = describe_query_few(described[QUERY], content)
+        (folder / described[QUERY_FEW].file).write_bytes(content)
     check_parity(model, folder, channel, neighbourhood, asked)
 
     manifest = MateformerManifest(
@@ -278,11 +287,12 @@ def check_parity(
 
     ``channel`` are the inputs of ``describe``, ``known`` and ``users`` the first and the last three arguments of
     `Mateformer.forward`. Raises `ParityLost` above `PARITY_M`, if ``frame`` + ``query`` are off by more than
-    `HALF_FRAMES_M`, and if ``describe`` gives other features.
+    `HALF_FRAMES_M`, if ``query_few`` is there and fails `require_few_parity`, and if ``describe`` gives other features.
     """
     sessions = {
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
-        for name in ("describe", "full", "frame", "query")
+        for name in ("describe", "full", "frame", QUERY, QUERY_FEW)
+        if (folder / f"{name}.onnx").exists()
     }
     with torch.inference_mode():
         features = describe_channel(*channel.values()).numpy()
@@ -297,6 +307,9 @@ def check_parity(
     slots = {"slots": np.arange(len(known[0]))[::-1].copy()}
     pools = {name: torch.zeros_like(part).numpy() for name, part in zip(_pools(len(model.layers)), parts, strict=True)}
     frames = sessions["frame"].run(None, neighbourhood | slots | pools)
-    two_halves = sessions["query"].run(None, dict(zip(pools, frames, strict=True)) | asked | slots)[0]
-    require_parity("frame and query", two_halves, expected, HALF_FRAMES_M)
+    in_frames = dict(zip(pools, frames, strict=True)) | asked | slots
+    by_query = Positions(*sessions[QUERY].run(ESTIMATES, in_frames))
+    require_parity("frame and query", by_query.positions, expected, HALF_FRAMES_M)
+    if QUERY_FEW in sessions:
+        require_few_parity(Positions(*sessions[QUERY_FEW].run(ESTIMATES, in_frames)), by_query)
     return require_parity("full", single_pass, expected, PARITY_M)

@@ -85,7 +85,8 @@ class OnnxLocator:
         self._graphs = artifact.manifest.graphs
         self._sessions = {
             name: onnxruntime.InferenceSession(artifact.graphs[name], options, providers=["CPUExecutionProvider"])
-            for name in ("describe", "frame", "query")
+            for name in ("describe", "frame", "query", "query_few")
+            if name in artifact.graphs
         }
 
     def describe(self, channel: ChannelTransform, csi: NDArray[np.complex64]) -> _Floats:
@@ -99,7 +100,9 @@ class OnnxLocator:
         features: _Floats,
         coarse: _Floats,
         accuracy: _Floats,
+        graph: str = "query",
     ) -> Positions:
+        """As `Locator.locate`, by the graph ``query`` or ``query_few``."""
         batch, neighbours = positions_known.shape[:2]
         slots = {"slots": np.arange(batch)}
         pools = {
@@ -113,7 +116,7 @@ class OnnxLocator:
         }
         frames = self._run("frame", known | slots | pools)
         asked = {"features": features, "coarse": coarse, "accuracy": accuracy}
-        found = self._run("query", asked | slots | {name: frames[written(name)] for name in pools})
+        found = self._run(graph, asked | slots | {name: frames[written(name)] for name in pools})
         return Positions(found["positions"], found["covariances"])
 
     def _run(self, graph: str, inputs: dict[str, NDArray[np.generic]]) -> dict[str, _Floats]:

@@ -18,10 +18,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from models.errors import TrainerError
-from models.mateformer.recipe import Cells
-from reference_db import Cell, read_fingerprint_file
-from reference_db.errors import ReferenceDatabaseError
-from reference_db.fingerprint_file import SUFFIXES
+from models.mateformer.recipe import Cells, Survey
+from reference_db import Cell, Fingerprints, read_cell_file, read_fingerprint_file
+from reference_db.errors import ReferenceDatabaseError, UndescribedCell
+from reference_db.fingerprint_file import is_fingerprint_file
 
 FEWEST_LOCATIONS = 5
 LARGEST_LOCATION = 0.5  # share of a cell's fingerprints
@@ -57,30 +57,29 @@ class SplitCell:
         return self.measured.select(np.arange(self.trained)), self.locations[: self.trained]
 
 
-def find_fingerprint_files(paths: Iterable[str | Path]) -> list[Path]:
+def find_fingerprint_files(paths: Iterable[str | Path | Survey]) -> list[Path]:
     """The files of a list of files and folders. Raises `BadMeasuredCell` for a path without any."""
     found: list[Path] = []
-    for path in map(Path, paths):
-        files = [path] if path.is_file() else sorted(one for one in path.glob("*") if one.suffix in SUFFIXES)
+    for path in (Path(one.file if isinstance(one, Survey) else one) for one in paths):
+        files = [path] if path.is_file() else sorted(one for one in path.glob("*") if is_fingerprint_file(one))
         if not files:
             raise BadMeasuredCell(f"there is no fingerprint file {path}")
         found += files
     return found
 
 
-def load_measured_cells(files: Iterable[str | Path]) -> list[MeasuredCell]:
+def load_measured_cells(files: Iterable[str | Path | Survey]) -> list[MeasuredCell]:
     """The cells of fingerprint files or folders of them. Files with the same description are one cell.
 
     Raises `BadMeasuredCell`.
     """
     parts: dict[str, list[MeasuredCell]] = {}
-    for file in find_fingerprint_files(files):
-        try:
-            cell, read = read_fingerprint_file(file)
-        except ReferenceDatabaseError as error:
-            raise BadMeasuredCell(f"{file}: {error}") from error
-        one = MeasuredCell(cell, np.asarray(read.csi), read.positions, read.sigmas)
-        parts.setdefault(cell.model_dump_json(), []).append(one)
+    for stated in files:
+        survey = stated if isinstance(stated, Survey) else None
+        for file in find_fingerprint_files([stated]):
+            cell, read = _read(file, survey)
+            one = MeasuredCell(cell, np.asarray(read.csi), read.positions, read.sigmas)
+            parts.setdefault(cell.model_dump_json(), []).append(one)
     return [
         MeasuredCell(
             some[0].cell,
@@ -90,6 +89,21 @@ def load_measured_cells(files: Iterable[str | Path]) -> list[MeasuredCell]:
         )
         for some in parts.values()
     ]
+
+
+def _read(file: Path, survey: Survey | None) -> tuple[Cell, Fingerprints]:
+    try:
+        if survey is None:
+            return read_fingerprint_file(file)
+        cell = None if survey.cell_file is None else read_cell_file(Path(survey.cell_file))
+        return read_fingerprint_file(file, cell, survey)
+    except UndescribedCell as error:
+        raise BadMeasuredCell(
+            f"{file}: the file describes no cell; write an entry with file and cell_file under cells.fingerprints, or "
+            "add the description as JSON under the name `cell`"
+        ) from error
+    except ReferenceDatabaseError as error:
+        raise BadMeasuredCell(f"{file}: {str(error).removeprefix(f'{file.name}: ')}") from error
 
 
 def find_locations(positions: NDArray[np.float32], distance: float) -> NDArray[np.int64]:

@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from models.artifact import RadioContract
+from models.errors import build_config
 from models.frozen import FrozenModel
 from models.mateformer.network import MateformerConfig
 from models.pipeline.recipe import BaseRecipe
 from models.radio.front_end import Radio
 from models.radio.impairments import Impairments
+from reference_db.layout import Layout
 
 
 class TrainingRadio(Radio):
@@ -41,6 +43,13 @@ class Views(FrozenModel):
     period: float = 0.6e-6
 
 
+class Survey(Layout):
+    """A file of measured fingerprints in a layout of its own. ``cell_file`` describes its cell, if it does not."""
+
+    file: str
+    cell_file: str | None = None
+
+
 class Cells(FrozenModel):
     """Cell ranges ``city:first-last``. Training and the choice of settings never read test cells.
 
@@ -53,7 +62,7 @@ class Cells(FrozenModel):
     validation: list[str]
     test: list[str]
     references: int  # the first users of a validation or test cell are fingerprints, the others are located
-    fingerprints: tuple[str, ...] = ()
+    fingerprints: tuple[str | Survey, ...] = ()
     held_out: float = Field(0.2, gt=0, lt=1)
     same_location: float = Field(1.0, gt=0)
 
@@ -154,5 +163,5 @@ class MateformerRecipe(BaseRecipe):
     ellipse: float = Field(default=1.0, gt=0)  # multiplies the predicted covariances; chosen on validation cells
 
     def config(self) -> MateformerConfig:
-        """Raises `TypeError` for an unknown setting of the model."""
-        return MateformerConfig(**self.model, ellipse=self.ellipse)
+        """Raises `UnknownSetting` for an unknown setting of the model."""
+        return build_config(MateformerConfig, {**self.model, "ellipse": self.ellipse})

@@ -40,15 +40,14 @@ def write_tables(recipe: MateformerRecipe, conditions: list[Condition], summary:
     headline = [names[one.complete_from(recipe)] for one in HEADLINE if one.complete_from(recipe) in names]
     parts = [
         *_acceptance_table({group: one for group, one in summary["splits"].items() if group != LOCATIONS}),
-        "The base stations of cells with `-nlos` were sited out of sight of most of the street, the others in sight of"
-        " most. `-`: not measured, or no such user. Designs at other carriers: cells that were traced there.",
+        _describe_sites(summary["splits"]),
         "Errors in metres: mean / median / p90. Unless stated otherwise: at most"
         f" {recipe.cells.references} references per cell of 60 m x 60 m,"
         f" {recipe.retrieval.neighbourhood_size} neighbours, fused retrieval, tiles of"
         f" {recipe.retrieval.tile_pitch:g} m, clean CSI. GNSS errors are 1 sigma per axis. The best kNN has the same"
         " CSI and the same fix. It is chosen per cell and condition with hindsight, over every feature, k, set of"
-        " candidates and weight of the fix. The bound is the mean of the users' position error bounds (1 sigma) at the"
-        f" SNR of the condition, or {CLEAN_SNR_DB:g} dB where it is clean. Ellipses are as predicted, without the"
+        " candidates and weight of the fix."
+        f"{_describe_bound(summary['splits'])} Ellipses are as predicted, without the"
         f" calibration of the cell{_describe_factor(recipe)}: the share of users inside the 95 % ellipse, and its"
         " median area.",
     ]
@@ -69,6 +68,25 @@ def _describe_factor(recipe: MateformerRecipe) -> str:
     return "" if recipe.ellipse == 1 else f", all covariances times {recipe.ellipse:g}, chosen on the validation cells"
 
 
+def _describe_sites(splits: dict[str, Any]) -> str:
+    unknown = "`-`: not measured, or no such user."
+    if set(splits) == {LOCATIONS}:
+        return f"{unknown} Whether a measured user sees the base station is not known, so there is no bound either."
+    return (
+        "The base stations of cells with `-nlos` were sited out of sight of most of the street, the others in sight of"
+        f" most. {unknown} Designs at other carriers: cells that were traced there."
+    )
+
+
+def _describe_bound(splits: dict[str, Any]) -> str:
+    if set(splits) == {LOCATIONS}:
+        return ""
+    return (
+        " The bound is the mean of the users' position error bounds (1 sigma) at the SNR of the condition, or"
+        f" {CLEAN_SNR_DB:g} dB where it is clean."
+    )
+
+
 def _acceptance_table(groups: dict[str, Any]) -> list[str]:
     """The criteria are about traced cells: no table without any."""
     if not groups:
@@ -87,13 +105,16 @@ def _acceptance_table(groups: dict[str, Any]) -> list[str]:
 
 
 def _cells_table(split: str, content: dict[str, Any], headline: list[str], described: dict[str, Any]) -> str:
-    columns = [(MATEFORMER, name, f"Mateformer, {described[name]['label']}") for name in headline]
+    sighted = _knows_sight(content)
+    columns = [
+        (MATEFORMER, name, f"Mateformer, {described[name]['label']}") for name in headline if name in content["all"]
+    ]
     if GNSS_1M.name in headline:
         columns += [(BEST_KNN, GNSS_1M.name, "best kNN, GNSS 1 m"), (GNSS, GNSS_1M.name, "GNSS 1 m")]
     columns += [
         (BOUND, name, f"bound, {described[name]['label']}")
         for name in (GNSS_1M.name, STREET_1M.name)
-        if name in headline
+        if sighted and name in headline
     ]
 
     def figures(conditions: dict[str, Any], part: str | None = None) -> list[str]:
@@ -101,17 +122,24 @@ def _cells_table(split: str, content: dict[str, Any], headline: list[str], descr
         return [_format(statistics.get(part, {}) if part else statistics) for statistics in chosen]
 
     rows = [
-        [cell, f"{one['users']}", _share(one["line_of_sight"]), *figures(one["conditions"])]
+        [cell, f"{one['users']}", *([_share(one["line_of_sight"])] if sighted else []), *figures(one["conditions"])]
         for cell, one in content["cells"].items()
     ]
     users = sum(one["users"] for one in content["cells"].values())
-    rows.append(["**all**", f"{users}", "", *figures(content["all"])])
-    rows += [[label, "", "", *figures(content["all"], part)] for part, label in PARTS.items()]
-    return markdown_table([split, "users", "LOS share", *(label for *_, label in columns)], rows)
+    share = ["LOS share"] if sighted else []
+    rows.append(["**all**", f"{users}", *("" for _ in share), *figures(content["all"])])
+    if sighted:
+        rows += [[label, "", "", *figures(content["all"], part)] for part, label in PARTS.items()]
+    return markdown_table([split, "users", *share, *(label for *_, label in columns)], rows)
+
+
+def _knows_sight(content: dict[str, Any]) -> bool:
+    """Whether it is known which users are in sight, and so their bound: of traced cells, not of measured ones."""
+    return any(one["line_of_sight"] is not None for one in content["cells"].values())
 
 
 def _axis_table(title: str, named: list[tuple[str, str]], content: dict[str, Any]) -> str:
-    users, cells = content["all"], len(content["cells"])
+    users, cells, sighted = content["all"], len(content["cells"]), _knows_sight(content)
     passes = [FIRST_PASS] if any(FIRST_PASS in users[name] for _, name in named) else []
     rows = []
     for label, name in named:
@@ -123,16 +151,17 @@ def _axis_table(title: str, named: list[tuple[str, str]], content: dict[str, Any
             [
                 label if own["cells"] == cells else f"{label} ({own['cells']} of {cells} cells)",
                 _format(own),
-                *(_metres(own[part]["mean_m"]) if own[part] else "-" for part in ("los", "nlos")),
+                *(_metres(own[part]["mean_m"]) if own[part] else "-" for part in ("los", "nlos") if sighted),
                 f"{100 * own['outlier_rate']:.1f} %",
                 *figures,
-                "-" if bound is None else _metres(bound),
+                *(["-" if bound is None else _metres(bound)] if sighted else []),
                 f"{100 * own['coverage']:.1f} %, {own['ellipse_m2']:.2g} m²" if "coverage" in own else "-",
             ]
         )
     first = ["its first pass"] * len(passes)
-    head = [title, "Mateformer", "LOS users", "NLOS users", f"beyond {OUTLIER_M:g} m", *first, "best kNN", "GNSS"]
-    return markdown_table([*head, "bound", "95 % ellipse"], rows)
+    sight, bound_head = (["LOS users", "NLOS users"], ["bound"]) if sighted else ([], [])
+    head = [title, "Mateformer", *sight, f"beyond {OUTLIER_M:g} m", *first, "best kNN", "GNSS", *bound_head]
+    return markdown_table([*head, "95 % ellipse"], rows)
 
 
 def _share(share: float | None) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import yaml
 from pydantic import Field
 
-from models.errors import TrainerError
+from models.errors import TrainerError, naming, read_yaml
 from models.frozen import FrozenModel
 
 RESULT_FILE = "result.json"
@@ -34,10 +33,11 @@ class BaseExperiment(FrozenModel):
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
         """The experiment and the content of its base recipe with the common overrides.
 
-        Raises pydantic's `ValidationError`, which names the wrong field.
+        Raises pydantic's `ValidationError`, which names the wrong field, and `UnreadableYaml`.
         """
-        experiment = cls.model_validate(yaml.safe_load(path.read_text()))
-        base = yaml.safe_load((path.parent / experiment.base).read_text())
+        with naming(path):
+            experiment = cls.model_validate(read_yaml(path))
+        base = read_yaml(path.parent / experiment.base)
         return experiment, apply_overrides(base, experiment.overrides)
 
 

@@ -28,6 +28,18 @@ LOG_EVERY_STEPS = 50
 CHECKPOINT_EVERY_S = 180.0
 
 
+class NoSuchDevice(TrainerError):
+    """This machine, or this build of PyTorch, lacks the device."""
+
+
+class CheckpointNotWritten(TrainerError):
+    """PyTorch could not write a checkpoint."""
+
+
+class CheckpointMissing(TrainerError, FileNotFoundError):
+    """The run has no checkpoint yet."""
+
+
 class RecipeChanged(TrainerError):
     """A run folder holds a checkpoint of another recipe."""
 
@@ -111,9 +123,7 @@ class Learner(ABC):
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        partial = self.folder / (CHECKPOINT_FILE + ".partial")
-        torch.save(state, partial)
-        partial.replace(self.folder / CHECKPOINT_FILE)
+        save_checkpoint(state, self.folder / CHECKPOINT_FILE)
 
     def _restore(self) -> None:
         if not (self.folder / CHECKPOINT_FILE).exists():
@@ -136,9 +146,21 @@ class Learner(ABC):
                 log.write(json.dumps(line) + "\n")
 
 
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """A file that exists is whole. Raises `CheckpointNotWritten`."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        torch.save(state, partial)
+    except RuntimeError as error:  # torch's own, for every failure
+        raise CheckpointNotWritten(f"{partial} cannot be written; is the disk full?") from error
+    partial.replace(path)
+
+
 def load_checkpoint(folder: Path, recipe: BaseRecipe, device: torch.device) -> dict[str, Any]:
-    """Raises `RecipeChanged`, and `FileNotFoundError` if the run has no checkpoint yet."""
+    """Raises `RecipeChanged`, and `CheckpointMissing` if the run has no checkpoint yet."""
     path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        raise CheckpointMissing(f"there is no checkpoint {path}; train the recipe first: fingerpost-train fit")
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     if state["recipe"] != recipe.digest:
         raise RecipeChanged(f"{path} belongs to another recipe; choose another run folder")
@@ -162,8 +184,23 @@ def load_averaged(model: nn.Module, folder: Path, recipe: BaseRecipe) -> nn.Modu
     return delivered
 
 
+def choose_device(kind: str) -> torch.device:
+    """The device of this name. Raises `NoSuchDevice` where PyTorch cannot use it."""
+    try:
+        device = torch.device(kind)
+    except RuntimeError as error:
+        raise NoSuchDevice(f"--device {kind!r} is neither cpu nor cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise NoSuchDevice(f"--device {kind}: PyTorch {torch.__version__} finds no CUDA here; use --device cpu")
+    return device
+
+
 def join_processes(kind: str) -> torch.device:
-    """The device of this process. Joins the process group if ``torchrun`` started it. ``kind`` is cpu or cuda."""
+    """The device of this process. Joins the process group if ``torchrun`` started it. ``kind`` is cpu or cuda.
+
+    Raises `NoSuchDevice`.
+    """
+    device = choose_device(kind)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from models.artifact import Graph, TensorSpec
 
 OPSET = 23
+# torch names every operator of torchvision that it leaves out; no model here has one.
+logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT64: "int64"}
 
 

@@ -15,6 +15,7 @@ Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Until = Annotated[int | None, typer.Option(help="Stop at this step instead of the recipe's last.")]
 RunsFolder = Annotated[Path, typer.Option(help="Folder of the runs of all experiments.")]
 TablesFolder = Annotated[Path, typer.Option(help="Folder of the result tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the measurements as JSON instead of tables.")]
 
 PATH_TABLES = Path("runs/paths")
 RUNS = Path("runs/experiments")

@@ -6,10 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-import yaml
-
+from models.errors import TrainerError, naming, read_yaml
 from models.frozen import FrozenModel
 from models.radio.front_end import Radio
+
+
+class SectionMissing(TrainerError):
+    """A recipe lacks a section that a command needs."""
 
 
 class Optimiser(FrozenModel):
@@ -44,8 +47,9 @@ class BaseRecipe(FrozenModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises pydantic's `ValidationError`, which names the wrong field."""
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+        """Raises pydantic's `ValidationError`, which names the wrong field, and `UnreadableYaml`."""
+        with naming(path):
+            return cls.model_validate(read_yaml(path))
 
     @property
     def digest(self) -> str:
@@ -58,6 +62,10 @@ class BaseRecipe(FrozenModel):
 
 
 def read_radio(path: Path) -> Radio:
-    """The section ``radio`` of a recipe of any family."""
-    content = yaml.safe_load(path.read_text())["radio"]
-    return Radio.model_validate({name: content[name] for name in Radio.model_fields if name in content})
+    """The section ``radio`` of a recipe of any family. Raises `SectionMissing`, and what `BaseRecipe.load` raises."""
+    recipe = read_yaml(path)
+    content = recipe.get("radio") if isinstance(recipe, dict) else None
+    if not isinstance(content, dict):
+        raise SectionMissing(f"{path} has no section radio")
+    with naming(path):
+        return Radio.model_validate({name: content[name] for name in Radio.model_fields if name in content})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.radio.channel import synthesise
 from models.radio.front_end import Radio
-from models.radio.path_table import PathTable
+from models.radio.path_table import PathTable, require_tables
 from models.radio.tracing import parse_cells, table_path
 
 
@@ -52,8 +52,10 @@ def load_cells(ranges: Iterable[str], folder: Path, radio: Radio) -> list[RadioC
 
 
 def table_paths(ranges: Iterable[str], folder: Path) -> list[Path]:
-    """The path tables of ranges such as ``munich:0-7``."""
-    return [table_path(folder, city, seed) for city, seed in parse_cells(ranges)]
+    """The path tables of ranges such as ``munich:0-7``. Raises `PathTablesMissing` if any is missing."""
+    paths = [table_path(folder, city, seed) for city, seed in parse_cells(ranges)]
+    require_tables(paths)
+    return paths
 
 
 def digest_tables(paths: Iterable[Path]) -> str:

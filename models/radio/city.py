@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from models.errors import TrainerError
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
+from models.radio.street_changes import Box
 
 CITIES = ("munich", "etoile", "florence", "san_francisco")
 GROUND_OBJECTS = {"munich": "ground", "etoile": "Plane", "florence": "ground", "san_francisco": "Terrain"}
@@ -73,6 +75,8 @@ class City:
         self._scene.tx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="VH")
         self._scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
         self._solver = rt.PathSolver(deterministic=True)
+        self._metal = rt.ITURadioMaterial(name="bare-metal", itu_type="metal", thickness=0.01)
+        self._boxes: list[Any] = []  # sionna.rt.SceneObject, imported late
 
     def bounds(self) -> NDArray[np.float64]:
         """float64 [2, 2]: the lowest and the highest x, y of the ground."""
@@ -94,6 +98,28 @@ class City:
 
         rays = spawn_ray_to(self._points(np.broadcast_to(origin, points.shape)), self._points(points))
         return ~self._scene.mi_scene.ray_test(rays).numpy()
+
+    def walls(
+        self, origins: NDArray[np.float64], directions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distance float64 [n] from ``origins`` [n, 3] along ``directions`` [n, 3] to the first surface, infinite where
+        there is none, and this surface's normal float64 [n, 3]."""
+        rays = self._mi.Ray3f(self._points(origins), self._mi.Vector3f(self._points(directions)))
+        hit = self._scene.mi_scene.ray_intersect(rays)
+        return hit.t.numpy().astype(np.float64), hit.n.numpy().T.astype(np.float64)
+
+    def furnish(self, boxes: Sequence[Box]) -> None:
+        """Puts boxes of metal into the scene, in place of earlier ones. Without boxes the city is bare again."""
+        mi, rt = self._mi, self._rt
+        earlier, self._boxes = self._boxes, []
+        for box in boxes:
+            x, y, z = box.centre
+            length, width, height = box.size
+            pose = mi.ScalarTransform4f().translate([x, y, z]).rotate([0, 0, 1], np.rad2deg(box.yaw))
+            mesh = mi.load_dict({"type": "cube", "to_world": pose.scale([length / 2, width / 2, height / 2])})
+            self._boxes.append(rt.SceneObject(mi_mesh=mesh, name=box.name, radio_material=self._metal))
+        if earlier or boxes:
+            self._scene.edit(add=self._boxes, remove=earlier)
 
     def trace(self, site: Site, users: NDArray[np.float64]) -> PathTable:
         """Traces all paths from the site's BS to ``users`` (float64 [n <= 250, 3], scene metres). Repeatable.

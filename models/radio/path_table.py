@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +14,20 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from models.errors import TrainerError
 from models.radio.siting import Site
+
+_TABLE_NAME = re.compile(
+    r"(?P<place>.+)-(?P<seed>\d{4,})(?:-(?P<station>\d+))?(?:-(?P<street>[a-z-]+))?\.paths\.safetensors"
+)
+_BAND = re.compile(r"([\d.]+)GHz")
 
 GAINS = {"gain", "horizontal_gain"}  # complex, stored as real pairs
 PER_PATH = ("gain", "delay", "departure", "arrival", "interactions")
+
+
+class PathTablesMissing(TrainerError, FileNotFoundError):
+    """Cells were not traced. The message has the command that traces them."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +81,65 @@ class PathTable:
 
     @classmethod
     def load(cls, path: Path) -> PathTable:
-        """Raises `FileNotFoundError`, which names the command that makes a path table."""
-        if not path.exists():
-            raise FileNotFoundError(
-                f"there is no path table {path}: trace the cell with `fingerpost-train scenes trace`"
-            )
+        """Raises `PathTablesMissing`, which names the command that makes a path table."""
+        require_tables([path])
         with safe_open(str(path), framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             site = Site.from_json(json.loads(file.metadata()["site"]))
         for name in GAINS & tensors.keys():
             tensors[name] = np.ascontiguousarray(tensors[name]).view(np.complex64)[:, 0]
         return cls(site=site, **tensors)
+
+
+def require_tables(paths: Iterable[Path]) -> None:
+    """Raises `PathTablesMissing` unless all of these files are there."""
+    missing = [path for path in paths if not path.exists()]
+    if not missing:
+        return
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    commands = " && ".join(_trace_command(folder, missing) for folder in dict.fromkeys(one.parent for one in missing))
+    raise PathTablesMissing(f"there is no path table {missing[0]}{more}; trace them first: {commands}")
+
+
+def _trace_command(folder: Path, missing: Iterable[Path]) -> str:
+    """The command that makes the missing tables of a folder."""
+    found = [match for path in missing if path.parent == folder and (match := _TABLE_NAME.fullmatch(path.name))]
+    seeds: dict[str, list[int]] = {}
+    for match in found:
+        seeds.setdefault(match["place"], []).append(int(match["seed"]))
+    words = [f"{place}:{cells}" for place, ones in seeds.items() for cells in _ranges(sorted(set(ones)))]
+    words += ["--out", str(folder)]
+    if band := _BAND.fullmatch(folder.name):
+        words += ["--carrier-ghz", band[1]]
+    if stations := max((int(match["station"] or 0) for match in found), default=0):
+        words += ["--stations", str(stations + 1)]
+    for street in dict.fromkeys(match["street"] for match in found if match["street"]):
+        words += ["--street", street]
+    return shlex.join(["fingerpost-train", "scenes", "trace", *words])
+
+
+def _ranges(seeds: list[int]) -> list[str]:
+    """Runs of numbers as the command takes them: ``0-7`` or ``3``."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+
+
+def take_users(table: PathTable, first: int, last: int) -> PathTable:
+    """The users from number ``first`` to before ``last``."""
+    paths = slice(table.offsets[first], table.offsets[last])
+    horizontal = table.horizontal_gain
+    return PathTable(
+        site=table.site,
+        users=table.users[first:last],
+        offsets=table.offsets[first : last + 1] - table.offsets[first],
+        **{name: getattr(table, name)[paths] for name in PER_PATH},
+        horizontal_gain=None if horizontal is None else horizontal[paths],
+    )
 
 
 def concatenate(tables: list[PathTable]) -> PathTable:

@@ -65,7 +65,8 @@ class Streets(Protocol):
 class Site:
     """One cell's base station and street area, in metres and radians on the scene's axes (x east, y north).
 
-    ``station`` counts the base stations of one street; the first is 0.
+    ``station`` counts the base stations of one street; the first is 0. ``street`` names what stands in the street
+    beside the scene's own buildings (`street_changes`); a bare street has no name.
     """
 
     city: str
@@ -78,6 +79,7 @@ class Site:
     carrier_frequency: float
     station: int = 0
     nlos: bool = False
+    street: str = ""
 
     @property
     def place(self) -> str:
@@ -91,7 +93,7 @@ class Site:
     def to_json(self) -> dict[str, Any]:
         """The fields. Defaults stay out: older path tables keep their bytes."""
         fields = asdict(self)
-        return {name: value for name, value in fields.items() if name not in ("station", "nlos") or value}
+        return {name: value for name, value in fields.items() if name not in ("station", "nlos", "street") or value}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Site:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.errors import TrainerError
 from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
 from models.radio.siting import NLOS_SUFFIX, Site, draw_further_station, draw_site, draw_users, site_name
+from models.radio.street_changes import StreetState, draw_clear_users, furnish_street
 
 
 class BadCellRange(TrainerError):
@@ -48,8 +52,9 @@ def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
     return cells[int(match[1]) :: int(match[2])]
 
 
-def table_path(folder: Path, place: str, seed: int, station: int = 0) -> Path:
-    return folder / f"{site_name(place, seed, station)}.paths.safetensors"
+def table_path(folder: Path, place: str, seed: int, station: int = 0, street: StreetState | None = None) -> Path:
+    name = site_name(place, seed, station) + (f"-{street}" if street else "")
+    return folder / f"{name}.paths.safetensors"
 
 
 def band_folder(folder: Path, carrier_frequency: float) -> Path:
@@ -64,16 +69,20 @@ def trace_cells(
     carrier_frequency: float,
     threads: int | None,
     stations: int = 1,
+    street: StreetState | None = None,
+    skipped: int = 0,
 ) -> Iterator[Path]:
     """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes.
 
-    With several ``stations``, each street is traced from as many base stations, to the same users.
+    With several ``stations``, each street is traced from as many base stations, to the same users. ``street``: what
+    stands in it, None for bare streets. ``skipped``: first users of each street to leave out.
+    Raises `NoSiteFound`, or `NoRoomInStreet` if a street cannot be in this state.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=users * len(cells) * stations, unit="user", smoothing=0.1) as progress:
         city: City | None = None
         for (name, seed), station in product(cells, range(stations)):
-            path = table_path(folder, name, seed, station)
+            path = table_path(folder, name, seed, station, street)
             progress.set_description(site_name(name, seed, station))
             if path.exists():
                 progress.update(users)
@@ -83,25 +92,33 @@ def trace_cells(
                 site = draw_site(city, name, seed, carrier_frequency)
                 if station:
                     site = draw_further_station(city, site, station)
-                for traced in _trace_cell(city, site, path, users):
+                draw = draw_clear_users if street else draw_users
+                positions = draw(city, site, skipped + users)[skipped:]
+                boxes = furnish_street(city, site, street) if street else []
+                city.furnish(boxes)
+                for traced in _trace_cell(city, replace(site, street=street or ""), path, positions):
                     progress.update(traced)
+                city.furnish([])
             yield path
 
 
-def _trace_cell(city: City, site: Site, path: Path, users: int) -> Iterator[int]:
-    positions = draw_users(city, site, users)
+def _trace_cell(city: City, site: Site, path: Path, positions: NDArray[np.float64]) -> Iterator[int]:
     parts_folder = path.with_suffix(".parts")
     parts_folder.mkdir(exist_ok=True)
     parts = []
-    for first in range(0, users, USERS_AT_ONCE):
+    for first in range(0, len(positions), USERS_AT_ONCE):
         part = parts_folder / f"{first:07d}.safetensors"
         chunk = positions[first : first + USERS_AT_ONCE]
         table = PathTable.load(part) if part.exists() else None
         # A part may come from an earlier run with other users or another carrier.
-        if table is None or table.site != site or len(table.users) != len(chunk):
+        if table is None or table.site != site or not _same_places(table, chunk):
             table = city.trace(site, chunk)
             table.save(part)
         parts.append(table)
         yield len(chunk)
     concatenate(parts).save(path)
     shutil.rmtree(parts_folder)
+
+
+def _same_places(table: PathTable, users: NDArray[np.float64]) -> bool:
+    return np.array_equal(table.users, (users - np.array(table.site.bs)).astype(np.float32))

@@ -31,6 +31,7 @@ class OtherUsers(TrainerError):
 class Layout:
     """The users that a path reaches in every band. The first axis is the band."""
 
+    rows: NDArray[np.int64]  # [users] of the path tables
     csi: NDArray[np.complex64]  # [bands, users, antennas, subcarriers]
     path_features: NDArray[np.float64]  # [bands, users, 4], or [bands, users, 2, 4] if both exact and estimated
     line_of_sight: NDArray[np.bool_]  # [bands, users]
@@ -42,7 +43,8 @@ class Layout:
 class Corpus:
     layout: Layout  # the training bands, then the bands that are only tested
     bands: tuple[float, ...]
-    held_out: NDArray[np.bool_]  # [users]
+    sampled: NDArray[np.bool_]  # [users] of whom training and tested trajectories are drawn
+    held_out: NDArray[np.bool_]  # [users] never trained on
     training: Trajectories
     tested: NDArray[np.int64]  # [trajectories, vertices] users
 
@@ -54,13 +56,18 @@ def build_corpus(recipe: ScadfMoERecipe, paths: Path) -> Corpus:
     files = tuple(recipe.table_path(paths, band) for band in bands)
     layout = _load_layout(files, recipe.radio, recipe.path_features)
     rng = np.random.default_rng([SPLIT_SEED, *recipe.layout.encode()])
-    labels = cluster(layout.positions, sampling.cluster, sampling.radius).labels
-    held_out = hold_out(labels, sampling.held_out, rng)
+    sampled = np.ones(len(layout.rows), np.bool_)
+    if recipe.certainty is not None:
+        sampled = layout.rows < recipe.certainty.after
+    labels, held_out = np.full(len(sampled), -1, np.int64), ~sampled
+    labels[sampled] = cluster(layout.positions[sampled], sampling.cluster, sampling.radius).labels
+    held_out[sampled] = hold_out(labels[sampled], sampling.held_out, rng)
     size = (sampling.length, sampling.radius)
-    tested = Trajectories(layout.positions, labels, np.ones_like(held_out), *size, must=held_out)
+    tested = Trajectories(layout.positions, labels, sampled, *size, must=sampled & held_out)
     return Corpus(
         layout=layout,
         bands=bands,
+        sampled=sampled,
         held_out=held_out,
         training=Trajectories(layout.positions, labels, ~held_out, *size),
         tested=tested.draw(sampling.tested, rng),
@@ -96,6 +103,7 @@ def _load_layout(files: tuple[Path, ...], radio: Radio, kind: TrainingKind) -> L
             np.stack([estimate_path_features(snapshots, cell) for snapshots, cell in zip(csi, cells, strict=True)])
         )
     return Layout(
+        rows=np.flatnonzero(reached),
         csi=csi,
         path_features=kinds[0] if len(kinds) == 1 else np.stack(kinds, axis=-2),
         line_of_sight=np.stack([table.line_of_sight[reached] for table in tables]),

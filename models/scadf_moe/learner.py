@@ -33,12 +33,10 @@ class ScadfMoELearner(Learner):
     def __init__(self, recipe: ScadfMoERecipe, corpus: Corpus, folder: Path, device: torch.device) -> None:
         def build_model() -> nn.Module:
             model = FUSIONS[recipe.fusion](recipe.config())
-            seen = torch.from_numpy(corpus.layout.positions[~corpus.held_out])
-            model.head.centre.copy_(seen.mean(0))
-            model.head.spread.copy_(seen.std(0).mean())
+            place_answers(model, corpus)
             return model
 
-        super().__init__(recipe, build_model, folder, device)
+        super().__init__(recipe.for_trunk(), build_model, folder, device)
         if self.world > 1:
             raise TrainerError("scadf-moe trains in one process: start it without torchrun")
         self.corpus = corpus
@@ -50,8 +48,8 @@ class ScadfMoELearner(Learner):
         csi, path_features, truth = self.draw_batch(rng)
         overlap = torch.zeros((), device=self.device)
         if isinstance(self.model, ScadfMoE):
-            positions, routing = self.model.locate(csi, path_features)
-            overlap = routing_overlap(routing)
+            located = self.model.locate(csi, path_features)
+            positions, overlap = located.positions, routing_overlap(located.routing)
         else:
             positions = forward(csi, path_features)
         loss = position_loss(recipe.optimiser.loss, positions, truth) + recipe.diversity * overlap
@@ -74,6 +72,13 @@ class ScadfMoELearner(Learner):
             torch.from_numpy(path_features.astype(np.float32)).reshape(-1, vertices, 4).to(self.device),
             torch.cat([truth, truth.mean(1, keepdim=True)], dim=1).to(self.device),
         )
+
+
+def place_answers(model: nn.Module, corpus: Corpus) -> None:
+    """Puts the initial answers among the training points."""
+    seen = torch.from_numpy(corpus.layout.positions[~corpus.held_out])
+    model.head.centre.copy_(seen.mean(0))
+    model.head.spread.copy_(seen.std(0).mean())
 
 
 def split_trajectories(csi: Tensor, vertices: int) -> Tensor:
@@ -110,4 +115,4 @@ def mmd(matrices: Tensor) -> Tensor:
 
 def load_model(folder: Path, recipe: ScadfMoERecipe) -> nn.Module:
     """The run's averaged weights, on the CPU. Raises what `models.pipeline.learner.load_checkpoint` raises."""
-    return load_averaged(FUSIONS[recipe.fusion](recipe.config()), folder, recipe).eval()
+    return load_averaged(FUSIONS[recipe.fusion](recipe.config()), folder, recipe.for_trunk()).eval()

@@ -53,6 +53,7 @@ class ModalityTaskMoE(nn.Module):
 class Located(NamedTuple):
     positions: Tensor  # [b, m, 2] metres: each vertex, then the centroid
     routing: Routing  # [b, m, t, s]
+    embeddings: Tensor  # [b, m, d] the pooled tokens of each task
 
 
 class ScadfMoE(nn.Module):
@@ -83,6 +84,7 @@ class ScadfMoE(nn.Module):
         return self.locate(csi, path_features).positions
 
     def locate(self, csi: Tensor, path_features: Tensor) -> Located:
-        """`forward`, and the routing of the tasks for the loss."""
+        """`forward`, the routing of the tasks for the loss, and what `Certainty` reads."""
         Y, routing = self.tasks(self.blocks(self.tokens(csi, path_features)))
-        return Located(self.head(torch.einsum("mt,bmtd->bmd", self.own, Y)), routing)
+        embeddings = torch.einsum("mt,bmtd->bmd", self.own, Y)
+        return Located(self.head(embeddings), routing, embeddings)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.errors import build_config
 from models.frozen import FrozenModel
 from models.pipeline.recipe import BaseRecipe
 from models.radio.tracing import band_folder, table_path
@@ -30,13 +31,31 @@ class Sampling(FrozenModel):
     tested: int = Field(ge=1)
 
 
+class CertaintyTraining(FrozenModel):
+    """The second stage of training: covariances, learned with the weights of the first stage frozen.
+
+    They are learned from points that the model was not trained on, because it is off by less at those that it was. The
+    users of the path tables from number ``after`` on stay out of the first stage. They and those that it holds out are
+    divided: a third each to learn from, to calibrate on and to check. A third has ``trajectories`` per band and source
+    of path features.
+    """
+
+    after: int = Field(ge=1)
+    trajectories: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
 class ScadfMoERecipe(BaseRecipe):
     """``layout`` is a traced cell such as ``munich:200``. Bands are carriers in hertz, each with its own path tables.
 
     ``path_features`` says what the model gets besides the CSI: the exact features of the paths, features with a base
     station's errors, features that classical estimators find in the same CSI, or (``served``) one of the last two at
     random, as in the service. ``phase`` adds a random common phase to every training snapshot, as from an unlocked
-    oscillator. ``diversity`` is the weight of the MMD term that pushes the routers of the tasks apart.
+    oscillator. ``diversity`` is the weight of the MMD term that pushes the routers of the tasks apart. Without
+    ``certainty``, the model states no covariances and cannot be served.
     """
 
     family: Literal["scadf-moe"]
@@ -50,11 +69,16 @@ class ScadfMoERecipe(BaseRecipe):
     batch: int = Field(ge=1)
     phase: bool
     diversity: float = Field(ge=0)
+    certainty: CertaintyTraining | None = None
+
+    def for_trunk(self) -> ScadfMoERecipe:
+        """The recipe of the first stage, whose weights do not depend on the second."""
+        return self.model_copy(update={"certainty": None})
 
     def config(self) -> ScadfMoEConfig:
-        """Raises `TypeError` for an unknown setting of the model."""
+        """Raises `UnknownSetting` for an unknown setting of the model."""
         sizes = {"antennas": self.radio.array.antennas, "subcarriers": self.radio.subcarriers}
-        return ScadfMoEConfig(**{"vertices": self.sampling.length, **sizes, **self.model})
+        return build_config(ScadfMoEConfig, {"vertices": self.sampling.length, **sizes, **self.model})
 
     def table_path(self, folder: Path, band: float) -> Path:
         """The path table of a band."""

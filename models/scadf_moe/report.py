@@ -55,6 +55,15 @@ def write_tables(
     return "\n\n".join(parts) + "\n"
 
 
+def list_results(recipes: Mapping[Run, ScadfMoERecipe], runs: Mapping[PathFeatureKind, Path]) -> list[dict[str, Any]]:
+    """JSON-ready: the result of each complete run, as its folder keeps it, with its variant, layout and seed."""
+    return [
+        {"path_features": kind} | run._asdict() | result
+        for kind, results in _read_results(recipes, runs).items()
+        for run, result in results.items()
+    ]
+
+
 def _read_results(
     recipes: Mapping[Run, ScadfMoERecipe], runs: Mapping[PathFeatureKind, Path]
 ) -> dict[PathFeatureKind, Results]:

@@ -14,6 +14,7 @@ from models.artifact import (
     LwlmManifest,
     MateformerManifest,
     Range,
+    Scales,
     TrajectoryManifest,
     WrongFamily,
     load_artifact,
@@ -89,7 +90,7 @@ def test_a_range_of_one_value_is_named_once(artifact: Path) -> None:
 
 def test_an_artifact_of_the_schema_before_is_refused_with_advice(artifact: Path) -> None:
     edit_manifest(artifact, schema_version=1)
-    with pytest.raises(BadManifest, match=r"schema version 1 is no longer served.*Export the model again"):
+    with pytest.raises(BadManifest, match=r"schema version 1 is no longer served.*Train it again"):
         load_artifact(artifact)
 
 
@@ -105,6 +106,38 @@ def test_a_model_that_compares_users_needs_its_graphs(artifact: Path, missing: s
     graphs = json.loads((artifact / "artifact.json").read_text())["graphs"]
     edit_manifest(artifact, graphs={name: graph for name, graph in graphs.items() if name != missing})
     with pytest.raises(BadManifest, match="describe"):
+        load_artifact(artifact)
+
+
+def test_a_graph_for_few_users_is_optional(tmp_path: Path) -> None:
+    artifact = write_tiny_artifact(tmp_path, tile_pitch=2.0, few_beside=0.0)
+    assert set(artifact.graphs) == {"describe", "full", "frame", "query", "query_few"}
+    assert load_artifact(tmp_path) == artifact
+
+
+@pytest.mark.parametrize("missing", ["frame", "query"])
+def test_a_graph_for_few_users_needs_frames(tmp_path: Path, missing: str) -> None:
+    artifact = write_tiny_artifact(tmp_path, tile_pitch=2.0, few_beside=0.0)
+    graphs = json.loads((artifact.directory / "artifact.json").read_text())["graphs"]
+    edit_manifest(tmp_path, graphs={name: graph for name, graph in graphs.items() if name != missing})
+    with pytest.raises(BadManifest, match="for frames"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_graph_for_few_users_takes_and_returns_what_the_other_does(tmp_path: Path, side: str) -> None:
+    artifact = write_tiny_artifact(tmp_path, tile_pitch=2.0, few_beside=0.0)
+    graphs = json.loads((artifact.directory / "artifact.json").read_text())["graphs"]
+    graphs["query_few"][side][-1]["name"] = "another"
+    edit_manifest(tmp_path, graphs=graphs)
+    with pytest.raises(BadManifest, match="'query_few' must take and return what 'query' does"):
+        load_artifact(tmp_path)
+
+
+def test_an_unknown_graph_is_refused(artifact: Path) -> None:
+    graphs = json.loads((artifact / "artifact.json").read_text())["graphs"]
+    edit_manifest(artifact, graphs=graphs | {"query_fewer": graphs["query"]})
+    with pytest.raises(BadManifest, match="query_few"):
         load_artifact(artifact)
 
 
@@ -179,11 +212,17 @@ def test_an_artifact_of_another_family_than_wanted_is_refused(learned: Path, art
 
 @pytest.mark.parametrize(
     "changes",
-    [{"cells": []}, {"carrier_frequencies": []}, {"vertices": 1}, {"radii": {}}, {"passes": 2}, {"graphs": {}}],
+    [{"cells": []}, {"carrier_frequencies": []}, {"vertices": 1}, {"scales": {}}, {"passes": 2}, {"graphs": {}}],
 )
 def test_a_trajectory_manifest_without_its_scope_is_refused(learned: Path, changes: dict[str, object]) -> None:
     edit_manifest(learned, **changes)
     with pytest.raises(BadManifest):
+        load_artifact(learned)
+
+
+def test_a_trajectory_artifact_of_schema_version_1_is_refused_by_name(learned: Path) -> None:
+    edit_manifest(learned, schema_version=1)
+    with pytest.raises(BadManifest, match=r"version 1 is no longer served.*Train it again"):
         load_artifact(learned)
 
 
@@ -224,3 +263,10 @@ def test_an_artifact_that_measures_needs_both_graphs(measuring: Path) -> None:
     edit_manifest(measuring, graphs={"full": graphs["full"]})
     with pytest.raises(BadManifest, match="fuse"):
         load_artifact(measuring)
+
+
+def test_scales_of_schema_version_1_are_known_at_95_percent_only(measuring: Path) -> None:
+    edit_manifest(measuring, schema_version=1, scales={"range": 2.0, "aoa": 2.5, "position": 3.0, "fused": 3.5})
+    manifest = load_artifact(measuring, LwlmManifest).manifest
+    assert manifest.scales.position == Scales(factors={95: 3.0})
+    assert manifest.scales.aoa.at(50) == (95, 2.5)

@@ -48,6 +48,11 @@ def test_from_path_tables_to_an_artifact(
     measured = run(*words, "--paths", DATA, "--conditions", "headline", "--write")
     assert "ratio to the best kNN" in measured.stdout
     assert "user/s" in measured.stderr
+    again = json.loads(run(*words, "--paths", DATA, "--conditions", "headline", "--json").stdout)
+    assert again == json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert again["splits"]
+    report = run("report", recipe_file, tmp_path / "run", "--paths", DATA, "--split", "test", "--json")
+    assert json.loads(report.stdout) == json.loads((tmp_path / "run" / "evaluation.json").read_text())
     artifact = load_artifact(tmp_path / "artifact")
     assert artifact.manifest.metrics["test/mateformer/gnss_1m/mean_m"] > 0
     assert {path.name for path in artifact.directory.iterdir()} >= {"recipe.yaml", "log.jsonl", "evaluation.png"}

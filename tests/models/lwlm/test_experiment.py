@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.families import find_yaml
-from models.lwlm.experiment import LwlmExperiment, Run, load_experiment, run_experiment, run_folder
+from models.lwlm.experiment import LwlmExperiment, Run, load_experiment, read_result, run_experiment, run_folder
 from models.lwlm.recipe import LwlmRecipe
 from models.lwlm.report import write_tables
 from models.pipeline.experiment import RESULT_FILE, UnknownBudget
@@ -77,6 +78,13 @@ def test_runs_are_complete_shared_and_not_touched_again(
     )
     list(run_experiment(load_experiment(other, "small")[1], streets, runs, CPU))
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == everything
+
+    (tmp_path / "all").mkdir()
+    runs.rename(tmp_path / "all" / "lwlm")
+    folders = ["--paths", str(streets), "--runs", str(tmp_path / "all"), "--out", str(tmp_path / "out")]
+    listed = json.loads(CliRunner().invoke(app, ["experiment", str(file), *folders, "--json"]).stdout)
+    kept_results = [read_result(recipe, tmp_path / "all" / "lwlm") or {} for recipe in recipes.values()]
+    assert listed == [run._asdict() | result for run, result in zip(recipes, kept_results, strict=True)]
 
 
 def test_every_committed_experiment_loads_with_both_budgets() -> None:

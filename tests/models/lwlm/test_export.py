@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from pathlib import Path
 
 import onnxruntime
@@ -9,8 +11,10 @@ from typer.testing import CliRunner
 
 from models.artifact import LwlmArtifact, LwlmManifest, load_artifact
 from models.cli import app
+from models.lwlm.calibration import load_validation, mahalanobis
 from models.lwlm.decoding import Lwlm, load_lwlm
-from models.lwlm.export import Full, check_parity, conformal_quantile, mahalanobis
+from models.lwlm.export import Full, check_parity
+from models.lwlm.labels import LabelledUsers
 from models.lwlm.learner import DECODING, split_users
 from models.lwlm.recipe import LwlmRecipe
 from models.pipeline.export import ParityLost, round_weights
@@ -73,16 +77,41 @@ def test_other_weights_are_an_error(
         check_parity(changed, split_users(lwlm_recipe, streets)[1].groups, artifact.directory)
 
 
-@pytest.mark.parametrize(("count", "rank"), [(19, 19), (20, 20), (39, 38), (99, 95), (100, 96), (5, 5)])
-def test_the_conformal_quantile_has_its_rank(count: int, rank: int, generator: torch.Generator) -> None:
-    scores = 1 + torch.randperm(count, generator=generator).float()
-    assert conformal_quantile(scores) == rank
+def test_calibrating_again_finds_the_same_scales_and_leaves_graphs_and_weights(
+    artifact: LwlmArtifact, streets: Path, tmp_path: Path
+) -> None:
+    again = shutil.copytree(artifact.directory, tmp_path / "again")
+    old = json.loads((again / "artifact.json").read_text())
+    old |= {"schema_version": 1, "scales": {"range": 1.0, "aoa": 1.0, "position": 1.0, "fused": 1.0}}
+    (again / "artifact.json").write_text(json.dumps(old))
+    done = CliRunner().invoke(app, ["calibrate", str(again), "--paths", str(streets)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = load_artifact(again, LwlmManifest).manifest
+    for name, scales in artifact.manifest.scales:
+        assert getattr(found.scales, name).factors == pytest.approx(scales.factors, rel=0.02)
+        assert list(scales.factors.values()) == sorted(scales.factors.values())
+    assert found.metrics.keys() == artifact.manifest.metrics.keys()
+    for name in ("full.onnx", "fuse.onnx", "weights.safetensors", "recipe.yaml", "log.jsonl"):
+        assert (again / name).read_bytes() == (artifact.directory / name).read_bytes()
+    assert done.output.strip() in (again / "README.md").read_text()
+    told = CliRunner().invoke(app, ["calibrate", str(again), "--paths", str(streets), "--json"], catch_exceptions=False)
+    coverage = json.loads(told.stdout)
+    assert coverage["2 stations"].keys() == {"50", "68", "90", "95", "99"}
+    assert found.metrics["coverage of 95 % intervals, range"] == round(coverage["range"]["95"], 4)
 
 
-def test_the_conformal_quantile_covers_95_percent_of_exchangeable_scores(generator: torch.Generator) -> None:
-    scores = torch.randn((400, 300), generator=generator).exp()
-    covered = [float((one[100:] <= conformal_quantile(one[:100])).float().mean()) for one in scores]
-    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.01)
+def places(users: LabelledUsers) -> set[tuple[float, ...]]:
+    return {tuple(place) for group in users.groups for place in group.user.tolist()}
+
+
+def test_nothing_is_calibrated_on_users_that_are_trained_on_or_tested(lwlm_recipe: LwlmRecipe, streets: Path) -> None:
+    labelled, tested = split_users(lwlm_recipe, streets)
+    known = {tuple(place) for users in (labelled, tested) for group in users.groups for place in group.user.tolist()}
+    validation = {
+        tuple(place) for group in load_validation(lwlm_recipe, streets).groups for place in group.user.tolist()
+    }
+    assert validation
+    assert not validation & known
 
 
 def test_the_mahalanobis_distance_counts_standard_deviations() -> None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from models.cli import app
 from models.families import find_yaml
 from models.mateformer.conditions import UnknownCondition
 from models.mateformer.experiment import (
@@ -94,6 +96,13 @@ def test_a_complete_variant_is_not_touched_again(file: Path, tmp_path: Path) -> 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert run(*load_experiment(file), tmp_path) == first
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    (tmp_path / "all").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "all" / file.stem)
+    folders = ["--paths", str(DATA), "--runs", str(tmp_path / "all"), "--out", str(tmp_path)]
+    listed = json.loads(CliRunner().invoke(app, ["experiment", str(file), *folders, "--json"]).stdout)
+    for one, name in zip(listed, ("base", "upright"), strict=True):
+        kept_result = json.loads((tmp_path / "all" / file.stem / name / RESULT_FILE).read_text())
+        assert one == {"variant": name} | kept_result
 
 
 def test_other_conditions_are_measured_without_training_again(file: Path, content: dict, tmp_path: Path) -> None:

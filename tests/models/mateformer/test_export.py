@@ -14,11 +14,15 @@ from torch import Tensor
 from models.artifact import MateformerArtifact, MateformerManifest, load_artifact, written
 from models.artifact.channel_transform import ChannelTransform
 from models.layers.channel_features import FEATURES, describe_channel
+from models.mateformer import query_few
+from models.mateformer.card import mateformer_card
 from models.mateformer.data import View, build_view
 from models.mateformer.export import HALF_FRAMES_M, Sample, check_parity, export, record_evaluation
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
+from models.pipeline import eight_bits
 from models.pipeline.export import ParityLost, round_weights
+from models.pipeline.onnx_graph import write_graph
 from models.radio.cells import RadioCell, load_cell
 from reference_db.cell import AntennaArray
 from tests.models.one_path import as_pairs
@@ -58,6 +62,7 @@ def artifact(
         Sample(view.channel, snapshots(view, rows), view.positions[rows], known=16),
         training_data_digest="0" * 64,
         created_at="2026-01-01T00:00:00+00:00",
+        few=True,
     )
     return load_artifact(folder, MateformerManifest)
 
@@ -140,6 +145,26 @@ def test_disagreement_is_an_error(
         check_parity(stranger, artifact.directory, channel, known, users)
 
 
+def test_the_graph_for_few_users_takes_what_the_other_takes(artifact: MateformerArtifact) -> None:
+    graphs = artifact.manifest.graphs
+    assert graphs["query_few"].inputs == graphs["query"].inputs
+    assert graphs["query_few"].outputs == graphs["query"].outputs
+
+
+def test_a_graph_for_few_users_that_answers_otherwise_is_an_error(
+    artifact: MateformerArtifact, view: View, model: Mateformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rounded"
+    shutil.copytree(artifact.directory, folder)
+    monkeypatch.setattr(eight_bits, "FEWEST_WEIGHTS", 256)  # the maps of this model are small
+    (folder / "query_few.onnx").write_bytes(query_few.quantise_query(artifact.graphs["query"]))
+    asked = ask(view, np.arange(20)[None], 16)
+    assert check_parity(model, folder, *asked) < 1e-3
+    monkeypatch.setattr(query_few, "SHIFT_LIMIT", 1e-9)
+    with pytest.raises(ParityLost, match="query_few"):
+        check_parity(model, folder, *asked)
+
+
 def test_a_frame_encoded_once_serves_many_queries(artifact: MateformerArtifact, view: View) -> None:
     frame_graph, query_graph, full = (session(artifact, name) for name in ("frame", "query", "full"))
     _, references, users = ask(view, np.arange(26)[None], 16)
@@ -218,6 +243,25 @@ def test_the_card_names_the_recipe_and_the_held_out_cells(
     assert ", ".join(mateformer_recipe.cells.test) in card
 
 
+def test_the_card_of_a_fine_tuned_model_states_its_limits_and_promises_no_results(
+    artifact: MateformerArtifact, mateformer_recipe: MateformerRecipe
+) -> None:
+    cells = mateformer_recipe.cells.model_copy(update={"fingerprints": ("surveys",), "train": []})
+    recipe = mateformer_recipe.model_copy(update={"cells": cells})
+    card = mateformer_card(recipe, artifact.manifest, table=None)
+    assert "**For** the radio of the measured cells below." in card
+    assert card.index("**Limits.**") < card.index("Not measured yet")
+    assert "The results below" not in card
+    assert "The results below" in mateformer_card(recipe, artifact.manifest, table="| a |")
+
+
+def test_an_export_does_not_name_the_operators_of_libraries_that_no_model_uses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_graph(torch.nn.ReLU(), (torch.zeros(2, 3),), {"x": {0: "rows"}}, ["y"], tmp_path / "relu.onnx")
+    assert "torchvision" not in caplog.text
+
+
 def test_recording_an_evaluation_leaves_the_graphs_as_they_are(
     artifact: MateformerArtifact, mateformer_recipe: MateformerRecipe, tmp_path: Path
 ) -> None:
@@ -240,4 +284,5 @@ def test_recording_an_evaluation_leaves_the_graphs_as_they_are(
 
 def test_no_graph_needs_another_file(artifact: MateformerArtifact) -> None:
     names = sorted(path.name for path in artifact.directory.iterdir())
-    assert names == ["README.md", "artifact.json", "describe.onnx", "frame.onnx", "full.onnx", "query.onnx"]
+    graphs = ["describe.onnx", "frame.onnx", "full.onnx", "query.onnx", "query_few.onnx"]
+    assert names == ["README.md", "artifact.json", *graphs]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.numpy import load_file
 
 from models.artifact.manifests import Range
 from models.mateformer.conditions import HEADLINE
@@ -22,6 +23,7 @@ from models.mateformer.report import TABLE_FILE, write_report
 from models.radio.path_table import PathTable
 from models.radio.survey import describe_cell, write_survey
 from reference_db import Fingerprints, write_fingerprint_file
+from reference_db.cell_description import write_description
 
 CPU = torch.device("cpu")
 REPEATED, POINTS = 4, 30
@@ -82,6 +84,22 @@ def test_files_of_one_cell_are_joined(table: PathTable, mateformer_recipe: Matef
     assert len(one) == 130
 
 
+def test_a_file_in_another_format_and_layout_is_the_same_cell(file: Path, tmp_path: Path) -> None:
+    (measured,) = load_measured_cells([file])
+    (tmp_path / "cell.json").write_text(write_description(measured.cell))
+    np.save(tmp_path / "csi.npy", measured.csi.swapaxes(1, 2).conj())
+    np.save(tmp_path / "positions.npy", measured.positions)
+    np.save(tmp_path / "sigmas.npy", measured.sigmas)
+    stated = {"file": f"{tmp_path}/csi.npy", "cell_file": f"{tmp_path}/cell.json"}
+    layout = {"axes": "subcarriers,antennas", "conjugate": True}
+    cells = Cells(train=[], validation=[], test=[], references=200, fingerprints=(stated | layout,))
+    (other,) = load_measured_cells(cells.fingerprints)
+    np.testing.assert_allclose(other.csi, measured.csi)
+    np.testing.assert_array_equal(other.positions, measured.positions)
+    with pytest.raises(ValidationError, match="no axis is called 'tones'"):
+        Cells(train=[], validation=[], test=[], references=200, fingerprints=(stated | {"axes": "antennas,tones"},))
+
+
 def test_a_cell_that_is_one_location_is_refused_with_advice(recipe: MateformerRecipe) -> None:
     with pytest.raises(BadMeasuredCell, match=r"same_location, now 10 m"):
         split_measured_cells(recipe.cells.model_copy(update={"same_location": 10.0}), seed=3)
@@ -99,6 +117,19 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"nonsense")
     with pytest.raises(BadMeasuredCell, match=r"bad\.npz"):
         load_measured_cells([tmp_path])
+
+
+def test_a_file_that_describes_no_cell_is_named_once_with_the_field_of_the_recipe_that_helps(
+    file: Path, tmp_path: Path
+) -> None:
+    arrays = {name: array for name, array in load_file(file).items() if name != "cell"}
+    np.savez(tmp_path / "drive.npz", **arrays)
+    with pytest.raises(BadMeasuredCell) as refused:
+        load_measured_cells([tmp_path])
+    assert str(refused.value).startswith(f"{tmp_path / 'drive.npz'}: the file describes no cell; ")
+    assert str(refused.value).count("drive.npz") == 1
+    assert "cell_file under cells.fingerprints" in str(refused.value)
+    assert "--cell-file" not in str(refused.value)
 
 
 def test_a_recipe_needs_something_to_train_on() -> None:
@@ -136,5 +167,7 @@ def test_measured_cells_are_fine_tuned_on_and_reported_by_location(recipe: Matef
     assert everyone["gnss_1m"]["mateformer"]["los"] == {}
     assert everyone["no_gnss"]["best knn"]["mean_m"] > 1.0  # of the point itself there is no reference
     table = (tmp_path / TABLE_FILE).read_text()
-    assert "| etoile-0900 | 24 | - |" in table
+    assert "| etoile-0900 | 24 | " in table
     assert "acceptance" not in table  # its criteria are about traced cells
+    for foreign in ("-nlos", "LOS", "bound,", "| bound"):  # nothing of it is known of measured users
+        assert foreign not in table

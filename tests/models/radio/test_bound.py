@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -255,7 +256,10 @@ def test_the_command_prints_users_in_sight_and_out_of_sight_apart(tmp_path: Path
     assert [row[:2] for row in rows] == [["etoile-0900", "LOS"], ["etoile-0900", "NLOS"]]
     assert sum(int(row[2]) for row in rows) == 100
     assert all(0 < float(row[4]) < float(row[5]) for row in rows)
-    known = CliRunner().invoke(app, [*words, "--timing", "known", "--gnss-m", "1"])
-    assert float(known.stdout.splitlines()[2].split("|")[4]) < float(rows[0][3])
+    known = CliRunner().invoke(app, [*words, "--timing", "known", "--gnss-m", "1", "--json"])
+    in_sight, out_of_sight = json.loads(known.stdout)
+    assert (in_sight["sight"], out_of_sight["sight"]) == ("LOS", "NLOS")
+    assert in_sight["users"] + out_of_sight["users"] == 100
+    assert in_sight["mean"] < float(rows[0][3])
     wrong = CliRunner().invoke(app, [*words, "--timing", "perhaps"])
     assert "perhaps" in str(wrong.exception)

@@ -5,7 +5,7 @@ import numpy as np
 
 from models.radio.channel import synthesise
 from models.radio.front_end import Radio
-from models.radio.path_table import PathTable, concatenate
+from models.radio.path_table import PathTable, concatenate, take_users
 from reference_db.cell import AntennaArray
 
 DATA = Path(__file__).parents[1] / "data"
@@ -86,3 +86,13 @@ def test_a_table_joined_with_one_without_horizontal_gains_has_none(table: PathTa
 def test_tables_of_before_there_were_horizontal_gains_keep_their_bytes(table: PathTable, tmp_path: Path) -> None:
     table.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (DATA / "etoile-0900.paths.safetensors").read_bytes()
+
+
+def test_users_that_are_taken_keep_their_paths(table: PathTable, tmp_path: Path) -> None:
+    blocked = without_user(table, 3)
+    parts = [take_users(blocked, 0, 2), take_users(blocked, 2, 5), take_users(blocked, 5, len(blocked.users))]
+    assert [len(part.users) for part in parts] == [2, 3, len(blocked.users) - 5]
+    assert not parts[1].reached[1]
+    concatenate(parts).save(tmp_path / "parts")
+    blocked.save(tmp_path / "whole")
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()

@@ -61,6 +61,14 @@ def test_an_experiment_writes_tables_and_a_figure_and_resumes(tiny: Path, bands:
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert CliRunner().invoke(app, [*words, "--path-features", "exact"]).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    listed = json.loads(CliRunner().invoke(app, [*words, "--path-features", "measured", "--json"]).stdout)
+    assert [(one["path_features"], one["variant"], one["seed"]) for one in listed[:2]] == [
+        ("exact", "SCADF-MoE", 1),
+        ("exact", "SCADF-MoE", 2),
+    ]
+    kept_results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob(RESULT_FILE)]
+    assert len(listed) == len(kept_results)
+    assert all(any(result.items() <= one.items() for one in listed) for result in kept_results)
     both = (tmp_path / "out" / "tiny.md").read_text()
     assert "give the position away" in both
     rows = [line for line in both.splitlines() if line.startswith("| SCADF-MoE")]

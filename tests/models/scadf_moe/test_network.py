@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.pipeline.onnx_graph import OPSET, write_graph
-from models.scadf_moe.export import INPUTS
+from models.scadf_moe.certainty import CertainScadfMoE, Certainty
+from models.scadf_moe.export import INPUTS, OUTPUTS
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.learner import routing_overlap
 from models.scadf_moe.network import ModalityTaskMoE, ScadfMoE
@@ -171,11 +172,13 @@ def test_the_onnx_graph_equals_torch_for_any_number_of_trajectories(
     model: ScadfMoE, trajectories, tmp_path: Path
 ) -> None:
     path, free = tmp_path / "full.onnx", INPUTS
-    write_graph(model, trajectories, free, ["positions"], path)
+    certain = CertainScadfMoE(model, Certainty(TINY.width, hidden=8))
+    write_graph(certain, trajectories, free, OUTPUTS, path)
     assert [path.name for path in tmp_path.iterdir()] == ["full.onnx"]  # no other file
     assert onnx.load(path).opset_import[0].version == OPSET
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in (1, 6):
         csi, features = (tensor[:batch] for tensor in trajectories)
-        (answer,) = session.run(None, {"csi": csi.numpy(), "cues": features.numpy()})
-        torch.testing.assert_close(torch.from_numpy(answer), model(csi, features).detach(), rtol=0, atol=1e-4)
+        answers = session.run(OUTPUTS, {"csi": csi.numpy(), "path_features": features.numpy()})
+        for answer, expected in zip(answers, certain(csi, features), strict=True):
+            torch.testing.assert_close(torch.from_numpy(answer), expected.detach(), rtol=0, atol=1e-4)
