@@ -5,6 +5,7 @@ beside `fingerpost/` in a checkout. Other packages of these names may be install
 ours are found first.
 """
 
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from fingerpost import __version__
 
 _PACKAGE = Path(__file__).resolve().parent
 _OURS = {"fingerpost", "models", "reference_db", "service"}
+_INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def train() -> None:
 def _run(module: str, missing: str, requirement: str) -> None:
     bundled = _PACKAGE / "_server"
     sys.path.insert(0, str(bundled if bundled.is_dir() else _PACKAGE.parent))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(_INTERRUPTED))  # in place of a traceback
     try:
         import_module(module).main()
     except ModuleNotFoundError as error:

@@ -1,47 +1,40 @@
-"""Clients of the service: CSI as a NumPy array goes in, a typed estimate comes out.
+"""Clients of the service: CSI as a NumPy array goes in, a typed estimate comes out. And what operators ask of it.
 
 with Client("http://127.0.0.1:8080", key="fp_...") as client:
     estimate = client.locate("cell", csi, CoarsePosition(lat=43.77, lon=11.25, h_accuracy=5.0))
     print(estimate.location_estimate.point, estimate.h_accuracy)
+    client.cell("cell").append(Fingerprints(csi=csi, positions=positions), note="drive test")
 """
 
-import asyncio
 import re
-import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from ssl import SSLContext
-from typing import Any, Self, TypedDict
+from typing import Self, TypedDict
 
 import httpx
 
-from fingerpost import exchange
-from fingerpost.errors import ClientError, NoAnswer
-from fingerpost.exchange import Attempt, Exchange, Outcome, Result
-from fingerpost.requests import (
-    Array,
-    build_locate_request,
-    build_measure_request,
-    build_stations_request,
-    build_trajectory_request,
-)
-from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem, StationsRequest
-from fingerpost.wire_measure import MeasureResponse
-from fingerpost.wire_trajectory import PathFeatures, TrajectoryResponse
+from fingerpost import location_calls, service_calls
+from fingerpost.addresses import parse_address
+from fingerpost.cell_client import AsyncCellClient, CellClient
+from fingerpost.errors import ClientError
+from fingerpost.running import AsyncRunner, BlockingRunner, asynchronous, blocking
+from fingerpost.track import AsyncTrack, Track
 
 _TIMEOUT_S = 60.0
 _TRIES = 4
+_SNAPSHOTS = 5  # of the shipped trajectory artifact
+_WINDOW_S = 30.0  # as long as the service keeps tracks
 
 
-class Client:
+class Client(BlockingRunner):
     """A client of the service at `url`. It keeps its connections open; use it from one thread at a time.
 
     `key` is an API key; a service without keys needs none. If the service is busy (429, 503) or a connection breaks,
     the client sends the request again, `tries` times in all. It waits as long as `Retry-After` says, and gives up if
-    that is more than 10 s. `verify` is as in httpx: False, or an `ssl.SSLContext` with a CA or a client certificate.
+    that is more than 10 s. Changes carry an `Idempotency-Key`, so that the service makes each of them once. `verify` is
+    as in httpx: False, or an `ssl.SSLContext` with a CA or a client certificate.
 
     All methods raise `Refused` if the service answers with an error, `NoAnswer` if it does not answer, and
-    `pydantic.ValidationError` if a field of the request is wrong.
+    `pydantic.ValidationError` or another `ValueError` if the request is wrong; then nothing is sent.
     """
 
     def __init__(
@@ -53,44 +46,33 @@ class Client:
         timeout_s: float = _TIMEOUT_S,
         verify: SSLContext | bool = True,
     ) -> None:
-        self._tries = tries
-        self._http = httpx.Client(**_http_options(url, key, timeout_s, verify))
+        super().__init__(httpx.Client(**_http_options(url, key, timeout_s, verify)), tries)
 
-    def locate(
-        self, cell_id: str, csi: Array, coarse_position: CoarsePosition | None = None, **fields: Any
-    ) -> LocateResponse:
-        """Locates one user. `csi` is complex `[antennas, subcarriers]`.
+    locate = blocking(location_calls.locate)
+    locate_by_stations = blocking(location_calls.locate_by_stations)
+    locate_trajectory = blocking(location_calls.locate_trajectory)
+    locate_batch = blocking(location_calls.locate_batch)
+    measure = blocking(location_calls.measure)
 
-        `fields` are further fields of `LocateRequest`. With the same `track_id` in all requests about a user, the
-        service locates each snapshot together with the user's last ones.
+    list_cells = blocking(service_calls.list_cells)
+    collect_versions = blocking(service_calls.collect_versions)
+    list_models = blocking(service_calls.list_models)
+    activate_model = blocking(service_calls.activate_model)
+    list_keys = blocking(service_calls.list_keys)
+    check_live = blocking(service_calls.check_live)
+    check_ready = blocking(service_calls.check_ready)
+    show_latency = blocking(service_calls.show_latency)
+
+    def track(self, cell_id: str, *, snapshots: int = _SNAPSHOTS, window_s: float = _WINDOW_S) -> Track:
+        """Locates one user again and again, each time by the last `snapshots` together, of the last `window_s` seconds.
+
+        The track remembers the snapshots, not the service. As many as the trajectory artifact's `vertices`.
         """
-        request = build_locate_request(cell_id, csi, coarse_position, **fields)
-        return self._run(exchange.locate(request, self._tries))
+        return Track(self._http, self._tries, cell_id, snapshots, window_s)
 
-    def locate_by_stations(
-        self, csi: Mapping[str, Array], timestamps: Mapping[str, datetime] | None = None, **fields: Any
-    ) -> LocateResponse:
-        """Locates one user by the CSI of several cells, by their names; see `build_stations_request`."""
-        request = build_stations_request(csi, timestamps, **fields)
-        return self._run(exchange.locate(request, self._tries))
-
-    def locate_trajectory(
-        self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
-    ) -> TrajectoryResponse:
-        """Locates several snapshots of one user together; see `build_trajectory_request`."""
-        request = build_trajectory_request(cell_id, csi, path_features, **fields)
-        return self._run(exchange.locate_trajectory(request, self._tries))
-
-    def measure(self, cell_id: str, csi: Array, **fields: Any) -> MeasureResponse:
-        """Measures the first path of a snapshot: time of arrival, range, direction; see `build_measure_request`."""
-        return self._run(exchange.measure(build_measure_request(cell_id, csi, **fields), self._tries))
-
-    def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
-        """Locates any number of users; see `build_locate_request` and `build_stations_request`.
-
-        Results are in the requests' order.
-        """
-        return self._run(exchange.locate_batch(requests, self._tries))
+    def cell(self, cell_id: str) -> CellClient:
+        """The operators' requests about one cell. Sends nothing. Raises `ValueError` for what is no name of a cell."""
+        return CellClient(self._http, self._tries, cell_id)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -102,24 +84,8 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, running: Exchange[Result]) -> Result:
-        try:
-            attempt = next(running)
-            while True:
-                time.sleep(attempt.pause_s)
-                attempt = running.send(self._send(attempt))
-        except StopIteration as end:
-            result: Result = end.value
-            return result
 
-    def _send(self, attempt: Attempt) -> Outcome:
-        try:
-            return self._http.post(attempt.path, content=attempt.content, headers=attempt.headers)
-        except httpx.RequestError as error:
-            return error
-
-
-class AsyncClient:
+class AsyncClient(AsyncRunner):
     """The same as `Client` for asyncio. Any number of requests may run at the same time."""
 
     def __init__(
@@ -131,37 +97,30 @@ class AsyncClient:
         timeout_s: float = _TIMEOUT_S,
         verify: SSLContext | bool = True,
     ) -> None:
-        self._tries = tries
-        self._http = httpx.AsyncClient(**_http_options(url, key, timeout_s, verify))
+        super().__init__(httpx.AsyncClient(**_http_options(url, key, timeout_s, verify)), tries)
 
-    async def locate(
-        self, cell_id: str, csi: Array, coarse_position: CoarsePosition | None = None, **fields: Any
-    ) -> LocateResponse:
-        """The same as `Client.locate`."""
-        request = build_locate_request(cell_id, csi, coarse_position, **fields)
-        return await self._run(exchange.locate(request, self._tries))
+    locate = asynchronous(location_calls.locate)
+    locate_by_stations = asynchronous(location_calls.locate_by_stations)
+    locate_trajectory = asynchronous(location_calls.locate_trajectory)
+    locate_batch = asynchronous(location_calls.locate_batch)
+    measure = asynchronous(location_calls.measure)
 
-    async def locate_by_stations(
-        self, csi: Mapping[str, Array], timestamps: Mapping[str, datetime] | None = None, **fields: Any
-    ) -> LocateResponse:
-        """The same as `Client.locate_by_stations`."""
-        request = build_stations_request(csi, timestamps, **fields)
-        return await self._run(exchange.locate(request, self._tries))
+    list_cells = asynchronous(service_calls.list_cells)
+    collect_versions = asynchronous(service_calls.collect_versions)
+    list_models = asynchronous(service_calls.list_models)
+    activate_model = asynchronous(service_calls.activate_model)
+    list_keys = asynchronous(service_calls.list_keys)
+    check_live = asynchronous(service_calls.check_live)
+    check_ready = asynchronous(service_calls.check_ready)
+    show_latency = asynchronous(service_calls.show_latency)
 
-    async def locate_trajectory(
-        self, cell_id: str, csi: Array, path_features: Sequence[PathFeatures] | None = None, **fields: Any
-    ) -> TrajectoryResponse:
-        """The same as `Client.locate_trajectory`."""
-        request = build_trajectory_request(cell_id, csi, path_features, **fields)
-        return await self._run(exchange.locate_trajectory(request, self._tries))
+    def track(self, cell_id: str, *, snapshots: int = _SNAPSHOTS, window_s: float = _WINDOW_S) -> AsyncTrack:
+        """The same as `Client.track`."""
+        return AsyncTrack(self._http, self._tries, cell_id, snapshots, window_s)
 
-    async def measure(self, cell_id: str, csi: Array, **fields: Any) -> MeasureResponse:
-        """The same as `Client.measure`."""
-        return await self._run(exchange.measure(build_measure_request(cell_id, csi, **fields), self._tries))
-
-    async def locate_batch(self, requests: Sequence[LocateRequest | StationsRequest]) -> list[LocateResponse | Problem]:
-        """The same as `Client.locate_batch`."""
-        return await self._run(exchange.locate_batch(requests, self._tries))
+    def cell(self, cell_id: str) -> AsyncCellClient:
+        """The same as `Client.cell`."""
+        return AsyncCellClient(self._http, self._tries, cell_id)
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -172,22 +131,6 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    async def _run(self, running: Exchange[Result]) -> Result:
-        try:
-            attempt = next(running)
-            while True:
-                await asyncio.sleep(attempt.pause_s)
-                attempt = running.send(await self._send(attempt))
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-    async def _send(self, attempt: Attempt) -> Outcome:
-        try:
-            return await self._http.post(attempt.path, content=attempt.content, headers=attempt.headers)
-        except httpx.RequestError as error:
-            return error
 
 
 def authorization_headers(key: str | None) -> dict[str, str]:
@@ -207,8 +150,9 @@ class _HttpOptions(TypedDict):
 
 
 def _http_options(url: str, key: str | None, timeout_s: float, verify: SSLContext | bool) -> _HttpOptions:
-    try:
-        base_url = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise NoAnswer(f"no answer from {url!r}: {error}") from error
-    return {"base_url": base_url, "headers": authorization_headers(key), "timeout": timeout_s, "verify": verify}
+    return {
+        "base_url": parse_address(url),
+        "headers": authorization_headers(key),
+        "timeout": timeout_s,
+        "verify": verify,
+    }

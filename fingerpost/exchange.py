@@ -1,120 +1,119 @@
-"""Exchanges of HTTP requests and responses with the service, without any input or output.
+"""Exchanges of HTTP requests and responses with the service.
 
 A generator yields the requests to send, receives their outcomes and returns the result. `Client` and `AsyncClient`
 run the same generators, each with its own HTTP client.
 """
 
-import re
-from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+import math
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fingerpost.addresses import hide_credentials
 from fingerpost.errors import NoAnswer, Refused
 from fingerpost.retries import Retries
-from fingerpost.wire import (
-    CELL_HEADER,
-    CELL_ID_PATTERN,
-    BatchRequest,
-    BatchResponse,
-    LocateRequest,
-    LocateResponse,
-    Problem,
-    StationsRequest,
-)
-from fingerpost.wire_measure import MeasureRequest, MeasureResponse
-from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
+from fingerpost.wire import Problem
 
-_BATCH_SIZE = 256  # the service's default limit
 _LONGEST_WAIT_S = 10.0
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Attempt(NamedTuple):
-    """A POST request to send, after a pause of `pause_s` seconds."""
+    """A request to send, after a pause of `pause_s` seconds.
 
+    `content` may be a file, which is sent in parts. `into` is a file to write the body of a successful response to.
+    `harmless`: the request may be sent again although the service may have carried it out already. `slow`: the service
+    may take minutes before it answers. `deadline_s`: for how long after this try starts
+    an answer is of use.
+    """
+
+    method: str
     path: str
-    content: bytes
-    headers: dict[str, str]
-    pause_s: float
+    params: Mapping[str, str] = _NOTHING
+    headers: Mapping[str, str] = _NOTHING
+    content: bytes | Path = b""
+    into: Path | None = None
+    harmless: bool = True
+    slow: bool = False
+    deadline_s: float = math.inf
+    pause_s: float = 0.0
 
 
 Response = TypeVar("Response", bound=BaseModel)
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome: TypeAlias = httpx.Response | httpx.RequestError
 Exchange: TypeAlias = Generator[Attempt, Outcome, Result]
 
 
-def locate(request: LocateRequest | StationsRequest, tries: int) -> Exchange[LocateResponse]:
-    """Locates one user."""
-    return _post("/locate", request.cell_id, request, LocateResponse, tries)
+class Page(NamedTuple, Generic[Item]):
+    """Some of many items, and the exchange for the next page. None: this is the last one."""
+
+    items: list[Item]
+    rest: "Exchange[Page[Item]] | None"
 
 
-def locate_trajectory(request: TrajectoryRequest, tries: int) -> Exchange[TrajectoryResponse]:
-    """Locates several snapshots of one user together."""
-    return _post("/locate/trajectory", request.cell_id, request, TrajectoryResponse, tries)
+def ask(attempt: Attempt, expected: type[Response]) -> Exchange[Response]:
+    """Sends one request and reads its answer. Raises `Refused` or `NoAnswer`."""
+    outcome = yield attempt
+    return read_body(outcome, expected)
 
 
-def measure(request: MeasureRequest, tries: int) -> Exchange[MeasureResponse]:
-    """Measures one snapshot."""
-    return _post("/measure", request.cell_id, request, MeasureResponse, tries)
-
-
-def locate_batch(
-    requests: Sequence[LocateRequest | StationsRequest], tries: int
-) -> Exchange[list[LocateResponse | Problem]]:
-    """Locates any number of users: one batch for each cell and each 256 users. Results are in the requests' order."""
-    results: dict[int, LocateResponse | Problem] = {}
-    for rows in _batches(requests):
-        batch = BatchRequest(items=[requests[row] for row in rows])
-        response = yield from _post("/locate/batch", requests[rows[0]].cell_id, batch, BatchResponse, tries)
-        results.update(zip(rows, _unpack(response, len(rows)), strict=True))
-    return [results[row] for row in range(len(requests))]
-
-
-def _post(path: str, cell_id: str, body: BaseModel, expected: type[Response], tries: int) -> Exchange[Response]:
-    headers = {"Content-Type": "application/json"}
-    if re.fullmatch(CELL_ID_PATTERN, cell_id):
-        headers[CELL_HEADER] = cell_id  # a load balancer sends the request to the replica that has the cell in memory
-    content = body.model_dump_json().encode()
-    retries, pause_s = Retries(tries, _LONGEST_WAIT_S), 0.0
-    while True:
-        outcome = yield Attempt(path, content, headers, pause_s)
-        wait_s = retries.wait_after(outcome)
-        if wait_s is None:
-            return _read(outcome, expected)
-        pause_s = wait_s
-
-
-def _batches(requests: Sequence[LocateRequest | StationsRequest]) -> Iterator[list[int]]:
-    """Row numbers of requests of one cell, `_BATCH_SIZE` at most."""
-    by_cell: dict[str, list[int]] = {}
-    for row, request in enumerate(requests):
-        by_cell.setdefault(request.cell_id, []).append(row)
-    for rows in by_cell.values():
-        for first in range(0, len(rows), _BATCH_SIZE):
-            yield rows[first : first + _BATCH_SIZE]
-
-
-def _read(outcome: Outcome, expected: type[Response]) -> Response:
+def read_body(outcome: Outcome, expected: type[Response]) -> Response:
     """The body of a successful response. Raises `Refused` or `NoAnswer`."""
+    response = require_success(outcome)
+    try:
+        # A later version of the service may answer fields that this one does not know.
+        return expected.model_validate_json(response.content, extra="ignore")
+    except ValidationError as error:
+        raise _no_answer_of_this_api(response, error) from error
+
+
+def require_success(outcome: Outcome) -> httpx.Response:
+    """A successful response, whose body is not looked at. Raises `Refused` or `NoAnswer`."""
     if isinstance(outcome, httpx.RequestError):
         reason = str(outcome) or type(outcome).__name__
-        raise NoAnswer(f"no answer from {outcome.request.url}: {reason}") from outcome
+        raise NoAnswer(f"no answer from {hide_credentials(outcome.request.url)}: {reason}") from outcome
+    if outcome.is_success:
+        return outcome
     try:
-        if outcome.is_success:
-            return expected.model_validate_json(outcome.content)
-        problem = Problem.model_validate_json(outcome.content)
+        problem = Problem.model_validate_json(outcome.content, extra="ignore")
     except ValidationError as error:
-        received = f"{outcome.status_code} {outcome.headers.get('content-type', 'without a content type')}"
-        reason = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-        raise NoAnswer(f"no answer from {outcome.request.url}, but {received}: {reason}") from error
+        raise _no_answer_of_this_api(outcome, error) from error
     raise Refused(problem)
 
 
-def _unpack(response: BatchResponse, users: int) -> list[LocateResponse | Problem]:
-    found = [result.location if result.problem is None else result.problem for result in response.results]
-    results = [result for result in found if result is not None]
-    if len(results) != users:
-        raise NoAnswer(f"{len(results)} results for {users} users")
-    return results
+def with_retries(exchange: Exchange[Result], tries: int) -> Exchange[Result]:
+    """The same exchange, where each request is sent up to `tries` times as long as its outcome may be temporary."""
+    outcome: Outcome | None = None
+    with closing(exchange):
+        while True:
+            try:
+                attempt = next(exchange) if outcome is None else exchange.send(outcome)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            outcome = yield from _repeat(attempt, tries)
+
+
+def _repeat(attempt: Attempt, tries: int) -> Exchange[Outcome]:
+    first, started = attempt, time.monotonic()
+    retries = Retries(tries, _LONGEST_WAIT_S, harmless=first.harmless)
+    while True:
+        outcome = yield attempt
+        wait_s, passed_s = retries.wait_after(outcome), time.monotonic() - started
+        if wait_s is None or passed_s + wait_s >= first.deadline_s:
+            return outcome
+        attempt = first._replace(pause_s=wait_s, deadline_s=first.deadline_s - passed_s - wait_s)
+
+
+def _no_answer_of_this_api(response: httpx.Response, error: ValidationError) -> NoAnswer:
+    received = f"{response.status_code} {response.headers.get('content-type', 'without a content type')}"
+    reason = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
+    return NoAnswer(f"no answer from {hide_credentials(response.request.url)}, but {received}: {reason}")

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from fingerpost.wire_model import Base64, Timestamp, WireModel, WireRequest, optional
-from fingerpost.wire_provenance import LwlmProvenance, Provenance, TrackProvenance
+from fingerpost.wire_provenance import Fallback, UserProvenance
+from fingerpost.wire_shapes import StatedLocation
 
 CELL_HEADER = "Fingerpost-Cell"
 # The pattern of `reference_db.cell_id`: this package imports nothing of the server.
 CELL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MOST_STATIONS = 16  # of one user; an artifact joins fewer
+MOST_SHAPES = 16  # TS 29.572 has twelve
 
 CellId = Annotated[
     str, Field(pattern=CELL_ID_PATTERN, description="The cell whose base station measured the CSI.", examples=["cell"])
@@ -28,6 +30,19 @@ MeasuredAt = Annotated[
 WantedAccuracy = Annotated[
     float, Field(gt=0, description="The accuracy wanted, metres. accuracyFulfilmentIndicator answers it.")
 ]
+WantedConfidence = Annotated[
+    int,
+    Field(
+        ge=50,
+        le=99,
+        description="The confidence wanted, per cent. The answer has it, or the nearest one that is known, and says "
+        "which. Absent: the service's own, usually 95.",
+    ),
+]
+MaxAge = Annotated[
+    float,
+    Field(gt=0, description="The caller takes no location older than this, seconds: 422 LOCATION_TOO_OLD."),
+]
 MaxRespTime = Annotated[
     float, Field(gt=0, le=3600, description="Deadline in seconds. The service discards later answers.")
 ]
@@ -36,20 +51,15 @@ RequestId = Annotated[
     Field(
         max_length=128,
         description="Names this request. The answer repeats it. A retry has the same requestId: snapshots of a track "
-        "with the same requestId count once. Do not put anything in it that identifies a person.",
+        "with the same requestId count once. Operators may score the answer by it, if the service is set to remember "
+        "answers. Do not put anything in it that identifies a person.",
     ),
 ]
-Fulfilment = Literal["REQUESTED_ACCURACY_FULFILLED", "REQUESTED_ACCURACY_NOT_FULFILLED"]
 LosNlosMeasureInd = Annotated[
     Literal["LOS", "NLOS"],
     Field(description="Whether the first path is more likely the direct one (LOS) or a detour (NLOS)."),
 ]
 WholeMinutes = Annotated[int, Field(ge=0, le=32767, description="Whole minutes. 32767: so many or more.")]
-Confidence = Annotated[int, Field(ge=0, le=100, description="Per cent of users inside the ellipse.")]
-Radius = Annotated[
-    float,
-    Field(description="Radius of the circle of this confidence, metres; of the circle around an ellipse."),
-]
 
 
 class Csi(WireRequest):
@@ -84,15 +94,39 @@ class CoarsePosition(WireRequest):
     h_accuracy: Annotated[float, Field(ge=0, le=1e6, description="Its 1-sigma error on each axis, metres.")]
 
 
-class LocateRequest(WireRequest):
+class QualityRequest(WireRequest):
+    """What a caller may ask of an answer."""
+
+    h_accuracy: WantedAccuracy | None = optional()
+    confidence: WantedConfidence | None = optional()
+    supported_gad_shapes: (
+        Annotated[
+            list[Annotated[str, Field(max_length=64, pattern="^[A-Z0-9_]+$", examples=["POINT_UNCERTAINTY_CIRCLE"])]],
+            Field(min_length=1, max_length=MOST_SHAPES),
+        ]
+        | None
+    ) = optional(
+        "The shapes of TS 29.572 that the caller can read. Answers have the best of them: POINT_UNCERTAINTY_ELLIPSE, "
+        "POINT_UNCERTAINTY_CIRCLE or POINT, and LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE. Others are ignored. A list that "
+        "names none of the four gets 422 GAD_SHAPES_NOT_SUPPORTED. Absent: both ellipses.",
+        alias="supportedGADShapes",
+    )
+    max_age: MaxAge | None = optional()
+
+
+class LocateRequest(QualityRequest):
     """One snapshot of CSI and, where there is one, a coarse position."""
 
     cell_id: CellId
     csi: Csi
     coarse_position: CoarsePosition | None = optional("Absent: the CSI alone finds the neighbourhood.")
     timestamp: MeasuredAt | None = optional()
-    h_accuracy: WantedAccuracy | None = optional()
     max_resp_time: MaxRespTime | None = optional()
+    allow_fallback: bool | None = optional(
+        "Whether another method may answer where the first one that the cell's model policy allows does not. Absent: "
+        "true. false: the service answers POSITIONING_METHOD_FAILURE instead, or the cause itself where the CSI is at "
+        "fault (such as CSI_FOREIGN) or a retry may succeed."
+    )
     request_id: RequestId | None = optional()
     track_id: Annotated[str, Field(min_length=1, max_length=128)] | None = optional(
         "A name that the user keeps for some seconds. The service holds the last snapshots of each trackId for a short "
@@ -109,7 +143,7 @@ class StationMeasurement(WireRequest):
     timestamp: MeasuredAt | None = optional()
 
 
-class StationsRequest(WireRequest):
+class StationsRequest(QualityRequest):
     """CSI of one user from several base stations, at the same moment but for fractions of a second.
 
     The model `lwlm` locates the user by each of them, and joins the answers.
@@ -124,7 +158,6 @@ class StationsRequest(WireRequest):
             "answer is in the frame of the first one's cell.",
         ),
     ]
-    h_accuracy: WantedAccuracy | None = optional()
     max_resp_time: MaxRespTime | None = optional()
     request_id: RequestId | None = optional()
 
@@ -139,66 +172,14 @@ class StationsRequest(WireRequest):
         return min((one.timestamp for one in self.measurements if one.timestamp is not None), default=None)
 
 
-class Point(WireModel):
-    """WGS84 degrees."""
-
-    lat: float
-    lon: float
-
-
-class LocalPoint(WireModel):
-    """Metres east (x) and north (y) of the local origin."""
-
-    x: float
-    y: float
-
-
-class LocalOrigin(WireModel):
-    """The base station. `coordinateId` is the name of its cell."""
-
-    coordinate_id: str
-    point: Point
-
-
-class UncertaintyEllipse(WireModel):
-    """Half axes in metres. The orientation of the major one in degrees clockwise from north."""
-
-    semi_major: float
-    semi_minor: float
-    orientation_major: int
-
-
-class PointUncertaintyEllipse(WireModel):
-    """The estimate on the globe."""
-
-    shape: Literal["POINT_UNCERTAINTY_ELLIPSE"] = "POINT_UNCERTAINTY_ELLIPSE"
-    point: Point
-    uncertainty_ellipse: UncertaintyEllipse
-    confidence: Confidence
-
-
-class Local2dPointUncertaintyEllipse(WireModel):
-    """The same estimate in the cell's frame."""
-
-    shape: Literal["LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"] = "LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE"
-    local_origin: LocalOrigin
-    point: LocalPoint
-    uncertainty_ellipse: UncertaintyEllipse
-    confidence: Confidence
-
-
-class LocateResponse(WireModel):
+class LocateResponse(StatedLocation):
     """Where the user is, and how far to trust it."""
 
     request_id: str | None = optional()
-    location_estimate: PointUncertaintyEllipse
-    local_location_estimate: Local2dPointUncertaintyEllipse
-    h_accuracy: Radius
-    accuracy_fulfilment_indicator: Fulfilment | None = optional()
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
     los_nlos_measure_ind: LosNlosMeasureInd | None = optional()
-    provenance: Annotated[Provenance | TrackProvenance | LwlmProvenance, Field(discriminator="source")]
+    provenance: Annotated[UserProvenance, Field(discriminator="source")]
 
 
 class InvalidParameter(WireModel):
@@ -217,6 +198,7 @@ class Problem(WireModel):
     detail: str
     cause: str
     invalid_params: list[InvalidParameter] | None = optional()
+    fallbacks: list[Fallback] | None = optional("POSITIONING_METHOD_FAILURE: the methods that did not locate the user.")
 
 
 def _name_form(body: Any) -> str:

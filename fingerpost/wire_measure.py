@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fingerpost.wire import CellId, Csi, LosNlosMeasureInd, MaxRespTime, MeasuredAt, RequestId
+from fingerpost.wire import (
+    CellId,
+    Csi,
+    LosNlosMeasureInd,
+    MaxAge,
+    MaxRespTime,
+    MeasuredAt,
+    RequestId,
+    WantedConfidence,
+)
 from fingerpost.wire_model import WireModel, WireRequest, optional
 from fingerpost.wire_provenance import ArtifactReference, LosProbability
 
@@ -21,6 +30,8 @@ class MeasureRequest(WireRequest):
     cell_id: CellId
     csi: Csi
     timestamp: MeasuredAt | None = optional()
+    confidence: WantedConfidence | None = optional()
+    max_age: MaxAge | None = optional()
     max_resp_time: MaxRespTime | None = optional()
     request_id: RequestId | None = optional()
 

@@ -53,6 +53,11 @@ def optional(description: str | None = None, **constraints: Any) -> Any:
     return Field(default=None, exclude_if=_is_none, description=description, **constraints)
 
 
+def null_means(default: object, kind: Any) -> BeforeValidator:
+    """For an optional field of a kind that has a default: null means the same as absent."""
+    return BeforeValidator(lambda value: default if value is None else value, json_schema_input_type=kind | None)
+
+
 def _is_none(value: object) -> bool:
     return value is None
 

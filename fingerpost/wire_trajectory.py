@@ -5,32 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fingerpost.wire import (
-    CellId,
-    Csi,
-    Fulfilment,
-    Local2dPointUncertaintyEllipse,
-    MaxRespTime,
-    MeasuredAt,
-    PointUncertaintyEllipse,
-    Radius,
-    RequestId,
-    WantedAccuracy,
-    WholeMinutes,
-)
+from fingerpost.wire import CellId, Csi, MaxRespTime, MeasuredAt, QualityRequest, RequestId, WholeMinutes
 from fingerpost.wire_model import WireModel, WireRequest, optional
-from fingerpost.wire_provenance import ArtifactReference
-
-FeatureSource = Literal["measured", "estimated"]
+from fingerpost.wire_provenance import ArtifactReference, FeatureSource
+from fingerpost.wire_shapes import StatedLocation
 
 Azimuth = Annotated[float, Field(ge=-360, le=360)]
 
 
 class PathFeatures(WireRequest):
-    """What the base station measured beside the CSI. Azimuths are degrees counter-clockwise from east."""
+    """What the base station measured in addition to the CSI. Azimuths are compass degrees, clockwise from north."""
 
-    aod_deg: Azimuth | None = optional("Azimuth at which the strongest path leaves the base station.")
-    aoa_deg: Azimuth | None = optional("Azimuth from which the strongest path arrives at the user.")
+    departure_azimuth_deg: Azimuth | None = optional("Azimuth at which the strongest path leaves the base station.")
+    arrival_azimuth_deg: Azimuth | None = optional("Azimuth from which the strongest path arrives at the user.")
     distance: Annotated[float, Field(ge=0, le=1e6)] | None = optional("Length of the strongest path, metres.")
     gain_db: Annotated[float, Field(ge=-300, le=100)] | None = optional("Large-scale gain of the channel, decibels.")
 
@@ -43,7 +30,7 @@ class Snapshot(WireRequest):
     timestamp: MeasuredAt | None = optional()
 
 
-class TrajectoryRequest(WireRequest):
+class TrajectoryRequest(QualityRequest):
     """Snapshots of one user at points near each other."""
 
     cell_id: CellId
@@ -55,7 +42,6 @@ class TrajectoryRequest(WireRequest):
             "(see /models).",
         ),
     ]
-    h_accuracy: WantedAccuracy | None = optional()
     max_resp_time: MaxRespTime | None = optional()
     request_id: RequestId | None = optional()
 
@@ -63,22 +49,17 @@ class TrajectoryRequest(WireRequest):
 class FeatureSources(WireModel):
     """Where each path feature came from: the request, or an estimator that reads the CSI."""
 
-    aod_deg: FeatureSource
-    aoa_deg: FeatureSource
+    departure_azimuth_deg: FeatureSource
+    arrival_azimuth_deg: FeatureSource
     distance: FeatureSource
     gain_db: FeatureSource
 
 
-class Centroid(WireModel):
+class Centroid(StatedLocation):
     """The centroid of all points, located as a point of its own."""
 
-    location_estimate: PointUncertaintyEllipse
-    local_location_estimate: Local2dPointUncertaintyEllipse
-    h_accuracy: Radius
-    accuracy_fulfilment_indicator: Fulfilment | None = optional()
 
-
-class LocatedPoint(Centroid):
+class LocatedPoint(StatedLocation):
     """Where one snapshot was measured."""
 
     age_of_location_estimate: WholeMinutes

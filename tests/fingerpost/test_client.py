@@ -1,14 +1,14 @@
 """The clients with the real service, and with one that is busy, breaks connections or answers nonsense."""
 
+import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 from uuid import uuid4
 
 import httpx
@@ -21,8 +21,13 @@ from fingerpost import (
     Client,
     ClientError,
     CoarsePosition,
+    Fallback,
+    GeographicPoint,
+    Local2dPointUncertaintyEllipse,
     LocateResponse,
     NoAnswer,
+    PointUncertaintyCircle,
+    PointUncertaintyEllipse,
     Problem,
     Provenance,
     Refused,
@@ -31,6 +36,7 @@ from fingerpost import (
     build_locate_body,
     build_locate_request,
 )
+from tests.fingerpost.scripted import Scripted, scripted
 from tests.service.learned_cells import TRAJECTORY, path_features_at, seen_at
 from tests.service.plane_cell import USER, users_at
 
@@ -40,6 +46,7 @@ COARSE = CoarsePosition(x=50.6, y=4.5, h_accuracy=1.0)
 
 def error_of(estimate: LocateResponse | Problem) -> float:
     assert isinstance(estimate, LocateResponse), estimate
+    assert estimate.local_location_estimate is not None
     point = estimate.local_location_estimate.point
     return float(np.hypot(point.x - USER[0, 0], point.y - USER[0, 1]))
 
@@ -54,6 +61,26 @@ def test_locate_takes_csi_and_returns_a_typed_estimate(url: str) -> None:
     assert estimate.accuracy_fulfilment_indicator == "REQUESTED_ACCURACY_FULFILLED"
     assert estimate.provenance.coarse_position_used
     assert not by_signal.provenance.coarse_position_used
+
+
+def test_the_shape_of_the_estimate_is_the_best_that_the_caller_can_read(url: str) -> None:
+    usual = (PointUncertaintyEllipse, Local2dPointUncertaintyEllipse)
+    read = {
+        None: usual,
+        ("POINT", "POINT_UNCERTAINTY_CIRCLE"): (PointUncertaintyCircle, type(None)),
+        ("POINT", "POLYGON"): (GeographicPoint, type(None)),
+        ("LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE",): (GeographicPoint, Local2dPointUncertaintyEllipse),
+        ("LOCAL_2D_POINT_UNCERTAINTY_ELLIPSE", "POINT_UNCERTAINTY_ELLIPSE"): usual,
+    }
+    with Client(url) as client:
+        for shapes, kinds in read.items():
+            estimate = client.locate("plane", CSI, supported_gad_shapes=shapes and list(shapes), confidence=95)
+            assert (type(estimate.location_estimate), type(estimate.local_location_estimate)) == kinds
+            assert estimate.confidence == 95
+        with pytest.raises(Refused, match="GAD_SHAPES_NOT_SUPPORTED"):
+            client.locate("plane", CSI, supported_gad_shapes=["POLYGON"])
+        with pytest.raises(Refused, match="LOCATION_TOO_OLD"):
+            client.locate("plane", CSI, timestamp=datetime(2026, 1, 1, tzinfo=UTC), max_age=1.0)
 
 
 def test_the_estimate_equals_the_json_answer(url: str) -> None:
@@ -107,7 +134,8 @@ async def test_the_async_client_locates_trajectories_and_tracks_too(learned_url:
         answer = await client.locate_trajectory("bare", seen_at(TRAJECTORY), path_features_at(TRAJECTORY))
         places = [await client.locate("both", csi, track_id=uuid4().hex) for csi in seen_at(TRAJECTORY)]
     assert max(trajectory_errors(answer)) < 1e-2
-    assert [one.provenance.fallback for one in places] == ["TRACK_TOO_SHORT"] * len(TRAJECTORY)
+    short = [Fallback(method="scadf-moe", cause="TRACK_TOO_SHORT")]
+    assert [one.provenance.fallbacks for one in places] == [short] * len(TRAJECTORY)
 
 
 def test_snapshots_with_a_track_id_are_located_together_once_there_are_enough(learned_url: str) -> None:
@@ -116,7 +144,7 @@ def test_snapshots_with_a_track_id_are_located_together_once_there_are_enough(le
         *early, last = (client.locate("both", csi, track_id=track_id) for csi in seen_at(TRAJECTORY))
     for one in early:
         assert isinstance(one.provenance, Provenance)
-        assert one.provenance.fallback == "TRACK_TOO_SHORT"
+        assert one.provenance.fallbacks == [Fallback(method="scadf-moe", cause="TRACK_TOO_SHORT")]
     assert isinstance(last.provenance, TrackProvenance)
     assert last.provenance.snapshots == len(TRAJECTORY)
 
@@ -139,48 +167,6 @@ def test_an_error_of_the_service_is_raised_with_its_problem(url: str) -> None:
     assert (refused.value.problem.status, refused.value.problem.cause) == (404, "CELL_NOT_FOUND")
 
 
-class _Scripted(BaseHTTPRequestHandler):
-    """Takes one step of the script for each request, and keeps the headers of the requests."""
-
-    script: ClassVar[list[int | bytes | None]] = []
-    seen: ClassVar[list[dict[str, str]]] = []
-    encoding = "identity"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.seen.append({name.lower(): value for name, value in self.headers.items()})
-        step = self.script.pop(0)
-        if step is None:
-            return  # without an answer
-        problem = Problem(title="", status=step, detail="so it is", cause="BUSY") if isinstance(step, int) else None
-        content = problem.model_dump_json(by_alias=True).encode() if problem else step
-        assert isinstance(content, bytes)
-        self.send_response(200 if isinstance(step, bytes) else step)
-        self.send_header("Retry-After", "0")
-        self.send_header("Content-Encoding", self.encoding)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def scripted(*script: int | bytes | None, encoding: str = "identity") -> Iterator[str]:
-    _Scripted.encoding = encoding
-    _Scripted.script[:], _Scripted.seen[:] = script, []
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Scripted) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-    assert _Scripted.script == []
-
-
 @pytest.fixture(scope="module")
 def answer(url: str) -> bytes:
     with Client(url) as client:
@@ -190,7 +176,7 @@ def answer(url: str) -> bytes:
 def test_the_client_tries_again_if_the_service_is_busy_or_breaks_the_connection(answer: bytes) -> None:
     with scripted(503, None, 429, answer) as url, Client(url, "fp_key") as client:
         assert error_of(client.locate("plane", CSI)) < 5
-    (seen,) = {tuple(sorted(one.items())) for one in _Scripted.seen}
+    (seen,) = {tuple(sorted(one.items())) for one in Scripted.seen}
     assert dict(seen)["authorization"] == "Bearer fp_key"
     assert dict(seen)["fingerpost-cell"] == "plane"
 
@@ -254,7 +240,7 @@ def test_an_answer_that_cannot_be_decompressed_is_no_answer() -> None:
 def test_a_key_may_end_in_a_new_line(answer: bytes) -> None:
     with scripted(answer) as url, Client(url, "fp_key\n") as client:
         client.locate("plane", CSI)
-    assert _Scripted.seen[0]["authorization"] == "Bearer fp_key"
+    assert Scripted.seen[0]["authorization"] == "Bearer fp_key"
 
 
 @pytest.mark.parametrize("key", ["fp_sécret", "fp_\nsecret", "fp secret", ""])
@@ -281,3 +267,85 @@ def test_the_client_needs_httpx_pydantic_and_numpy_only() -> None:
     # httpx itself imports rich where it is installed.
     others = "faiss fastapi models msgspec onnx onnxruntime pyproj redis reference_db safetensors service typer"
     assert not set(others.split()) & set(done.stdout.split())
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize("where", ["blocking", "asyncio"])
+@pytest.mark.parametrize("sent", [_HEAD, b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["body", "status", "header"])
+def test_an_answer_that_drips_is_no_answer_after_the_deadline(where: str, sent: bytes) -> None:
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(sent)
+            with suppress(OSError):  # the client has gone
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000 if not sent else b"x" * 1000:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.02)
+
+    async def ask(url: str) -> None:
+        async with AsyncClient(url, timeout_s=0.3) as client:
+            await client.locate("plane", CSI)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if where == "asyncio":
+            with pytest.raises(NoAnswer, match="not complete after"):
+                asyncio.run(ask(url))
+        else:
+            with Client(url, timeout_s=0.3) as client, pytest.raises(NoAnswer, match="not complete after"):
+                client.locate("plane", CSI)
+        thread.join()
+
+
+@pytest.mark.parametrize("where", ["blocking", "asyncio"])
+def test_a_head_that_drips_on_a_connection_in_use_ends_and_the_next_request_is_answered(where: str) -> None:
+    body = b'{"status": "live"}'
+    whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    def answer(server: socket.socket) -> None:
+        with server.accept()[0] as first:
+            first.recv(2**16)
+            first.sendall(whole)
+            first.recv(2**16)
+            with suppress(OSError):  # the client has gone
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                    first.sendall(bytes([byte]))
+                    time.sleep(0.02)
+        with server.accept()[0] as second:
+            second.recv(2**16)
+            second.sendall(whole)
+
+    async def ask(url: str) -> None:
+        async with AsyncClient(url, timeout_s=0.3, tries=1) as client:
+            await client.check_live()
+            with pytest.raises(
+                NoAnswer, match=r"127\.0\.0\.1:\d+/health/live: the answer is not complete after 0\.3 s"
+            ):
+                await client.check_live()
+            await client.check_live()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if where == "asyncio":
+            asyncio.run(ask(url))
+        else:
+            with Client(url, timeout_s=0.3, tries=1) as client:
+                client.check_live()
+                with pytest.raises(NoAnswer, match="/health/live: the answer is not complete after"):
+                    client.check_live()
+                client.check_live()
+        thread.join()
+
+
+def test_a_closed_client_answers_nothing() -> None:
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    with pytest.raises(NoAnswer, match="the client is closed"):
+        client.list_cells()

@@ -57,3 +57,21 @@ def test_a_random_share_spreads_the_waits() -> None:
 )
 def test_a_broken_connection_is_tried_again_a_timeout_is_not(error: type[httpx.TransportError], again: bool) -> None:
     assert (retries().wait_after(error("")) is not None) == again
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [
+        (httpx.Response(429), True),
+        (httpx.Response(503), False),
+        (httpx.ConnectError(""), True),
+        (httpx.ConnectTimeout(""), True),
+        (httpx.ReadError(""), False),
+        (httpx.RemoteProtocolError(""), False),
+    ],
+)
+def test_what_must_not_happen_twice_is_tried_again_only_if_it_has_not_happened(
+    outcome: httpx.Response | httpx.RequestError, again: bool
+) -> None:
+    careful = Retries(2, 10.0, harmless=False)
+    assert (careful.wait_after(outcome) is not None) == again

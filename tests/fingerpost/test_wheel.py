@@ -1,4 +1,4 @@
-"""The wheel: its files, its metadata, and its commands beside other packages named models, service and reference_db."""
+"""The wheels: their files, their metadata, and the commands beside other packages of the same names."""
 
 import json
 import os
@@ -17,26 +17,29 @@ ROOT = Path(__file__).parents[2]
 TAKEN = ("models", "reference_db", "service")  # names of ours that other distributions may use
 SERVER_ONLY = {
     *("fastapi", "faiss", "httptools", "msgspec", "onnx", "onnxruntime", "prometheus_client", "pydantic_settings"),
-    *("redis", "starlette", "swagger_ui", "threadpoolctl", "uvicorn", "uvloop"),
+    *("pyproj", "redis", "starlette", "swagger_ui", "threadpoolctl", "uvicorn", "uvloop"),
 }
 TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, unpacked as pip does it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, check=True, cwd=ROOT, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
+    """What both wheels hold, unpacked as pip does it."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in (ROOT, ROOT / "models" / "artifacts"):
+        build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+        subprocess.run(build, check=True, cwd=project, capture_output=True)
+    wheels = list(folder.glob("*.whl"))
+    assert sorted(wheel.name.partition("-")[0] for wheel in wheels) == ["fingerpost", "fingerpost_models"]
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "site")
     return folder / "site"
 
 
 @pytest.fixture(scope="module")
 def metadata(site: Path) -> Message:
-    (file,) = site.glob("*.dist-info/METADATA")
+    (file,) = site.glob("fingerpost-*.dist-info/METADATA")
     return message_from_string(file.read_text())
 
 
@@ -44,10 +47,18 @@ def test_the_only_package_at_the_top_is_fingerpost(site: Path) -> None:
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"fingerpost"}
 
 
-def test_the_wheel_has_what_the_server_reads(site: Path) -> None:
+def test_the_wheel_of_the_client_has_no_artifact(site: Path) -> None:
+    (record,) = site.glob("fingerpost-*.dist-info/RECORD")
+    assert "models/artifacts/" not in record.read_text()
+
+
+def test_the_wheels_have_what_the_server_reads(site: Path) -> None:
     server = site / "fingerpost" / "_server"
     assert {path.name for path in server.iterdir()} == set(TAKEN)
-    for manifest in (server / "models" / "artifacts").glob("*/artifact.json"):
+    manifests = list((server / "models" / "artifacts").glob("*/artifact.json"))
+    shipped = (ROOT / "models" / "artifacts").glob("*/artifact.json")
+    assert {path.parent.name for path in manifests} == {path.parent.name for path in shipped}
+    for manifest in manifests:
         graphs = set(re.findall(r'"([a-z_]+\.onnx)"', manifest.read_text()))
         assert graphs
         assert graphs <= {path.name for path in manifest.parent.iterdir()}
@@ -57,7 +68,7 @@ def test_the_wheel_has_what_the_server_reads(site: Path) -> None:
     assert (site / "fingerpost" / "py.typed").exists()
 
 
-def test_the_wheel_has_no_training_weights_or_logs(site: Path) -> None:
+def test_the_wheels_have_no_training_weights_or_logs(site: Path) -> None:
     names = {path.name for path in site.rglob("*")}
     assert not [name for name in names if name.endswith((".safetensors", ".jsonl", ".png"))]
     assert not {"tests", "benchmarks", "docs", "deploy"} & names
@@ -67,7 +78,7 @@ def test_the_client_alone_has_few_requirements(metadata: Message) -> None:
     required = {
         re.split(r"[^\w-]", line)[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line
     }
-    assert required == {"httpx", "numpy", "pydantic", "pyproj", "rich", "safetensors", "typer"}
+    assert required == {"httpx", "numpy", "pydantic", "pyyaml", "rich", "safetensors", "typer"}
     assert {"cpu", "gpu", "train"} <= set(metadata.get_all("Provides-Extra", []))
 
 
@@ -140,7 +151,7 @@ def run(environment: dict[str, str], folder: Path, *arguments: object) -> subpro
 
 def test_commands_that_ask_a_service_need_no_extra(client_only: dict[str, str], tmp_path: Path, url: str) -> None:
     users = ROOT / "benchmarks" / "data" / "florence-0000-users.safetensors"
-    assert run(client_only, tmp_path, "--version").stdout.startswith("fingerpost 0.")
+    assert run(client_only, tmp_path, "--version").stdout.startswith("fingerpost 1.")
     assert "serve" in run(client_only, tmp_path, "--help").stdout
     listed = run(client_only, tmp_path, "cells", "list", "--json", "--url", url)
     assert {cell["cellId"] for cell in json.loads(listed.stdout)["cells"]} >= {"plane", "other"}
