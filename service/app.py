@@ -21,34 +21,50 @@ from service.artifacts.router import Models
 from service.artifacts.router import router as models_router
 from service.artifacts.starting import read_active_artifacts, start_active
 from service.auth.key_store import PERIOD_S, READING_S, UNSAFE_AFTER_S, KeyStore
+from service.auth.key_uses import PERIOD_S as PERIOD_OF_USES_S
+from service.auth.key_uses import KeyUses
 from service.auth.middleware import AuthMiddleware
 from service.auth.route_scopes import scope_needed
+from service.auth.router import router as keys_router
 from service.background import Background, Job
+from service.cells.encoding_ahead import PERIOD_S as PERIOD_OF_FRAMES_S
+from service.cells.encoding_ahead import EncodingAhead
+from service.cells.knn_cells import KnnCells
 from service.cells.model_choice import ModelChoice
 from service.cells.registry import ServedCells
 from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories
+from service.console.outlines import read_outlines
+from service.console.outlines import router as outlines_router
 from service.console.router import mount_console_assets
 from service.console.router import router as console_router
 from service.inference.engine import start_engine, start_lwlm_engine, start_trajectory_engine
+from service.inference.knn_engine import KnnEngine
 from service.inference.workers import Workers
 from service.locating.examples import Examples
 from service.locating.joiner import Joiner
 from service.locating.live import Live
 from service.locating.locator import Locator
 from service.locating.measurer import Measurer
+from service.locating.recent_answers import MemoryRecentAnswers, RecentAnswers
 from service.locating.router import live_router
 from service.locating.router import router as locating_router
 from service.locating.tracker import Tracker
 from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
+from service.start_line import ServedParts
 from service.telemetry.access_log import AccessLog
 from service.telemetry.correlation import CorrelationMiddleware
+from service.telemetry.knn_metrics import KnnMetrics
 from service.telemetry.measure_metrics import MeasureMetrics
 from service.telemetry.metrics import Metrics, RequestMetrics
 from service.telemetry.router import router as telemetry_router
 from service.telemetry.tracing import Traces, TracingMiddleware
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
+from service.truths.router import router as truths_router
+from service.truths.scorer import TruthScorer
+from service.truths.watch import PERIOD_S as PERIOD_OF_TRUTHS_S
+from service.truths.watch import CoverageWatch
 from service.updates.cells import router as cells_router
 from service.updates.collecting import Collector
 from service.updates.error_map import ErrorMaps
@@ -85,8 +101,10 @@ _TAGS = [
     {"name": "locate", "description": "Locate users, and measure their signals."},
     {"name": "cells", "description": "The cells of the reference database: descriptions, policies, errors."},
     {"name": "fingerprints", "description": "The fingerprints of a cell: list, append, delete, export."},
+    {"name": "truths", "description": "Where users really were, and what that says about the answers of a cell."},
     {"name": "versions", "description": "The versions of a cell: list, compare, roll back."},
     {"name": "models", "description": "The artifacts that locate users, and those that could."},
+    {"name": "keys", "description": "The API keys in force, without the keys."},
     {"name": "health", "description": "Probes for load balancers and orchestrators."},
     {"name": "telemetry", "description": "What the service measures of itself."},
 ]
@@ -94,14 +112,17 @@ _ROUTERS = (
     locating_router,
     cells_router,
     fingerprints_router,
+    truths_router,
     versions_router,
     live_router,
     models_router,
+    keys_router,
     health_router,
     telemetry_router,
     openapi_router,
     docs_router,
     console_router,
+    outlines_router,
 )
 
 
@@ -118,18 +139,22 @@ def create_app(
     in the background: it follows neither versions nor active artifacts, and no other replica hears of it.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
-    `service.auth.keys.KeysUnreadable` or `service.telemetry.tracing.TracingMissing`.
+    `service.auth.keys.KeysUnreadable`, `service.console.outlines.OutlinesUnreadable` or
+    `service.telemetry.tracing.TracingMissing`.
     """
     traces = None if settings.traces_endpoint is None else Traces(settings.traces_endpoint)
     keys = None if settings.keys_file is None else KeyStore(settings.keys_file)
+    outlines = None if settings.console_outlines is None else read_outlines(settings.console_outlines)
     # One thread owns the model and the indices. Thread pools of BLAS and FAISS would only compete with it.
     threadpool_limits(limits=1)
     metrics = Metrics(settings.cell_series, EARLY_CAUSES)
     trajectory_metrics = TrajectoryMetrics(metrics)
     measure_metrics = MeasureMetrics(metrics)
+    knn_metrics = KnnMetrics(metrics)
     background = Background(metrics.background)
     store = open_store(settings.redis_url or settings.database_directory)
     installation = open_installation(settings.redis_url, settings.database_directory)
+    uses = None if keys is None else KeyUses(keys, installation)
     active = read_active_artifacts(installation) if use_active_artifacts else {}
     folders = ArtifactFolders(settings)
     engine = start_active(
@@ -162,9 +187,13 @@ def create_app(
         stations = Stations(lwlm_engine, served.described, measure_metrics)
     tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
     publisher = Publisher(store, served, settings, metrics, trajectories, stations)
-    choice = ModelChoice(served, stations, settings.confidence)
+    knn = KnnCells(store, served, KnnEngine(settings, knn_metrics), settings, knn_metrics)
+    choice = ModelChoice(served, knn, stations, settings.confidence)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
+    answers = _open_answers(settings)
+    locator = Locator(settings, served, choice, workers, metrics, tracker, Joiner(stations), live, answers)
+    coverage = CoverageWatch(publisher, served, metrics.truths)
     error_maps = ErrorMaps(publisher, served, settings)
     collector = Collector(publisher, error_maps, settings, metrics)
     activation = Activation(
@@ -185,16 +214,22 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         jobs = [
             Job("versions", served.follow, settings.follow_period_s, timeout_s=120),
+            Job("descriptions", knn.follow, settings.follow_period_s, timeout_s=120),
             Job("cell names", served.lookups.learn, _NAMES_S, timeout_s=120),
             Job("retention", partial(run_retention_job, publisher), settings.retention_period_s, None, 3600, False),
+            Job("truths", coverage.run_job, PERIOD_OF_TRUTHS_S, timeout_s=120),
             Job("history", collector.run_job, settings.retention_period_s, None, 3600, False),
         ]
+        if settings.encode_ahead:
+            jobs.append(Job("frames ahead", EncodingAhead(lambda: served.engine).run_job, PERIOD_OF_FRAMES_S))
+        if isinstance(answers, MemoryRecentAnswers):
+            jobs.append(Job("answers", answers.forget_old, min(settings.answer_ttl_s, _NAMES_S)))
         if isinstance(store, News):
             jobs.append(Job("news", partial(served.listen, store), 0))
-        if trajectories is not None or stations is not None:
-            jobs.append(Job("descriptions", served.described.follow, settings.follow_period_s, timeout_s=120))
         if keys is not None:
             jobs.append(Job("keys", keys.follow, PERIOD_S, UNSAFE_AFTER_S, READING_S))
+        if uses is not None:
+            jobs.append(Job("key uses", uses.exchange, PERIOD_OF_USES_S))
         jobs += follower.list_jobs()
         if is_replica:
             for job in jobs:
@@ -207,9 +242,11 @@ def create_app(
             activation,
             installation,
             live,
+            answers,
             workers,
             error_maps,
             publisher,
+            knn,
             served,
             tracker,
             trajectories,
@@ -254,20 +291,27 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.locator = Locator(settings, served, choice, workers, metrics, tracker, Joiner(stations), live)
+    app.state.locator = locator
+    app.state.truth_scorer = TruthScorer(
+        settings, locator, served, publisher, answers, workers, metrics.truths, coverage
+    )
     app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, workers, trajectory_metrics)
     app.state.measurer = Measurer(settings, stations, workers, measure_metrics)
     app.state.background = background
+    app.state.served_parts = ServedParts(store, activation.references)
     app.state.faults = served.faults
     app.state.live = live
     app.state.publisher = publisher
     app.state.error_maps = error_maps
-    app.state.overview = Overview(served, trajectories, stations, settings)
+    app.state.overview = Overview(served, trajectories, stations, settings, coverage.contradicts)
     app.state.health = Health(
         settings, lambda: served.engine.session, draining or Draining(), background, store, lambda: served.store_reached
     )
     app.state.collector = collector
     app.state.models = Models(folders, served, trajectories, stations, activation, follower, installation, settings)
+    app.state.keys = keys
+    app.state.key_uses = uses
+    app.state.outlines = outlines
     app.state.scope_needed = None if keys is None else scope_needed
     app.state.examples = Examples(served, trajectories, stations, store).by_operation
     for router in _ROUTERS:
@@ -275,3 +319,16 @@ def create_app(
     mount_swagger_ui(app)
     mount_console_assets(app)
     return app
+
+
+def _open_answers(settings: Settings) -> RecentAnswers | None:
+    """Where answers are remembered; None where they are not."""
+    if not settings.answer_ttl_s:
+        return None
+    if settings.redis_url is None:
+        return MemoryRecentAnswers(settings.answer_ttl_s, settings.answer_limit)
+    from service.locating.redis_recent_answers import (
+        RedisRecentAnswers,
+    )  # a sixth of a second that others need not spend
+
+    return RedisRecentAnswers(settings.redis_url, settings.answer_ttl_s, settings.answer_limit, settings.waiting_limit)

@@ -1,5 +1,7 @@
 """Every error that the service raises on purpose, with the HTTP status and the cause that a client sees."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple, Self
 
@@ -50,6 +52,13 @@ class ServiceError(Exception):
         made.__dict__.update(self.__dict__)
         return made
 
+    def with_advice(self, advice: str) -> Self:
+        """The same error whose detail ends with `advice`, however long the detail is."""
+        made = self.__copy__()
+        made.detail = f"{_cut(self.detail, _LONGEST_TEXT - len(advice) - 2)}; {advice}"
+        made.args = (made.detail, *self.args[1:])
+        return made
+
     @property
     def reason(self) -> str:
         """What is wrong, without the name of the field."""
@@ -67,6 +76,15 @@ class FieldError(ServiceError):
         param = "/".join(map(shorten_name, _cut(param, _LONGEST_TEXT).split("/")))
         reason = _cut(reason, _LONGEST_TEXT)
         super().__init__(f"{param}: {reason}" if param else reason, InvalidParam(param, reason))
+
+
+@contextmanager
+def overridden_by_force(done: str = "publishes it anyway", kind: type[ServiceError] = ServiceError) -> Iterator[None]:
+    """Lets refusals of a kind say what the option `--force` or the parameter `force` does."""
+    try:
+        yield
+    except kind as error:
+        raise error.with_advice(f"--force or force=true {done}") from error
 
 
 def _cut(text: str, longest: int) -> str:
@@ -193,6 +211,16 @@ class CsiLevelImplausible(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, ca
     """The CSI is far stronger or weaker than the cell's fingerprints with a similar signal: another unit or gain."""
 
 
+class CsiForeign(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="CSI_FOREIGN"):
+    """The CSI is unlike that of the cell's own users: of another cell, in another order, or of a changed street.
+
+    `belonging` is its p-value; `place` `(east, north)`, metres, is the first guess where the user is.
+    """
+
+    belonging = 0.0
+    place = (0.0, 0.0)
+
+
 class CsiHasNoSignal(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="CSI_HAS_NO_SIGNAL"):
     """The CSI holds noise alone, so that nothing can be measured."""
 
@@ -200,6 +228,15 @@ class CsiHasNoSignal(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="
 # The time of the measurement
 class TimestampImplausible(FieldError, status=HTTPStatus.BAD_REQUEST, cause="TIMESTAMP_IMPLAUSIBLE"):
     """The CSI was measured in the future or before 2010: the clock or the unit is wrong."""
+
+
+class LocationTooOld(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="LOCATION_TOO_OLD"):
+    """The CSI was measured longer ago than the request's maxAge allows."""
+
+
+# The shapes of the answer
+class ShapesNotSupported(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="GAD_SHAPES_NOT_SUPPORTED"):
+    """The request's supportedGADShapes name no shape that the service answers with."""
 
 
 # The coarse position
@@ -236,6 +273,18 @@ class ModelNotAllowed(FieldError, status=HTTPStatus.CONFLICT, cause="MODEL_NOT_A
 
 class CellUnreadable(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, cause="CELL_UNREADABLE"):
     """The cell's stored fingerprints are damaged."""
+
+
+# The ladder of methods
+class PositioningMethodFailure(
+    ServiceError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="POSITIONING_METHOD_FAILURE"
+):
+    """No method that may answer located the user; `fallbacks` and `detail` say why each of them did not."""
+
+    def __init__(self, detail: str, failures: Sequence[tuple[str, str]] = ()) -> None:
+        """`failures`: methods, and the cause why each did not locate the user."""
+        super().__init__(detail)
+        self.failures = tuple(failures)
 
 
 # Measurements
@@ -313,6 +362,29 @@ class IdempotencyKeyReused(ServiceError, status=HTTPStatus.UNPROCESSABLE_ENTITY,
 
 class StoreDown(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="STORE_UNAVAILABLE", retry_after_s=1):
     """The reference database cannot be reached. Cells in memory continue to serve."""
+
+
+# Truths
+class TruthOutsideCell(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="TRUTH_OUTSIDE_CELL"):
+    """The surveyed position lies outside the cell."""
+
+
+class TruthTooCoarse(FieldError, status=HTTPStatus.UNPROCESSABLE_ENTITY, cause="TRUTH_TOO_COARSE"):
+    """The surveyed position may be wrong by more than the answer claims to be."""
+
+
+class TruthIsFingerprint(FieldError, status=HTTPStatus.CONFLICT, cause="TRUTH_IS_FINGERPRINT"):
+    """The cell has this CSI and position as a fingerprint, so that they cannot tell how others are located."""
+
+
+class AnswerNotRemembered(FieldError, status=HTTPStatus.NOT_FOUND, cause="ANSWER_NOT_REMEMBERED"):
+    """The service does not remember an answer with this requestId."""
+
+
+class AnswersUnavailable(
+    ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="ANSWERS_UNAVAILABLE", retry_after_s=1
+):
+    """The store of the last answers cannot be reached."""
 
 
 # Artifacts

@@ -11,8 +11,9 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
-from ipaddress import ip_address
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
@@ -20,11 +21,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.background import Background, Job
+from service.listening import bind_port, bind_unix, check_guarded, describe_url
 from service.settings import Settings
+from service.start_line import ServedParts, describe_start
 from service.telemetry.access_log import log_refusal
 from service.telemetry.logs import log_config
 from service.telemetry.metrics import Metrics
 from service.web.health import Draining
+from service.web.http_protocol import LOOPBACK as _LOOPBACK
 from service.web.http_protocol import ClientLimits, HttpProtocol, Refusal, close_slow_clients
 from service.web.tls import PERIOD_S, Certificate, CertificateFollower, server_context
 
@@ -42,20 +46,33 @@ _LARGE = 2**20  # bytes: a cell's arrays, uploads, exports; a single user's requ
 _SPARE = 8 * 2**20  # bytes that a heap may keep for the next request
 
 
-class Unguarded(Exception):
-    """The service would listen on a public address without API keys. The text is fit to show to a person."""
+class ListeningWorker(NamedTuple):
+    """A worker as the process itself knows it: its number among the workers of a port, and its Unix socket."""
+
+    number: int
+    socket: Path
 
 
-def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Background, metrics: Metrics) -> None:
+def serve(
+    app: ASGIApp,
+    settings: Settings,
+    draining: Draining,
+    background: Background,
+    metrics: Metrics,
+    parts: ServedParts,
+    worker: ListeningWorker | None = None,
+) -> None:
     """Serves until SIGINT or a second SIGTERM, or for `drain_s` after the first SIGTERM; then finishes open requests.
 
     The first SIGTERM begins `draining`: each answer then closes its connection, so that load balancers send no more
     requests on it. `background` follows the TLS certificate; `metrics` count refusals that never reach the app. Prints
-    ``fingerpost: serving at URL`` once it listens. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the port is
-    taken.
+    where it serves which `parts` once it listens. A `worker` listens on its Unix socket instead of the port; its
+    parent checks the public address and ends TLS. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the
+    port is taken.
     """
-    check_guarded(settings)
-    tls = _load_tls(settings)
+    if worker is None:
+        check_guarded(settings)
+    tls = _load_tls(settings) if worker is None else None
     # With Python's default of 5 ms the event loop waits for the model's thread longer than the model takes.
     sys.setswitchinterval(_SWITCH_S)
     # Objects that exist now live as long as the process: exclude them from garbage collection, which blocks the loop.
@@ -76,10 +93,11 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
 
     config = uvicorn.Config(
         app,
-        log_config=log_config(settings),
+        log_config=log_config(settings, worker and worker.number),
         access_log=False,  # `service.telemetry.access_log` writes it
         server_header=False,
         proxy_headers=settings.access_log,  # only access logs use the client's address
+        forwarded_allow_ips=None if worker is None else _trust_balancer(os.environ),
         http=partial(HttpProtocol, limits=limits, note_refusal=note_refusal),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
@@ -89,24 +107,9 @@ def serve(app: ASGIApp, settings: Settings, draining: Draining, background: Back
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal again after the shutdown; the exit status must not report a failure.
         signal.signal(number, lambda *_: None)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=config.backlog) as listening:
-        _Server(config, tls, draining, background, settings.drain_s, limits).run(sockets=[listening])
-
-
-def check_guarded(settings: Settings) -> None:
-    """Raises `Unguarded` unless API keys are required or the service listens on loopback addresses only."""
-    if settings.keys_file is not None:
-        return
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM) if settings.host else []
-    except OSError:
-        found = []
-    if not found or not all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found):
-        raise Unguarded(
-            f"{settings.host!r} is not a loopback address, and a public address needs API keys: make a key with "
-            "`fingerpost keys add` and set FINGERPOST_KEYS_FILE"
-        )
+    with bind_port(settings) if worker is None else bind_unix(worker.socket) as listening:
+        listening.listen(config.backlog)
+        _Server(config, tls, draining, background, settings, limits, parts).run(sockets=[listening])
 
 
 def give_back_large_arrays() -> None:
@@ -121,6 +124,14 @@ def give_back_large_arrays() -> None:
     if set_option is not None:
         set_option(_MMAP_THRESHOLD, _LARGE)
         set_option(_TRIM_THRESHOLD, _SPARE)
+
+
+def _trust_balancer(environment: Mapping[str, str]) -> str:
+    """Whose `X-Forwarded-For` a worker believes: its own balancer's, whose Unix socket counts as loopback, and others'
+    that uvicorn would believe.
+    """
+    trusted = environment.get("FORWARDED_ALLOW_IPS", _LOOPBACK)
+    return trusted if trusted == "*" else f"{trusted},{_LOOPBACK}"
 
 
 class _Tls(NamedTuple):
@@ -154,41 +165,42 @@ class _Server(uvicorn.Server):
         tls: _Tls | None,
         draining: Draining,
         background: Background,
-        drain_s: float,
+        settings: Settings,
         limits: ClientLimits,
+        parts: ServedParts,
     ) -> None:
         super().__init__(config)
+        self._settings = settings
+        self._parts = parts
         self._limits = limits
         self._tls = tls
         self._background = background
         self._draining = draining
-        self._drain_s = drain_s
         self._drained = float("inf")  # time.monotonic
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
             if self._tls is not None:
                 follower = CertificateFollower(self._tls.context, self._tls.certificate)
                 self._background.start(Job("certificate", follower.follow, PERIOD_S))
-            scheme = "http" if self._tls is None else "https"
-            print(f"fingerpost: serving at {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+            url = describe_url(sockets[0], tls=self._tls is not None)
+            print(await asyncio.to_thread(describe_start, self._settings, url, self._parts), flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         _end_process_after((self.config.timeout_graceful_shutdown or 0) + _CLOSING_S)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGTERM and self.started and self._drain_s and not self._draining.began:
+        if sig == signal.SIGTERM and self.started and self._settings.drain_s and not self._draining.began:
             self._draining.began = True
-            self._drained = time.monotonic() + self._drain_s
+            self._drained = time.monotonic() + self._settings.drain_s
         else:
             super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         if self._draining.began and _CLOSE not in self.config.encoded_headers:
-            _log.info("draining for %g s", self._drain_s)
+            _log.info("draining for %g s", self._settings.drain_s)
             self.config.encoded_headers.append(_CLOSE)  # uvicorn builds its default headers from these once a second
             self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         if counter % _TICKS == 0:

@@ -1,26 +1,18 @@
 """All settings of the service. Each is an environment variable: ``FINGERPOST_PORT=9000``."""
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_PREFIX = "FINGERPOST_"
-# Variables of the command line, of the deployments and of the tests.
-_OTHERS = re.compile(
-    "FINGERPOST_(URL|KEY|CERTIFICATE_FILE|CERTIFICATE_KEY_FILE|ADDRESS|REPLICAS|REDIS_MEMORY|CONSOLE_PICTURES|"
-    "(HAPROXY|REPLICA)_[A-Z0-9_]+|"
-    "SERVICE_[A-Z0-9_]+|PORT_[A-Z0-9_]+)"  # Kubernetes sets these for a Service named fingerpost
-)
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
+from service.setting_values import LIST, HostName, Seconds
+
+PREFIX = "FINGERPOST_"
+_PASSWORD = re.compile("//[^/]*@")
 
 
 def _shipped_artifact(family: str = "mateformer") -> Path:
@@ -40,50 +32,24 @@ def _shipped_lwlm_artifact() -> Path | None:
     return directory if directory.exists() else None
 
 
-def _read_json_list(value: Any) -> Any:
-    """Reads the value of an environment variable. Raises `ValueError` with an example made from the value."""
-    if not isinstance(value, str):
-        return value
-    try:
-        found = json.loads(value)
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        raise ValueError(f"must be a JSON list, such as {json.dumps(_guess_items(value))}")
-    return found
-
-
-def _guess_items(value: str) -> list[str] | list[float]:
-    items = [text for item in value.strip(" []()").split(",") if (text := item.strip(" \"'"))]
-    try:
-        return [float(item) for item in items]
-    except ValueError:
-        return items
-
-
-def _check_host(name: str) -> str:
-    """Raises `ValueError` unless a `Host` header can have this name before its port."""
-    try:
-        ip_address(name)
-    except ValueError:
-        if not _HOST_NAME.fullmatch(name):
-            raise ValueError("must be a name without scheme, port and path, such as fingerpost.example") from None
-    return name
-
-
-_JsonList = (NoDecode, BeforeValidator(_read_json_list))
-
-
 class Settings(BaseSettings):
     """Names end in their unit: ``_s`` seconds, ``_m`` metres, ``_bytes`` bytes. Others are counts or names.
 
-    ``none`` in a variable sets None.
+    In a variable, seconds may have another unit (``12h``), a list is items between commas or JSON, and ``none`` sets
+    None.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_parse_none_str="none", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_parse_none_str="none", frozen=True, allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose one.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes that serve the port together, each with its share of the cells and of the memory: see "
+        "Many processes on one machine. More than one need HAProxy 2.6 or newer.",
+    )
     log_level: str = Field(
         "info",
         pattern="(?i)^(debug|info|warning|error|critical)$",
@@ -107,7 +73,7 @@ class Settings(BaseSettings):
         description="File of API keys, written by `fingerpost keys`; read again when it changes. None: requests need "
         "no key, and the service listens on loopback addresses only.",
     )
-    allowed_hosts: Annotated[list[Annotated[str, AfterValidator(_check_host)]], *_JsonList] = Field(
+    allowed_hosts: Annotated[list[HostName], *LIST] = Field(
         [],
         description="While no keys are required: names under which clients may reach the service, besides loopback "
         "names and FINGERPOST_HOST, such as the name of a reverse proxy. Without scheme and port.",
@@ -132,14 +98,14 @@ class Settings(BaseSettings):
         None,
         description="CA (PEM) that must have signed each client's certificate (mutual TLS). None: clients need none.",
     )
-    drain_s: float = Field(
+    drain_s: Seconds = Field(
         5.0,
         ge=0,
         le=3600,
         description="How long to keep serving after SIGTERM, while /health/ready answers 503. Set it longer than your "
         "load balancer takes to notice.",
     )
-    shutdown_s: float = Field(10.0, gt=0, description="How long open requests may take to finish after the drain.")
+    shutdown_s: Seconds = Field(10.0, gt=0, description="How long open requests may take to finish after the drain.")
 
     database_directory: Path = Field(Path("var/database"), description="Directory of the reference database.")
     artifact_directory: Path = Field(
@@ -167,10 +133,10 @@ class Settings(BaseSettings):
         description="Redis that holds the reference database instead of FINGERPOST_DATABASE_DIRECTORY: redis:// or "
         "redis+cluster://.",
     )
-    follow_period_s: float = Field(
+    follow_period_s: Seconds = Field(
         2.0, gt=0, description="How often to ask the reference database for new versions of the cells in memory."
     )
-    retention_period_s: float = Field(
+    retention_period_s: Seconds = Field(
         600.0,
         gt=0,
         description="How often to remove fingerprints older than their cell's retention, and old versions.",
@@ -181,7 +147,7 @@ class Settings(BaseSettings):
         description="How many versions of each cell to keep, the newest, the current one among them. Older ones are "
         "removed in the same period, an hour after they were replaced at the earliest. 0: all.",
     )
-    history_max_age_s: float | None = Field(
+    history_max_age_s: Seconds | None = Field(
         None,
         gt=0,
         description="Remove also versions among these that were replaced longer ago than this. None: keep them.",
@@ -189,7 +155,8 @@ class Settings(BaseSettings):
     cell_memory_bytes: int = Field(
         4 * 2**30,
         gt=0,
-        description="Memory for cells, without mapped files. The least recently used cells are evicted.",
+        description="Memory for cells, without mapped files. The least recently used cells are evicted. Cells that "
+        "weighted kNN alone can locate in may take a quarter more.",
     )
 
     body_limit_bytes: int = Field(16 * 2**20, gt=0, description="Largest request body.")
@@ -211,13 +178,13 @@ class Settings(BaseSettings):
         description="Most open connections. Requests on further ones get 503, except probes and scrapes of the "
         "metrics. Each connection needs a file descriptor.",
     )
-    head_timeout_s: float = Field(
+    head_timeout_s: Seconds = Field(
         10.0, gt=0, description="How long a client may take to send the head of a request, and a new one to begin."
     )
-    write_timeout_s: float = Field(
+    write_timeout_s: Seconds = Field(
         30.0, gt=0, description="How long a client may read nothing of its answer before its connection is closed."
     )
-    body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send a request body.")
+    body_timeout_s: Seconds = Field(30.0, gt=0, description="How long a client may take to send a request body.")
     upload_limit_bytes: int = Field(
         2 * 2**30,
         gt=0,
@@ -226,12 +193,12 @@ class Settings(BaseSettings):
     batch_limit: int = Field(256, gt=0, description="Most users in one batch.")
     request_threads: int = Field(2, gt=0, description="Threads that decode and encode large batches.")
     waiting_limit: int = Field(128, gt=0, description="Most batches in progress or waiting. The next one gets 503.")
-    queue_limit_s: float = Field(
+    queue_limit_s: Seconds = Field(
         0.25,
         gt=0,
         description="In a burst, new requests get 503 once the oldest queued request has waited this long.",
     )
-    standing_queue_s: float = Field(
+    standing_queue_s: Seconds = Field(
         0.01,
         gt=0,
         description="Under lasting load, new requests get 503 once the oldest queued request has waited this long; "
@@ -249,11 +216,16 @@ class Settings(BaseSettings):
         gt=0,
         description="Memory for frames (encoded neighbourhoods); at least FINGERPOST_INFERENCE_BATCH frames are held.",
     )
-    execution_providers: Annotated[list[str], *_JsonList] = Field(
-        ["CPUExecutionProvider"], description="Execution providers of ONNX Runtime, preferred first."
+    encode_ahead: bool = Field(
+        True,
+        description="While the model is idle, encode the frames of tiles next to those that users enter. Takes at most "
+        "a fifth of one core, and an eighth of FINGERPOST_FRAME_CACHE_BYTES.",
+    )
+    execution_providers: Annotated[list[str], *LIST] = Field(
+        ["CPUExecutionProvider"], min_length=1, description="Execution providers of ONNX Runtime, preferred first."
     )
 
-    track_ttl_s: float = Field(
+    track_ttl_s: Seconds = Field(
         30.0,
         gt=0,
         le=3600,
@@ -266,15 +238,34 @@ class Settings(BaseSettings):
         "oldest are dropped. Without keys, all clients share the limit.",
     )
 
+    answer_ttl_s: Seconds = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="How long to remember the answer to a request with a requestId, so that operators can score it "
+        "with a surveyed truth: personal data. 0: no answer is kept.",
+    )
+    answer_limit: int = Field(
+        10_000,
+        gt=0,
+        description="Most answers of one API key that are remembered; in Redis, of one key and cell. The oldest are "
+        "dropped. Without keys, all clients share the limit.",
+    )
+
     position_margin_m: float = Field(
         50.0,
         ge=0,
         description="How far outside the area of a cell's fingerprints a coarse position may lie, in addition to four "
         "times its hAccuracy. One that lies farther out is ignored.",
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="Share of users that must lie within the stated accuracy.")
-    calibration_samples: int = Field(300, gt=0, description="Fingerprints to calibrate a cell on.")
-    calibration_sigmas_m: Annotated[tuple[float, ...], *_JsonList] = Field(
+    confidence: float = Field(
+        0.95,
+        ge=0.5,
+        le=0.99,
+        description="Share of users that must lie within the stated accuracy, where a request names no other.",
+    )
+    calibration_samples: int = Field(600, gt=0, description="Fingerprints to calibrate a cell on.")
+    calibration_sigmas_m: Annotated[tuple[Annotated[float, Field(gt=0, le=1e5)], ...], *LIST] = Field(
         (1.0, 3.0, 10.0),
         min_length=1,
         description="Errors of coarse positions (1 sigma on each axis) to calibrate for, besides no coarse position.",
@@ -287,12 +278,23 @@ class Settings(BaseSettings):
         "watches, the last estimates are kept in memory; otherwise nothing is kept.",
     )
 
-    readiness_period_s: float = Field(
+    console_outlines: Path | None = Field(
+        None,
+        description="GeoJSON file (WGS84) whose lines and polygons, such as streets and buildings, the console draws "
+        "below each cell. None: no outlines.",
+    )
+
+    readiness_period_s: Seconds = Field(
         10.0,
         ge=0,
         description="Age of the last successful model run after which readiness runs the model again.",
     )
-    readiness_timeout_s: float = Field(5.0, gt=0, description="How long the model run of a readiness check may take.")
+    readiness_timeout_s: Seconds = Field(5.0, gt=0, description="How long the model run of a readiness check may take.")
+
+    @property
+    def database(self) -> str:
+        """The reference database, for people: without a password."""
+        return _PASSWORD.sub("//", self.redis_url or str(self.database_directory))
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
@@ -301,33 +303,3 @@ class Settings(BaseSettings):
                 "FINGERPOST_TLS_KEY_FILE and FINGERPOST_TLS_CLIENT_CA_FILE need FINGERPOST_TLS_CERTIFICATE_FILE"
             )
         return self
-
-
-def describe_wrong_settings(error: ValidationError, options: Mapping[str, str]) -> str:
-    """What is wrong with each setting, under the name of its variable, or of the option in `options` that sets it."""
-    reasons = []
-    for one in error.errors(include_url=False):
-        field, *rest = map(str, one["loc"]) if one["loc"] else ("",)
-        name = options.get(field, _PREFIX + field.upper()) if field else ""
-        place = "".join(f"[{part}]" for part in rest)
-        given = f" {one['input']!r}" if rest and isinstance(one["input"], str) else ""
-        message = one["msg"].removeprefix("Value error, ")
-        separator = " " if message.startswith("must ") else ": " if name else ""
-        reasons.append(f"{name}{place}{given}{separator}{message}")
-    return "; ".join(reasons)
-
-
-def find_unknown_variables(environment: Iterable[str]) -> list[str]:
-    """The variables FINGERPOST_* that nothing reads, each in a sentence with the setting that may be meant."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(
-        name
-        for name in environment
-        if name.upper().startswith(_PREFIX) and name.upper() not in known and not _OTHERS.fullmatch(name.upper())
-    )
-    return [_describe_unknown(name, known) for name in unknown]
-
-
-def _describe_unknown(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name.upper(), sorted(known), 1, 0.8)
-    return f"{name} is no setting and has no effect" + (f"; is {near[0]} meant?" if near else "")

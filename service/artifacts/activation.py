@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from fingerpost.wire_provenance import ArtifactReference
 from models.artifact import (
     ArtifactError,
     LwlmArtifact,
@@ -46,6 +47,7 @@ from service.errors import (
     NoMeasuringArtifact,
     NoTrajectoryArtifact,
     ServiceError,
+    overridden_by_force,
     shorten_name,
 )
 from service.inference.engine import (
@@ -83,6 +85,7 @@ class Activation:
         measure_metrics: MeasureMetrics,
     ) -> None:
         self.folder: str | None = None  # of the artifact that is being activated
+        self.begun = 0  # activations on this replica, since its start
         self._folders = folders
         self._installation = installation
         self._store = store
@@ -97,14 +100,19 @@ class Activation:
         self._stopped = threading.Event()
 
     @property
-    def digests(self) -> dict[str, str]:
-        """The digests of the artifacts that serve on this replica, by family."""
+    def references(self) -> dict[str, ArtifactReference]:
+        """The artifacts that serve on this replica, by family."""
         engines: list[MateformerEngine | TrajectoryEngine | LwlmEngine] = [self._served.engine]
         if self._trajectories is not None:
             engines.append(self._trajectories.engine)
         if self._stations is not None:
             engines.append(self._stations.engine)
-        return {engine.artifact.manifest.family: engine.artifact.digest for engine in engines}
+        return {engine.artifact.manifest.family: engine.reference for engine in engines}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the artifacts that serve on this replica, by family."""
+        return {family: one.digest for family, one in self.references.items()}
 
     async def activate(self, folder: str, *, force: bool) -> CellChecks | None:
         """Makes the artifact in a folder the active one of its family, on this replica and in the installation.
@@ -139,7 +147,7 @@ class Activation:
                 artifact = await asyncio.to_thread(load_artifact, directory)
                 if digest not in self.digests.values():
                     checks = await self._take_over(artifact, force)
-            active = ActiveArtifact(family=manifest.family, folder=folder, digest=digest)
+            active = ActiveArtifact.after(before, manifest.family, folder, digest, time.time())
             try:
                 await asyncio.to_thread(self._record, active, before)
             except ServiceError:
@@ -148,24 +156,28 @@ class Activation:
                 raise
         return manifest.family, checks
 
-    async def adopt(self, active: ActiveArtifact) -> None:
+    async def adopt(self, active: ActiveArtifact, begun: int) -> None:
         """Lets the installation's active artifact take over on this replica, without a check of its errors.
 
-        Raises `ActivationInProgress`, `ArtifactNotFound` where this replica lacks it, or `ArtifactRefused`.
+        `begun`: how many activations had begun here before the installation was asked. If there are more by now, its
+        answer may be the artifact before. Raises `ActivationInProgress` then, and while another is being activated,
+        `ArtifactNotFound` where this replica lacks it, or `ArtifactRefused`.
         """
-        with self._alone(active.folder):
-            directory = await asyncio.to_thread(self._folders.find, active)
-            if directory is None:
-                raise ArtifactNotFound("this replica does not have it")
-            with _refusing(directory):
-                artifact = await asyncio.to_thread(load_artifact, directory)
-                if is_mateformer(artifact):
-                    await self._served.switch(await self._start(artifact))
-                elif is_lwlm(artifact):
-                    if self._stations is not None:
-                        self._stations.use(await self._start_for_stations(artifact))
-                elif self._trajectories is not None:
-                    self._trajectories.use(await self._start_for_trajectories(artifact))
+        # Before it is alone: while a replica looks for what it lacks, an operator may activate another artifact.
+        directory = await asyncio.to_thread(self._folders.find, active)
+        if directory is None:
+            raise ArtifactNotFound("this replica does not have it")
+        if self.begun != begun:
+            raise ActivationInProgress("another artifact has been activated since the installation was asked")
+        with self._alone(active.folder), _refusing(directory):
+            artifact = await asyncio.to_thread(load_artifact, directory)
+            if is_mateformer(artifact):
+                await self._served.switch(await self._start(artifact))
+            elif is_lwlm(artifact):
+                if self._stations is not None:
+                    self._stations.use(await self._start_for_stations(artifact))
+            elif self._trajectories is not None:
+                self._trajectories.use(await self._start_for_trajectories(artifact))
         _log.warning("artifact %s, the installation's active one, has taken over here", active.folder)
 
     def close(self) -> None:
@@ -177,6 +189,7 @@ class Activation:
         if self.folder is not None:
             raise ActivationInProgress(f"{shorten_name(self.folder)!r} is being activated")
         self.folder = folder
+        self.begun += 1
         try:
             yield
         finally:
@@ -252,7 +265,8 @@ class Activation:
         checks = await asyncio.get_running_loop().run_in_executor(self._checking, check)
         _log.info("%d of %d cells checked, %d failed", checks.checked, checks.cells, len(checks.failed))
         if checks.complaint and not force:
-            raise ArtifactRefused(checks.complaint)
+            with overridden_by_force("activates it anyway"):
+                raise ArtifactRefused(checks.complaint)
         return checks
 
     def _check_serves(self, artifact: MateformerArtifact) -> dict[str, Manifest]:

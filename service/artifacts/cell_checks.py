@@ -41,12 +41,24 @@ class CellFailure(NamedTuple):
     reason: str
 
 
+class CellComparison(NamedTuple):
+    """Median errors of both artifacts on a cell's own fingerprints, metres; None where most have no answer."""
+
+    cell_id: str
+    before: float | None
+    after: float | None
+
+
 class CellChecks(NamedTuple):
-    """`checked` of the `cells` that the active artifact serves were compared; `failed` are among the checked."""
+    """`compared`: the checked ones of the `cells` that the active artifact serves; `failed` are among them."""
 
     cells: int
-    checked: int
+    compared: tuple[CellComparison, ...]
     failed: tuple[CellFailure, ...]
+
+    @property
+    def checked(self) -> int:
+        return len(self.compared)
 
     @property
     def complaint(self) -> str | None:
@@ -75,7 +87,7 @@ def check_cells(
     `measure` returns the errors of both artifacts in metres, float64 `[n]` each, NaN where there is no answer. Raises
     `OutOfMemory`, `StoreDown`, or `NotReady` once `stopped` returns true.
     """
-    checked, failed = 0, []
+    compared, failed = [], []
     for cell_id, version in _take_cells(store, serveable, held, seed):
         if stopped():
             raise NotReady("the service is stopping")
@@ -84,22 +96,31 @@ def check_cells(
             if len(before) < _FEWEST:
                 continue
             reason = compare_errors(before, after)
+            compared.append(CellComparison(cell_id, *map(_finite, (_median(before), _median(after)))))
         except InferenceFailed as error:
             reason = error.reason
-        checked += 1
+            compared.append(CellComparison(cell_id, None, None))
         if reason is not None:
             failed.append(CellFailure(cell_id, reason))
-    return CellChecks(len(serveable), checked, tuple(failed))
+    return CellChecks(len(serveable), tuple(compared), tuple(failed))
 
 
 def compare_errors(before: _Errors, after: _Errors) -> str | None:
     """Says how far an artifact is worse than the one before, None unless it is far. NaN counts as the worst error."""
-    usual, now = (float(np.median(np.nan_to_num(errors, nan=np.inf))) for errors in (before, after))
+    usual, now = _median(before), _median(after)
     if now <= _FACTOR * usual + _MARGIN_M:
         return None
     if np.isinf(now):
         return "the model has no answer for most of the cell's own fingerprints"
     return f"the median error on the cell's own fingerprints rises from {usual:.2f} m to {now:.2f} m"
+
+
+def _median(errors: _Errors) -> float:
+    return float(np.median(np.nan_to_num(errors, nan=np.inf)))
+
+
+def _finite(median: float) -> float | None:
+    return median if np.isfinite(median) else None
 
 
 def measure_by_fingerprints(active: MateformerEngine, other: MateformerEngine, seed: int) -> Measure:
@@ -158,8 +179,9 @@ def _trajectory_errors(engine: TrajectoryEngine, version: CellVersion, rows: NDA
         some = rows[first : first + _AT_ONCE]
         unmeasured = np.full((some.shape[1], 4), np.nan)
         users = [Trajectory(version.cell, version.csi_of(one), unmeasured) for one in some]
-        found = np.stack(engine.session.submit(engine.estimator.locate, users, Stopwatch()).result())
-        errors.append(np.linalg.norm(found[:, :-1] - version.positions[some], axis=2).mean(axis=1))
+        located = engine.session.submit(engine.estimator.locate, users, Stopwatch()).result()
+        found = np.stack([one.positions[:-1] for one in located])
+        errors.append(np.linalg.norm(found - version.positions[some], axis=2).mean(axis=1))
     return np.concatenate([np.zeros(0), *errors]).astype(np.float64)
 
 

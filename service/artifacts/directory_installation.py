@@ -3,16 +3,23 @@
 installation/active/<family>.json      the active artifact of a family
 installation/replicas/<name>.json      what a replica serves; written again and again while the replica runs
 installation/lock                      held while an artifact is activated
+installation/key-uses.json             the id of an API key -> Unix second of its last use
+installation/key-uses.lock             held while that file is replaced
 """
 
 import fcntl
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from reference_db.durable_file import FORBIDDEN, NO_ROOM, make_directory, write_durably
 from reference_db.errors import CorruptManifest, StoreForbidden, StoreFull, StoreUnavailable
 from service.artifacts.installation import ActiveArtifact, Replica, read_active, read_replicas
+
+_KEY_USES = TypeAdapter(dict[str, int])
 
 
 class DirectoryInstallation:
@@ -60,6 +67,22 @@ class DirectoryInstallation:
         with _translate_errors():
             return read_replicas([data for _, data in self._read_reports() if data is not None])
 
+    def merge_key_uses(self, uses: Mapping[str, int]) -> dict[str, int]:
+        if not self._root.is_dir():
+            return dict(uses)
+        path = self._root / "installation" / "key-uses.json"
+        with _translate_errors():
+            path.parent.mkdir(exist_ok=True)
+            with (path.parent / "key-uses.lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                known = _read_key_uses(path)
+                merged = known | {key: max(at, known.get(key, at)) for key, at in uses.items()}
+                if merged != known:
+                    draft = path.with_suffix(".draft")
+                    draft.write_text(json.dumps(merged))  # the last seconds need not survive a crash
+                    draft.replace(path)
+        return merged
+
     def withdraw(self, name: str) -> None:
         with _translate_errors():
             (self._replicas / f"{name}.json").unlink(missing_ok=True)
@@ -81,6 +104,14 @@ class DirectoryInstallation:
 
 def _holds(data: bytes, age_s: float) -> bool:
     return all(age_s <= replica.valid_s for replica in read_replicas([data]))
+
+
+def _read_key_uses(path: Path) -> dict[str, int]:
+    """Empty where there are none, or where they cannot be read: uses of now are worth more than none."""
+    try:
+        return _KEY_USES.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return {}
 
 
 def _read_token(path: Path) -> str | None:

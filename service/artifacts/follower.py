@@ -77,6 +77,7 @@ class ArtifactFollower:
         )
 
     async def _follow(self) -> None:
+        begun = self._activation.begun  # before the question: the answer may be older than what is activated meanwhile
         active = await self._reading.run(self._installation.active)
         digests = self._activation.digests
         for family in digests:
@@ -84,7 +85,7 @@ class ArtifactFollower:
             if wanted is None or wanted.digest == digests[family]:
                 self._failed.pop(family, None)
             else:
-                await self._adopt(wanted)
+                begun = await self._adopt(wanted, begun)
             self._metrics.artifact_missing.labels(family).set(family in self._failed)
         self._log_problem(self.describe().problem)
 
@@ -94,20 +95,23 @@ class ArtifactFollower:
             _log.warning("cannot serve with the active artifact %s", problem)
         self._logged = problem
 
-    async def _adopt(self, active: ActiveArtifact) -> None:
+    async def _adopt(self, active: ActiveArtifact, begun: int) -> int:
+        """Returns how many activations have begun here, other than those that began since `begun` by others."""
         failed = self._failed.get(active.family)
         if failed and failed.active == active and time.monotonic() - failed.at < _RETRIED_S:
-            return
+            return begun
         try:
-            await self._activation.adopt(active)
+            await self._activation.adopt(active, begun)
         except ActivationInProgress:
-            return
+            return begun
+        except ArtifactNotFound as error:  # whether it is there now is asked each time
+            self._failed[active.family] = _Failed(active, error.reason, -math.inf)
+            return begun
         except ServiceError as error:
-            # Whether the artifact is there now is asked each time.
-            at = -math.inf if isinstance(error, ArtifactNotFound) else time.monotonic()
-            self._failed[active.family] = _Failed(active, error.reason, at)
+            self._failed[active.family] = _Failed(active, error.reason, time.monotonic())
         else:
             self._failed.pop(active.family, None)
+        return begun + 1
 
     async def _report(self) -> None:
         """Reports once. A database that this replica may not write to is a choice of its operator, and no failure."""

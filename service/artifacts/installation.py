@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,15 +12,39 @@ from reference_db.errors import CorruptManifest
 FAMILY_PATTERN = r"[a-z0-9-]{1,64}"
 
 
-class ActiveArtifact(BaseModel):
-    """The artifact that serves a family on all replicas. `token` tells two activations of one artifact apart."""
+_MOST_PAST = 50  # activations of a family that are remembered
+
+
+class PastActivation(BaseModel):
+    """An activation of a family, as its history keeps it. `at`: Unix seconds; None: an earlier release made it."""
 
     model_config = ConfigDict(frozen=True)
 
-    family: Annotated[str, Field(pattern=f"^{FAMILY_PATTERN}$")]
     folder: str
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    at: float | None = None
+
+
+class ActiveArtifact(PastActivation):
+    """The artifact that serves a family on all replicas. `token` tells two activations of one artifact apart.
+
+    `past`: the activations before this one, the newest first. They are part of the record, so that the history and the
+    active artifact change together.
+    """
+
+    family: Annotated[str, Field(pattern=f"^{FAMILY_PATTERN}$")]
     token: str = Field(default_factory=lambda: uuid4().hex)
+    past: tuple[PastActivation, ...] = ()
+
+    @classmethod
+    def after(cls, before: "ActiveArtifact | None", family: str, folder: str, digest: str, at: float) -> Self:
+        """The record of an activation at `at`, in Unix seconds. `before`: the record that it replaces."""
+        past = () if before is None else (PastActivation.model_validate(before.model_dump()), *before.past)
+        return cls(family=family, folder=folder, digest=digest, at=at, past=past[:_MOST_PAST])
+
+    def activations(self) -> list[PastActivation]:
+        """This one and those before it, the newest first."""
+        return [self, *self.past]
 
 
 class Replica(BaseModel):
@@ -60,6 +84,12 @@ class Installation(Protocol):
 
     def replicas(self) -> list[Replica]:
         """The reports that hold, sorted by name."""
+
+    def merge_key_uses(self, uses: Mapping[str, int]) -> dict[str, int]:
+        """Keeps the later time of each key, in Unix seconds by the key's id, and returns all.
+
+        Returns `uses` alone if there is no database. Raises `StoreForbidden` if this process may not write there.
+        """
 
     def withdraw(self, name: str) -> None:
         """Removes the report of a replica that stops."""

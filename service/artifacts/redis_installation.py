@@ -2,11 +2,13 @@
 
     fingerpost:active:<family>     token, space, the active artifact of a family
     fingerpost:families            set: the families that have an active artifact
+    fingerpost:key-uses            hash: the id of an API key -> Unix second of its last use
     fingerpost:replicas            hash: name of a replica -> second until which its report holds, space, report
 
 Redis's clock decides which reports hold, so the clocks of replicas may differ.
 """
 
+from collections.abc import Mapping
 from typing import cast
 
 from reference_db.errors import StoreUnavailable
@@ -16,6 +18,7 @@ from service.artifacts.installation import ActiveArtifact, Replica, read_active,
 
 _FAMILIES = "fingerpost:families"
 _REPLICAS = "fingerpost:replicas"
+_KEY_USES = "fingerpost:key-uses"
 _TIMEOUT_S = 2.0
 
 # KEYS: the record. ARGV: the expected token ('': none), the new token, the artifact.
@@ -48,6 +51,17 @@ return found
 """)
 
 
+# KEYS: the hash. ARGV: pairs of a key's id and a Unix second. Returns the whole hash.
+_MERGE_USES = RedisScript("""
+for i = 1, #ARGV, 2 do
+    if (tonumber(redis.call('HGET', KEYS[1], ARGV[i])) or 0) < tonumber(ARGV[i + 1]) then
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+end
+return redis.call('HGETALL', KEYS[1])
+""")
+
+
 class RedisInstallation:
     """An `Installation` for replicas that share Redis, a single server or a cluster. `url`: see `RedisClient`."""
 
@@ -66,7 +80,7 @@ class RedisInstallation:
             with self._redis.connected() as client:
                 return self._activate(client, artifact, expected)
         except StoreUnavailable:
-            if self._token(artifact.family) != artifact.token:  # it may have taken effect all the same
+            if self._token(artifact.family) != artifact.token:  # it may have taken effect anyway
                 raise
             return True
 
@@ -77,6 +91,12 @@ class RedisInstallation:
     def replicas(self) -> list[Replica]:
         with self._redis.connected() as client:
             return read_replicas(cast(list[bytes], _LIST.run(client, [_REPLICAS])))
+
+    def merge_key_uses(self, uses: Mapping[str, int]) -> dict[str, int]:
+        pairs = [part for use in uses.items() for part in use]
+        with self._redis.connected() as client:
+            kept = cast(list[bytes], _MERGE_USES.run(client, [_KEY_USES], pairs))
+        return {key.decode(): int(at) for key, at in zip(kept[::2], kept[1::2], strict=True)}
 
     def withdraw(self, name: str) -> None:
         with self._redis.connected() as client:

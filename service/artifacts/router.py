@@ -2,28 +2,32 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 
+from fingerpost.wire_artifacts import (
+    CellCheck,
+    CellComparison,
+    CellFailure,
+    MeasuringModel,
+    Model,
+    ModelList,
+    PastActivation,
+    ReplicaModels,
+    TrajectoryModel,
+    UnusableModel,
+)
 from reference_db.errors import ReferenceDatabaseError
 from service import errors
 from service.artifacts.activation import Activation
 from service.artifacts.catalogue import FOLDER_PATTERN, ArtifactFolders, Found, Unreadable
 from service.artifacts.cell_checks import CellChecks
 from service.artifacts.follower import ArtifactFollower
-from service.artifacts.installation import Installation
-from service.artifacts.wire import (
-    CellCheck,
-    CellFailure,
-    MeasuringModel,
-    Model,
-    ModelList,
-    ReplicaModels,
-    TrajectoryModel,
-    UnusableModel,
-    describe_model,
-)
+from service.artifacts.installation import ActiveArtifact, Installation
+from service.artifacts.model_descriptions import describe_model
 from service.cells.registry import ServedCells
 from service.cells.stations import Stations
 from service.cells.trajectories import Trajectories
@@ -71,7 +75,7 @@ class Models:
     async def list_models(self, checks: CellChecks | None = None) -> ModelList:
         """`checks`: those of an activation that has just ended."""
         found = await asyncio.to_thread(self._folders.list_artifacts)
-        activated, replicas = await asyncio.to_thread(self._list_replicas)
+        recorded, replicas = await asyncio.to_thread(self._list_replicas)
         engines: list[MateformerEngine | TrajectoryEngine | LwlmEngine] = [
             self._served.engine,
             *([] if self._trajectories is None else [self._trajectories.engine]),
@@ -84,16 +88,18 @@ class Models:
             for artifact in [engine.artifact]
         ]
         others = [one for one in found if isinstance(one, Found) and one.digest not in active]
+        models += [self._describe(one, []) for one in others]
         return ModelList(
-            models=models + [self._describe(one, []) for one in others],
+            models=models,
             unusable=[UnusableModel(**one._asdict()) for one in found if isinstance(one, Unreadable)],
-            activated=activated,
+            activated={family: one.digest for family, one in recorded.items()},
             replicas=replicas,
+            history=_list_history(recorded, models),
             check=None if checks is None else _describe_checks(checks),
         )
 
-    def _list_replicas(self) -> tuple[dict[str, str], list[ReplicaModels]]:
-        """The digests activated last, by family, and what each replica serves."""
+    def _list_replicas(self) -> tuple[dict[str, ActiveArtifact], list[ReplicaModels]]:
+        """The records of the artifacts activated last, by family, and what each replica serves."""
         try:
             active = self._installation.active()
             replicas = {one.name: one for one in self._installation.replicas()}
@@ -101,9 +107,8 @@ class Models:
         except ReferenceDatabaseError as error:
             _log.warning("cannot list the replicas: %s", error)
             active, replicas, own = {}, {}, self._follower.describe()
-        activated = {family: one.digest for family, one in active.items()}
         replicas[own.name] = own  # its report may be seconds old
-        return activated, [
+        return active, [
             ReplicaModels(
                 name=name,
                 artifacts=dict(one.artifacts),
@@ -127,9 +132,38 @@ class Models:
         )
 
 
+def _list_history(
+    recorded: Mapping[str, ActiveArtifact], models: Sequence[Model | TrajectoryModel | MeasuringModel]
+) -> list[PastActivation]:
+    """The activations of all families, the newest first."""
+    known = {one.digest: one for one in models}
+    found = []
+    for family, active in recorded.items():
+        for one in active.activations():
+            model = known.get(one.digest)
+            found.append(
+                PastActivation(
+                    family=family,
+                    folder=one.folder,
+                    digest=one.digest,
+                    name=None if model is None else model.name,
+                    version=None if model is None else model.version,
+                    activated_at=None if one.at is None else datetime.fromtimestamp(one.at, UTC),
+                )
+            )
+    return sorted(found, key=_activation_time, reverse=True)
+
+
+def _activation_time(one: PastActivation) -> float:
+    return 0.0 if one.activated_at is None else one.activated_at.timestamp()
+
+
 def _describe_checks(checks: CellChecks) -> CellCheck:
     failed = [CellFailure(cell_id=cell_id, reason=reason) for cell_id, reason in checks.failed]
-    return CellCheck(cells=checks.cells, checked=checks.checked, failed=failed)
+    compared = [
+        CellComparison(cell_id=one.cell_id, median_before=one.before, median_after=one.after) for one in checks.compared
+    ]
+    return CellCheck(cells=checks.cells, checked=checks.checked, failed=failed, compared=compared)
 
 
 router = APIRouter(tags=["models"], route_class=ApiRoute)

@@ -69,6 +69,7 @@ class KeyStore:
     """Raises `KeysUnreadable` when the file is missing or damaged at the start. For the event loop's thread."""
 
     def __init__(self, path: Path) -> None:
+        self.used: dict[str, int] = {}  # Unix seconds of the last use at this replica, by the key's id
         self._path = path
         self._holders: dict[bytes, KeyHolder] = {}
         self._asking = BlockingCalls("keys-changed")
@@ -90,11 +91,16 @@ class KeyStore:
         same = hmac.compare_digest(digest_of(key), _NO_DIGEST if holder is None else holder.digest)
         if holder is None or not same:
             raise KeyUnknown("this API key is unknown or has been revoked")
+        self.used[holder.record.id] = int(time.time())
         if needed not in holder.scopes:
             raise ScopeMissing(f'this key lacks the scope "{needed}"')
         if holder.bucket is not None and (wait := holder.bucket.take(time.monotonic())):
             raise RateExceeded(f"this key allows {holder.record.rate:g} users a second", math.ceil(wait))
         return holder
+
+    def records(self) -> list[KeyRecord]:
+        """The keys in force, in the order of the file."""
+        return [holder.record for holder in self._holders.values()]
 
     async def follow(self) -> None:
         """Reads the file again if it has changed. Raises `JobFailed` where it cannot: the last keys stay in force."""

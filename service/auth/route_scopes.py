@@ -32,12 +32,14 @@ ACCESS = (
     Row("/cells/**", "read", "operate"),
     Row("/versions/**", "operate", "operate"),
     Row("/models/**", "read", "operate"),
+    Row("/keys", "operate", "operate"),
     Row("/metrics", "read", "operate"),
     Row("/latency", "read", "operate"),
     Row("/openapi.json", "read", "operate"),
     Row("/", None, "operate"),
     # A browser sends no key when it loads a page. These pages ask for a key and send it with their own requests.
     Row("/docs/**", None, "operate"),
+    Row("/console/outlines/*", "read", "operate"),
     Row("/console/**", None, "operate"),
     Row("/**", "operate", "operate"),
 )

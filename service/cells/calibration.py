@@ -1,23 +1,28 @@
-"""Calibration: split-conformal error radii, measured on a cell's own fingerprints.
+"""Calibration: how far users are off and how strange their CSI is, measured on a cell's own fingerprints.
 
-A sample of fingerprints is located as users are, each left out of its own neighbourhood: once for each accuracy of a
-coarse position, with noise of that accuracy added to the known position, and once without a coarse position. A user
-drawn from the same distribution as the fingerprints then lies within the conformal quantile of these errors with at
-least the stated confidence, for any model and any distribution of errors.
+A sample of fingerprints is located as users are, each without its own witness: once for each accuracy of a coarse
+position, with noise of that accuracy added to the known position, and once without a coarse position; as measured, and
+with noise added to the CSI. A user drawn from the same distribution as the fingerprints then lies within the conformal
+quantile of these errors with at least the stated confidence, for any model and any distribution of errors.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.artifact import MateformerArtifact, fewest_for_radius
+from models.artifact import MateformerArtifact, conformal_rank, fewest_for_radius
 from reference_db.cell_version import CellVersion
 from reference_db.manifest import Manifest
+from reference_db.retrieval import LeftOut
 from service import errors
+from service.cells.ellipses import CalibratedUsers, EllipseLevel, Ellipses, make_ellipses, measure_level
+from service.cells.residuals import lie_along_lines
+from service.cells.witnesses import draw_fingerprints, leave_out, measure_own_users, witnesses_of
+from service.inference.belonging import Belonging, NoisyCsi
 from service.inference.estimator import RETRIEVAL, Estimator, Retrieval
 from service.inference.plausibility import PlausibilityLimits, measure_limits
 from service.settings import Settings
@@ -28,7 +33,8 @@ QUALITY_KEY = "calibration"
 # the same fingerprints give the same errors at any time.
 _MOST_CHANGED = 0.2
 
-AT_ONCE = 8  # fingerprints a run of the model: longer runs would delay users
+AT_ONCE = 8  # fingerprints located together
+_TOGETHER_M = 4.0  # metres: fingerprints this close are located one after the other
 
 
 class _Stored(BaseModel):
@@ -66,15 +72,20 @@ class Calibration(_Stored):
     version: int | None = None
     changed: int = 0
     levels: list[CalibrationLevel] = Field(validation_alias="rungs", serialization_alias="rungs", min_length=1)
-    # None: calibrated before there were limits.
-    limits: PlausibilityLimits | None = Field(None, exclude_if=lambda limits: limits is None)
+    limits: PlausibilityLimits
+    belonging: Belonging
+    ellipses: Ellipses
+
+    def find_level(self, accuracy: float | None) -> int:
+        """Which level is the first whose sigma is at least `accuracy` (1-sigma error in metres), else the last."""
+        for number, level in enumerate(self.levels):
+            if level.sigma is not None and accuracy is not None and level.sigma >= accuracy:
+                return number
+        return len(self.levels) - 1
 
     def level(self, accuracy: float | None) -> CalibrationLevel:
-        """Returns the first level whose sigma is at least `accuracy` (1-sigma error in metres), else the last level."""
-        for level in self.levels:
-            if level.sigma is not None and accuracy is not None and level.sigma >= accuracy:
-                return level
-        return self.levels[-1]
+        """The level of `find_level`."""
+        return self.levels[self.find_level(accuracy)]
 
     def after_change(self, changed: int) -> Self:
         """Returns the same calibration for a version in which `changed` more fingerprints are new or gone."""
@@ -87,7 +98,7 @@ class Calibration(_Stored):
 
     def as_quality(self, artifact_digest: str) -> dict[str, Any]:
         """Returns the entry of a manifest's quality report, under the artifact's digest."""
-        return {QUALITY_KEY: {artifact_digest: self.model_dump(by_alias=True)}}
+        return {QUALITY_KEY: {artifact_digest: self.model_dump(mode="json", by_alias=True)}}
 
     @classmethod
     def all_of_quality(cls, quality: Mapping[str, Any]) -> list[Self]:
@@ -106,15 +117,9 @@ class Calibration(_Stored):
 
 
 def conformal_quantile(sample: NDArray[np.floating], confidence: float) -> float:
-    """Returns the ceil((n + 1) · confidence)-th smallest of n values; infinite when n is too small for a bound."""
+    """Returns the value of conformal rank among n; infinite when n is too small for a bound."""
     rank = conformal_rank(len(sample), confidence)
     return math.inf if rank > len(sample) else float(np.sort(sample)[rank - 1])
-
-
-def conformal_rank(n: int, confidence: float) -> int:
-    """Returns ceil((n + 1) · confidence)."""
-    # The tolerance keeps 0.95 · 20 at 19: in binary the product is slightly larger.
-    return math.ceil((n + 1) * confidence - 1e-9)
 
 
 def check_serves(artifact: MateformerArtifact, version: Manifest, confidence: float) -> None:
@@ -145,12 +150,16 @@ def calibrate(
     Raises what `check_serves` raises, `InferenceFailed`, `OutOfMemory` or `EstimateNotFinite`.
     """
     check_serves(artifact, version.manifest, settings.confidence)
-    rows, blur = _draw_sample(version, settings)
-    levels = [
-        _calibrate_level(estimator, version, rows, blur, sigma, settings.confidence)
-        for sigma in (*sorted(settings.calibration_sigmas_m), None)
-    ]
-    manifest = artifact.manifest
+    manifest, rng = artifact.manifest, np.random.default_rng(settings.calibration_seed)
+    rows = draw_fingerprints(version, max(settings.calibration_samples, fewest_for_radius(settings.confidence)), rng)
+    left_out = leave_out(version, rows, manifest.minimum_neighbours)
+    belonging = measure_own_users(version, manifest.minimum_neighbours, rng)
+    sigmas = (*sorted(settings.calibration_sigmas_m), None)
+    located = _locate_left_out(estimator, version, rows, left_out, sigmas, belonging, rng)
+    check_finite(located.errors[:, 0])
+    along = lie_along_lines(version.positions, witnesses_of(version))[rows]
+    levels = [located.level(number, settings.confidence) for number in range(len(sigmas))]
+    ellipses = [located.ellipse_level(number, version.positions[rows], along) for number in range(len(sigmas))]
     return Calibration(
         artifact=f"{manifest.name} {manifest.version}",
         retrieval=RETRIEVAL,
@@ -160,43 +169,89 @@ def calibrate(
         fingerprints=len(version),
         version=version.manifest.number,
         levels=levels,
-        limits=measure_limits(version, rows),
+        limits=measure_limits(version, rows, left_out),
+        belonging=belonging,
+        ellipses=make_ellipses(version.positions[rows], along, ellipses),
     )
 
 
-def with_limits(calibration: Calibration, version: CellVersion, settings: Settings) -> Calibration:
-    """The calibration with limits, measured now if it has none. Takes a fraction of a second."""
-    if calibration.limits is not None:
-        return calibration
-    return calibration.model_copy(update={"limits": measure_limits(version, _draw_sample(version, settings)[0])})
+class _LocatedLeftOut(NamedTuple):
+    """Fingerprints located as users, `[n, s, l, ...]`: n fingerprints, s SNRs (the first as measured), l levels.
+
+    `residuals` and `fixes` (coarse position minus label, NaN without one) in metres.
+    """
+
+    sigmas: tuple[float | None, ...]
+    snrs_db: tuple[float, ...]
+    residuals: NDArray[np.float64]
+    covariances: NDArray[np.float64]
+    fixes: NDArray[np.float64]  # [n, l, 2]
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Distances in metres `[n, s, l]`."""
+        errors: NDArray[np.float64] = np.linalg.norm(self.residuals, axis=-1)
+        return errors
+
+    def level(self, number: int, confidence: float) -> CalibrationLevel:
+        """The errors at one accuracy of the coarse position, without noise added to the CSI."""
+        distances = self.errors[:, 0, number]
+        return CalibrationLevel(
+            sigma=self.sigmas[number],
+            radius=conformal_quantile(distances, confidence),
+            mean=float(distances.mean()),
+            median=float(np.median(distances)),
+            p95=float(np.quantile(distances, 0.95)),
+        )
+
+    def ellipse_level(self, number: int, places: NDArray[np.float32], along: NDArray[np.bool_]) -> EllipseLevel:
+        sigma = self.sigmas[number]
+        users = []
+        for snr, snr_db in enumerate(self.snrs_db):
+            (answered,) = np.nonzero(np.isfinite(self.errors[:, snr, number]))  # all of them without added noise
+            if len(answered):
+                residuals, covariances = self.residuals[answered, snr, number], self.covariances[answered, snr, number]
+                users.append(CalibratedUsers(snr_db, answered, residuals, covariances))
+        apart = None
+        if sigma is not None:
+            apart = np.linalg.norm(self.fixes[:, number] - self.residuals[:, 0, number], axis=1) / sigma
+        return measure_level(places, along, users, apart)
 
 
-def _draw_sample(version: CellVersion, settings: Settings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows of fingerprints `[n]`, and standard normal errors of their coarse positions `[n, 2]`."""
-    rng = np.random.default_rng(settings.calibration_seed)
-    samples = min(max(settings.calibration_samples, fewest_for_radius(settings.confidence)), len(version))
-    rows = np.sort(rng.choice(len(version), samples, replace=False))
-    return rows, rng.standard_normal((samples, 2)).astype(np.float32)
-
-
-def _calibrate_level(
+def _locate_left_out(
     estimator: Estimator,
     version: CellVersion,
     rows: NDArray[np.int64],
-    blur: NDArray[np.float32],
-    sigma: float | None,
-    confidence: float,
-) -> CalibrationLevel:
-    coarse = None if sigma is None else version.positions[rows] + np.float32(sigma) * blur
-    distances = label_errors(estimator, version, version, rows, left_out=True, coarse=coarse, sigma=sigma)
-    check_finite(distances)
-    return CalibrationLevel(
-        sigma=sigma,
-        radius=conformal_quantile(distances, confidence),
-        mean=float(distances.mean()),
-        median=float(np.median(distances)),
-        p95=float(np.quantile(distances, 0.95)),
-    )
+    left_out: LeftOut,
+    sigmas: tuple[float | None, ...],
+    belonging: Belonging,
+    rng: np.random.Generator,
+) -> _LocatedLeftOut:
+    """Locates each fingerprint with every coarse position at every SNR, together: most share their neighbourhood."""
+    n, labels = len(rows), version.positions[rows]
+    accuracy = np.array([np.nan if sigma is None else sigma for sigma in sigmas], np.float32)
+    fixes = accuracy[:, np.newaxis] * rng.standard_normal((n, 1, 2), np.float32)  # [n, l, 2]
+    snrs_db = [level.snr_db for level in belonging.levels]
+    shape = (n, len(snrs_db), len(sigmas))
+    residuals, covariances = np.empty((*shape, 2)), np.empty((*shape, 2, 2))
+    # Neighbours together: they share the fingerprints that are described for them.
+    order = np.lexsort(np.floor(labels / _TOGETHER_M).T)
+    noisy = NoisyCsi(tuple(snrs_db[1:]), rng)
+    for some in np.array_split(order, range(AT_ONCE, n, AT_ONCE)):
+        csi = noisy.variants(version.csi_of(rows[some]))  # [m, s, antennas, subcarriers, 2]
+        users = len(some) * len(snrs_db)
+        coarse = np.repeat((labels[some, np.newaxis] + fixes[some])[:, np.newaxis], len(snrs_db), axis=1)
+        located = estimator.locate_in_background(
+            version,
+            csi.reshape(users, *csi.shape[2:]),
+            coarse.reshape(users, len(sigmas), 2),
+            np.broadcast_to(accuracy, (users, len(sigmas))).copy(),
+            left_out._replace(own=np.repeat(left_out.own[some], len(snrs_db))),
+        )
+        found = located.positions.reshape(len(some), *shape[1:], 2).astype(np.float64)
+        residuals[some] = found - labels[some, np.newaxis, np.newaxis]
+        covariances[some] = located.covariances.reshape(len(some), *shape[1:], 2, 2)
+    return _LocatedLeftOut(sigmas, tuple(snrs_db), residuals, covariances, fixes.astype(np.float64))
 
 
 def label_errors(
@@ -206,24 +261,21 @@ def label_errors(
     rows: NDArray[np.int64],
     *,
     left_out: bool,
-    coarse: NDArray[np.float32] | None = None,
-    sigma: float | None = None,
 ) -> NDArray[np.float64]:
     """Distances in metres, float64 `[n]`, between labels and estimates of fingerprints; NaN where there is no estimate.
 
-    Locates the fingerprints `rows` int64 `[n]` of `version` as users among the fingerprints of `references`. `left_out`
-    leaves each out of its own neighbourhood; both versions must then be the same. `coarse` float32 `[n, 2]` metres are
-    coarse positions with a 1-sigma error of `sigma` metres on each axis. Blocking. Runs on the background session.
-    Raises `InferenceFailed` or `OutOfMemory`.
+    Locates the fingerprints `rows` int64 `[n]` of `version` as users without a coarse position among the fingerprints
+    of `references`. `left_out` compares each without its own witness; both versions must then be the same. Blocking.
+    Runs on the background session. Raises `InferenceFailed` or `OutOfMemory`.
     """
-    if coarse is None:
-        coarse = np.full((len(rows), 2), np.nan, np.float32)
-    accuracy = np.full(len(rows), np.nan if sigma is None else sigma, np.float32)
+    nowhere = np.full((AT_ONCE, 1, 2), np.nan, np.float32)
+    out = leave_out(version, rows, estimator.manifest.minimum_neighbours) if left_out else None
     found = np.empty((len(rows), 2), np.float32)
     for first in range(0, len(rows), AT_ONCE):
         some = slice(first, first + AT_ONCE)
-        users = (version.csi_of(rows[some]), coarse[some], accuracy[some])
-        found[some] = estimator.locate_in_background(references, *users, rows[some] if left_out else None)
+        csi, ignored = version.csi_of(rows[some]), None if out is None else out.taken(some)
+        coarse = nowhere[: len(csi)]
+        found[some] = estimator.locate_in_background(references, csi, coarse, coarse[..., 0], ignored).positions[:, 0]
     errors_m: NDArray[np.float64] = np.linalg.norm(found.astype(np.float64) - version.positions[rows], axis=1)
     return errors_m
 

@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 
+from service.cells.drift import DriftWatch
 from service.cells.served_cell import ServedCell
 from service.telemetry.cell_metrics import Measured
 from service.telemetry.metrics import Metrics
@@ -16,9 +17,10 @@ class CellMemory:
     For one thread at a time.
     """
 
-    def __init__(self, budget: int, metrics: Metrics) -> None:
+    def __init__(self, budget: int, metrics: Metrics, drift: DriftWatch) -> None:
         self._budget = budget
         self._metrics = metrics
+        self._drift = drift
         self._held: OrderedDict[str, ServedCell] = OrderedDict()  # least recently used first
         self._bytes = 0
 
@@ -42,6 +44,7 @@ class CellMemory:
         self._bytes += served.resident_bytes - (before.resident_bytes if before else 0)
         self._held[cell_id] = served
         self._show_ages(cell_id, _measured(served))
+        self._drift.follow(cell_id, served)
         while self._bytes > self._budget and len(self._held) > 1:
             evicted_id, evicted = self._held.popitem(last=False)
             self._bytes -= evicted.resident_bytes
@@ -57,6 +60,7 @@ class CellMemory:
             return False
         self._bytes -= dropped.resident_bytes
         self._show_ages(cell_id, None)
+        self._drift.forget(cell_id)
         self._update_gauges()
         return True
 

@@ -1,60 +1,78 @@
-"""Chooses what locates single snapshots in each cell: its fingerprints, or its base station alone."""
+"""Chooses what locates single snapshots in each cell, for each method."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from service.cells.calibration import check_serves
+from service.cells.descriptions import DescribedCell
+from service.cells.knn_cells import KnnCell, KnnCells
 from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
-from service.cells.stations import NO_FINGERPRINTS, Station, Stations
-from service.errors import ServiceError
+from service.cells.stations import Station, Stations, check_allows_station, check_station
+from service.errors import NoMeasuringArtifact, ServiceError
 
-Chosen = ServedCell | Station
+C = TypeVar("C")
 
 
 class ModelChoice:
-    """Fingerprints come first. The base station stands in where there are too few, or where the model that compares
-    with them does not serve the cell, and where the cell's model policy demands it. For the event loop's thread.
+    """Each method takes cells with deadlines, until when requests wait for them, as moments of `time.monotonic`, and
+    returns what serves each cell, or why nothing does. For the event loop's thread.
     """
 
-    def __init__(self, served: ServedCells, stations: Stations | None, confidence: float) -> None:
+    def __init__(self, served: ServedCells, knn: KnnCells, stations: Stations | None, confidence: float) -> None:
         self._served = served
+        self._knn = knn
         self._stations = stations
         self._confidence = confidence
 
-    async def choose(self, deadlines: Mapping[str, float]) -> Mapping[str, Chosen | ServiceError]:
-        """What locates users in each of these cells, or why nothing does.
-
-        `deadlines`: by cell, until when requests wait for it, as a moment of `time.monotonic`.
-        """
-        stations = self._stations
-        if stations is None:
+    async def for_mateformer(self, deadlines: Mapping[str, float]) -> Mapping[str, ServedCell | ServiceError]:
+        """All cells returned have the same engine."""
+        refused = {cell_id: why for cell_id in deadlines if (why := self._recall_refusal(cell_id)) is not None}
+        if not refused:
             return await self._served.serve(deadlines)
-        known = {cell_id: one for cell_id in deadlines if (one := self._recall(cell_id, stations)) is not None}
-        rest = {cell_id: deadline for cell_id, deadline in deadlines.items() if cell_id not in known}
-        if not rest:
-            return known
-        served = await self._served.serve(rest)
-        names = [cell_id for cell_id, cell in served.items() if isinstance(cell, NO_FINGERPRINTS)]
-        found = await asyncio.gather(*(self._stand_in(one, served[one], deadlines[one], stations) for one in names))
-        return {**known, **served, **dict(zip(names, found, strict=True))}
+        rest = {cell_id: deadline for cell_id, deadline in deadlines.items() if cell_id not in refused}
+        return {**refused, **(await self._served.serve(rest) if rest else {})}
 
-    def _recall(self, cell_id: str, stations: Stations) -> Station | ServiceError | None:
-        """What stands in for a cell's fingerprints, if that is known; None where they serve, as far as is known."""
-        cell = stations.cells.held(cell_id)
+    async def for_knn(self, deadlines: Mapping[str, float]) -> Mapping[str, KnnCell | ServiceError]:
+        return await _ask_each(self._knn.serve, deadlines)
+
+    async def for_station(self, deadlines: Mapping[str, float]) -> Mapping[str, Station | ServiceError]:
+        return await _ask_each(self._find_station, deadlines)
+
+    async def describe(self, deadlines: Mapping[str, float]) -> Mapping[str, DescribedCell | ServiceError]:
+        """The cells as they are, whatever serves them."""
+        return await _ask_each(self._served.describe, deadlines)
+
+    def _recall_refusal(self, cell_id: str) -> ServiceError | None:
+        """Why Mateformer does not serve a cell, if that is known; None where it does, as far as is known."""
+        cell = self._served.described.held(cell_id)
         if cell is None or self._served.held(cell_id) is not None:
             return None
         try:
             check_serves(self._served.engine.artifact, cell.version, self._confidence)
         except ServiceError as why:
-            return stations.stand_in(cell, why)
+            return why
         return None
 
-    async def _stand_in(
-        self, cell_id: str, why: ServedCell | ServiceError, deadline: float, stations: Stations
-    ) -> Station | ServiceError:
-        assert isinstance(why, ServiceError)
+    async def _find_station(self, cell_id: str, deadline: float) -> Station:
+        cell = await self._served.describe(cell_id, deadline)
+        check_allows_station(cell.version)
+        if self._stations is None:
+            raise NoMeasuringArtifact("this service has no artifact that measures snapshots")
+        engine = self._stations.engine
+        check_station(engine.artifact.manifest, cell.version)
+        return Station(cell, engine)
+
+
+async def _ask_each(
+    find: Callable[[str, float], Awaitable[C]], deadlines: Mapping[str, float]
+) -> dict[str, C | ServiceError]:
+    async def find_one(cell_id: str, deadline: float) -> C | ServiceError:
         try:
-            return stations.stand_in(await stations.cells.describe(cell_id, deadline), why)
+            return await find(cell_id, deadline)
         except ServiceError as error:
             return error
+
+    found = await asyncio.gather(*(find_one(*one) for one in deadlines.items()))
+    return dict(zip(deadlines, found, strict=True))

@@ -15,7 +15,8 @@ from reference_db.stores.store import News, Store
 from service import errors
 from service.background import BlockingCalls
 from service.cells.calibration import Calibration
-from service.cells.descriptions import DescribedCells
+from service.cells.descriptions import DescribedCell, DescribedCells
+from service.cells.drift import DriftWatch
 from service.cells.faults import CellFaults, describe_fault, describe_service_fault
 from service.cells.loading import Withdrawn, check_withdrawn, load_cell, load_successor, read_current_manifest
 from service.cells.lookups import Lookups
@@ -46,7 +47,8 @@ class ServedCells:
         self._settings = settings
         self._metrics = metrics
         self._use(engine)
-        self._memory = CellMemory(settings.cell_memory_bytes, metrics)
+        self.drift = DriftWatch(metrics.drift)
+        self._memory = CellMemory(settings.cell_memory_bytes, metrics, self.drift)
         self._refusals = Refusals()
         self.faults = CellFaults(metrics.faults)
         self.lookups = Lookups(store, self.faults, settings.waiting_limit)
@@ -89,6 +91,13 @@ class ServedCells:
         """The version of a cell in memory; None where the cell is not in memory."""
         found = self._memory.get(cell_id)
         return None if found is None else found.version
+
+    async def describe(self, cell_id: str, deadline: float) -> DescribedCell:
+        """A cell as it is in memory, else as the store has it. Raises what `DescribedCells.describe` raises."""
+        version = self.held(cell_id)
+        if version is not None:
+            return DescribedCell(version.manifest, version.frame)
+        return await self.described.describe(cell_id, deadline)
 
     def calibration(self, manifest: Manifest) -> Calibration | None:
         """The errors of the engine in a version: as measured in memory, else as the manifest has them. For any thread.
@@ -184,7 +193,7 @@ class ServedCells:
             if self.store_reached:
                 raise  # it was there: its file system may have gone
             if not self._missing_told:
-                _log.warning("%s. Not ready until you create it, or import a cell at this replica directly", error)
+                _log.warning("%s. Not ready until you create it, or import a cell with --database", error)
             self._missing_told = True
             return False
         return True

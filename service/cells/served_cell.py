@@ -4,7 +4,7 @@ import logging
 from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
-from service.cells.calibration import Calibration, calibrate, check_serves, with_limits
+from service.cells.calibration import Calibration, calibrate, check_serves
 from service.errors import ArtifactRefused, OutOfMemory, ServiceError
 from service.inference.engine import MateformerEngine
 from service.settings import Settings
@@ -38,7 +38,8 @@ def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Setti
         _log.warning("cell %s: no calibration for this artifact and confidence; calibrating now", version.cell.cell_id)
         calibration = calibrate(engine.artifact, engine.estimator, version, settings)
     engine.estimator.prepare(version)
-    return ServedCell(version, engine, with_limits(calibration, version, settings))
+    calibration.ellipses.prepare()
+    return ServedCell(version, engine, calibration)
 
 
 def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings) -> ServedCell:

@@ -10,37 +10,34 @@ from reference_db.manifest import Manifest
 from reference_db.path_features import USER_HEIGHT
 from service import errors
 from service.cells.descriptions import DescribedCell, DescribedCells
-from service.errors import ServiceError
 from service.inference.admission import LANES, Lane
 from service.inference.engine import LwlmEngine
 from service.telemetry.measure_metrics import MeasureMetrics
-
-# Why the fingerprints of a cell locate no user, so that its base station may do.
-NO_FINGERPRINTS = errors.CellTooSmall | errors.CellNotServed | errors.BandNotServed | errors.ModelNotAllowed
 
 # Metres between antenna and users, up or down. Beyond, which training never saw, ranges may come out negative.
 _HIGHEST = 150.0
 
 
 class Station(NamedTuple):
-    """A base station that locates users without fingerprints, and the engine that measures what it hears.
-
-    `fallback` is the cause why fingerprints do not; None where the cell's model policy wants none.
-    """
+    """A base station that locates users without fingerprints, and the engine that measures what it hears."""
 
     cell: DescribedCell
     engine: LwlmEngine
-    fallback: str | None
 
 
 def check_station(artifact: LwlmManifest, version: Manifest) -> None:
     """Checks that the artifact can measure snapshots of a cell's base station.
 
-    Raises `ModelNotAllowed` when the cell's model policy excludes the artifact, and what `check_channel` raises.
+    Raises what `check_allows_station` and `check_channel` raise.
     """
-    if version.model not in ("auto", artifact.family):
-        raise errors.ModelNotAllowed("/cellId", f"the cell's model policy is {version.model}, not {artifact.family}")
+    check_allows_station(version)
     check_channel(artifact, version.cell)
+
+
+def check_allows_station(version: Manifest) -> None:
+    """Raises `ModelNotAllowed` when the cell's model policy excludes models that need no fingerprints."""
+    if version.model not in ("auto", "lwlm"):
+        raise errors.ModelNotAllowed("/cellId", f"the cell's model policy is {version.model}, not lwlm")
 
 
 def check_channel(artifact: LwlmManifest, cell: Cell) -> None:
@@ -102,23 +99,6 @@ class Stations:
     def check(self, version: Manifest) -> None:
         """Raises what `check_station` raises."""
         check_station(self.engine.artifact.manifest, version)
-
-    def stand_in(self, cell: DescribedCell, why: ServiceError) -> Station | ServiceError:
-        """The base station of a cell whose fingerprints locate no user because of `why`; or why it cannot do so."""
-        if not isinstance(why, NO_FINGERPRINTS):
-            return why
-        engine = self.engine
-        family = engine.artifact.manifest.family
-        chosen = cell.version.model == family
-        try:
-            check_station(engine.artifact.manifest, cell.version)
-        except errors.FieldError as error:
-            if chosen:
-                return error
-            if isinstance(why, errors.ModelNotAllowed):
-                return why
-            return type(why)("/cellId", f"{why.reason}; {family} does not locate users there: {error.reason}")
-        return Station(cell, engine, None if chosen else why.cause)
 
     def _count_waiting(self, lane: Lane) -> int:
         return self.engine.dispatcher.waiting(lane)

@@ -8,6 +8,7 @@ from reference_db.errors import (
     BadFingerprint,
     BadFingerprintFile,
     BadUpdate,
+    CorruptTruths,
     ReferenceDatabaseError,
     StoreForbidden,
     StoreFull,
@@ -27,7 +28,8 @@ def translate_store_errors() -> Iterator[None]:
     try:
         yield
     except BadFingerprint as error:
-        raise errors.FingerprintRefused(f"/fingerprints/{error.row}", error.reason) from error
+        reason = f"{error.reason}; {error.advice}" if error.advice else error.reason
+        raise errors.FingerprintRefused(f"/fingerprints/{error.row}", reason) from error
     except (BadFingerprintFile, TooFewFingerprints) as error:
         raise errors.FingerprintsUnreadable(str(error)) from error
     except BadUpdate as error:
@@ -48,6 +50,9 @@ def translate_store_errors() -> Iterator[None]:
     except StoreUnavailable as error:
         _log.warning("%s", error)
         raise errors.StoreDown("the reference database cannot be reached") from error
+    except CorruptTruths as error:
+        _log.warning("%s", error)
+        raise errors.CellUnreadable("the counts of the cell's truths are damaged; users are still located") from error
     except ReferenceDatabaseError as error:
         _log.warning("%s", error)
         raise errors.CellUnreadable("the cell's fingerprints cannot be read") from error

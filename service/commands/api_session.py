@@ -4,11 +4,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.commands.credentials import read_credentials
-from service.commands.options import fail, load_settings, warn_of_unknown_variables
+from service.commands.options import fail, load_settings, reject, warn_of_unknown_variables
 
 if TYPE_CHECKING:
     import httpx
@@ -17,11 +18,12 @@ T = TypeVar("T")
 
 _TIMEOUT_S = 60
 _READ_TIMEOUT_S = 3600  # a service may publish for minutes before it answers
-_PASSWORD = re.compile("//[^/]*@")
+_MEDIA_TYPES = ("application/json", "application/octet-stream")
 _ROW = re.compile(r"^/fingerprints/(\d+)")
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True)
+class Target:
     """The service at `url`. Without a URL this process opens `database` itself, with the model `artifact`.
 
     `creates`: the command creates the database if it is not there.
@@ -32,13 +34,20 @@ class Target(NamedTuple):
     artifact: Path | None
     creates: bool = False
 
+    def __post_init__(self) -> None:
+        if self.url is not None and self.database is not None:
+            reject("give --url or --database, not both")
+        if self.database == "":
+            reject("--database is empty")
+
     @property
     def place(self) -> str:
         """The service or the database, for people: without a password."""
         if self.url is not None:
-            return _PASSWORD.sub("//", self.url)
-        settings = load_settings(self.database)
-        return _PASSWORD.sub("//", settings.redis_url or str(settings.database_directory))
+            from fingerpost.addresses import hide_credentials
+
+            return hide_credentials(self.url)
+        return load_settings(self.database).database
 
 
 class ProblemReceived(Exception):
@@ -49,16 +58,20 @@ def run_session(target: Target, session: "Callable[[httpx.AsyncClient], Awaitabl
     """Runs `session` with a client of the target and returns its result. Exits with a message if it fails."""
     import httpx
 
+    from fingerpost.errors import ClientError
+
     async def run() -> T:
         async with _open_client(target) as client:
             return await session(client)
 
     try:
         return asyncio.run(run())
-    except ProblemReceived as error:
+    except (ProblemReceived, ClientError) as error:
         fail(str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"no answer from {target.url}: {error or type(error).__name__}")
+        fail(f"no answer from {target.place}: {str(error) or type(error).__name__}")
+    except UnicodeEncodeError as error:  # of a header, or of arguments that are no UTF-8
+        reject(f"{error.object!r} cannot be sent: it has characters that are not allowed there")
 
 
 def send_request(target: Target, method: str, path: str, **options: Any) -> "httpx.Response":
@@ -73,6 +86,9 @@ def send_request(target: Target, method: str, path: str, **options: Any) -> "htt
 def raise_for_problem(response: "httpx.Response") -> "httpx.Response":
     """Returns a successful response. Raises `ProblemReceived` for any other; its body must have been read."""
     if response.is_success:
+        media_type = response.headers.get("content-type", "without a content type")
+        if not media_type.startswith(_MEDIA_TYPES):  # a page of a proxy
+            raise ProblemReceived(f"the answer is not one of this API, but {response.status_code} {media_type}")
         return response
     try:
         problem: Any = response.json()
@@ -94,6 +110,7 @@ def _name_row(text: str) -> str:
 async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
     import httpx
 
+    from fingerpost.addresses import parse_address
     from fingerpost.client import authorization_headers
     from fingerpost.errors import ClientError
 
@@ -104,7 +121,7 @@ async def _open_client(target: Target) -> AsyncIterator["httpx.AsyncClient"]:
         except ClientError as error:
             fail(str(error))
         async with httpx.AsyncClient(
-            base_url=target.url.rstrip("/"),
+            base_url=parse_address(target.url.rstrip("/")),
             headers=headers,
             verify=credentials.verify,
             timeout=httpx.Timeout(_TIMEOUT_S, read=_READ_TIMEOUT_S),

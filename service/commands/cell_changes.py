@@ -1,6 +1,5 @@
 """``fingerpost cells``: the commands that change cells."""
 
-import json as json_format
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,28 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands import cell_tables
+from service.commands import cell_tables, layout_options
 from service.commands.api_session import Target, raise_for_problem, run_session, send_request
 from service.commands.cell_options import (
     Author,
+    CellFile,
     CellName,
     Change,
-    FingerprintFile,
     Force,
     IfMatch,
     Json,
     Key,
     ModelPolicy,
     Note,
+    SurveyFile,
     Url,
     VersionName,
     cell_path,
     make_change,
-    parse_duration,
     parse_numbers,
+    read_duration,
 )
 from service.commands.cell_tables import print_response
-from service.commands.options import ArtifactOption, Database, console, fail
+from service.commands.options import ArtifactOption, Database, console, fail, reject, require_finite
 from service.commands.transfer import upload_file
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ class FingerprintsAtBaseStation(StrEnum):
 
 def import_cell(
     cell: CellName,
-    file: FingerprintFile,
-    cell_file: Annotated[
-        Path | None, typer.Option(help="Description of the cell as JSON, if the file has none.")
-    ] = None,
+    file: SurveyFile,
+    cell_file: CellFile = None,
+    axes: layout_options.AxesOption = None,
+    conjugate: layout_options.ConjugateOption = False,
+    subcarrier_order: layout_options.SubcarrierOrderOption = layout_options.SubcarrierOrder.ascending,
+    units: layout_options.UnitsOption = layout_options.Units.m,
+    field: layout_options.FieldOption = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -59,10 +62,12 @@ def import_cell(
 ) -> None:
     """Create a cell, or replace its description and all its fingerprints. A bad file changes nothing."""
     path, change = cell_path(cell), make_change(note, author, if_match, key, force)
+    layout = layout_options.make_layout(axes, conjugate, subcarrier_order, units, field)
     target = Target(url, database, artifact, creates=True)
     with TemporaryDirectory() as folder:
-        described = file if cell_file is None else _add_description(file, cell_file, Path(folder))
-        response = _upload(target, "PUT", path, described, change)
+        described = None if cell_file is None else layout_options.read_description(cell_file, cell)
+        upload = layout_options.make_upload(file, layout, described, Path(folder))
+        response = _upload(target, "PUT", path, upload, change)
     _print_published(response, target, json)
 
 
@@ -81,14 +86,23 @@ def create(
     """Create a cell without fingerprints."""
     path, change = cell_path(cell), make_change(note, author, None, key, force)
     change.headers["If-None-Match"] = "*"
-    body = {"cell": _read_description(cell_file)}
+    from service.updates.cell_wire import describe_cell
+
+    described = describe_cell(layout_options.read_description(cell_file, cell))
+    body = {"cell": described.model_dump(mode="json", exclude_none=True)}
     target = Target(url, database, artifact, creates=True)
     _print_published(_send(target, "PUT", path, body, change), target, json)
 
 
 def append(
     cell: CellName,
-    file: FingerprintFile,
+    file: SurveyFile,
+    cell_file: CellFile = None,
+    axes: layout_options.AxesOption = None,
+    conjugate: layout_options.ConjugateOption = False,
+    subcarrier_order: layout_options.SubcarrierOrderOption = layout_options.SubcarrierOrder.ascending,
+    units: layout_options.UnitsOption = layout_options.Units.m,
+    field: layout_options.FieldOption = None,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -101,8 +115,13 @@ def append(
 ) -> None:
     """Add the fingerprints of a file to a cell. A bad file changes nothing."""
     path, change = cell_path(cell, "fingerprints"), make_change(note, author, if_match, key, force)
+    layout = layout_options.make_layout(axes, conjugate, subcarrier_order, units, field)
     target = Target(url, database, artifact)
-    _print_published(_upload(target, "POST", path, file, change), target, json)
+    with TemporaryDirectory() as folder:
+        described = None if cell_file is None else layout_options.read_description(cell_file, cell)
+        upload = layout_options.make_upload(file, layout, described, Path(folder))
+        response = _upload(target, "POST", path, upload, change)
+    _print_published(response, target, json)
 
 
 def correct(
@@ -116,26 +135,45 @@ def correct(
             help="move: fingerprints keep their metres from the base station. stay: they stay where they are on Earth."
         ),
     ] = None,
-    height: Annotated[float | None, typer.Option(help="Metres above the ground.")] = None,
-    yaw: Annotated[
+    height: Annotated[
+        float | None, typer.Option(min=0, max=1e5, callback=require_finite, help="Metres above the ground.")
+    ] = None,
+    azimuth: Annotated[
         float | None,
-        typer.Option(metavar="DEGREES", help="Direction of the array's broadside, counter-clockwise from east."),
+        typer.Option(
+            metavar="DEGREES",
+            callback=require_finite,
+            help="Compass azimuth of the array's broadside, clockwise from north: 90 is east.",
+        ),
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Rows of the array. The number of antennas cannot change.")] = None,
     columns: Annotated[int | None, typer.Option(help="Columns of the array.")] = None,
-    spacing: Annotated[float | None, typer.Option(metavar="WAVELENGTHS", help="Distance of antennas.")] = None,
+    spacing: Annotated[
+        float | None, typer.Option(metavar="WAVELENGTHS", callback=require_finite, help="Distance of antennas.")
+    ] = None,
     polarisations: Annotated[int | None, typer.Option(metavar="1|2", help="Polarisations of the array.")] = None,
-    carrier: Annotated[float | None, typer.Option(metavar="HERTZ", help="Carrier frequency.")] = None,
-    bandwidth: Annotated[float | None, typer.Option(metavar="HERTZ", help="Bandwidth.")] = None,
+    carrier: Annotated[
+        float | None, typer.Option(metavar="HERTZ", callback=require_finite, help="Carrier frequency.")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(metavar="HERTZ", callback=require_finite, help="Bandwidth.")
+    ] = None,
     area: Annotated[
         str | None, typer.Option(metavar="W,S,E,N", help="Area outside which no fingerprint may lie, metres.")
     ] = None,
     survey_sto: Annotated[
         float | None,
-        typer.Option(metavar="NANOSECONDS", help="1-sigma sampling-time offset of the fingerprints' radios."),
+        typer.Option(
+            metavar="NANOSECONDS",
+            callback=require_finite,
+            help="1-sigma sampling-time offset of the fingerprints' radios.",
+        ),
     ] = None,
     user_sto: Annotated[
-        float | None, typer.Option(metavar="NANOSECONDS", help="1-sigma sampling-time offset of the users' radios.")
+        float | None,
+        typer.Option(
+            metavar="NANOSECONDS", callback=require_finite, help="1-sigma sampling-time offset of the users' radios."
+        ),
     ] = None,
     url: Url = None,
     database: Database = None,
@@ -154,7 +192,7 @@ def correct(
         "point": point and parse_numbers(point, ("lat", "lon")),
         "fingerprints": fingerprints and fingerprints.value,
         "height": height,
-        "yawDeg": yaw,
+        "azimuthDeg": azimuth,
         "array": {name: value for name, value in array.items() if value is not None} or None,
         "carrierFrequency": carrier,
         "bandwidth": bandwidth,
@@ -191,7 +229,7 @@ def retention(
     max_age: Annotated[
         str | None,
         typer.Option(
-            metavar="AGE", help="Remove fingerprints this long after they were measured: 90d, 12h, 30m or 45s."
+            metavar="DURATION", help="Remove fingerprints this long after they were measured, such as 90d or 12h."
         ),
     ] = None,
     max_fingerprints: Annotated[
@@ -199,9 +237,16 @@ def retention(
     ] = None,
     min_spacing: Annotated[
         float | None,
-        typer.Option(metavar="METRES", help="Of two fingerprints nearer to each other than this, keep only the newer."),
+        typer.Option(
+            metavar="METRES",
+            callback=require_finite,
+            help="Of two fingerprints nearer to each other than this, keep only the newer.",
+        ),
     ] = None,
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Remove all limits.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Set nothing; print how many fingerprints would be removed, and why.")
+    ] = False,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
@@ -215,13 +260,17 @@ def retention(
     """Limit the fingerprints that a cell keeps. The limits replace the old ones and apply at once and from then on."""
     path, change = cell_path(cell, "retention"), make_change(note, author, if_match, key, force)
     limits = {
-        "maxAgeS": None if max_age is None else parse_duration(max_age),
+        "maxAgeS": None if max_age is None else read_duration(max_age, "--max-age", needs_unit=True),
         "maxFingerprints": max_fingerprints,
         "minSpacingM": min_spacing,
     }
     if keep_all == any(limit is not None for limit in limits.values()):
-        fail("give either limits or --keep-all")
+        reject("give either limits or --keep-all")
     target = Target(url, database, artifact)
+    if dry_run:
+        change.params["dryRun"] = "true"
+        print_response(_send(target, "PUT", path, limits, change), cell_tables.print_retention_preview, json)
+        return
     _print_published(_send(target, "PUT", path, limits, change), target, json)
 
 
@@ -251,9 +300,6 @@ def _print_published(response: "httpx.Response", target: Target, json: bool) -> 
 
 
 def _upload(target: Target, method: str, path: str, file: Path, change: Change) -> "httpx.Response":
-    if file.suffix not in {".safetensors", ".npz"}:
-        fail(f"{file.name} is neither .safetensors nor .npz")
-
     async def upload(client: "httpx.AsyncClient") -> "httpx.Response":
         return raise_for_problem(await upload_file(client, method, path, file, *change))
 
@@ -265,33 +311,3 @@ def _upload(target: Target, method: str, path: str, file: Path, change: Change) 
 
 def _send(target: Target, method: str, path: str, body: dict[str, Any], change: Change) -> "httpx.Response":
     return send_request(target, method, path, params=change.params, headers=change.headers, json=body)
-
-
-def _add_description(file: Path, cell_file: Path, folder: Path) -> Path:
-    """Writes a file in `folder` with the fingerprints of `file` and the cell description of `cell_file`."""
-    from reference_db.errors import ReferenceDatabaseError
-    from reference_db.fingerprint_file import read_cell_file, read_fingerprint_file, write_fingerprint_file
-
-    described = folder / f"{file.stem}.safetensors"
-    try:
-        write_fingerprint_file(described, *read_fingerprint_file(file, read_cell_file(cell_file)))
-    except (ReferenceDatabaseError, OSError) as error:
-        fail(f"{file.name} was not imported: {error}")
-    return described
-
-
-def _read_description(cell_file: Path) -> Any:
-    """A cell's description in the API's form. The file has it in that form or in that of fingerprint files."""
-    from reference_db.errors import BadFingerprintFile
-    from reference_db.fingerprint_file import read_cell_file
-    from reference_db.unique_names import refuse_repeated_names
-    from service.updates.cell_wire import describe_cell
-
-    try:
-        description = json_format.loads(cell_file.read_bytes(), object_pairs_hook=refuse_repeated_names)
-        if isinstance(description, dict) and "point" in description:
-            return description
-        cell = read_cell_file(cell_file)
-    except (OSError, ValueError, BadFingerprintFile) as error:
-        fail(f"{cell_file.name}: {error}")
-    return describe_cell(cell).model_dump(mode="json") | {"cellId": cell.cell_id}

@@ -1,6 +1,7 @@
 """Options and arguments of the commands about cells, and how their values are read."""
 
 import getpass
+import math
 import re
 import socket
 from datetime import datetime
@@ -10,17 +11,34 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from service.commands.options import fail
+from service.commands.completion import complete_cells
+from service.commands.options import reject
 
-CellName = Annotated[str, typer.Argument(help="Name of the cell: the cellId of requests.")]
-FingerprintFile = Annotated[Path, typer.Argument(help="File of fingerprints: .safetensors or .npz.")]
+
+def _prefer_typed_database(context: typer.Context, url: str | None) -> str | None:
+    """None where the URL is that of the environment and --database was typed."""
+    source = context.get_parameter_source("url")
+    of_environment = source is not None and source.name == "ENVIRONMENT"
+    return None if of_environment and context.params.get("database") else url
+
+
+CellName = Annotated[
+    str, typer.Argument(help="Name of the cell: the cellId of requests.", autocompletion=complete_cells)
+]
+SurveyFile = Annotated[
+    Path,
+    typer.Argument(help="File of fingerprints: .safetensors, .npz, .npy (next to positions.npy), .csv or .mat."),
+]
+CellFile = Annotated[Path | None, typer.Option(help="Description of the cell as JSON, if the file has none.")]
 VersionName = Annotated[str, typer.Argument(help="A version such as 3-ab12cd34ef56, or only its number.")]
 
 Url = Annotated[
     str | None,
     typer.Option(
+        envvar="FINGERPOST_URL",
+        callback=_prefer_typed_database,
         help="URL of a running service. Without it, this command opens the database itself. An API key is read from "
-        "FINGERPOST_KEY."
+        "FINGERPOST_KEY.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON instead of a table.")]
@@ -43,8 +61,6 @@ Force = Annotated[
 
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[a-z0-9-]+")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ModelPolicy(StrEnum):
@@ -63,7 +79,7 @@ class Change(NamedTuple):
 
 def make_change(note: str, author: str | None, if_match: str | None, key: str | None, force: bool) -> Change:
     """The options that all changes have, as the API takes them."""
-    params = {"note": note, "author": _user_at_host() if author is None else author, "force": str(force).lower()}
+    params = {"note": note, "author": name_author(author), "force": str(force).lower()}
     headers = {"If-Match": if_match, "Idempotency-Key": key}
     return Change(params, {name: value for name, value in headers.items() if value is not None})
 
@@ -71,38 +87,49 @@ def make_change(note: str, author: str | None, if_match: str | None, key: str | 
 def cell_path(cell: str, *rest: str) -> str:
     """The URL path of a cell. Exits if the cell's name or another part would lead to a different path."""
     if not _CELL.fullmatch(cell):
-        fail(f"{cell!r} is not a cell name")
+        reject(f"{cell!r} is not a cell name")
     for part in rest:
         if not _VERSION.fullmatch(part):
-            fail(f"{part!r} is not a version")
+            reject(f"{part!r} is not a version")
     return "/".join(["/cells", cell, *rest])
 
 
 def parse_numbers(text: str, names: tuple[str, ...]) -> dict[str, float]:
-    """Numbers by name, from a text such as ``1,2,3``. Exits if there are more or fewer numbers than names."""
+    """Finite numbers by name, from a text such as ``1,2,3``. Exits if there are more or fewer numbers than names."""
     try:
-        return dict(zip(names, map(float, text.split(",")), strict=True))
+        numbers = dict(zip(names, map(float, text.split(",")), strict=True))
     except ValueError:
-        fail(f"{text!r} is not {','.join(names)}")
+        reject(f"{text!r} is not {','.join(names)}")
+    if not all(map(math.isfinite, numbers.values())):
+        reject(f"{text!r} has NaN or infinity")
+    return numbers
 
 
-def parse_duration(text: str) -> float:
-    """Seconds, from a text such as ``90d``, ``12h``, ``30m`` or ``45s``. Exits for any other."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        fail(f"{text!r} is not a duration such as 90d, 12h, 30m or 45s")
-    return float(found[1]) * _SECONDS[found[2]]
+def read_duration(text: str, option: str, *, needs_unit: bool = False) -> float:
+    """Seconds, from a text such as ``30d``. Exits for any other; with `needs_unit` also for a number alone."""
+    from service.durations import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        reject(f"{option} {text!r} {error}")
+    if needs_unit and seconds and text.strip()[-1] in "0123456789.":
+        reject(f"{option} {text!r} has no unit: write {text.strip()}d for days, or h, m, s")
+    return seconds
 
 
 def parse_timestamp(text: str) -> str:
     """An ISO 8601 time with its time zone. A time without a zone is local time. Exits for any other text."""
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
-    except ValueError:
-        fail(f"{text!r} is not a time such as 2026-01-31 or 2026-01-31T12:00:00+01:00")
+    except (ValueError, OverflowError):  # the last and the first day, where the time zone leads out of the calendar
+        reject(f"{text!r} is not a time such as 2026-01-31 or 2026-01-31T12:00:00+01:00")
 
 
-def _user_at_host() -> str:
+def name_author(author: str | None) -> str:
+    """The author of a change: as stated, else USER@HOST."""
+    if author is not None:
+        return author
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # many containers have a user id without a name

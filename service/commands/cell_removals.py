@@ -21,7 +21,8 @@ from service.commands.cell_options import (
     parse_timestamp,
 )
 from service.commands.cell_tables import print_response
-from service.commands.options import ArtifactOption, Database, fail
+from service.commands.completion import complete_cells
+from service.commands.options import ArtifactOption, Database, reject
 
 Ids = Annotated[list[str] | None, typer.Option("--id", help="Id of a fingerprint. Repeat the option for more.")]
 InArea = Annotated[
@@ -70,7 +71,7 @@ def delete(
         typer.Option(
             "--force",
             help="Publish even if the model locates users much worse, or cannot serve the cell. With --whole-cell: "
-            "delete the cell whatever its current version is.",
+            "delete the cell at any current version.",
         ),
     ] = False,
     json: Json = False,
@@ -79,10 +80,10 @@ def delete(
     target, change = Target(url, database, artifact), make_change(note, author, if_match, key, force)
     body = _selection(ids, area, circle, before, unknown_time)
     if not (body or whole_cell):
-        fail(f"give {_CRITERIA}, or --whole-cell")
+        reject(f"give {_CRITERIA}, or --whole-cell")
     if whole_cell:
         if body or dry_run:
-            fail("--whole-cell goes with no criterion and not with --dry-run")
+            reject("--whole-cell goes with no criterion and not with --dry-run")
         response = send_request(target, "DELETE", cell_path(cell), params=change.params, headers=change.headers)
         print_response(response, cell_tables.print_removal, json)
         return
@@ -123,7 +124,7 @@ def forget(
         change.params["dryRun"] = "true"
     body = _selection(ids, area, circle, before, unknown_time)
     if not body:
-        fail(f"give {_CRITERIA}")
+        reject(f"give {_CRITERIA}")
     response = send_request(
         Target(url, database, artifact), "POST", path, params=change.params, headers=change.headers, json=body
     )
@@ -132,7 +133,10 @@ def forget(
 
 
 def collect(
-    cell: Annotated[str | None, typer.Argument(help="Only versions of this cell.", show_default="all cells")] = None,
+    cell: Annotated[
+        str | None,
+        typer.Argument(help="Only versions of this cell.", show_default="all cells", autocompletion=complete_cells),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; print what would be removed.")] = False,
     url: Url = None,
     database: Database = None,

@@ -1,14 +1,12 @@
 """Prints the API's answers about cells as tables."""
 
-import json as json_format
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from service.commands.options import console
+from service.commands.options import console, print_json
 from service.commands.tables import id_column, make_table, number_column, print_table, text_column
+from service.durations import describe_duration
 
 if TYPE_CHECKING:
     import httpx
@@ -17,13 +15,19 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _IDS_SHOWN = 10
+_VERDICTS = {
+    "HOLDS": "holds",
+    "TOO_FEW_INSIDE": "[red]too-few[/red]",
+    "MORE_INSIDE": "[yellow]more[/yellow]",
+    "UNDECIDED": "undecided",
+}
 _STALE = timedelta(days=90)  # age of a cell's newest fingerprint; as in the console
 
 
 def print_response(response: "httpx.Response", print_table: Callable[[Json], None], json: bool) -> None:
     """Prints a response as a table, or as indented JSON."""
     if json:
-        typer.echo(json_format.dumps(response.json(), indent=2, ensure_ascii=False))
+        print_json(response.json())
     else:
         print_table(response.json())
 
@@ -61,7 +65,7 @@ def print_cell(cell: Json) -> None:
         ("limits", _describe_limits(retention)),
         ("located by", cell["model"]["policy"]),
         ("base station", f"{point['lat']:.6f}, {point['lon']:.6f}, {cell['height']:g} m high"),
-        ("array", f"{_describe_array(array)}, broadside {cell['yawDeg']:.1f}° from east"),
+        ("array", f"{_describe_array(array)}, azimuth {cell['azimuthDeg']:.1f}°"),
         (
             "carrier",
             f"{cell['carrierFrequency'] / 1e9:g} GHz, {cell['bandwidth'] / 1e6:g} MHz, "
@@ -133,6 +137,14 @@ def print_preview(preview: Json) -> None:
     console().print(f"{preview['selected']} of {version} would be deleted")
 
 
+def print_retention_preview(preview: Json) -> None:
+    version = f"the {preview['fingerprints']} fingerprints of version {preview['version']}"
+    console().print(f"{preview['selected']} of {version} would be removed", highlight=False, soft_wrap=True)
+    for field, reason in (("tooOld", "too old"), ("tooClose", "too close to a newer one"), ("tooMany", "too many")):
+        if preview[field]:
+            console().print(f"  {preview[field]} {reason}", highlight=False)
+
+
 def print_forgetting_preview(preview: Json) -> None:
     console().print(f"{preview['fingerprints']} fingerprints of version {preview['version']} would be forgotten")
     console().print(f"versions that would be removed: {_describe_numbers(preview['versions'])}")
@@ -162,6 +174,31 @@ def print_collected(collected: Json) -> None:
     console().print(f"{count} versions {done}, {sum(one['bytes'] for one in collected['cells'])} bytes")
 
 
+def print_truths(report: Json) -> None:
+    if "total" not in report:
+        console().print(f"no truth of cell {report['cellId']} was sent in these days")
+        return
+    rows = [("all", report["total"])]
+    rows += [(one["source"], one) for one in report["sources"]]
+    rows += [(one["version"], one) for one in report["versions"]]
+    rows += [(one["day"], one) for one in report["days"]]
+    shares = make_table(
+        id_column("per cent"), *map(number_column, ("truths", "inside", "interval", "stated", "verdict"))
+    )
+    lengths = make_table(id_column("metres"), *map(number_column, ("bias east", "bias north", "mean", "median", "p95")))
+    for name, one in rows:
+        interval = f"{one['coverageLow']:.1f}-{one['coverageHigh']:.1f}"
+        share = (f"{one['coverage']:.1f}", interval, f"{one['confidence']:g}", _VERDICTS[one["verdict"]])
+        shares.add_row(name, str(one["truths"]), *share)
+        bias = one["bias"]
+        metres = (bias["east"], bias["north"], one["meanError"], one["medianError"], one["p95Error"])
+        lengths.add_row(name, *(f"{length:.2f}" for length in metres))
+    print_table(shares)
+    console().print()
+    print_table(lengths)
+    console().print("inside: the share of truths that the ellipses hold; bias: answer minus truth", highlight=False)
+
+
 def _calibration_table(calibration: Json) -> "Table":
     title = f"{calibration['artifact']}: error in metres, leave-one-out on {calibration['samples']} fingerprints"
     if calibration.get("version") is not None:
@@ -185,6 +222,12 @@ def _describe_state(cell: Json, fault: Json | None) -> tuple[str, str]:
         return f"[red]{'too small' if too_small else 'not served'}[/red]", not_served["detail"]
     if refused := cell.get("refused"):
         return "[yellow]refused[/yellow]", refused
+    if (drift := cell.get("drift")) and drift["signs"]:
+        since = _format_minute(drift["since"])
+        return (
+            "[yellow]drifted[/yellow]",
+            f"{', '.join(drift['signs'])} no longer fit the calibration since about {since}",
+        )
     if (measured := cell.get("newestMeasured")) and datetime.now(UTC) - datetime.fromisoformat(measured) > _STALE:
         return "[yellow]stale[/yellow]", f"last measured {_format_minute(measured)}"
     return "served" if "models" in cell else "", ""
@@ -231,16 +274,8 @@ def _describe_limits(retention: Json) -> str:
         ("minSpacingM", "spacing {:g} m"),
     )
     if retention.get("maxAgeS") is not None:
-        retention = retention | {"maxAgeS": _describe_age(retention["maxAgeS"])}
+        retention = retention | {"maxAgeS": describe_duration(retention["maxAgeS"])}
     return ", ".join(text.format(retention[name]) for name, text in limits if retention.get(name) is not None)
-
-
-def _describe_age(seconds: float) -> str:
-    """As ``--max-age`` takes it: 90d, 12h, 30m or 45s."""
-    for unit, length_s in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds % length_s == 0:
-            return f"{seconds / length_s:g}{unit}"
-    return f"{seconds:g}s"
 
 
 def _describe_extent(extent: list[float] | None) -> str:

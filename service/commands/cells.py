@@ -1,6 +1,5 @@
 """``fingerpost cells``: the commands that read cells."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ from service.commands import cell_tables
 from service.commands.api_session import Target, raise_for_problem, run_session, send_request
 from service.commands.cell_options import CellName, Json, Url, VersionName, cell_path
 from service.commands.cell_tables import print_response
-from service.commands.options import ArtifactOption, Database, fail
+from service.commands.options import ArtifactOption, Database, fail, print_json, reject
 from service.commands.transfer import download_file
 
 if TYPE_CHECKING:
@@ -96,26 +95,43 @@ def export(
         typer.Argument(help="File to write: .safetensors or .npz.", show_default="CELL-VERSION.safetensors"),
     ] = None,
     version: OptionalVersion = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     url: Url = None,
     database: Database = None,
     artifact: ArtifactOption = None,
+    json: Json = False,
 ) -> None:
-    """Write the fingerprints of a cell to a file that `import` can read."""
+    """Write the fingerprints of a cell to a file that `import` can read, and print the file's name."""
     suffix = ".safetensors" if file is None else file.suffix
     if suffix not in {".safetensors", ".npz"}:
-        fail(f"{file} is neither .safetensors nor .npz")
+        reject(f"{file} is neither .safetensors nor .npz")
+    from fingerpost.downloads import read_exported_version
+
     params = {"format": suffix[1:]} | ({} if version is None else {"version": version})
 
-    async def download(client: "httpx.AsyncClient") -> Path:
+    async def download(client: "httpx.AsyncClient") -> tuple[Path, str]:
         async with client.stream("GET", cell_path(cell, "export"), params=params) as response:
             if not response.is_success:
                 await response.aread()
-            exported = re.sub(r"[^a-z0-9-]", "", raise_for_problem(response).headers.get("etag", ""))
+                raise_for_problem(response)
+            exported = read_exported_version(response)
             chosen = file or Path(f"{cell}-{exported}{suffix}")
+            _refuse_to_overwrite(chosen, force=force)
             await download_file(response, chosen)
-            return chosen
+            return chosen, exported
 
+    if file is not None:
+        _refuse_to_overwrite(file, force=force)
     try:
-        typer.echo(run_session(Target(url, database, artifact), download))
+        written, exported = run_session(Target(url, database, artifact), download)
     except OSError as error:
         fail(f"the file cannot be written: {error}")
+    if json:
+        print_json({"file": str(written), "version": exported})
+    else:
+        typer.echo(written)
+
+
+def _refuse_to_overwrite(file: Path, *, force: bool) -> None:
+    if file.exists() and not force:
+        fail(f"{file} is there already; --force overwrites it")

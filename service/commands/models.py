@@ -8,17 +8,23 @@ from urllib.parse import quote
 import typer
 
 from service.commands.api_session import Target, raise_for_problem, run_session, send_request
-from service.commands.cell_options import Json
+from service.commands.cell_options import Json, read_duration
 from service.commands.cell_tables import print_response
 from service.commands.options import console, fail
-from service.commands.tables import id_column, make_table, print_table, text_column
+from service.commands.tables import id_column, make_table, number_column, print_table, text_column
 
 if TYPE_CHECKING:
     import httpx
 
-Url = Annotated[str, typer.Option(help="URL of the service: of a load balancer, or of any replica.")]
+Url = Annotated[
+    str, typer.Option(envvar="FINGERPOST_URL", help="URL of the service: of a load balancer, or of any replica.")
+]
 Wait = Annotated[
-    float, typer.Option(min=0, help="How many seconds to wait until all replicas serve the model; 0: do not wait.")
+    str,
+    typer.Option(
+        metavar="DURATION",
+        help="How long to wait until all replicas serve the model, such as 90s; 0: do not wait.",
+    ),
 ]
 _DEFAULT_URL = "http://127.0.0.1:8080"
 _ASKED_EVERY_S = 0.5
@@ -35,7 +41,7 @@ def activate(
         bool,
         typer.Option("--force", help="Activate even if users are located much worse, or no cell can be checked."),
     ] = False,
-    wait: Wait = 120.0,
+    wait: Wait = "2m",
     url: Url = _DEFAULT_URL,
     json: Json = False,
 ) -> None:
@@ -43,12 +49,12 @@ def activate(
 
     Compares the model with the active one in some cells first. Fails if a replica does not serve it in time.
     """
-    path = f"/models/{quote(folder, safe='')}:activate"
+    path, patience = f"/models/{quote(folder, safe='')}:activate", read_duration(wait, "--wait")
 
     async def activate_and_wait(client: "httpx.AsyncClient") -> "tuple[httpx.Response, Any]":
         response = raise_for_problem(await client.post(path, params={"force": force}))
         check = response.json().get("check")
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + patience
         while _find_lagging(response.json()) and time.monotonic() < deadline:
             await asyncio.sleep(_ASKED_EVERY_S)
             response = raise_for_problem(await client.get("/models"))
@@ -58,7 +64,7 @@ def activate(
     print_response(response, print_models, json)
     if not json:
         _print_check(check)
-    if wait and (lagging := _find_lagging(response.json())):
+    if patience and (lagging := _find_lagging(response.json())):
         fail("these replicas do not serve the model yet:\n" + "\n".join(f"  {line}" for line in lagging))
 
 
@@ -77,6 +83,12 @@ def _print_check(check: dict[str, Any] | None) -> None:
         console().print("the model served already; no cell was checked")
         return
     console().print(f"{check['checked']} of {check['cells']} cells checked, {len(check['failed'])} failed")
+    compared = make_table(id_column("cell"), number_column("median error\nbefore, m"), number_column("after, m"))
+    for one in check.get("compared", []):  # absent from an earlier service
+        medians = (one.get(name) for name in ("medianBefore", "medianAfter"))
+        compared.add_row(one["cellId"], *("no answer" if median is None else f"{median:.2f}" for median in medians))
+    if compared.row_count:
+        print_table(compared)
     for one in check["failed"]:
         console().print(f"  {one['cellId']}: {one['reason']}", markup=False, soft_wrap=True)
 

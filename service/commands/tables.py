@@ -41,10 +41,15 @@ def text_column(name: str) -> "Column":
 
 
 def print_table(table: "Table") -> None:
-    """Prints a table in the width of the terminal. Where its ids do not fit, the lines are longer than the terminal."""
+    """Prints a table in the width of the terminal. Where ids and numbers do not fit, lines are longer than that."""
     from rich.measure import Measurement
+    from rich.text import Text
 
+    for column in table.columns:
+        if column.no_wrap:  # rich alone would cut a value at the first space that it needs
+            lines = [line for cell in (column.header, *column.cells) for line in str(cell).split("\n")]
+            column.min_width = max(Text.from_markup(line).cell_len for line in lines)
     output = console()
     unlimited = output.options.update(max_width=_UNLIMITED)
     output.width = max(output.width, Measurement.get(output, unlimited, table).minimum)
-    output.print(table)
+    output.print(table, crop=False)  # with several text columns rich may need a little more than it has found

@@ -22,6 +22,7 @@ from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
 from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
 from reference_db.fingerprints import Fingerprints
+from reference_db.layout import CONVENTION, Layout
 from reference_db.unique_names import refuse_repeated_names
 
 _USER: TypeAdapter[LocateRequest | StationsRequest] = TypeAdapter(UserRequest)
@@ -35,14 +36,17 @@ class FileUser:
     truth: tuple[float, float] | None
 
 
-def read_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
+def read_users(
+    path: Path, rows: int, sigma: float | None, cell: Cell | None = None, layout: Layout = CONVENTION
+) -> list[FileUser]:
     """The users of a request or batch (JSON), or the first `rows` fingerprints of a fingerprint file.
 
     The coarse position of a fingerprint is its position plus a normal error of `sigma` metres on each axis. If `sigma`
-    is None, there is no coarse position. Raises `ClientError` if the file cannot be read.
+    is None, there is no coarse position. `cell`: None if the file describes it. Raises `ClientError` if the file cannot
+    be read.
     """
-    if path.suffix in SUFFIXES:
-        return _read_fingerprint_users(path, rows, sigma)
+    if path.suffix.lower() in SUFFIXES:
+        return _read_fingerprint_users(_read_fingerprints(path, cell, layout), rows, sigma)
     try:
         return [FileUser(request, None) for request in _parse_requests(path.read_bytes())]
     except OSError as error:
@@ -63,7 +67,7 @@ def _parse_requests(content: bytes) -> Sequence[LocateRequest | StationsRequest]
     return [_USER.validate_json(content)]
 
 
-def read_users_of_stations(paths: Sequence[Path], rows: int) -> list[FileUser]:
+def read_users_of_stations(paths: Sequence[Path], rows: int, layout: Layout = CONVENTION) -> list[FileUser]:
     """The first `rows` users of fingerprint files of several base stations, which have the same users row by row.
 
     Raises `ClientError` if a file cannot be read, if the files do not have as many users or are of one cell, or if
@@ -71,7 +75,7 @@ def read_users_of_stations(paths: Sequence[Path], rows: int) -> list[FileUser]:
     """
     if len(paths) > MOST_STATIONS:
         raise ClientError(f"{len(paths)} files: no user is located by more than {MOST_STATIONS} base stations")
-    stations = [_read_fingerprints(path) for path in paths]
+    stations = [_read_fingerprints(path, None, layout) for path in paths]
     for path, (cell, fingerprints) in zip(paths, stations, strict=True):
         if len(fingerprints) != len(stations[0][1]):
             raise ClientError(f"{path} has {len(fingerprints)} users and {paths[0]} has {len(stations[0][1])}")
@@ -84,16 +88,16 @@ def read_users_of_stations(paths: Sequence[Path], rows: int) -> list[FileUser]:
     ]
 
 
-def _read_fingerprints(path: Path) -> tuple[Cell, Fingerprints]:
+def _read_fingerprints(path: Path, cell: Cell | None, layout: Layout) -> tuple[Cell, Fingerprints]:
     try:
-        return read_fingerprint_file(path)
+        return read_fingerprint_file(path, cell, layout)
     except (ReferenceDatabaseError, OSError) as error:
         raise ClientError(str(error)) from error
 
 
-def _read_fingerprint_users(path: Path, rows: int, sigma: float | None) -> list[FileUser]:
-    cell, fingerprints = _read_fingerprints(path)
-    errors = np.random.default_rng(0).standard_normal((rows, 2)).tolist()
+def _read_fingerprint_users(surveyed: tuple[Cell, Fingerprints], rows: int, sigma: float | None) -> list[FileUser]:
+    cell, fingerprints = surveyed
+    errors = np.random.default_rng(0).standard_normal((min(rows, len(fingerprints)), 2)).tolist()
     users = []
     for csi, (x, y), (east, north) in zip(fingerprints.csi, fingerprints.positions.tolist(), errors, strict=False):
         coarse_position = None

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -31,6 +31,12 @@ class _Assets(StaticFiles):
 
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def redirect_to_console() -> Response:
+    """A relative redirect, so that it also works behind a proxy that adds a path prefix."""
+    return RedirectResponse("console")
 
 
 @router.get("/console")

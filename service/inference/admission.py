@@ -19,8 +19,9 @@ class Admission:
     """Refuses new users by how long the oldest user has waited and how long the new user would wait.
 
     During a burst the limit is `longest_s` seconds. When the model has been busy without a pause for longer than a
-    burst, a long queue only adds latency for everybody: the limit is then `standing_s`, and twice that for batches.
-    Encoding frames counts neither as busy time nor as time a user: it comes in bursts, when users enter new tiles.
+    burst, a long queue only adds to the latency of all users: the limit is then `standing_s`, and twice that for
+    batches. Encoding frames counts neither as busy time nor as time a user: it comes in bursts, when users enter new
+    tiles.
 
     The owner thread writes the measurements and the event loop reads them; each is a single number, so no lock is
     needed.

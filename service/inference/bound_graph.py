@@ -1,7 +1,7 @@
 """A graph of a model in an ONNX Runtime session, with buffers that stay bound from run to run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -61,8 +61,12 @@ def load_graphs(
     threads: int,
     providers: Sequence[str],
     pools: Mapping[str, ort.OrtValue],
+    left_out: Collection[str] = (),
 ) -> dict[str, BoundGraph]:
-    """Loads every graph of an artifact into a session of its own. Raises any error of ONNX Runtime."""
+    """Loads the graphs of an artifact, but those `left_out`, each into a session of its own.
+
+    Raises any error of ONNX Runtime.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads  # by default ONNX Runtime counts the host's cores, not the container's
     options.inter_op_num_threads = 1
@@ -71,4 +75,5 @@ def load_graphs(
     return {
         name: BoundGraph(ort.InferenceSession(content, options, providers=list(providers)), described[name], pools)
         for name, content in artifact.graphs.items()
+        if name not in left_out
     }

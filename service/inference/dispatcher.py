@@ -65,6 +65,11 @@ class Dispatcher(Generic[U, A]):
         """How many users wait in a lane."""
         return len(self._waiting[lane])
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no user waits or is being located."""
+        return not self._busy
+
     def check_room(self, lane: Lane) -> None:
         """Raises `Congested` when the lane accepts no more users."""
         try:

@@ -1,5 +1,6 @@
 """Locates users by the fingerprints near them. Requests and calibration use the same code."""
 
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,11 +9,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
-from reference_db.index.signal_features import signal_feature
-from reference_db.retrieval import first_guess, guess_by_voters, next_neighbourhood
-from service.errors import CsiLevelImplausible, ServiceError
+from reference_db.index.signal_features import describe_signals, signal_feature
+from reference_db.retrieval import LeftOut, first_guess, guess_by_voters, next_neighbourhood, snapped
+from service.errors import CsiForeign, CsiLevelImplausible, ServiceError
+from service.inference.belonging import Belonging, Strangeness, describe_foreign, is_foreign
 from service.inference.channels import Channels
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import Located, MateformerSession, as_users
@@ -23,6 +26,7 @@ from service.inference.plausibility import (
     level_of,
     weigh_fixes,
 )
+from service.inference.surroundings import Surroundings
 from service.inference.tiles import Neighbourhood, Tiles
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -34,6 +38,8 @@ RETRIEVAL: Retrieval = "fused"
 # More frames at once are slower: the gathered keys and values no longer fit into the processor's cache.
 _FRAMES_A_RUN = 16
 
+_FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs would delay users
+
 _MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
 _Floats = NDArray[np.float32]
@@ -44,7 +50,8 @@ class User(NamedTuple):
     """A user to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
 
     `coarse` float32 `[2]` metres; `accuracy` is its 1-sigma error on each axis in metres. Both are NaN for a user
-    without a coarse position. `limits`: what users of the cell keep to; None: unchecked.
+    without a coarse position. `limits`: what users of the cell keep to; None: unchecked. `belonging`: how strange their
+    CSI is; None: not judged.
     """
 
     version: CellVersion
@@ -52,18 +59,22 @@ class User(NamedTuple):
     coarse: _Floats
     accuracy: float
     limits: PlausibilityLimits | None = None
+    belonging: Belonging | None = None
 
 
 class Estimate(NamedTuple):
     """A user's local position, float32 `[2]` metres, and its covariance, float32 `[2, 2]` square metres.
 
     Both are NaN where the model has no answer. The covariance is the model's own, not calibrated in this cell.
-    `coarse_used`: whether the user had a coarse position that the signal does not contradict.
+    `coarse_used`: whether the user had a coarse position that the signal does not contradict. `snr_db` of the CSI, and
+    how likely it is among the cell's own users: a p-value in (0, 1], small for CSI that does not belong to the cell.
     """
 
     position: _Floats
     covariance: _Floats
     coarse_used: bool
+    snr_db: float = math.inf
+    belonging: float = 1.0
 
 
 class Estimator:
@@ -74,7 +85,9 @@ class Estimator:
         self.manifest = session.manifest
         self._channels = Channels()
         self._tiles = Tiles(self.manifest.tile_pitch, self._channels)
+        self._surroundings = Surroundings(self.manifest.tile_pitch)
         self._levels = Levels()
+        self._metrics = metrics
         self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
         self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
 
@@ -83,7 +96,7 @@ class Estimator:
         return min(self.manifest.neighbourhood_size, fingerprints)
 
     def locate(self, users: Sequence[User], stopwatch: Stopwatch) -> list[Estimate | ServiceError]:
-        """Returns the estimate of each user, of any cells, or `CsiLevelImplausible`.
+        """Returns the estimate of each user, of any cells, or `CsiLevelImplausible` or `CsiForeign`.
 
         Takes at most `most_users` users. For the session's owner thread only. Raises `InferenceFailed` or
         `OutOfMemory`.
@@ -95,15 +108,21 @@ class Estimator:
             cells[user.version].append(row)
         places = np.empty_like(coarse)
         features = np.empty((len(users), self.manifest.features), np.float32)
-        refused: dict[int, CsiLevelImplausible] = {}
+        snr_db, belonging = np.empty(len(users), np.float32), np.ones(len(users))
+        refused: dict[int, CsiLevelImplausible | CsiForeign] = {}
         for version, rows in cells.items():
             csi = np.stack([users[row].csi for row in rows])  # cells differ in shape
             with stopwatch.stage("retrieve"):
-                limits = users[rows[0]].limits  # users of one version have the same
-                signals, levels = signal_feature(as_complex(csi)), level_of(csi)
-                guess = weigh_fixes(version.references, signals, coarse[rows], accuracy[rows], limits)
+                limits, null = users[rows[0]].limits, users[rows[0]].belonging  # users of one version have the same
+                signals, levels = describe_signals(as_complex(csi)), level_of(csi)
+                guess = weigh_fixes(version.references, signals.features, coarse[rows], accuracy[rows], limits)
                 places[rows] = guess_by_voters(version.references, *guess)
-                coarse[rows], accuracy[rows] = guess.coarse, guess.accuracy
+                coarse[rows], accuracy[rows], snr_db[rows] = guess.coarse, guess.accuracy, signals.snr_db
+                if null is not None:
+                    strangeness = Strangeness.of(version.references, guess.voters, signals.snr_db)
+                    belonging[rows] = p = null.p_values(strangeness)
+                    for i in np.flatnonzero(is_foreign(p)):
+                        refused[rows[i]] = describe_foreign(p[i], signals.snr_db[i], places[rows[i]])
                 if limits is not None:
                     implausible = find_implausible_levels(self._levels, version, levels, guess.voters, limits)
                     refused |= {rows[i]: error for i, error in implausible.items()}
@@ -118,38 +137,65 @@ class Estimator:
                     finite = np.nan_to_num(places[rows])
                     found = self._tiles.neighbourhoods(version, finite, self.neighbours(len(version)))
                     near |= zip(rows, found, strict=True)
+            self._note_entered(near, places)
             lost = ~np.isfinite(places).all(axis=1)
             places, covariances = self._compare(near, asked, stopwatch)
             places[lost], covariances[lost] = np.nan, np.nan
         used = np.isfinite(accuracy).tolist()
-        return [
-            refused.get(row) or Estimate(place, covariance, coarse_used)
-            for row, (place, covariance, coarse_used) in enumerate(zip(places, covariances, used, strict=True))
-        ]
+        judged = zip(places, covariances, used, snr_db.tolist(), belonging.tolist(), strict=True)
+        return [refused.get(row) or Estimate(*one) for row, one in enumerate(judged)]
 
     def locate_in_background(
-        self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: _Rows | None
-    ) -> _Floats:
-        """As `locate`, for users of one cell; can leave one fingerprint out of each user's neighbourhood.
+        self, version: CellVersion, csi: _Floats, coarse: _Floats, accuracy: _Floats, left_out: LeftOut | None
+    ) -> Located:
+        """As `locate`, for users of one cell, each with v coarse positions, one after the other: `[b, v, ...]`.
 
-        `csi` float32 `[b, antennas, subcarriers, 2]`, `coarse` float32 `[b, 2]` and `accuracy` float32 `[b]` as in
-        `User`; `left_out` int64 `[b]` rows of `version`, or None. Runs the `full` graph on the background session,
-        because users with different neighbourhoods cannot share frames. Blocking. Raises `InferenceFailed` or
-        `OutOfMemory`.
+        `csi` float32 `[b, antennas, subcarriers, 2]`, `coarse` float32 `[b, v, 2]` and `accuracy` float32 `[b, v]` as
+        in `User`. `left_out`: fingerprints that each user is not compared with. Runs the `full` graph on the background
+        session, because users who ignore different fingerprints cannot share frames. Users with the same neighbourhood
+        cost little more than one of them. Blocking. Raises `InferenceFailed` or `OutOfMemory`.
         """
-        n = self.neighbours(len(version) - (left_out is not None))
-        places = first_guess(version.references, signal_feature(as_complex(csi)), coarse, accuracy, left_out)
-        channel = self._channels.of(version)
-        features = self._session.describe_in_background(channel, csi)
+        variants, channel = coarse.shape[1], self._channels.of(version)
+        signals, features = (
+            np.repeat(found, variants, axis=0)
+            for found in (signal_feature(as_complex(csi)), self._session.describe_in_background(channel, csi))
+        )
+        coarse, accuracy = coarse.reshape(-1, 2), accuracy.ravel()
+        if left_out is not None:
+            left_out = left_out._replace(own=np.repeat(left_out.own, variants))
+        n = self.neighbours(len(version) - (0 if left_out is None else left_out.most))
+        places = first_guess(version.references, signals, coarse, accuracy, left_out)
+        asked = as_users(features, coarse, accuracy)
+        located = Located(places, np.full((len(places), 2, 2), np.nan, np.float32))
         for _ in range(self.manifest.passes):
-            lost = ~np.isfinite(places).all(axis=1)
-            near = next_neighbourhood(version.references, np.nan_to_num(places), n, left_out, self.manifest.tile_pitch)
-            known = as_known(
-                [Neighbourhood(version, channel, rows, b"") for rows in near], self._session.describe_in_background
-            )
-            places = self._session.locate_in_background(known, features, coarse, accuracy).positions
-            places[lost] = np.nan
-        return places
+            lost = ~np.isfinite(located.positions).all(axis=1)
+            centres = np.nan_to_num(located.positions)
+            near = next_neighbourhood(version.references, centres, n, left_out, self.manifest.tile_pitch)
+            located = self._compare_in_background(version, channel, near, asked)
+            located.positions[lost], located.covariances[lost] = np.nan, np.nan
+        return Located(*(part.reshape(-1, variants, *part.shape[1:]) for part in located))
+
+    def _compare_in_background(
+        self, version: CellVersion, channel: ChannelTransform, near: _Rows, users: dict[str, _Floats]
+    ) -> Located:
+        """Compares users with neighbourhoods `near` `[b, n]` of one version."""
+        located = Located(np.empty((len(near), 2), np.float32), np.empty((len(near), 2, 2), np.float32))
+        alike: dict[bytes, list[int]] = defaultdict(list)
+        for row, rows in enumerate(near):
+            alike[rows.tobytes()].append(row)
+        by_size: dict[int, list[list[int]]] = defaultdict(list)
+        for group in alike.values():
+            size = 1 << (len(group) - 1).bit_length()
+            by_size[size].append(group + group[-1:] * (size - len(group)))
+        for groups in by_size.values():
+            for first in range(0, len(groups), _FRAMES_IN_BACKGROUND):
+                rows = np.array(groups[first : first + _FRAMES_IN_BACKGROUND])  # [frames, users]
+                hoods = [Neighbourhood(version, channel, near[group[0]], b"") for group in rows]
+                known = as_known(hoods, self._session.describe_in_background)
+                asked = {name: part[rows, 0] for name, part in users.items()}
+                answer = Located.of(self._session.run_in_background("full", known | asked))
+                located.positions[rows], located.covariances[rows] = answer
+        return located
 
     def prepare(self, version: CellVersion) -> None:
         """Makes what users of a version need, before the first of them waits for it. Blocking. For any thread."""
@@ -188,6 +234,23 @@ class Estimator:
         return encoded
 
     @property
+    def may_encode_ahead(self) -> bool:
+        """Whether users have entered tiles whose surroundings `encode_ahead` has not looked at."""
+        return self._frames is not None and bool(self._surroundings)
+
+    def encode_ahead(self) -> bool:
+        """Encodes the frame of one tile that users may enter next; False where there is none that is missing.
+
+        Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
+        """
+        while (found := self._surroundings.take()) is not None:
+            with self._one_reserved:
+                if self._encode(*found, ahead=True):
+                    self._metrics.frame_encoded_ahead()
+                    return True
+        return False
+
+    @property
     def frame_bytes(self) -> int:
         """Memory that the frames held take."""
         return 0 if self._frames is None else self._frames.held_bytes
@@ -202,10 +265,24 @@ class Estimator:
         used = self._frames.keys if self._frames else []
         return [centres[key] for key in used if key in centres][:_MOST_WARMED]
 
-    def _encode(self, version: CellVersion, centre: _Floats) -> bool:
-        """Encodes the frame around a tile's centre unless it is held; returns whether it did."""
+    def _note_entered(self, near: dict[int, Neighbourhood], places: _Floats) -> None:
+        """Notes which tiles users enter, by row their neighbourhoods and their places `[b, 2]`."""
+        if self._frames is None:
+            return
+        whole = self.manifest.neighbourhood_size
+        entered = self._frames.find_entered(one.key for one in near.values() if len(one.rows) == whole)
+        for row, one in near.items():
+            if one.key in entered and np.isfinite(places[row]).all():
+                entered.discard(one.key)
+                self._surroundings.note(one.version, snapped(places[row], self.manifest.tile_pitch))
+
+    def _encode(self, version: CellVersion, centre: _Floats, *, ahead: bool = False) -> bool:
+        """Encodes the frame around a tile's centre unless it is held; returns whether it did.
+
+        `ahead`: no user has asked for it.
+        """
         frames = self._frames
-        reserved = self._session.submit(self._reserve, version, centre).result()
+        reserved = self._session.submit(self._reserve, version, centre, ahead=ahead).result()
         if frames is None or reserved is None:
             return False
         near, slot = reserved
@@ -215,15 +292,17 @@ class Estimator:
         except Exception:  # on any error the slot is free again
             self._session.submit(frames.release, slot).result()
             raise
-        self._session.submit(frames.admit, near.key, slot).result()
+        admit = frames.admit_ahead if ahead else frames.admit
+        self._session.submit(admit, near.key, slot).result()
         return True
 
-    def _reserve(self, version: CellVersion, centre: _Floats) -> tuple[Neighbourhood, int] | None:
+    def _reserve(self, version: CellVersion, centre: _Floats, *, ahead: bool) -> tuple[Neighbourhood, int] | None:
         """The neighbourhood of a tile and a reserved slot for its frame; None when no frame is to be encoded."""
         (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
         if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames:
             return None
-        return near, self._frames.reserve()
+        slot = self._frames.reserve_ahead() if ahead else self._frames.reserve()
+        return None if slot is None else (near, slot)
 
     def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> Located:
         """Compares each user, by row, with a neighbourhood; returns positions `[b, 2]` and covariances `[b, 2, 2]`.
@@ -253,8 +332,7 @@ class Estimator:
     def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], located: Located) -> None:
         for rows, slots in group_by_slot(users_in_slots, self._session.wants_few_shapes):
             asked = {name: part[rows, 0] for name, part in users.items()}
-            answer = Located.of(self._session.run("query", asked | {"slots": slots}))
-            located.positions[rows], located.covariances[rows] = answer
+            located.positions[rows], located.covariances[rows] = self._session.query(asked | {"slots": slots})
 
 
 def group_by_slot(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:

@@ -17,6 +17,7 @@ from service.telemetry.metrics import Metrics
 Describe = Callable[[ChannelTransform, NDArray[np.float32]], NDArray[np.float32]]
 
 _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
+_AHEAD = 1 / 8  # share of the frames that may be encoded ahead, and not used yet
 
 
 class FrameCache:
@@ -31,9 +32,11 @@ class FrameCache:
         self._session = session
         self._metrics = metrics
         self._slots: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._ahead: OrderedDict[bytes, None] = OrderedDict()  # encoded ahead, and not used yet; the oldest first
         self._frame_bytes = session.frame_bytes
         capacity = max(least + 1, budget // self._frame_bytes)  # one slot may be reserved
-        self._free = list(range(capacity))
+        self._capacity, self._used = capacity, 0  # slots from `_used` on never held a frame
+        self._free: list[int] = []
         session.make_room(capacity)
         self.pool_bytes = capacity * self._frame_bytes
 
@@ -45,15 +48,38 @@ class FrameCache:
         wanted = {one.key: one for one in neighbourhoods}
         for key in wanted.keys() & self._slots.keys():
             self._slots.move_to_end(key)
+        ahead = wanted.keys() & self._ahead.keys()
+        for key in ahead:
+            del self._ahead[key]
         missing = [one for key, one in wanted.items() if key not in self._slots]
-        self._metrics.frames_found(hits=len(wanted) - len(missing), misses=len(missing))
+        self._metrics.frames_found(hits=len(wanted) - len(missing), misses=len(missing), ahead=len(ahead))
         for first in range(0, len(missing), _AT_ONCE):
             self._encode(missing[first : first + _AT_ONCE])
         return {key: self._slots[key] for key in wanted}
 
     def reserve(self) -> int:
         """Takes a slot out of use, so that a frame can be encoded into it in the background. One at a time."""
-        return self._free.pop() if self._free else self._slots.popitem(last=False)[1]
+        if self._free:
+            return self._free.pop()
+        if self._used == self._capacity:
+            key, slot = self._slots.popitem(last=False)
+            self._ahead.pop(key, None)
+            return slot
+        self._used += 1
+        return self._used - 1
+
+    def reserve_ahead(self) -> int | None:
+        """As `reserve`, for a frame that no user has asked for; None where there are too few slots for such frames.
+
+        Beyond their share, frames encoded ahead replace each other.
+        """
+        most = int(_AHEAD * self._capacity)
+        if len(self._ahead) < most:
+            return self.reserve()
+        if not most:
+            return None
+        oldest, _ = self._ahead.popitem(last=False)
+        return self._slots.pop(oldest)
 
     def admit(self, key: bytes, slot: int) -> None:
         """Puts a reserved slot into use: it now holds the frame of this key."""
@@ -61,6 +87,16 @@ class FrameCache:
             self.release(slot)
         else:
             self._slots[key] = slot
+
+    def admit_ahead(self, key: bytes, slot: int) -> None:
+        """As `admit`, for a slot from `reserve_ahead`."""
+        if key not in self._slots:
+            self._ahead[key] = None
+        self.admit(key, slot)
+
+    def find_entered(self, keys: Iterable[bytes]) -> set[bytes]:
+        """The keys of frames that users have not been in since they were encoded, or that are missing."""
+        return {key for key in keys if key in self._ahead or key not in self._slots}
 
     def release(self, slot: int) -> None:
         """Frees a reserved slot."""

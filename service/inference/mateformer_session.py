@@ -1,6 +1,8 @@
 """Runs a Mateformer artifact: one neighbourhood a user, or frames that many users share."""
 
+import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,8 +14,11 @@ from models.artifact import MateformerArtifact, MateformerManifest, RadioContrac
 from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell import AntennaArray, Cell
 from reference_db.half_csi import as_complex
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, OutOfMemory
+from service.inference.bound_graph import BoundGraph
 from service.inference.session import ModelSession, plane_waves
+
+_log = logging.getLogger("fingerpost.models")
 
 _Array = NDArray[np.float32]
 _Run = Callable[[str, Mapping[str, NDArray[np.generic]]], dict[str, _Array]]
@@ -23,6 +28,14 @@ _DESCRIBED_AT_ONCE = 1 << 22
 _PROVEN_COLUMNS, _PROVEN_SUBCARRIERS = 8, 16  # of the plane waves that prove a model, if it serves such radios
 _LEAST_ACCURACY_M = np.float32(0.001)  # of a coarse position, 1 sigma on each axis
 _SAME_M = 0.05  # frames are kept in half precision
+_QUERY, _QUERY_FEW = "query", "query_few"
+# Users in a run that `query_few` is for. Its weights are fewer bytes, and its arithmetic is no faster. CPU time of a
+# run beside `query` (benchmarks/results/query_cost.md), paper's size / shipped: one user 0.74 / 0.85, four 0.82 to 0.88
+# / 0.93, eight 0.96 to 0.99 / 0.98 to 1.04, sixteen more than 1.
+_FEW_USERS = 4
+# A CPU without the instructions takes 4 times as long as `query`, all others less than `query`.
+_TOO_SLOW = 2.0
+_PROVING_RUNS = 5  # the fastest counts, so that other work on the machine does not
 _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memory; all others: the CPU
 
 
@@ -43,10 +56,10 @@ class Located(NamedTuple):
 
 class MateformerSession(ModelSession[MateformerArtifact]):
     """The graphs `describe` and `full` and, where the artifact has them, `frame` and `query`, which share pools of
-    frames.
+    frames, and `query_few`, which is `query` for few users on a CPU.
 
     `describe` turns CSI of one cell into features, which all other graphs take: a run of these may hold users of
-    different radios.
+    different radios. `query_few` is left out where it does not load, is no faster, or answers otherwise.
     """
 
     @property
@@ -91,20 +104,6 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         """As `describe`, on the background session. Blocking. For any thread but the owner thread."""
         return self._describe(self.run_in_background, channel, csi)
 
-    def locate_in_background(
-        self, known: Mapping[str, _Array], features: _Array, coarse: _Array, accuracy: _Array
-    ) -> Located:
-        """Locates each of b users.
-
-        `known`: neighbourhoods as `as_known` makes them. All float32: `features` `[b, F]`, `coarse` `[b, 2]` metres,
-        `accuracy` `[b]`, the 1-sigma error of `coarse` on each axis in metres. Both are NaN for a user without a coarse
-        position. Runs the `full` graph, one neighbourhood a user, on the background session. Blocking. Raises
-        `InferenceFailed` or `OutOfMemory`.
-        """
-        outputs = self.run_in_background("full", {**known, **as_users(features, coarse, accuracy)})
-        positions, covariances = Located.of(outputs)
-        return Located(positions[:, 0], covariances[:, 0])
-
     def prove(self) -> None:
         known, users = self._waves(self.manifest.minimum_neighbours)
         _check(self.submit(self.run, "full", known | users).result())
@@ -112,15 +111,67 @@ class MateformerSession(ModelSession[MateformerArtifact]):
     def prove_frame(self, slot: int) -> None:
         """Encodes plane waves into a slot and locates one of them by this frame.
 
-        Raises `InferenceFailed` unless the `full` graph gives the same position.
+        Raises `InferenceFailed` unless the `full` graph gives the same position. A `query_few` that gives another one,
+        or is slow on this machine, is left out.
         """
         known, users = self._waves(self.manifest.neighbourhood_size)
         slots = {"slots": np.array([slot])}
         self.submit(self.run, "frame", known | slots).result()
         by_full = _check(self.submit(self.run, "full", known | users).result())
-        by_frame = _check(self.submit(self.run, "query", users | slots).result())
+        by_frame = _check(self.submit(self.run, _QUERY, users | slots).result())
         if not np.allclose(by_full, by_frame, atol=_SAME_M):
             raise InferenceFailed("the graphs frame and query give another position than the graph full")
+        if _QUERY_FEW in self._graphs and (reason := self._reason_against_few(users | slots, by_full)):
+            self._leave_few_out(reason)
+
+    def query(self, users: Mapping[str, NDArray[np.generic]]) -> Located:
+        """Locates `users` `[frames, users, ...]` in the frames of their `slots`. For the owner thread only.
+
+        Raises `OutOfMemory` or `InferenceFailed`.
+        """
+        few = _QUERY_FEW in self._graphs and users["accuracy"].size <= _FEW_USERS
+        return Located.of(self.run(_QUERY_FEW if few else _QUERY, users))
+
+    def _load(self, threads: int) -> dict[str, BoundGraph]:
+        if _QUERY_FEW not in self.artifact.graphs or _QUERY_FEW in self._left_out:
+            return super()._load(threads)
+        if self.providers[0] != "CPUExecutionProvider":
+            self._left_out.add(_QUERY_FEW)
+            return super()._load(threads)
+        try:
+            return super()._load(threads)
+        except Exception as error:  # ONNX Runtime raises many undocumented types
+            self._left_out.add(_QUERY_FEW)
+            graphs = super()._load(threads)  # any other graph that does not load fails again
+            _log.warning("query_few does not load, so query is used for few users too: %s", error)
+            return graphs
+
+    def _reason_against_few(self, users: Mapping[str, NDArray[np.generic]], expected: _Array) -> str | None:
+        """Why `query_few` is not to be used for these users or any others; None if it is."""
+        try:
+            found = _check(self.submit(self.run, _QUERY_FEW, users).result())
+        except (InferenceFailed, OutOfMemory) as error:
+            return f"it fails: {error}"
+        if not np.allclose(expected, found, atol=_SAME_M):
+            return "it gives another position than the graph full"
+        seconds = {name: self.submit(self._fastest_run, name, users).result() for name in (_QUERY, _QUERY_FEW)}
+        if seconds[_QUERY_FEW] > _TOO_SLOW * seconds[_QUERY]:
+            return f"a run takes {1000 * seconds[_QUERY_FEW]:.1f} ms, one of query {1000 * seconds[_QUERY]:.1f} ms"
+        return None
+
+    def _fastest_run(self, graph: str, users: Mapping[str, NDArray[np.generic]]) -> float:
+        """Seconds of the fastest of some runs."""
+        taken = []
+        for _ in range(_PROVING_RUNS):
+            started = time.perf_counter()
+            self.run(graph, users)
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+    def _leave_few_out(self, reason: str) -> None:
+        _log.warning("query_few is left out, and query is used for few users too: %s", reason)
+        self._left_out.add(_QUERY_FEW)
+        self._graphs = {name: graph for name, graph in self._graphs.items() if name != _QUERY_FEW}
 
     def _describe(self, run: _Run, channel: ChannelTransform, csi: _Array) -> _Array:
         step = max(1, _DESCRIBED_AT_ONCE // csi[0].size)

@@ -16,7 +16,7 @@ from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.index.signal_features import signal_feature
 from reference_db.references import References
-from reference_db.retrieval import Voters, find_voters, gate_radii
+from reference_db.retrieval import LeftOut, Voters, find_voters, gate_radii
 from service.errors import CsiLevelImplausible
 
 _Floats = NDArray[np.float32]
@@ -131,14 +131,14 @@ def find_implausible_levels(
     }
 
 
-def measure_limits(version: CellVersion, rows: _Rows) -> PlausibilityLimits:
-    """Measures the limits of a cell on the fingerprints `rows` `[n]`, each left out of the others. Blocking."""
+def measure_limits(version: CellVersion, rows: _Rows, left_out: LeftOut) -> PlausibilityLimits:
+    """Measures the limits of a cell on the fingerprints `rows` `[n]`, each without its own witness. Blocking."""
     references = version.references
     features = np.concatenate([signal_feature(as_complex(version.csi_of(some))) for some in _parts(rows)])
     coarse, accuracy = version.positions[rows], np.full(len(rows), _ACCURACY, np.float32)
-    voters = find_voters(references, features, coarse, accuracy, rows)
+    voters = find_voters(references, features, coarse, accuracy, left_out)
     near = _nearest_explained(references, voters, coarse, accuracy)
-    anywhere = _find_anywhere(references, features, rows)
+    anywhere = _find_anywhere(references, features, left_out)
     own = np.concatenate([level_of(version.csi_of(some)) for some in _parts(rows)])
     compared = np.stack([level_of(version.csi_of(some)) for some in anywhere.rows[:, :_COMPARED]])
     apart = np.abs(own[:, np.newaxis] - compared).min(axis=1)
@@ -162,7 +162,7 @@ def _find_doubtful(
     return np.flatnonzero(~(good | np.isnan(accuracy)))
 
 
-def _find_anywhere(references: References, features: _Floats, left_out: _Rows | None = None) -> Voters:
+def _find_anywhere(references: References, features: _Floats, left_out: LeftOut | None = None) -> Voters:
     nowhere = np.full((len(features), 2), np.nan, np.float32)
     return find_voters(references, features, nowhere, nowhere[:, 0], left_out)
 

@@ -48,9 +48,14 @@ class ModelSession(ABC, Generic[A]):
         self.answers = 0  # successful runs of any graph for users
         self._threads = threads
         self._pools: dict[str, ort.OrtValue] = {}  # bound to every graph that takes them
+        self._left_out: set[str] = set()  # graphs of the artifact that are not loaded
         self._last_answer = -np.inf
-        if missing := set(providers) - set(ort.get_available_providers()):
-            raise ModelUnusable(f"this ONNX Runtime lacks {', '.join(sorted(missing))}")
+        available = ort.get_available_providers()
+        if missing := set(providers) - set(available):
+            raise ModelUnusable(
+                f"this ONNX Runtime has no {', '.join(sorted(missing))}, only {', '.join(available)}; for CUDA install "
+                "fingerpost[gpu], else set FINGERPOST_EXECUTION_PROVIDERS=CPUExecutionProvider"
+            )
         try:
             self._graphs = self._load(threads)
         except Exception as error:  # ONNX Runtime raises many undocumented types
@@ -122,7 +127,7 @@ class ModelSession(ABC, Generic[A]):
             executor.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, threads: int) -> dict[str, BoundGraph]:
-        return load_graphs(self.artifact, threads, self.providers, self._pools)
+        return load_graphs(self.artifact, threads, self.providers, self._pools, self._left_out)
 
 
 def plane_waves(antennas: int, subcarriers: int, n: int, spread: float = 1.2) -> _Array:

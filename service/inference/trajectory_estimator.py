@@ -13,7 +13,12 @@ from reference_db.path_features import estimate_path_features
 from service.inference.trajectory_session import TrajectorySession
 from service.telemetry.stopwatch import Stopwatch
 
-Points = NDArray[np.float32]  # [vertices + 1, 2] metres: each vertex, then the centroid
+
+class Points(NamedTuple):
+    """Where each vertex of a trajectory is, then the centroid, in metres east and north."""
+
+    positions: NDArray[np.float32]  # [vertices + 1, 2]
+    covariances: NDArray[np.float32]  # [vertices + 1, 2, 2], not yet calibrated
 
 
 class Trajectory(NamedTuple):
@@ -32,7 +37,7 @@ class TrajectoryEstimator:
         self._session = session
 
     def locate(self, users: Sequence[Trajectory], stopwatch: Stopwatch) -> list[Points]:
-        """Returns the local positions of each user.
+        """Returns the local positions of each user, and how far off they may be.
 
         Takes trajectories of any cells. For the owner thread only. Raises `InferenceFailed` or `OutOfMemory`.
         """
@@ -40,7 +45,8 @@ class TrajectoryEstimator:
         with stopwatch.stage("cues"):  # the stage's name in metrics, which dashboards query
             path_features = _complete_path_features(users)
         with stopwatch.stage("joint"):
-            return list(self._session.locate(csi, path_features.astype(np.float32)))
+            located = self._session.locate(csi, path_features.astype(np.float32))
+        return [Points(*one) for one in zip(*located, strict=True)]
 
 
 def points_within(points: NDArray[np.floating], radius: float) -> bool:

@@ -24,7 +24,7 @@ class Workers:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit = limit
         self._taken = 0
-        # All threads start now: later the system may refuse one, and the executor would keep the call all the same.
+        # All threads start now: later the system may refuse one, and the executor would keep the call anyway.
         started = Barrier(threads + 1)
         for _ in range(threads):
             self._executor.submit(started.wait)

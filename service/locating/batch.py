@@ -14,8 +14,8 @@ from service.errors import (
     ServiceError,
     UnknownField,
 )
+from service.locating.answers import Answer
 from service.locating.estimates import Json
-from service.locating.users import Answer
 from service.web.media import JSON, Format
 from service.web.problems import problem_of
 

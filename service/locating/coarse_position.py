@@ -4,11 +4,13 @@ import math
 from typing import Final, Literal, NamedTuple
 
 from fingerpost.wire import CoarsePosition
+from fingerpost.wire_provenance import CoarsePositionIgnored
 from reference_db.cell_version import CellVersion, Extent
 from service import errors
 from service.web.place import to_local
 
 # An honest fix lies within so many standard errors, in practice.
+SIGMAS_99 = 3.035  # 1-sigmas on each axis within which 99 % of a coarse position's errors lie
 EXPLAINED_SIGMAS = 4.0
 # Metres. No receiver errs so far: the cell is the wrong one, or latitude and longitude are swapped.
 _NO_ERROR_M = 1000.0
@@ -22,6 +24,8 @@ class Fix(NamedTuple):
     north: float
     accuracy: float
 
+
+NO_FIX = Fix(math.nan, math.nan, math.nan)
 
 OutsideCell = Literal["outside"]
 OUTSIDE_CELL: Final[OutsideCell] = "outside"
@@ -43,6 +47,18 @@ def locate_coarsely(coarse: CoarsePosition, version: CellVersion, margin: float)
     if _is_within(explained + _NO_ERROR_M, east, north, version.extent):
         return OUTSIDE_CELL
     raise errors.CoarsePositionOutsideCell("/coarsePosition", _describe_distance(coarse, east, north, version))
+
+
+def accuracy_used(fix: Fix | OutsideCell | None, used: bool) -> float | None:
+    """The 1-sigma error, metres, of the coarse position that an estimate used; None if it used none."""
+    return fix.accuracy if used and isinstance(fix, Fix) else None
+
+
+def why_ignored(fix: Fix | OutsideCell | None, used: bool) -> CoarsePositionIgnored | None:
+    """Why an estimate did not use the user's coarse position; None if it did, or if there is none."""
+    if fix is None or used:
+        return None
+    return "COARSE_POSITION_OUTSIDE_CELL" if fix is OUTSIDE_CELL else "COARSE_POSITION_CONTRADICTED"
 
 
 def _describe_distance(coarse: CoarsePosition, east: float, north: float, version: CellVersion) -> str:

@@ -27,6 +27,7 @@ from service.inference.session import plane_waves
 
 Json = dict[str, Any]
 
+_QUALITY = {"confidence": 90, "supportedGADShapes": ["POINT_UNCERTAINTY_CIRCLE"], "hAccuracy": 2.0, "maxAge": 10.0}
 _SAMPLED = 64  # fingerprints
 _NEAR = 1000.0  # metres
 _MOST_READ = 200  # cells, of a city of many
@@ -53,6 +54,7 @@ class Examples:
                 "local coarse position": local,
                 "WGS84 coarse position": wgs84,
                 "no coarse position": alone,
+                "a circle of 90 %": local | _QUALITY,
                 **self._stations_examples(),
             },
             "locateBatch": {"three users": {"items": [local, wgs84, alone]}},
@@ -84,7 +86,7 @@ class Examples:
             return {}
         waves = plane_waves(learned.csi.antennas, learned.csi.subcarriers, learned.vertices, _WALK)
         snapshots: list[Json] = [{"csi": _csi(wave)} for wave in waves]
-        features = {"aodDeg": 12.5, "aoaDeg": -167.5, "distance": 61.0, "gainDb": -84.0}
+        features = {"departureAzimuthDeg": 77.5, "arrivalAzimuthDeg": 257.5, "distance": 61.0, "gainDb": -84.0}
         return {
             "path features measured": {
                 "cellId": cell_id,

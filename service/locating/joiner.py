@@ -12,7 +12,6 @@ from starlette.requests import Request
 
 from fingerpost.wire import StationsRequest
 from fingerpost.wire_provenance import LwlmProvenance, StationShare
-from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from reference_db.geodesy import FramePlace
 from service import errors
@@ -24,7 +23,7 @@ from service.inference.engine import LwlmEngine
 from service.inference.lwlm_estimator import MeasuredUser, Snapshot
 from service.locating.agreement import Position, covering_radius, judge
 from service.locating.await_or_disconnect import await_or_disconnect
-from service.locating.estimates import Ellipse, Estimates, Received, ellipse_of, estimates_of
+from service.locating.estimates import RADII_PER_CENT, Location, Received, Uncertainty
 from service.web.csi import check_shape
 
 # Metres between base stations that measure one user: no cell reaches farther, so a cell or its place is wrong.
@@ -47,13 +46,13 @@ class JoinedUser(NamedTuple):
     engine: LwlmEngine
     measured: MeasuredUser
 
+    @property
+    def request(self) -> StationsRequest:
+        return self.user.request
 
-class JointEstimate(NamedTuple):
-    """Where several base stations together locate a user. The radius is that of the circle around the ellipse."""
-
-    estimates: Estimates
-    radius: float
-    provenance: LwlmProvenance
+    @property
+    def location(self) -> Location:
+        return locate_by_stations(self)
 
 
 class _Asked(NamedTuple):
@@ -149,19 +148,21 @@ def _joined(asked: _Asked, answer: MeasuredUser | ServiceError) -> JoinedUser | 
     return answer if isinstance(answer, ServiceError) else JoinedUser(asked.user, asked.cells, asked.engine, answer)
 
 
-def estimate_by_stations(joined: JoinedUser) -> JointEstimate:
-    """The position in the first cell's frame, with its calibrated ellipse. Where the base stations disagree, with a
-    circle that holds all of their ellipses. Raises `EstimateNotFinite`.
+def locate_by_stations(joined: JoinedUser) -> Location:
+    """The position in the first cell's frame, with its calibrated covariance. Where the base stations disagree, with a
+    circle that holds all of their ellipses.
     """
     stations, fused, first = joined.measured.stations, joined.measured.fused, joined.cells[0]
     assert fused is not None  # there is more than one snapshot
     scales = joined.engine.artifact.manifest.scales
-    alone = [Position.calibrated(one.position, one.covariance, scales.position) for one in stations]
-    together = Position.calibrated(fused.position, fused.covariance, scales.fused)
+    usual = scales.position.at(RADII_PER_CENT).factor
+    alone = [Position.calibrated(one.position, one.covariance, usual) for one in stations]
+    together = Position.calibrated(fused.position, fused.covariance, scales.fused.at(RADII_PER_CENT).factor)
     verdict = judge(alone, together)
-    around = ellipse_of(fused.covariance, scales.fused)
+    uncertainty = Uncertainty(fused.covariance, scales.fused)
     if not verdict.agree:
-        around = Ellipse.circle(max(around.semi_major, covering_radius(alone, together)))
+        ellipse, _ = uncertainty.around(RADII_PER_CENT)
+        uncertainty = Uncertainty.circle(max(ellipse.semi_major, covering_radius(alone, together)), RADII_PER_CENT)
     provenance = LwlmProvenance(
         artifact=joined.engine.reference,
         cell_version=first.version.version,
@@ -178,5 +179,5 @@ def estimate_by_stations(joined: JoinedUser) -> JointEstimate:
         ],
         disagreement=None if verdict.agree else "STATIONS_DISAGREE",
     )
-    estimates = estimates_of(fused.position, first.version.cell, first.frame, around, RADII_CONFIDENCE)
-    return JointEstimate(estimates, around.semi_major, provenance)
+    described = provenance.model_dump()
+    return Location(fused.position, first.version.cell, first.frame, uncertainty, provenance, described)

@@ -1,48 +1,45 @@
 """The last estimates of a cell, for an operator who watches it.
 
 Positions of people are personal. Nothing is kept unless the settings allow it, and then only in memory, while an
-operator asks, without request ids, and only the last few estimates.
+operator asks, without request ids, and only the last few estimates. Tracks have numbers instead of their ids.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import count
-from typing import Annotated, Any
+from threading import Lock
 
-from pydantic import Field
-
-from fingerpost.wire import LocalPoint, LocateResponse, UncertaintyEllipse
-from fingerpost.wire_model import WireModel
-from fingerpost.wire_provenance import Provenance
+from fingerpost.wire_live import LiveEstimate, LiveEstimates
+from fingerpost.wire_provenance import KnnProvenance, Provenance
+from fingerpost.wire_shapes import LocalPoint, UncertaintyEllipse
 from service.errors import Congested, WatchingForbidden
+from service.locating.answers import Answer
 from service.updates.history import find_current_version
 from service.updates.publisher import Publisher
 
+Compared = Provenance | KnnProvenance  # with fingerprints
 KEPT = 256  # estimates a cell
 WATCHED_S = 10.0  # after an operator's last request
 MOST_WATCHED = 16  # cells
 
 
-class LiveEstimate(WireModel):
-    """Metres east and north of the base station, and the ellipse that contains the user with this confidence."""
+class _TrackNumbers:
+    """Numbers for tracks, so that ids of users stay where they were sent. For any thread; knows the last few tracks."""
 
-    number: int
-    timestamp_of_location_estimate: datetime
-    point: LocalPoint
-    uncertainty_ellipse: UncertaintyEllipse
-    confidence: int
-    coarse_position_used: bool
-    cell_version: str
-    source: Annotated[str, Field(description="The family of the model that located the user.")]
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._next = count(1)
+        self._lock = Lock()
 
-
-class LiveEstimates(WireModel):
-    """Oldest first. The service keeps the last 256 of a cell."""
-
-    estimates: list[LiveEstimate]
-    next: Annotated[int, Field(description="The value of `after` for the next request.")]
+    def number(self, owner: str, track_id: str) -> int:
+        name = (owner, track_id)
+        with self._lock:
+            number = self._known.pop(name, None)
+            self._known[name] = next(self._next) if number is None else number
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+            return self._known[name]
 
 
 class Live:
@@ -53,27 +50,35 @@ class Live:
         self._allowed = allowed
         self._kept: dict[str, deque[LiveEstimate]] = {}
         self._leases: dict[str, asyncio.TimerHandle] = {}
+        self._tracks: dict[str, _TrackNumbers] = {}
         self._numbers = count(1)
 
-    def note(self, answers: Iterable[dict[str, Any]]) -> None:
-        """Keeps the estimates of watched cells. An answer is a `LocateResponse` with the names of the wire."""
+    def note(self, answers: Iterable[Answer], owner: str) -> None:
+        """Keeps the estimates of watched cells. `owner`: the id of the key that asked; its track ids are its own."""
         if not self._kept:
             return
-        for body in answers:
-            kept = self._kept.get(body["localLocationEstimate"]["localOrigin"]["coordinateId"])
-            if kept is not None:
-                answer = LocateResponse.model_validate(body)
-                local, source = answer.local_location_estimate, answer.provenance
+        for answer in answers:
+            cell_id = answer.location.cell.cell_id
+            kept, tracks = self._kept.get(cell_id), self._tracks.get(cell_id)
+            if kept is not None and tracks is not None:
+                source, (ellipse, confidence) = answer.location.provenance, answer.usual
+                east, north = answer.location.position.tolist()
                 kept.append(
                     LiveEstimate(
                         number=next(self._numbers),
-                        timestamp_of_location_estimate=answer.timestamp_of_location_estimate,
-                        point=local.point,
-                        uncertainty_ellipse=local.uncertainty_ellipse,
-                        confidence=local.confidence,
-                        coarse_position_used=isinstance(source, Provenance) and source.coarse_position_used,
+                        timestamp_of_location_estimate=answer.measured,
+                        point=LocalPoint(x=east, y=north),
+                        uncertainty_ellipse=UncertaintyEllipse(
+                            semi_major=ellipse.semi_major,
+                            semi_minor=ellipse.semi_minor,
+                            orientation_major=ellipse.orientation_deg,
+                        ),
+                        confidence=confidence,
+                        coarse_position_used=isinstance(source, Provenance | KnnProvenance)
+                        and source.coarse_position_used,
                         cell_version=source.cell_version,
                         source=source.source,
+                        track=None if answer.track_id is None else tracks.number(owner, answer.track_id),
                     )
                 )
 
@@ -97,6 +102,7 @@ class Live:
         for lease in self._leases.values():
             lease.cancel()
         self._kept.clear()
+        self._tracks.clear()
 
     def _watched(self, cell_id: str) -> deque[LiveEstimate]:
         """The kept estimates of a cell, which is watched from now on."""
@@ -105,7 +111,8 @@ class Live:
         elif len(self._kept) >= MOST_WATCHED:
             raise Congested(f"{MOST_WATCHED} other cells are watched")
         self._leases[cell_id] = asyncio.get_running_loop().call_later(WATCHED_S, self._forget, cell_id)
+        self._tracks.setdefault(cell_id, _TrackNumbers())
         return self._kept.setdefault(cell_id, deque(maxlen=KEPT))
 
     def _forget(self, cell_id: str) -> None:
-        del self._kept[cell_id], self._leases[cell_id]
+        del self._kept[cell_id], self._tracks[cell_id], self._leases[cell_id]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from fingerpost.wire import CELL_ID_PATTERN
 from fingerpost.wire_measure import MeasureProvenance, MeasureRequest, MeasureResponse
-from models.artifact import RADII_CONFIDENCE
+from reference_db.azimuth import to_azimuth
 from reference_db.path_features import SPEED_OF_LIGHT
 from service.cells.descriptions import DescribedCell
 from service.cells.stations import Stations
@@ -21,7 +21,8 @@ from service.inference.lwlm_estimator import Measurement, Snapshot
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES
-from service.locating.estimates import Received, check_timestamp, declared_deadline
+from service.locating.estimates import Received, declared_deadline
+from service.locating.quality import check_declared_quality, check_times
 from service.locating.station_estimates import line_of_sight_of
 from service.settings import Settings
 from service.telemetry.measure_metrics import MeasureMetrics
@@ -37,6 +38,7 @@ class Measurer:
         self, settings: Settings, stations: Stations | None, workers: Workers, metrics: MeasureMetrics
     ) -> None:
         self._settings = settings
+        self._confidence = round(100 * settings.confidence)
         self._stations = stations
         self._workers = workers
         self._metrics = metrics
@@ -65,15 +67,17 @@ class Measurer:
         if len(body) > LARGE_BYTES:
             with stopwatch.stage("decode"):
                 parsed = await self._workers.run(reads.parsed, body, USER_VALUES)
+            check_declared_quality(parsed, received)
             await _check_declared(parsed, stations, engine, received)
             with stopwatch.stage("decode"):
                 asked = await self._workers.run(validated, parsed, MeasureRequest)
+                check_times([("/timestamp", asked.timestamp)], asked.max_age, received)
                 csi = await self._workers.run(decode_csi, asked.csi)
         else:
             with stopwatch.stage("decode"):
                 asked = reads.read(body, MeasureRequest, USER_VALUES)
+                check_times([("/timestamp", asked.timestamp)], asked.max_age, received)
                 csi = decode_csi(asked.csi)
-        check_timestamp(asked.timestamp, received)
         limit = asked.max_resp_time
         deadline = math.inf if limit is None else received.monotonic + limit
         cell = await stations.serve(asked.cell_id, engine, deadline)
@@ -84,7 +88,7 @@ class Measurer:
             raise measured
         (one,) = measured.stations
         with stopwatch.stage("encode"):
-            return writes.response(_answer(asked, cell, one, engine, received.at))
+            return writes.response(_answer(asked, cell, one, engine, self._confidence, received.at))
 
 
 async def _check_declared(parsed: Any, stations: Stations, engine: LwlmEngine, received: Received) -> None:
@@ -96,28 +100,28 @@ async def _check_declared(parsed: Any, stations: Stations, engine: LwlmEngine, r
 
 
 def _answer(
-    asked: MeasureRequest, cell: DescribedCell, one: Measurement, engine: LwlmEngine, received: datetime
+    asked: MeasureRequest,
+    cell: DescribedCell,
+    one: Measurement,
+    engine: LwlmEngine,
+    usual: int,
+    received: datetime,
 ) -> MeasureResponse:
-    """The measurement with its calibrated uncertainties."""
-    scales = engine.artifact.manifest.scales
-    range_uncertainty = scales.range * one.range_sigma
+    """The measurement with its calibrated uncertainties. `usual`: the confidence of the service in per cent."""
+    wanted, scales = asked.confidence or usual, engine.artifact.manifest.scales
+    lengths, angles = scales.range.at(wanted), scales.aoa.at(wanted)
+    range_uncertainty = lengths.factor * one.range_sigma
     return MeasureResponse(
         request_id=asked.request_id,
         time_of_arrival=one.range / SPEED_OF_LIGHT,
         time_of_arrival_uncertainty=range_uncertainty / SPEED_OF_LIGHT,
         range=one.range,
         range_uncertainty=range_uncertainty,
-        aoa_deg=_compass_azimuth(cell.version.cell.yaw + one.aoa),
-        aoa_uncertainty_deg=min(math.degrees(scales.aoa * one.aoa_sigma), _WIDEST_DEG),
+        aoa_deg=to_azimuth(cell.version.cell.yaw + one.aoa),
+        aoa_uncertainty_deg=min(math.degrees(angles.factor * one.aoa_sigma), _WIDEST_DEG),
         los_probability=one.line_of_sight,
         los_nlos_measure_ind=line_of_sight_of(one.line_of_sight),
-        confidence=round(100 * RADII_CONFIDENCE),
+        confidence=min(lengths.confidence, angles.confidence),
         timestamp=asked.timestamp or received,
         provenance=MeasureProvenance(artifact=engine.reference, cell_version=cell.version.version),
     )
-
-
-def _compass_azimuth(direction: float) -> float:
-    """Degrees clockwise from north, at least 0 and below 360, of radians counter-clockwise from east."""
-    azimuth = (90 - math.degrees(direction)) % 360
-    return 0.0 if azimuth == 360 else azimuth  # the remainder of a tiny negative number is rounded up

@@ -13,10 +13,11 @@ from fingerpost.wire import (
     LocateResponse,
     StationsRequest,
 )
+from fingerpost.wire_live import LiveEstimates
 from fingerpost.wire_measure import MeasureRequest, MeasureResponse
 from fingerpost.wire_trajectory import TrajectoryRequest, TrajectoryResponse
 from service import errors
-from service.locating.live import Live, LiveEstimates
+from service.locating.live import Live
 from service.web.media import READING_ERRORS
 from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
@@ -42,6 +43,7 @@ _CSI_ERRORS = (
     errors.CsiAllZero,
     errors.CsiOutOfRange,
 )
+_QUALITY_ERRORS = (errors.TimestampImplausible, errors.LocationTooOld, errors.ShapesNotSupported)
 _SERVING_ERRORS = (
     errors.CellNotFound,
     errors.CellNotServed,
@@ -68,15 +70,13 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
         *READING_ERRORS,
         *_CSI_ERRORS,
         errors.CsiLevelImplausible,
+        errors.CsiForeign,
         errors.CsiHasNoSignal,
-        errors.TimestampImplausible,
+        *_QUALITY_ERRORS,
         errors.CoarsePositionIncorrect,
         errors.CoarsePositionOutsideCell,
         *_SERVING_ERRORS,
-        errors.CellTooSmall,
-        errors.NoTrajectoryArtifact,
-        errors.TrackTooShort,
-        errors.TrackTooWide,
+        errors.PositioningMethodFailure,
         errors.TracksUnavailable,
         errors.NoMeasuringArtifact,
         errors.TooManyStations,
@@ -88,8 +88,9 @@ live_router = APIRouter(tags=["cells"], route_class=ApiRoute)
 @takes(LocateRequest | StationsRequest)
 async def locate(request: Request) -> Response:
     """Compares a user's CSI with the fingerprints of the cell. A user with a `trackId` is located together with the
-    last snapshots of this track, once there are enough. In a cell without enough fingerprints the base station alone
-    locates users; `provenance` names the model and the reason. With `measurements` of several base stations the user is
+    last snapshots of this track, once there are enough. Where the first method cannot locate a user, others may, down
+    to the coarse position that was sent: `provenance` names the method, and why those before it did not answer;
+    `allowFallback` forbids it. With `measurements` of several base stations the user is
     located by all of them together, without fingerprints.
     """
     response: Response = await request.app.state.locator.locate(request)
@@ -116,7 +117,7 @@ async def locate_batch(request: Request) -> Response:
     responses=problem_responses(
         *READING_ERRORS,
         *_CSI_ERRORS,
-        errors.TimestampImplausible,
+        *_QUALITY_ERRORS,
         errors.TrajectoryLength,
         *_SERVING_ERRORS,
         errors.NoTrajectoryArtifact,
@@ -139,6 +140,7 @@ async def locate_trajectory(request: Request) -> Response:
         *_CSI_ERRORS,
         errors.CsiHasNoSignal,
         errors.TimestampImplausible,
+        errors.LocationTooOld,
         *_SERVING_ERRORS,
         errors.NoMeasuringArtifact,
     ),

@@ -1,20 +1,18 @@
 """Where a base station by itself locates a user, without fingerprints."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fingerpost.wire import CoarsePosition, LocateRequest, LosNlosMeasureInd
-from fingerpost.wire_provenance import LwlmProvenance
-from models.artifact import RADII_CONFIDENCE
+from fingerpost.wire_provenance import Fallback, LwlmProvenance
 from reference_db.geodesy import LocalFrame
 from service import errors
 from service.cells.stations import Station
-from service.errors import ServiceError
 from service.inference.lwlm_estimator import MeasuredUser
 from service.locating.coarse_position import EXPLAINED_SIGMAS
-from service.locating.estimates import Ellipse, Estimates, ellipse_of, estimates_of
+from service.locating.estimates import RADII_PER_CENT, Location, Uncertainty
 from service.web.place import to_local
 
 CoarseIgnored = Literal["COARSE_POSITION_NOT_TAKEN", "COARSE_POSITION_CONTRADICTED"]
@@ -22,35 +20,26 @@ CoarseIgnored = Literal["COARSE_POSITION_NOT_TAKEN", "COARSE_POSITION_CONTRADICT
 _LEAST_LIKELY = 0.5  # a direct path at least as likely as a detour is said to be one
 
 
-class StationEstimate(NamedTuple):
-    """Where a base station by itself locates a user. The radius is that of the smallest circle around the ellipse."""
+def locate_by_station(
+    request: LocateRequest, station: Station, measured: MeasuredUser, fallbacks: list[Fallback] | None
+) -> Location:
+    """The position with its calibrated covariance. `fallbacks`: the methods that did not locate the user.
 
-    estimates: Estimates
-    radius: float
-    line_of_sight: LosNlosMeasureInd
-    provenance: LwlmProvenance
-
-
-def estimate_by_station(
-    request: LocateRequest, station: Station, measured: MeasuredUser, untracked: ServiceError | None
-) -> StationEstimate:
-    """The position with its calibrated ellipse. `untracked`: why the track of this user could not be located.
-
-    Raises `CoarsePositionIncorrect` or `EstimateNotFinite`.
+    Raises `CoarsePositionIncorrect`.
     """
     (one,) = measured.stations
-    cell, engine, fallback = station
-    ellipse = ellipse_of(one.covariance, engine.artifact.manifest.scales.position)
-    estimates = estimates_of(one.position, cell.version.cell, cell.frame, ellipse, RADII_CONFIDENCE)
+    cell, engine = station
+    uncertainty = Uncertainty(one.covariance, engine.artifact.manifest.scales.position)
     provenance = LwlmProvenance(
         artifact=engine.reference,
         cell_version=cell.version.version,
-        fallback=fallback,
-        track_fallback=None if untracked is None else untracked.cause,
+        fallbacks=fallbacks,
         los_probability=one.line_of_sight,
-        coarse_position_ignored=_why_ignored(request.coarse_position, one.position, ellipse, cell.frame),
+        coarse_position_ignored=_why_ignored(request.coarse_position, one.position, uncertainty, cell.frame),
     )
-    return StationEstimate(estimates, ellipse.semi_major, line_of_sight_of(one.line_of_sight), provenance)
+    sight = line_of_sight_of(one.line_of_sight)
+    described = provenance.model_dump()
+    return Location(one.position, cell.version.cell, cell.frame, uncertainty, provenance, described, sight)
 
 
 def line_of_sight_of(probability: float) -> LosNlosMeasureInd:
@@ -66,11 +55,12 @@ def locate_fix(fix: CoarsePosition, frame: LocalFrame) -> tuple[float, float]:
 
 
 def _why_ignored(
-    fix: CoarsePosition | None, position: NDArray[np.float64], ellipse: Ellipse, frame: LocalFrame
+    fix: CoarsePosition | None, position: NDArray[np.float64], uncertainty: Uncertainty, frame: LocalFrame
 ) -> CoarseIgnored | None:
     """Also whether the errors of fix and estimate do not explain how far they are apart."""
     if fix is None:
         return None
     apart = float(np.hypot(*(position - locate_fix(fix, frame))))
+    ellipse, _ = uncertainty.around(RADII_PER_CENT)
     explained = ellipse.semi_major + EXPLAINED_SIGMAS * fix.h_accuracy
     return "COARSE_POSITION_NOT_TAKEN" if apart <= explained else "COARSE_POSITION_CONTRADICTED"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from fingerpost.wire_provenance import TrackProvenance
-from models.artifact import RADII_CONFIDENCE
 from reference_db.cell import Cell
 from service import errors
 from service.cells.descriptions import DescribedCell
@@ -22,22 +21,11 @@ from service.inference.engine import TrajectoryEngine
 from service.inference.trajectory_estimator import Points, Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
 from service.locating.await_or_disconnect import await_or_disconnect
-from service.locating.estimates import Estimates, estimates_of
+from service.locating.estimates import Location, Uncertainty, check_position
 from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
 from service.settings import Settings
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
 from service.web.csi import check_shape
-
-# Why a track that could be located is not, this time.
-NOT_THIS_TIME = (
-    errors.TrackTooShort
-    | errors.TrackTooWide
-    | errors.TracksUnavailable
-    | errors.Congested
-    | errors.InferenceFailed
-    | errors.EstimateNotFinite
-    | errors.OutOfMemory
-)
 
 
 class TrackUser(NamedTuple):
@@ -52,14 +40,6 @@ class TrackUser(NamedTuple):
     timestamp: datetime | None
     request_id: str | None
     deadline: float
-
-
-class LocatedTrack(NamedTuple):
-    """Where a user's newest snapshot was measured, in a circle of so many metres."""
-
-    estimates: Estimates
-    radius: float
-    provenance: TrackProvenance
 
 
 class _Asked(NamedTuple):
@@ -83,9 +63,7 @@ class Tracker:
 
             self._tracks = RedisTracks(settings.redis_url, *bounds, settings.waiting_limit)
 
-    async def locate(
-        self, users: Sequence[TrackUser], request: Request, lane: Lane
-    ) -> list[LocatedTrack | ServiceError]:
+    async def locate(self, users: Sequence[TrackUser], request: Request, lane: Lane) -> list[Location | ServiceError]:
         """Keeps each user's snapshot; where the user is by all that are kept, or why that cannot be told.
 
         Raises `ClientGone`.
@@ -131,16 +109,15 @@ class Tracker:
         """The cell may have changed meanwhile, and clients' clocks may be set back."""
         return snapshot.csi.shape == newest.csi.shape and abs(snapshot.time - newest.time) <= self._window
 
-    def _found(self, asked: _Asked, answer: Points | ServiceError) -> LocatedTrack | ServiceError:
+    def _found(self, asked: _Asked, answer: Points | ServiceError) -> Location | ServiceError:
         if isinstance(answer, ServiceError):
             return answer
-        points, version, manifest = answer[:-1], asked.cell.version, asked.engine.artifact.manifest
-        radius = manifest.radii.estimated.vertex
+        points, version, manifest = answer.positions[:-1], asked.cell.version, asked.engine.artifact.manifest
         try:
-            newest = estimates_of(points[-1], version.cell, asked.cell.frame, radius, RADII_CONFIDENCE)
+            check_position(points[-1])
         except errors.EstimateNotFinite as error:
             return error
-        wide = manifest.radius + radius  # as located they may lie somewhat farther apart than they are
+        wide = manifest.radius + manifest.tolerance
         if not points_within(points, wide):  # nor where one is not finite
             reason = f"as located, the last {self._length} snapshots do not lie within {wide:.1f} m of one of them"
             return errors.TrackTooWide("/trackId", reason)
@@ -150,4 +127,6 @@ class Tracker:
             snapshots=self._length,
             path_features="estimated",
         )
-        return LocatedTrack(newest, radius, provenance)
+        newest, scales = manifest.vertices - 1, manifest.scales.estimated.vertex
+        uncertainty, described = Uncertainty(answer.covariances[newest], scales), provenance.model_dump()
+        return Location(points[newest], version.cell, asked.cell.frame, uncertainty, provenance, described)

@@ -12,28 +12,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fingerpost import wire_trajectory as wire
-from fingerpost.wire import CELL_ID_PATTERN, Local2dPointUncertaintyEllipse, PointUncertaintyEllipse
-from fingerpost.wire_trajectory import FeatureSource, FeatureSources, TrajectoryRequest, TrajectoryResponse
-from models.artifact import RADII_CONFIDENCE, Radii
+from fingerpost.wire import CELL_ID_PATTERN
+from fingerpost.wire_provenance import FeatureSource
+from fingerpost.wire_trajectory import FeatureSources, TrajectoryRequest, TrajectoryResponse
+from models.artifact import TrajectoryScales
+from reference_db.azimuth import to_direction
+from reference_db.cell import Cell
+from reference_db.geodesy import LocalFrame
 from service import errors
 from service.cells.descriptions import DescribedCell
 from service.cells.trajectories import Trajectories
 from service.errors import ServiceError
 from service.inference.engine import TrajectoryEngine
-from service.inference.trajectory_estimator import Trajectory, points_within
+from service.inference.trajectory_estimator import Points, Trajectory, points_within
 from service.inference.trajectory_session import PATH_FEATURES
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.batch import USER_VALUES
 from service.locating.estimates import (
-    Estimates,
+    Json,
     Received,
-    check_timestamp,
+    Uncertainty,
     declared_deadline,
-    estimates_of,
-    fulfilment,
     whole_minutes,
 )
+from service.locating.quality import check_declared_quality, check_times, choose_shapes, state_location
 from service.settings import Settings
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
@@ -55,11 +58,21 @@ class _ReadTrajectory(NamedTuple):
         return "estimated" if np.isnan(self.path_features).any() else "measured"
 
 
+class _Point(NamedTuple):
+    """A located point. `position` `[2]` in metres east and north."""
+
+    position: NDArray[np.float32]
+    cell: Cell
+    frame: LocalFrame
+    uncertainty: Uncertainty
+
+
 class TrajectoryLocator:
     def __init__(
         self, settings: Settings, trajectories: Trajectories | None, workers: Workers, metrics: TrajectoryMetrics
     ) -> None:
         self._settings = settings
+        self._confidence = round(100 * settings.confidence)
         self._workers = workers
         self._trajectories = trajectories
         self._metrics = metrics
@@ -89,6 +102,7 @@ class TrajectoryLocator:
         if len(body) > LARGE_BYTES:
             with stopwatch.stage("decode"):
                 parsed = await self._workers.run(_parse, body, reads, vertices)
+            check_declared_quality(parsed, received)
             await _check_declared(parsed, trajectories, engine, received)
             with stopwatch.stage("decode"):
                 read = await self._workers.run(_read, parsed, vertices, received)
@@ -100,11 +114,11 @@ class TrajectoryLocator:
         cell = await trajectories.serve(read.request.cell_id, engine, deadline)
         trajectory = _place(read, cell)
         future = engine.dispatcher.locate(trajectory, deadline, "single")
-        (positions,) = await await_or_disconnect([future], request)
-        if isinstance(positions, ServiceError):
-            raise positions
+        (located,) = await await_or_disconnect([future], request)
+        if isinstance(located, ServiceError):
+            raise located
         with stopwatch.stage("encode"):
-            response = writes.response(_answer(read, cell, positions, engine, received.at))
+            response = writes.response(_answer(read, cell, located, engine, self._confidence, received.at))
         return response, read.source
 
 
@@ -131,9 +145,11 @@ def _read(parsed: Any, vertices: int, received: Received) -> _ReadTrajectory:
         raise errors.TrajectoryLength(
             "/snapshots", f"{len(request.snapshots)} snapshots, the artifact takes {vertices}"
         )
+    choose_shapes(request.supported_gad_shapes)
+    times = [(f"/snapshots/{i}/timestamp", one.timestamp) for i, one in enumerate(request.snapshots)]
+    check_times(times, request.max_age, received)
     csi = []
     for i, snapshot in enumerate(request.snapshots):
-        check_timestamp(snapshot.timestamp, received, f"/snapshots/{i}/timestamp")
         try:
             csi.append(decode_csi(snapshot.csi))
         except errors.FieldError as error:
@@ -147,11 +163,11 @@ def _path_features(sent: wire.PathFeatures | None) -> list[float]:
     """As the model takes them: radians, metres, linear power; NaN where absent."""
     if sent is None:
         return [math.nan] * len(PATH_FEATURES)
-    aod, aoa, distance, gain = (
+    departure, arrival, distance, gain = (
         math.nan if feature is None else feature
-        for feature in (sent.aod_deg, sent.aoa_deg, sent.distance, sent.gain_db)
+        for feature in (sent.departure_azimuth_deg, sent.arrival_azimuth_deg, sent.distance, sent.gain_db)
     )
-    return [math.radians(aod), math.radians(aoa), distance, 10 ** (gain / 10)]
+    return [to_direction(departure), to_direction(arrival), distance, 10 ** (gain / 10)]
 
 
 def _place(read: _ReadTrajectory, cell: DescribedCell) -> Trajectory:
@@ -164,58 +180,55 @@ def _place(read: _ReadTrajectory, cell: DescribedCell) -> Trajectory:
 def _answer(
     read: _ReadTrajectory,
     cell: DescribedCell,
-    positions: NDArray[np.float32],
+    located: Points,
     engine: TrajectoryEngine,
+    confidence: int,
     received: datetime,
 ) -> TrajectoryResponse:
-    """The answer for points and centroid `[vertices + 1, 2]`, with the artifact's calibrated circles."""
+    """The answer for points and centroid, with their calibrated covariances.
+
+    `confidence`: that of the service in per cent. Raises `EstimateNotFinite`.
+    """
     request, source = read.request, read.source
     manifest = engine.artifact.manifest
-    radii: Radii = getattr(manifest.radii, source)
+    scales: TrajectoryScales = getattr(manifest.scales, source)
+    known = [scales.vertex] * manifest.vertices + [scales.centroid]
     *points, centroid = (
-        estimates_of(position, cell.version.cell, cell.frame, radius, RADII_CONFIDENCE)
-        for position, radius in zip(positions, [radii.vertex] * manifest.vertices + [radii.centroid], strict=True)
+        state_location(
+            _Point(position, cell.version.cell, cell.frame, Uncertainty(covariance, one)), request, confidence
+        ).fields
+        for position, covariance, one in zip(*located, known, strict=True)
     )
-    wide = manifest.radius + radii.vertex  # located points may lie farther apart than the true ones
     return TrajectoryResponse(
         request_id=request.request_id,
         points=[
-            _point(snapshot, features, estimates, radii.vertex, request.h_accuracy, received)
-            for snapshot, features, estimates in zip(request.snapshots, read.path_features, points, strict=True)
+            _point(snapshot, features, stated, received)
+            for snapshot, features, stated in zip(request.snapshots, read.path_features, points, strict=True)
         ],
-        centroid=wire.Centroid(
-            location_estimate=PointUncertaintyEllipse.model_validate(centroid.globe),
-            local_location_estimate=Local2dPointUncertaintyEllipse.model_validate(centroid.local),
-            h_accuracy=radii.centroid,
-            accuracy_fulfilment_indicator=fulfilment(request.h_accuracy, radii.centroid),
-        ),
+        centroid=wire.Centroid.model_validate(centroid),
         provenance=wire.TrajectoryProvenance(
             source=manifest.family,
             artifact=engine.reference,
             cell_version=cell.version.version,
             path_features=source,
-            within_radius=points_within(positions[:-1], wide),
+            within_radius=points_within(located.positions[:-1], manifest.radius + manifest.tolerance),
         ),
     )
 
 
 def _point(
-    snapshot: wire.Snapshot,
-    path_features: NDArray[np.float64],
-    estimates: Estimates,
-    radius: float,
-    wanted: float | None,
-    received: datetime,
+    snapshot: wire.Snapshot, path_features: NDArray[np.float64], stated: Json, received: datetime
 ) -> wire.LocatedPoint:
     measured = snapshot.timestamp or received
-    return wire.LocatedPoint(
-        location_estimate=PointUncertaintyEllipse.model_validate(estimates.globe),
-        local_location_estimate=Local2dPointUncertaintyEllipse.model_validate(estimates.local),
-        h_accuracy=radius,
-        accuracy_fulfilment_indicator=fulfilment(wanted, radius),
-        age_of_location_estimate=whole_minutes(received - measured),
-        timestamp_of_location_estimate=measured,
-        path_features=FeatureSources(**dict(zip(FeatureSources.model_fields, _sources(path_features), strict=True))),
+    return wire.LocatedPoint.model_validate(
+        stated
+        | {
+            "ageOfLocationEstimate": whole_minutes(received - measured),
+            "timestampOfLocationEstimate": measured,
+            "pathFeatures": FeatureSources(
+                **dict(zip(FeatureSources.model_fields, _sources(path_features), strict=True))
+            ),
+        }
     )
 
 

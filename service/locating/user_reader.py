@@ -12,23 +12,20 @@ from fingerpost.wire import CELL_ID_PATTERN, LocateRequest, StationsRequest
 from reference_db.cell import Cell
 from service import errors
 from service.auth.middleware import charge
+from service.cells.descriptions import DescribedCell
 from service.cells.model_choice import ModelChoice
-from service.cells.registry import ServedCells
-from service.cells.served_cell import ServedCell
-from service.cells.stations import Station
 from service.errors import ServiceError
 from service.inference.workers import Workers
 from service.locating.batch import USER_VALUES, map_results, parse_items
-from service.locating.estimates import Received, check_timestamp, declared_deadline
+from service.locating.estimates import Received, declared_deadline
 from service.locating.joiner import Joiner, ReadStations, name_measurement
-from service.locating.tracker import Tracker
+from service.locating.quality import check_declared_quality, check_times, choose_shapes
 from service.locating.users import ReadUser
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.tracing import span
 from service.web.csi import check_declared_shape, decode_csi
 from service.web.media import LARGE_BYTES, Format, validated
 
-ONLY_TRACKS = errors.CellNotServed | errors.BandNotServed | errors.CellTooSmall | errors.ModelNotAllowed
 FEW = 32  # users: the event loop decodes or encodes them in well under a millisecond
 
 A = TypeVar("A")
@@ -37,18 +34,8 @@ A = TypeVar("A")
 class UserReader:
     """Large bodies are read in worker threads, and only the users whose CSI has the shape of their cell are decoded."""
 
-    def __init__(
-        self,
-        cells: ServedCells,
-        choice: ModelChoice,
-        tracker: Tracker | None,
-        joiner: Joiner,
-        workers: Workers,
-        batch_limit: int,
-    ) -> None:
-        self._cells = cells
+    def __init__(self, choice: ModelChoice, joiner: Joiner, workers: Workers, batch_limit: int) -> None:
         self._choice = choice
-        self._tracker = tracker
         self._joiner = joiner
         self._workers = workers
         self._batch_limit = batch_limit
@@ -83,37 +70,28 @@ class UserReader:
     async def _read_large(
         self, items: Sequence[Any | ServiceError], received: Received, stopwatch: Stopwatch
     ) -> list[ReadUser | ReadStations | ServiceError]:
+        items = map_results(items, lambda item: _check_quality(item, received))
         deadlines: dict[str, float] = {}
         for item in items:
             if (name := _declared_cell(item)) is not None:
                 deadlines[name] = max(declared_deadline(item, received), deadlines.get(name, 0.0))
-        described = await asyncio.gather(*(self._describe(*one) for one in deadlines.items()))
-        cells = dict(zip(deadlines, described, strict=True))
+        cells = await self._choice.describe(deadlines)
         groups = {names: declared_deadline(item, received) for item in items if (names := _declared_stations(item))}
         joint = await asyncio.gather(*(self._joiner.describe(*one) for one in groups.items()))
         stations = dict(zip(groups, joint, strict=True))
         fitting = map_results(items, lambda item: _check_stations(_check_fit(item, cells), stations))
         return await self._workers.run(_read, fitting, _validate_user, received, stopwatch)
 
-    async def _describe(self, cell_id: str, deadline: float) -> Cell | ServiceError:
-        """A cell in which users can be located, or why they cannot be."""
-        held = self._cells.held(cell_id)
-        if held is not None:
-            return held.cell
-        served = (await self._choice.choose({cell_id: deadline}))[cell_id]
-        if isinstance(served, ServedCell):
-            return served.version.cell
-        if isinstance(served, Station):
-            return served.cell.version.cell
-        if isinstance(served, ONLY_TRACKS) and self._tracker is not None:
-            described = await self._tracker.describe(cell_id, deadline)
-            return served if isinstance(described, ServiceError) else described
-        return served
-
 
 def _parse_one(body: bytes, reads: Format, stopwatch: Stopwatch) -> list[Any | ServiceError]:
     with stopwatch.stage("decode"):
         return map_results([body], partial(reads.parsed, most_values=USER_VALUES))
+
+
+def _check_quality(item: Any, received: Received) -> Any:
+    """The item. Raises what `check_declared_quality` raises."""
+    check_declared_quality(item, received)
+    return item
 
 
 def _declared_cell(item: Any) -> str | None:
@@ -122,14 +100,14 @@ def _declared_cell(item: Any) -> str | None:
     return name if isinstance(name, str) and re.fullmatch(CELL_ID_PATTERN, name) else None
 
 
-def _check_fit(item: Any, cells: Mapping[str, Cell | ServiceError]) -> Any:
-    """The item. Raises why its cell cannot be served, or `CsiShapeMismatch`."""
+def _check_fit(item: Any, cells: Mapping[str, DescribedCell | ServiceError]) -> Any:
+    """The item. Raises why there is no cell of its name, or `CsiShapeMismatch`."""
     name = _declared_cell(item)
     if name is not None:
         cell = cells[name]
         if isinstance(cell, ServiceError):
             raise cell
-        check_declared_shape(item, cell)
+        check_declared_shape(item, cell.version.cell)
     return item
 
 
@@ -192,14 +170,17 @@ def _validate_stations(item: dict[str, Any]) -> StationsRequest:
 def _read_user(request: LocateRequest | StationsRequest, received: Received) -> ReadUser | ReadStations:
     if isinstance(request, StationsRequest):
         return _read_stations(request, received)
-    check_timestamp(request.timestamp, received)
+    choose_shapes(request.supported_gad_shapes)
+    check_times([("/timestamp", request.timestamp)], request.max_age, received)
     return ReadUser(request, decode_csi(request.csi))
 
 
 def _read_stations(request: StationsRequest, received: Received) -> ReadStations:
+    choose_shapes(request.supported_gad_shapes)
+    times = [(f"/measurements/{i}/timestamp", one.timestamp) for i, one in enumerate(request.measurements)]
+    check_times(times, request.max_age, received)
     csi = []
     for i, measurement in enumerate(request.measurements):
-        check_timestamp(measurement.timestamp, received, f"/measurements/{i}/timestamp")
         try:
             csi.append(decode_csi(measurement.csi))
         except errors.FieldError as error:

@@ -1,38 +1,71 @@
-"""A user at each step of locating, and the answer."""
+"""A user at each step of locating."""
 
-from datetime import datetime
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerpost.wire import Fulfilment, LocateRequest, LosNlosMeasureInd, StationsRequest
-from fingerpost.wire_provenance import ArtifactReference, LwlmProvenance, Provenance, TrackProvenance
-from service.cells.calibration import CalibrationLevel
+from fingerpost.wire import LocateRequest
+from fingerpost.wire_provenance import ArtifactReference, Fallback, Method, Provenance
+from reference_db.cell_version import CellVersion
 from service.cells.served_cell import ServedCell
 from service.cells.stations import Station
-from service.errors import ServiceError
+from service.errors import ModelNotAllowed, ServiceError
+from service.inference.belonging import DOUBTFUL, Belonging
 from service.inference.estimator import RETRIEVAL, Estimate, User
 from service.inference.lwlm_estimator import MeasuredUser, Snapshot
-from service.locating.coarse_position import OUTSIDE_CELL, Fix, OutsideCell
-from service.locating.estimates import Estimates, Json, estimates_of, fulfilment, whole_minutes
-from service.locating.joiner import JoinedUser, estimate_by_stations
-from service.locating.station_estimates import estimate_by_station
-from service.locating.tracker import LocatedTrack
+from service.inference.plausibility import PlausibilityLimits
+from service.locating.coarse_position import NO_FIX, SIGMAS_99, Fix, OutsideCell, accuracy_used, why_ignored
+from service.locating.estimates import Json, Location, Uncertainty, check_position
+from service.locating.station_estimates import locate_by_station
 
-_NO_FIX = Fix(np.nan, np.nan, np.nan)
+
+class Failure(NamedTuple):
+    """Why a method did not locate a user."""
+
+    method: Method
+    error: ServiceError
 
 
 class ReadUser(NamedTuple):
-    """A valid request, with its CSI float32 `[antennas, subcarriers, 2]`.
-
-    `fallback`: why the track of this user could not be located, so that the snapshot is located by itself.
+    """A valid request, with its CSI float32 `[antennas, subcarriers, 2]`, and the methods that did not locate the user
+    so far.
     """
 
     request: LocateRequest
     csi: NDArray[np.float32]
-    fallback: ServiceError | None = None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def named_failures(self) -> tuple[Failure, ...]:
+        """Without the methods that the cell's model policy excludes, unless there are no others."""
+        allowed = tuple(one for one in self.failures if not isinstance(one.error, ModelNotAllowed))
+        return allowed or self.failures
+
+    @property
+    def fallbacks(self) -> list[Fallback] | None:
+        """Of an answer by a method that the cell's model policy allows."""
+        if not self.failures:
+            return None
+        return [
+            Fallback(method=method, cause=error.cause)
+            for method, error in self.failures
+            if not isinstance(error, ModelNotAllowed)
+        ] or None
+
+
+def compare_with(
+    version: CellVersion,
+    user: ReadUser,
+    fix: Fix | OutsideCell | None,
+    limits: PlausibilityLimits,
+    belonging: Belonging,
+) -> User:
+    """The user as an estimator takes it, to be compared with the fingerprints of `version`."""
+    east, north, accuracy = fix if isinstance(fix, Fix) else NO_FIX
+    return User(version, user.csi, np.array((east, north), np.float32), accuracy, limits, belonging)
 
 
 class PlacedUser(NamedTuple):
@@ -43,9 +76,8 @@ class PlacedUser(NamedTuple):
     fix: Fix | OutsideCell | None
 
     def for_estimator(self) -> User:
-        fix = self.fix if isinstance(self.fix, Fix) else _NO_FIX
-        place = np.array((fix.east, fix.north), np.float32)
-        return User(self.served.version, self.user.csi, place, fix.accuracy, self.served.calibration.limits)
+        version, _, calibration = self.served
+        return compare_with(version, self.user, self.fix, calibration.limits, calibration.belonging)
 
 
 class LocatedUser(NamedTuple):
@@ -53,28 +85,81 @@ class LocatedUser(NamedTuple):
     estimate: Estimate
 
     @property
-    def coarse_ignored(self) -> str | None:
-        """Why the user's coarse position was not used; None if it was, or if there is none."""
-        fix = self.placed.fix
-        if fix is None or self.estimate.coarse_used:
-            return None
-        return "COARSE_POSITION_OUTSIDE_CELL" if fix is OUTSIDE_CELL else "COARSE_POSITION_CONTRADICTED"
+    def request(self) -> LocateRequest:
+        return self.placed.user.request
 
     @property
-    def level(self) -> CalibrationLevel:
-        fix, calibration = self.placed.fix, self.placed.served.calibration
-        return calibration.level(fix.accuracy if isinstance(fix, Fix) and self.estimate.coarse_used else None)
+    def location(self) -> Location:
+        """Raises `EstimateNotFinite`."""
+        version, position = self.placed.served.version, self.estimate.position
+        check_position(position)
+        return Location(position, version.cell, version.frame, self.uncertainty, *_describe_provenance(self))
+
+    @property
+    def uncertainty(self) -> Uncertainty:
+        """The calibrated ellipse; a circle that holds wherever the user is, if CSI or coarse position may be wrong."""
+        calibrated = self._calibrated
+        if not (self.is_doubtful or self._is_contradicted):
+            return calibrated
+        ellipse, _ = calibrated.around(99)
+        return Uncertainty.reach(max(self._reach, ellipse.semi_major))
+
+    @property
+    def _calibrated(self) -> Uncertainty:
+        estimate, ellipses = self.estimate, self.placed.served.calibration.ellipses
+        covariance = ellipses.covariance(self.level, estimate.position, estimate.covariance)
+        (east, shared), (_, north) = covariance.tolist()
+        scales = ellipses.levels[self.level].scales(east * north - shared**2, estimate.snr_db)
+        return Uncertainty(covariance, scales)
+
+    @property
+    def level(self) -> int:
+        """Which level of the calibration holds for this user."""
+        accuracy = accuracy_used(self.placed.fix, self.estimate.coarse_used)
+        return self.placed.served.calibration.find_level(accuracy)
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.estimate.belonging < DOUBTFUL
+
+    @property
+    def _fix(self) -> Fix | None:
+        """The coarse position, unless it lies outside the cell."""
+        return self.placed.fix if isinstance(self.placed.fix, Fix) else None
+
+    @property
+    def _is_contradicted(self) -> bool:
+        return self._fix is not None and not self.estimate.coarse_used
+
+    @property
+    def _reach(self) -> float:
+        """How far the user may be from the estimate, metres: by the coarse position, or anywhere in the cell."""
+        west, south, east, north = self.placed.served.version.extent
+        anywhere = max(self._distance_to(x, y) for x in (west, east) for y in (south, north))
+        if self._fix is None:
+            return anywhere
+        by_fix = self._distance_to(self._fix.east, self._fix.north) + SIGMAS_99 * self._fix.accuracy
+        # A vague fix says less than the cell; a fix that the signal contradicts may lie outside of it.
+        return by_fix if self._is_contradicted else min(by_fix, anywhere)
+
+    def _distance_to(self, east: float, north: float) -> float:
+        x, y = self.estimate.position.tolist()
+        return math.hypot(x - east, y - north)
 
 
 class TrackedUser(NamedTuple):
     """A user located together with earlier snapshots of the same track."""
 
     user: ReadUser
-    track: LocatedTrack
+    location: Location
+
+    @property
+    def request(self) -> LocateRequest:
+        return self.user.request
 
 
 class HeardUser(NamedTuple):
-    """A user whom the base station of the cell shall locate by itself."""
+    """A user whom the base station of the cell is to locate by itself."""
 
     user: ReadUser
     station: Station
@@ -89,85 +174,38 @@ class StationUser(NamedTuple):
     heard: HeardUser
     measured: MeasuredUser
 
+    @property
+    def request(self) -> LocateRequest:
+        return self.heard.user.request
 
-class Answer(NamedTuple):
-    """What a user is answered. `body` is a `LocateResponse` with the names of the wire; the rest is for metrics.
-
-    A dict, not the model: making and encoding models lowered the rate of batches of 16 by an eighth. Tests validate
-    bodies by the model.
-    """
-
-    body: Json
-    h_accuracy: float
-    accuracy_fulfilment_indicator: Fulfilment | None
-    provenance: Provenance | TrackProvenance | LwlmProvenance
+    @property
+    def location(self) -> Location:
+        """Raises `CoarsePositionIncorrect`."""
+        user, station = self.heard
+        return locate_by_station(user.request, station, self.measured, user.fallbacks)
 
 
-def answer_user(received: datetime, located: LocatedUser | TrackedUser | StationUser | JoinedUser) -> Answer:
-    """The answer, with its calibrated circle. Raises `EstimateNotFinite`."""
-    if isinstance(located, TrackedUser):
-        estimates, radius, made = located.track
-        return _answer(located.user.request, estimates, radius, made, made.model_dump(), received)
-    if isinstance(located, JoinedUser):
-        estimates, radius, source = estimate_by_stations(located)
-        return _answer(located.user.request, estimates, radius, source, source.model_dump(), received)
-    if isinstance(located, StationUser):
-        user, station = located.heard
-        found = estimate_by_station(user.request, station, located.measured, user.fallback)
-        estimates, radius, seen, source = found
-        return _answer(user.request, estimates, radius, source, source.model_dump(), received, seen)
-    placed, level = located.placed, located.level
-    version, confidence = placed.served.version, placed.served.calibration.confidence
-    estimates = estimates_of(located.estimate.position, version.cell, version.frame, level.radius, confidence)
-    return _answer(placed.user.request, estimates, level.radius, *_provenance(located, level), received)
-
-
-def _provenance(located: LocatedUser, level: CalibrationLevel) -> tuple[Provenance, Json]:
+def _describe_provenance(located: LocatedUser) -> tuple[Provenance, Json]:
     placed = located.placed
-    version, engine, fallback = placed.served.version, placed.served.engine, placed.user.fallback
+    version, engine, fallbacks = placed.served.version, placed.served.engine, placed.user.fallbacks
     return _make_provenance(
         *(engine.reference.name, engine.reference.version, engine.reference.digest),
         cell_version=version.version,
         neighbours=engine.estimator.neighbours(len(version)),
         passes=engine.artifact.manifest.passes,
         coarse_position_used=located.estimate.coarse_used,
-        coarse_position_ignored=located.coarse_ignored,
-        calibrated_h_accuracy=level.sigma,
-        fallback=None if fallback is None else fallback.cause,
+        coarse_position_ignored=why_ignored(placed.fix, located.estimate.coarse_used),
+        calibrated_h_accuracy=placed.served.calibration.levels[located.level].sigma,
+        csi_doubtful=located.is_doubtful or None,
+        fallbacks=None if fallbacks is None else tuple(fallbacks),
     )
 
 
 @lru_cache(4096)  # each version of a cell has few
-def _make_provenance(name: str, version: str, digest: str, **fields: Any) -> tuple[Provenance, Json]:
+def _make_provenance(
+    name: str, version: str, digest: str, fallbacks: tuple[Fallback, ...] | None, **fields: Any
+) -> tuple[Provenance, Json]:
     artifact = ArtifactReference(name=name, version=version, digest=digest)
-    made = Provenance(artifact=artifact, retrieval=RETRIEVAL, **fields)
+    passed = None if fallbacks is None else list(fallbacks)
+    made = Provenance(artifact=artifact, retrieval=RETRIEVAL, fallbacks=passed, **fields)
     return made, made.model_dump()
-
-
-def _answer(
-    request: LocateRequest | StationsRequest,
-    estimates: Estimates,
-    radius: float,
-    provenance: Provenance | TrackProvenance | LwlmProvenance,
-    described: Json,
-    received: datetime,
-    line_of_sight: LosNlosMeasureInd | None = None,
-) -> Answer:
-    measured = request.timestamp or received
-    indicator = fulfilment(request.h_accuracy, radius)
-    body: Json = {} if request.request_id is None else {"requestId": request.request_id}
-    body |= {
-        "locationEstimate": estimates.globe,
-        "localLocationEstimate": estimates.local,
-        "hAccuracy": radius,
-    }
-    if indicator is not None:
-        body["accuracyFulfilmentIndicator"] = indicator
-    body |= {
-        "ageOfLocationEstimate": whole_minutes(received - measured),
-        "timestampOfLocationEstimate": measured,
-        "provenance": described,
-    }
-    if line_of_sight is not None:
-        body["losNlosMeasureInd"] = line_of_sight
-    return Answer(body, radius, indicator, provenance)

@@ -39,13 +39,21 @@ class CellMetrics:
         )
         stated = Summary(
             "fingerpost_cell_stated_accuracy_meters",
-            "Accuracy stated to users of a cell: the radius of the circle in the answer.",
+            "Accuracy of users of a cell: the major half axis of the ellipse at FINGERPOST_CONFIDENCE, or at the "
+            "nearest confidence that is known.",
             ["cell"],
+            registry=registry,
+        )
+        truths = Counter(
+            "fingerpost_cell_truths_total",
+            "Surveyed truths of a cell, by outcome: inside or outside the ellipse of the answer.",
+            ["cell", "outcome"],
             registry=registry,
         )
         registry.register(_Ages(self))
         self._users = cache(users.labels)
         self._stated = cache(stated.labels)
+        self._truths = cache(truths.labels)
 
     def note(self, cell_id: str | None, accuracy: float | None) -> None:
         """Counts a user. `accuracy`: the stated radius in metres, None for a user who was not located."""
@@ -53,6 +61,10 @@ class CellMetrics:
         self._users(cell, "failed" if accuracy is None else "located").inc()
         if accuracy is not None:
             self._stated(cell).observe(accuracy)
+
+    def judge(self, cell_id: str, outcome: str) -> None:
+        """Counts a surveyed truth of a cell in which the service has just located its user."""
+        self._truths(self._series(cell_id, True), outcome).inc()
 
     def hold(self, cell_id: str, measured: Measured | None) -> None:
         """Shows the ages of a cell's fingerprints from now on. None: they have no times, or the cell left memory."""

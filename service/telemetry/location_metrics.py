@@ -6,9 +6,9 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from fingerpost.wire import Fulfilment
-from fingerpost.wire_provenance import LwlmProvenance, Provenance, TrackProvenance
-from service.errors import ServiceError
+from fingerpost.wire_provenance import KnnProvenance, LwlmProvenance, Provenance, TrackProvenance, UserProvenance
+from fingerpost.wire_shapes import Fulfilment
+from service.errors import PositioningMethodFailure, ServiceError
 from service.telemetry.cell_metrics import CellMetrics
 
 _NONE = "none"
@@ -17,14 +17,24 @@ _RADII = (0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 
 
 
 class Answer(Protocol):
-    """What the metrics count of a located user, named as in `fingerpost.wire.LocateResponse`."""
+    """What the metrics count of a located user.
+
+    `usual_accuracy`: the major half axis in metres at the confidence of the service, whatever the user asked for.
+    `asked_confidence` and `asked_shape` are None where the request did not ask.
+    """
 
     @property
-    def h_accuracy(self) -> float: ...
+    def usual_accuracy(self) -> float: ...
     @property
-    def accuracy_fulfilment_indicator(self) -> Fulfilment | None: ...
+    def indicator(self) -> Fulfilment | None: ...
     @property
-    def provenance(self) -> Provenance | TrackProvenance | LwlmProvenance: ...
+    def asked_confidence(self) -> int | None: ...
+    @property
+    def confidence(self) -> int: ...
+    @property
+    def asked_shape(self) -> str | None: ...
+    @property
+    def provenance(self) -> UserProvenance: ...
 
 
 Result = Answer | ServiceError
@@ -36,16 +46,16 @@ class LocationMetrics:
     def __init__(self, registry: CollectorRegistry, cell_series: int) -> None:
         self._locations = Counter(
             "fingerpost_locations_total",
-            "Users. outcome: located, or the cause of the problem. source: the model family that located them. "
-            "fallback: the cause why a user with a trackId was located by one snapshot alone, or why fingerprints did "
-            "not locate a user of the source lwlm.",
+            "Users. outcome: located, or the cause of the problem. source: the method that located them: scadf-moe, "
+            "mateformer, weighted-knn, lwlm or coarse. fallback: the cause why the first method that was asked did not "
+            "locate them.",
             ["outcome", "source", "fallback"],
             registry=registry,
         )
         self._retrievals = Counter(
             "fingerpost_retrievals_total",
-            "Users located, by their coarse position. used: it helped to retrieve their neighbourhood. ignored: it "
-            "lies outside the cell, or the CSI contradicts it. none: they sent none.",
+            "Users located by fingerprints, by their coarse position. used: it helped to find the fingerprints. "
+            "ignored: it lies outside the cell, or the CSI contradicts it. none: they sent none.",
             ["coarse_position"],
             registry=registry,
         )
@@ -58,7 +68,8 @@ class LocationMetrics:
         )
         self._stated = Histogram(
             "fingerpost_stated_accuracy_meters",
-            "Accuracy stated to users: the radius of the circle in the answer.",
+            "Accuracy of users: the major half axis of the ellipse at FINGERPOST_CONFIDENCE, or at the nearest "
+            "confidence that is known, not at the one that users asked for.",
             registry=registry,
             buckets=_RADII,
         )
@@ -66,6 +77,19 @@ class LocationMetrics:
             "fingerpost_accuracy_requests_total",
             "Users located who requested an accuracy, by whether the stated accuracy fulfils it.",
             ["indicator"],
+            registry=registry,
+        )
+        self._confidences = Counter(
+            "fingerpost_confidence_requests_total",
+            "Users located who requested a confidence, by the ten per cent that it is in (50, 60, 70, 80, 90). stated: "
+            "requested, or nearest where the requested one is not known.",
+            ["confidence", "stated"],
+            registry=registry,
+        )
+        self._shapes = Counter(
+            "fingerpost_shape_requests_total",
+            "Users located who sent supportedGADShapes, by the shape on the globe that they were answered with.",
+            ["shape"],
             registry=registry,
         )
         self.cells = CellMetrics(registry, cell_series) if cell_series else None
@@ -85,31 +109,38 @@ class LocationMetrics:
             self._location(*kind).inc(kinds.count(kind))
         answers = [result for result in results if not isinstance(result, ServiceError)]
         made = [answer.provenance for answer in answers]
-        uses = [_use_of_coarse_position(one) for one in made if isinstance(one, Provenance)]
+        uses = [_use_of_coarse_position(one) for one in made if isinstance(one, Provenance | KnnProvenance)]
         for use in set(uses):
             self._retrieval(use).inc(uses.count(use))
         for one in made:
             if isinstance(one, LwlmProvenance) and one.stations is not None:
                 self._joined.labels("agree" if one.disagreement is None else "disagree").inc()
         for answer in answers:
-            self._stated.observe(answer.h_accuracy)
-            if answer.accuracy_fulfilment_indicator is not None:
-                self._fulfilment(answer.accuracy_fulfilment_indicator).inc()
+            self._stated.observe(answer.usual_accuracy)
+            if answer.indicator is not None:
+                self._fulfilment(answer.indicator).inc()
+            if (asked := answer.asked_confidence) is not None:
+                stated = "requested" if answer.confidence == asked else "nearest"
+                self._confidences.labels(str(asked // 10 * 10), stated).inc()
+            if answer.asked_shape is not None:
+                self._shapes.labels(answer.asked_shape).inc()
         if self.cells is not None:
             for cell_id, result in zip(cell_ids, results, strict=True):
-                self.cells.note(cell_id, None if isinstance(result, ServiceError) else result.h_accuracy)
+                self.cells.note(cell_id, None if isinstance(result, ServiceError) else result.usual_accuracy)
 
 
 def _labels(result: Result) -> tuple[str, str, str]:
     """Returns outcome, source and fallback."""
+    if isinstance(result, PositioningMethodFailure):
+        return result.cause, _NONE, result.failures[0][1] if result.failures else _NONE
     if isinstance(result, ServiceError):
         return result.cause, _NONE, _NONE
     made = result.provenance
-    fallback = None if isinstance(made, TrackProvenance) else made.fallback
-    return "located", made.source, fallback or _NONE
+    fallbacks = None if isinstance(made, TrackProvenance) else made.fallbacks
+    return "located", made.source, fallbacks[0].cause if fallbacks else _NONE
 
 
-def _use_of_coarse_position(made: Provenance) -> str:
+def _use_of_coarse_position(made: Provenance | KnnProvenance) -> str:
     if made.coarse_position_used:
         return "used"
     return _NONE if made.coarse_position_ignored is None else "ignored"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +12,16 @@ from service.telemetry.correlation import correlation_fields
 _LONGEST_MESSAGE = 2000  # characters
 
 
-def log_config(settings: Settings) -> dict[str, Any]:
-    """Returns the configuration for `logging.config.dictConfig`."""
+def log_config(settings: Settings, worker: int | None = None) -> dict[str, Any]:
+    """Returns the configuration for `logging.config.dictConfig`. Each line of a worker has its number."""
     level = settings.log_level.upper()
+    always = {} if worker is None else {"worker": worker}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "line": {"()": LineFormatter},
-            "json": {"()": JsonFormatter},
+            "line": {"()": LineFormatter, "always": always},
+            "json": {"()": JsonFormatter, "always": always},
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": settings.log_format}},
         "loggers": {
@@ -35,7 +37,19 @@ def log_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-class LineFormatter(logging.Formatter):
+class _FieldFormatter(logging.Formatter):
+    """Knows the fields of an event. `always`: fields of each event of this process."""
+
+    def __init__(self, always: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._always = dict(always or {})
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Returns what the event carries as `extra={"fields": ...}`, and the correlation fields."""
+        return {**self._always, **getattr(record, "fields", {}), **correlation_fields()}
+
+
+class LineFormatter(_FieldFormatter):
     """Writes one line of text an event, with the fields of the event and of the current request at the end.
 
     The lines of a traceback are indented. Names from outside reach the log: control characters in them are escaped, so
@@ -43,7 +57,7 @@ class LineFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={value}" for name, value in self._fields(record).items())
         message = _escape_controls(_cut(record.getMessage()) + fields)
         lines = [f"{self.formatTime(record)} {record.levelname} {record.name}: {message}"]
         if record.exc_info:
@@ -51,7 +65,7 @@ class LineFormatter(logging.Formatter):
         return "\n".join(lines)
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_FieldFormatter):
     """Writes one JSON object a line, with the fields of the event and of the current request."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -60,16 +74,11 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": _cut(record.getMessage()),
-            **_fields(record),
+            **self._fields(record),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Returns what the event carries as `extra={"fields": ...}`, and the correlation fields."""
-    return {**getattr(record, "fields", {}), **correlation_fields()}
 
 
 def _cut(message: str) -> str:

@@ -20,10 +20,12 @@ from fingerpost import __version__
 from service.errors import ServiceError
 from service.telemetry.background_metrics import BackgroundMetrics
 from service.telemetry.dispatch_metrics import DispatchMetrics
+from service.telemetry.drift_metrics import DriftMetrics
 from service.telemetry.fault_metrics import FaultMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.problem_cause import find_cause
 from service.telemetry.stopwatch import Stopwatch
+from service.telemetry.truth_metrics import TruthMetrics
 
 _BUILD = {"version": __version__, "python": platform.python_version()}
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -38,8 +40,10 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         self.locations = LocationMetrics(registry, cell_series)
+        self.truths = TruthMetrics(registry, self.locations.cells)
         self.background = BackgroundMetrics(registry)
         self.faults = FaultMetrics(registry)
+        self.drift = DriftMetrics(registry)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
             "Time spent in a stage. decode and encode: of one request; other stages: of all users in one dispatch.",
@@ -90,6 +94,13 @@ class Metrics:
             "fingerpost_frame_cache_lookups_total",
             "Look-ups in the frame cache, by result: hit or miss.",
             ["result"],
+            registry=registry,
+        )
+        self._frames_ahead = Counter(
+            "fingerpost_frames_ahead_total",
+            "Frames encoded while the model was idle, for tiles next to those that users entered, by event: encoded, "
+            "or used by a user for the first time.",
+            ["event"],
             registry=registry,
         )
         self.frame_bytes = Gauge("fingerpost_frame_cache_bytes", "Memory of the frames held.", registry=registry)
@@ -165,6 +176,8 @@ class Metrics:
         for found in ("hit", "miss"):
             self._cell_lookup(found)
             self._frames_found.labels(found)
+        for event in ("encoded", "used"):
+            self._frames_ahead.labels(event)
 
     def stages(self, stopwatch: Stopwatch) -> None:
         """Records the time spent in each stage reached."""
@@ -176,9 +189,14 @@ class Metrics:
         self._end("full" if full else "all").inc()
         self.dispatches.dispatched(stopwatch, waits, full)
 
-    def frames_found(self, hits: int, misses: int) -> None:
+    def frames_found(self, hits: int, misses: int, ahead: int) -> None:
+        """`ahead`: hits of frames that were encoded ahead, and that no user was in before."""
         self._frames_found.labels("hit").inc(hits)
         self._frames_found.labels("miss").inc(misses)
+        self._frames_ahead.labels("used").inc(ahead)
+
+    def frame_encoded_ahead(self) -> None:
+        self._frames_ahead.labels("encoded").inc()
 
     def frames_encoded(self, seconds: float) -> None:
         self._frame_durations.observe(seconds)

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
-from service.telemetry.latency import Latency, measure_latency
+from fingerpost.wire_health import Latency
+from service.telemetry.latency import measure_latency
 
 router = APIRouter(tags=["telemetry"])
 

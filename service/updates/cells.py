@@ -2,15 +2,31 @@
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from fingerpost.wire_cells import (
+    CellCorrection,
+    CellDetail,
+    CellFault,
+    CellList,
+    CellModel,
+    CellProgress,
+    CellRetention,
+    RetentionPreview,
+)
+from fingerpost.wire_fingerprints import CellBody
+from fingerpost.wire_survey import SurveyReport
+from fingerpost.wire_versions import RemovedVersions
 from reference_db import update
-from reference_db.contents import Contents
+from reference_db.contents import Contents, read_contents
 from reference_db.manifest import Manifest
-from reference_db.update import Update
+from reference_db.retention import Retention
+from reference_db.stores.store import Store
+from reference_db.update import Origin, Update
 from service.cells.faults import describe_fault
 from service.errors import (
     CellNotFound,
@@ -18,40 +34,35 @@ from service.errors import (
     FieldIncorrect,
     FieldMissing,
     PreconditionFailed,
+    StoreDown,
     SurveyImplausible,
     UnknownField,
 )
-from service.updates.cell_wire import (
-    CellCorrection,
-    CellDetail,
-    CellFault,
-    CellList,
-    CellModel,
-    CellRetention,
-    read_correction,
-    read_retention,
-)
+from service.updates.cell_wire import read_correction, read_retention
 from service.updates.change_request import (
     PUBLISHED,
     STORE_ERRORS,
     TAGGED,
     Change,
     ChangeOrigin,
+    ChangeRequest,
     ExistingCellRoute,
     change_response,
     change_responses,
+    check_cell_exists,
+    find_expected_version,
     require_cell,
     version_response,
 )
 from service.updates.error_map import ErrorMaps, get_error_maps
 from service.updates.fingerprint_input import FILE_BODY, FILE_ERRORS, read_cell, read_media_type
-from service.updates.fingerprint_wire import CellBody
-from service.updates.history import find_current_version, read_current_versions
+from service.updates.history import describe_removal, find_current_version, read_current_versions
 from service.updates.overview import Overview
-from service.updates.parameters import Faults, UpdatesPublisher
+from service.updates.parameters import Faults, Flag, ImportDryRun, UpdatesPublisher
 from service.updates.plausibility import judge_correction, judge_survey, with_findings
+from service.updates.survey_report import report_cell
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
-from service.updates.version_wire import RemovedVersions, describe_removal
+from service.web.media import JSON
 from service.web.parameters import CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute
@@ -96,14 +107,34 @@ async def list_cells(request: Request, publisher: UpdatesPublisher, faults: Faul
     responses={200: TAGGED, **problem_responses(CellNotFound, UnknownField, *STORE_ERRORS)},
     summary="Show a cell",
 )
-async def show_cell(cell_id: CellName, publisher: UpdatesPublisher) -> Response:
-    """The current version of a cell."""
-    return version_response(await publisher.read(find_current_version, publisher.store, cell_id))
+async def show_cell(request: Request, cell_id: CellName, publisher: UpdatesPublisher) -> Response:
+    """The current version of a cell, and whether its traffic on this replica still fits it."""
+    version = await publisher.read(find_current_version, publisher.store, cell_id)
+    overview: Overview = request.app.state.overview
+    return version_response(version, drift=overview.find_drift(version))
+
+
+@router.get(
+    "/cells/{cellId}/change",
+    responses=problem_responses(CellNotFound, UnknownField),
+    summary="Show the progress of a change",
+)
+async def show_change(cell_id: CellName, publisher: UpdatesPublisher) -> CellProgress:
+    """The stage that the change of a cell has reached on this replica; of a cell that is being created, too."""
+    if publisher.progress.of(cell_id).stage is None:
+        try:
+            await check_cell_exists(publisher, cell_id)
+        except StoreDown:
+            pass  # this replica changes nothing anyway
+        except CellNotFound:
+            if publisher.progress.of(cell_id).stage is None:  # no change has begun meanwhile
+                raise
+    return publisher.progress.of(cell_id)
 
 
 @_uploads.put(
     "/cells/{cellId}",
-    response_model=CellDetail,
+    response_model=CellDetail | SurveyReport,
     responses={
         201: {"model": CellDetail, "description": "The cell was created.", **PUBLISHED},
         **change_responses(*FILE_ERRORS),
@@ -112,13 +143,20 @@ async def show_cell(cell_id: CellName, publisher: UpdatesPublisher) -> Response:
     openapi_extra=FILE_BODY,
 )
 @takes_upload(CellBody)
-async def put_cell(request: Request, change: Change, publisher: UpdatesPublisher) -> Response:
+async def put_cell(
+    request: Request, change: Change, publisher: UpdatesPublisher, dry_run: ImportDryRun = False
+) -> Response:
     """Creates a cell, or replaces its description and all its fingerprints."""
     media_type, settings = read_media_type(request), request.app.state.settings
     limit, timeout_s = settings.upload_limit_bytes, settings.body_timeout_s
     async with receive_upload(request, change.head, limit, timeout_s) as upload:
         origin = change.origin(upload.digest, datetime.now(UTC))
-        body = await publisher.read(read_cell, upload, media_type, change.cell_id, limit)
+        if dry_run:
+            read = partial(read_cell, upload, media_type, change.cell_id, limit)
+            rehearsed = partial(report_cell, publisher, read=read, change=change, origin=origin)
+            return JSON.response(await publisher.rehearse(change.cell_id, rehearsed, change.conditions))
+        with publisher.progress.follow(change.cell_id, "reading"):
+            body = await publisher.read(read_cell, upload, media_type, change.cell_id, limit)
 
         def replace_cell(before: Manifest | None) -> Update:
             if body.cell is None and before is None:
@@ -149,7 +187,7 @@ async def delete_cell(
     and `note` go into the log.
     """
     if change.conditions.if_match is None and not change.conditions.force:
-        raise ConditionMissing("deleting a cell needs If-Match with its version, or force=true")
+        raise ConditionMissing("deleting a cell needs If-Match with its version, or --force, in HTTP force=true")
     removal = await publisher.remove_cell(change.cell_id, change.conditions)
     _log.info("cell %s: deleted by %r: %r", change.cell_id, change.author, change.note)
     await error_maps.drop_removed()
@@ -184,15 +222,24 @@ async def correct_cell(
 
 @_changes.put(
     "/cells/{cellId}/retention",
-    response_model=CellDetail,
+    response_model=CellDetail | RetentionPreview,
     responses=change_responses(),
     summary="Set the retention of a cell",
 )
 async def set_retention(
-    change: Change, origin: ChangeOrigin, body: CellRetention, publisher: UpdatesPublisher
+    change: Change,
+    origin: ChangeOrigin,
+    body: CellRetention,
+    publisher: UpdatesPublisher,
+    dry_run: Annotated[
+        Flag,
+        Query(alias="dryRun", description="Set nothing. The answer is a RetentionPreview that counts fingerprints."),
+    ] = False,
 ) -> Response:
     """Sets how long the cell keeps its fingerprints. The service removes others at once, and from then on."""
     retention = read_retention(body)
+    if dry_run:
+        return JSON.response(await publisher.read(_preview_retention, publisher.store, change, retention, origin))
 
     def change_retention(before: Contents | None) -> Update:
         return update.set_retention(require_cell(before), retention, origin)
@@ -213,6 +260,22 @@ async def set_model(change: Change, origin: ChangeOrigin, body: CellModel, publi
         return update.set_model_policy(require_cell(before), body.policy, origin)
 
     return change_response(await publisher.publish(change.cell_id, change_model, change.conditions, origin))
+
+
+def _preview_retention(store: Store, change: ChangeRequest, retention: Retention, origin: Origin) -> RetentionPreview:
+    """Counts the fingerprints that a retention would remove. Blocking."""
+    manifest = find_expected_version(store, change)
+    contents = read_contents(store, manifest)
+    excess = retention.find_excess(contents.positions, contents.times, origin.now.timestamp())
+    old, close, many = (int(one.sum()) for one in excess)
+    return RetentionPreview(
+        version=manifest.version,
+        fingerprints=len(contents),
+        selected=old + close + many,
+        too_old=old,
+        too_close=close,
+        too_many=many,
+    )
 
 
 router.include_router(_uploads)

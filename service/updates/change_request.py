@@ -1,4 +1,4 @@
-"""A request to change a cell: conditions, author, note and idempotency key, beside the body."""
+"""A request to change a cell: conditions, author, note and idempotency key, in addition to the body."""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -14,6 +14,7 @@ from reference_db.manifest import Manifest, RequestKey
 from reference_db.stores.store import Store
 from reference_db.update import Origin
 from service import errors
+from service.cells.drift import Drift
 from service.errors import CellNotFound, FieldIncorrect, ServiceError
 from service.updates.cell_wire import describe_version
 from service.updates.history import find_current_version
@@ -156,14 +157,16 @@ def require_cell(before: T | None) -> T:
 
 
 def change_responses(*others: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI responses of a route that changes a cell, and that raises `others` beside the usual errors."""
+    """The OpenAPI responses of a route that changes a cell, and may raise `others`, too."""
     return {200: PUBLISHED, **problem_responses(*_CHANGE_ERRORS, *others)}
 
 
-def version_response(manifest: Manifest, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def version_response(
+    manifest: Manifest, status: int = 200, headers: dict[str, str] | None = None, drift: Drift | None = None
+) -> Response:
     """A version in full, with its name as the ETag."""
     tagged = {"ETag": f'"{manifest.version}"'} | (headers or {})
-    return Response(JSON.encode(describe_version(manifest)), status, tagged, media_type=JSON.media_type)
+    return Response(JSON.encode(describe_version(manifest, drift)), status, tagged, media_type=JSON.media_type)
 
 
 def change_response(published: Published) -> Response:

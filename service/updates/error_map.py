@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
+from fingerpost.wire_fingerprints import ErrorMap, FingerprintError
 from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.errors import CorruptManifest, UnknownVersion
@@ -25,7 +26,6 @@ from service.inference.engine import MateformerEngine
 from service.inference.estimator import Estimator
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
-from service.updates.fingerprint_wire import ErrorMap, FingerprintError
 from service.updates.history import find_version
 from service.updates.publisher import Publisher
 from service.updates.selection import format_ids

@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
+from fingerpost.wire_cells import NEGATIVE_HEIGHT, CellInput
+from fingerpost.wire_fingerprints import FingerprintInput
 from reference_db.cell import Cell
-from reference_db.fingerprint_file import UNKNOWN_TIME, FingerprintFile
+from reference_db.errors import BadCellDescription
+from reference_db.fingerprint_arrays import UNKNOWN_TIME
+from reference_db.fingerprint_file import FingerprintFile
 from reference_db.fingerprints import Fingerprints
 from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import as_complex
@@ -34,8 +38,7 @@ from service.errors import (
     UnknownField,
     shorten_name,
 )
-from service.updates.cell_wire import CellInput, read_cell_input
-from service.updates.fingerprint_wire import FingerprintInput
+from service.updates.cell_wire import read_cell_input
 from service.updates.uploads import Upload
 from service.web.csi import check_shape, decode_csi
 from service.web.media import JSON, Format, format_of, media_type_of
@@ -49,7 +52,8 @@ FILE_SCHEMA: dict[str, Any] = {
     "format": "binary",
     "description": "A fingerprint file, safetensors or npz: `csi` complex `[n, antennas, subcarriers]`, or real pairs "
     "`[..., 2]` with `scale`; `positions` `[n, 2]` metres, or `latitudes_deg` and `longitudes_deg`; optionally `times` "
-    "(Unix seconds) and `sigmas` (metres); and the cell's description as JSON, in the metadata or the array `cell`.",
+    "(Unix seconds) and `sigmas` (metres), or the same under other usual names; and the cell's description as JSON, in "
+    "the metadata or the array `cell`.",
 }
 FILE_BODY: dict[str, Any] = {"requestBody": {"content": {FILE: {"schema": FILE_SCHEMA}}}}
 FILE_ERRORS = (
@@ -113,7 +117,10 @@ def read_cell(upload: Upload, media_type: str, cell_id: str, limit: int) -> Fing
     Raises what is wrong with the body, or `BadFingerprintFile`.
     """
     if media_type == FILE:
-        return _read_file(upload, cell_id, limit)
+        file = _read_file(upload, cell_id, limit)
+        if file.cell is not None and file.cell.height < 0:
+            raise BadCellDescription([f"height: {NEGATIVE_HEIGHT}"])
+        return file
     reads = format_of(media_type, [FILE])
     fields = _split_fields(_read_whole(upload), reads, {"cell", "fingerprints"})
     if not fields:

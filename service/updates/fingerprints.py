@@ -1,21 +1,34 @@
 """The routes of a cell's fingerprints."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from fingerpost.wire_cells import CellDetail
+from fingerpost.wire_fingerprints import (
+    ErrorMap,
+    FingerprintList,
+    FingerprintsBody,
+    ForgettingPreview,
+    Forgotten,
+    ListedFingerprint,
+    Preview,
+    Selection,
+)
+from fingerpost.wire_survey import SurveyReport
 from reference_db import update
 from reference_db.cell import Cell
 from reference_db.contents import Contents, read_contents
 from reference_db.exporting import FileFormat
+from reference_db.fingerprints import Fingerprints
 from reference_db.stores.store import Store
-from reference_db.update import Update
+from reference_db.update import Origin, Update
 from service import errors
 from service.errors import CellNotFound, FieldIncorrect, UnknownField, UpdateRefused
-from service.updates.cell_wire import CellDetail
 from service.updates.change_request import (
     STORE_ERRORS,
     TAGGED,
@@ -39,21 +52,12 @@ from service.updates.fingerprint_input import (
     read_fingerprints,
     read_media_type,
 )
-from service.updates.fingerprint_wire import (
-    ErrorMap,
-    FingerprintList,
-    FingerprintsBody,
-    ForgettingPreview,
-    Forgotten,
-    ListedFingerprint,
-    Preview,
-    Selection,
-)
 from service.updates.forgetting import find_holders, forgetting_response, preview_forgetting
 from service.updates.history import find_version
-from service.updates.parameters import Flag, Text, UpdatesPublisher, VersionInQuery
+from service.updates.parameters import Flag, ImportDryRun, Text, UpdatesPublisher, VersionInQuery
 from service.updates.plausibility import judge_addition, with_findings
 from service.updates.selection import format_ids, parse_id, select_fingerprints
+from service.updates.survey_report import report_addition
 from service.updates.uploads import UploadRoute, receive_upload, takes_upload
 from service.web.media import JSON
 from service.web.parameters import DIGITS_ONLY, CellName
@@ -91,20 +95,34 @@ async def list_fingerprints(
 
 @_uploads.post(
     "/cells/{cellId}/fingerprints",
-    response_model=CellDetail,
+    response_model=CellDetail | SurveyReport,
     responses=change_responses(*FILE_ERRORS),
     summary="Add fingerprints",
     openapi_extra=FILE_BODY,
 )
 @takes_upload(FingerprintsBody)
-async def append_fingerprints(request: Request, change: Change, publisher: UpdatesPublisher) -> Response:
+async def append_fingerprints(
+    request: Request, change: Change, publisher: UpdatesPublisher, dry_run: ImportDryRun = False
+) -> Response:
     """Adds fingerprints to those of the cell."""
     media_type, settings = read_media_type(request), request.app.state.settings
     limit, timeout_s = settings.upload_limit_bytes, settings.body_timeout_s
     await check_cell_exists(publisher, change.cell_id)
     async with receive_upload(request, change.head, limit, timeout_s) as upload:
         origin = change.origin(upload.digest, datetime.now(UTC))
-        body = await publisher.read(read_fingerprints, upload, media_type, change.cell_id, limit)
+        read = partial(read_fingerprints, upload, media_type, change.cell_id, limit)
+        if dry_run:
+            rehearsed = partial(
+                report_addition,
+                publisher,
+                read=read,
+                check_channel=_check_same_channel,
+                change=change,
+                origin=origin,
+            )
+            return JSON.response(await publisher.rehearse(change.cell_id, rehearsed, change.conditions))
+        with publisher.progress.follow(change.cell_id, "reading"):
+            body = await publisher.read(read)
 
         def append(before: Contents | None) -> Update:
             before = require_cell(before)
@@ -113,8 +131,7 @@ async def append_fingerprints(request: Request, change: Change, publisher: Updat
                 _check_same_channel(body.cell, cell)
             fingerprints = body.fingerprints(cell)
             assert fingerprints is not None
-            made = update.append_fingerprints(before, fingerprints, origin)
-            return with_findings(made, judge_addition(before, made, fingerprints, force=change.conditions.force))
+            return append_judged(before, fingerprints, origin, force=change.conditions.force)
 
         return change_response(await publisher.publish(change.cell_id, append, change.conditions, origin))
 
@@ -232,6 +249,15 @@ async def export_cell(
 
 router.include_router(_uploads)
 router.include_router(_changes)
+
+
+def append_judged(before: Contents, fingerprints: Fingerprints, origin: Origin, *, force: bool) -> Update:
+    """The update that appends fingerprints, with the findings about them.
+
+    Raises what `append_fingerprints` and `judge_addition` raise.
+    """
+    made = update.append_fingerprints(before, fingerprints, origin)
+    return with_findings(made, judge_addition(before, made, fingerprints, force=force))
 
 
 def _encode_page(store: Store, cell_id: str, version: str | None, limit: int, after: str | None) -> bytes:

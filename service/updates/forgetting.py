@@ -6,12 +6,12 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from fingerpost.wire_fingerprints import ForgettingPreview, Forgotten, Selection
 from reference_db.contents import Contents, read_contents
 from reference_db.errors import CorruptManifest, CorruptSegment, MissingSegment, UnknownVersion
 from reference_db.manifest import FORGOTTEN
 from reference_db.stores.store import Store
 from service.updates.change_request import ChangeRequest, find_expected_version
-from service.updates.fingerprint_wire import ForgettingPreview, Forgotten, Selection
 from service.updates.publisher import Published
 from service.updates.selection import select_fingerprints
 from service.web.media import JSON

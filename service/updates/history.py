@@ -6,26 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
-from reference_db.contents import read_contents
-from reference_db.errors import ReferenceDatabaseError
-from reference_db.manifest import Manifest
-from reference_db.stores.asking import ask_cells
-from reference_db.stores.store import Store
-from service.cells.calibration import Calibration
-from service.cells.store_errors import translate_store_errors
-from service.errors import CellNotFound, CellUnreadable, VersionNotFound
-from service.updates.cell_wire import CellModel, describe_cell, describe_retention
-from service.updates.plausibility import list_findings
-from service.updates.selection import format_ids
-from service.updates.version_wire import (
+from fingerpost.wire_cells import CellModel
+from fingerpost.wire_versions import (
     FieldChange,
     FingerprintChange,
+    RemovedVersions,
     VersionDiff,
     VersionFinding,
     VersionList,
     VersionSide,
     VersionSummary,
 )
+from reference_db.contents import read_contents
+from reference_db.errors import ReferenceDatabaseError
+from reference_db.manifest import Manifest
+from reference_db.stores.asking import ask_cells
+from reference_db.stores.store import Removal, Store
+from service.cells.calibration import Calibration
+from service.cells.store_errors import translate_store_errors
+from service.errors import CellNotFound, CellUnreadable, VersionNotFound
+from service.updates.cell_wire import describe_cell, describe_retention
+from service.updates.plausibility import list_findings
+from service.updates.selection import format_ids
 
 _VERSION_NAME = re.compile(r"([0-9]{1,10})(-[0-9a-f]{1,64})?")
 _MOST_IDS_SHOWN = 1000
@@ -104,6 +106,12 @@ def compare_versions(store: Store, cell_id: str, name: str, other: str) -> Versi
         description=_compare_fields(describe_cell(before.cell), describe_cell(after.cell)),
         retention=_compare_fields(describe_retention(before.retention), describe_retention(after.retention)),
         model=_compare_fields(CellModel(policy=before.model), CellModel(policy=after.model)),
+    )
+
+
+def describe_removal(cell_id: str, removal: Removal) -> RemovedVersions:
+    return RemovedVersions(
+        cell_id=cell_id, versions=list(removal.versions), segments=removal.segments, bytes=removal.bytes
     )
 
 

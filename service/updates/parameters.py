@@ -43,6 +43,12 @@ _TEXT_PATTERN = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 Text = Annotated[str, Field(max_length=256, json_schema_extra=_TEXT_PATTERN), AfterValidator(_check_text)]
 LongText = Annotated[str, Field(max_length=4096, json_schema_extra=_TEXT_PATTERN), AfterValidator(_check_text)]
 Flag = Annotated[bool, BeforeValidator(_parse_flag)]
+ImportDryRun = Annotated[
+    Flag,
+    Query(
+        alias="dryRun", description="Publish nothing. The answer is a SurveyReport; faults are in it, not a problem."
+    ),
+]
 
 UpdatesPublisher = Annotated[Publisher, Depends(get_publisher)]
 Faults = Annotated[CellFaults, Depends(_get_faults)]

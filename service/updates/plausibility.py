@@ -6,12 +6,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from reference_db.cell import Cell
 from reference_db.contents import Contents
+from reference_db.findings import Finding
 from reference_db.fingerprints import Fingerprints
 from reference_db.manifest import Manifest
-from reference_db.plausibility import FEWEST_COMPARED, Finding, check_plausibility
+from reference_db.plausibility import FEWEST_COMPARED, Plausibility, check_plausibility
 from reference_db.update import Update
 from service.cells.calibration import Calibration
-from service.errors import CellTooSmall, SurveyImplausible
+from service.errors import CellTooSmall, SurveyImplausible, overridden_by_force
 
 QUALITY_KEY = "findings"
 
@@ -28,7 +29,7 @@ def judge_survey(fingerprints: Fingerprints, cell: Cell, *, whole: bool, force: 
 
     Raises `SurveyImplausible` for findings that refuse the survey, unless `force` is set.
     """
-    findings = check_plausibility(fingerprints, cell, whole=whole)
+    findings = check_plausibility(fingerprints, cell, whole=whole).findings
     _refuse(findings, force)
     return findings
 
@@ -37,17 +38,25 @@ def _refuse(findings: Sequence[Finding], force: bool) -> None:
     refused = [finding for finding in findings if finding.severity == "refused"]
     if refused and not force:
         reasons = "; ".join(f"{finding.reason} ({finding.advice})" for finding in refused)
-        raise SurveyImplausible(f"{reasons}; --force or force=true publishes it all the same")
+        with overridden_by_force():
+            raise SurveyImplausible(reasons)
 
 
 def judge_addition(before: Contents, made: Update, added: Fingerprints, *, force: bool) -> list[Finding]:
-    """The findings about fingerprints to append. Raises what `judge_survey` raises.
+    """The findings about fingerprints to append. Raises what `judge_survey` raises."""
+    findings = check_addition(before, made, added).findings
+    _refuse(findings, force)
+    return findings
+
+
+def check_addition(before: Contents, made: Update, added: Fingerprints) -> Plausibility:
+    """What is implausible about fingerprints to append.
 
     Those of a cell that begins are judged together: a survey may come in pieces that are too small to judge.
     """
     if len(before) < FEWEST_COMPARED:
-        return judge_survey(made.contents.sample(_SAMPLE), made.manifest.cell, whole=True, force=force)
-    return judge_survey(added, made.manifest.cell, whole=False, force=force)
+        return check_plausibility(made.contents.sample(_SAMPLE), made.manifest.cell)
+    return check_plausibility(added, made.manifest.cell, whole=False)
 
 
 def judge_correction(before: Contents, made: Update, *, force: bool) -> list[Finding]:
@@ -57,7 +66,7 @@ def judge_correction(before: Contents, made: Update, *, force: bool) -> list[Fin
     """
     if not len(made.contents):
         return []
-    findings = check_plausibility(made.contents.sample(_SAMPLE), made.manifest.cell)
+    findings = check_plausibility(made.contents.sample(_SAMPLE), made.manifest.cell).findings
     known = {finding.name for finding in list_findings(before.manifest) if finding.severity == "refused"}
     _refuse([finding for finding in findings if finding.name not in known], force)
     return findings

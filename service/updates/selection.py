@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fingerpost.wire_fingerprints import Selection
 from reference_db.contents import Contents
 from reference_db.geodesy import LocalFrame
 from service.errors import FieldIncorrect
 from service.updates.cell_wire import read_area
-from service.updates.fingerprint_wire import Selection
 
 
 def select_fingerprints(selection: Selection, contents: Contents) -> NDArray[np.bool_]:

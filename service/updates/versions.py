@@ -8,6 +8,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from fingerpost.wire import CellId
+from fingerpost.wire_cells import CellDetail
+from fingerpost.wire_versions import CollectedVersions, Rollback, VersionDiff, VersionList
 from reference_db import update
 from reference_db.contents import Contents, read_contents
 from reference_db.errors import CorruptManifest, CorruptSegment, MissingSegment
@@ -15,7 +17,6 @@ from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from reference_db.update import Update
 from service.errors import CellNotFound, FieldIncorrect, UnknownField, UpdateRefused, VersionNotFound
-from service.updates.cell_wire import CellDetail
 from service.updates.change_request import (
     STORE_ERRORS,
     TAGGED,
@@ -29,9 +30,8 @@ from service.updates.change_request import (
     version_response,
 )
 from service.updates.collecting import Collector
-from service.updates.history import compare_versions, find_version, list_page_of_versions
+from service.updates.history import compare_versions, describe_removal, find_version, list_page_of_versions
 from service.updates.parameters import Flag, UpdatesPublisher, VersionInPath
-from service.updates.version_wire import CollectedVersions, Rollback, VersionDiff, VersionList, describe_removal
 from service.web.parameters import DIGITS_ONLY, CellName
 from service.web.problems import problem_responses
 from service.web.routes import ApiRoute

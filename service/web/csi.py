@@ -13,7 +13,7 @@ from service import errors
 _DTYPES: dict[str, np.dtype[np.floating]] = {"complex64": np.dtype("<f4"), "complex32": np.dtype("<f2")}
 # Between these mean powers a snapshot's power and the square of it are normal float32 numbers.
 _LEAST_POWER, _GREATEST_POWER = 1e-30, 1e18
-# Between these, a float32 sum suffices to decide, whatever its rounding.
+# Between these, a float32 sum suffices to decide, in spite of its rounding.
 _SAFE_LEAST, _SAFE_MOST = 1e-24, 1e17
 
 _HALF = np.finfo(np.float16)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 _PAGE = Path(__file__).parent / "docs_page"
@@ -20,12 +20,6 @@ _HEADERS = {
 }
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-async def redirect_to_docs() -> Response:
-    """A relative redirect, so that it also works behind a proxy that adds a path prefix."""
-    return RedirectResponse("docs")
 
 
 @router.get("/docs")

@@ -1,15 +1,15 @@
-"""`GET /health/live` and `/health/ready`. Ready means: a model answered lately or answers now, the reference database
+"""`GET /health/live` and `/health/ready`. Ready means: a model answered recently or answers now, the reference database
 has been reached since the start, no task in the background makes serving unsafe, and no stop is near.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from fingerpost.wire_model import WireModel
+from fingerpost.wire_health import Live, Ready
 from reference_db.errors import StoreMissing, StoreUnavailable
 from reference_db.stores.store import Store
 from service import errors
@@ -26,18 +26,6 @@ class Draining:
     """Whether a stop is near. After `began` the service serves on for a while, so that load balancers find others."""
 
     began = False
-
-
-class Live(WireModel):
-    """The process answers."""
-
-    status: Literal["live"] = "live"
-
-
-class Ready(WireModel):
-    """The service can locate users."""
-
-    status: Literal["ready"] = "ready"
 
 
 class Health:
@@ -93,7 +81,7 @@ class Health:
         try:
             await asyncio.wait_for(asyncio.shield(self._check), self._settings.readiness_timeout_s)
         except StoreMissing as error:  # the log says it once
-            raise NotReady(f"{error}: create it, or import a cell at this replica directly") from error
+            raise NotReady(f"{error}: create it, or import a cell with --database") from error
         except (StoreUnavailable, JobFailed, TimeoutError) as error:
             _log.warning("not ready: the reference database has not been reached since the start: %s", error)
             raise NotReady("the reference database has not been reached since the start") from error

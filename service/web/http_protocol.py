@@ -16,6 +16,7 @@ _KERNEL_BYTES = 256 * 2**10
 _SURPLUS_S = 1.0  # how long a connection over the limit may take for its head
 # A busy replica must not look dead to an orchestrator or to Prometheus: these are answered over the limit too.
 _PROBE = re.compile(rb"(?:GET|HEAD) /(?:health/live|health/ready|metrics)[ ?]")
+LOOPBACK = "127.0.0.1"
 _MOST_PROBES = 64  # at once over the limit
 
 # Refusals by this module; the errors of the app have their causes in `service.errors`.
@@ -68,9 +69,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if _KERNEL_UNSENT is not None:
+        listening = transport.get_extra_info("socket")
+        if listening.family == socket.AF_UNIX:
+            self.client = (LOOPBACK, 0)  # a Unix socket has no addresses; its other end is on this machine
+        elif _KERNEL_UNSENT is not None:
             # The system itself would keep megabytes of an answer that the client does not read.
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _KERNEL_UNSENT, _KERNEL_BYTES)
+            listening.setsockopt(socket.IPPROTO_TCP, _KERNEL_UNSENT, _KERNEL_BYTES)
         self._surplus = len(self.connections) > self._limits.connections
         self._since = self._reading_since = self.loop.time()
 

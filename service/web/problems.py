@@ -15,6 +15,8 @@ from starlette.routing import Match
 
 from fingerpost.wire import InvalidParameter, Problem
 from fingerpost.wire_model import NOT_BASE64
+from fingerpost.wire_provenance import Fallback
+from reference_db.azimuth import describe_former_angle
 from service import errors
 from service.errors import FieldError, InvalidParam, ServiceError, shorten_name
 from service.telemetry.correlation import correlation_headers
@@ -32,7 +34,11 @@ _FIELD_ERRORS: dict[str, type[FieldError]] = {
 
 def problem_of(error: ServiceError) -> Problem:
     """The problem details of an error."""
-    return _problem(error.status, error.cause, error.detail, error.invalid_params)
+    problem = _problem(error.status, error.cause, error.detail, error.invalid_params)
+    if not isinstance(error, errors.PositioningMethodFailure):
+        return problem
+    failures = [{"method": method, "cause": cause} for method, cause in error.failures]
+    return problem.model_copy(update={"fallbacks": [Fallback.model_validate(one) for one in failures]})
 
 
 def encode_problem(status: HTTPStatus, cause: str, detail: str) -> bytes:
@@ -43,11 +49,14 @@ def encode_problem(status: HTTPStatus, cause: str, detail: str) -> bytes:
 def field_error(error: ValidationError) -> FieldError:
     """The error of the first field at fault; a field that is missing comes last, as it may be there but misspelt.
 
-    The input is not echoed: CSI and places are personal.
+    The input is not echoed, but for the angle of an array: CSI and places are personal.
     """
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_context=False)
     first = min(found, key=lambda one: one["type"] == "missing")
-    return _field_error("".join(f"/{_escape(str(part))}" for part in first["loc"]), first["type"], first["msg"])
+    param = "".join(f"/{_escape(str(part))}" for part in first["loc"])
+    if first["type"] == "extra_forbidden" and (advice := describe_former_angle(str(first["loc"][-1]), first["input"])):
+        return errors.UnknownField(param, advice)
+    return _field_error(param, first["type"], first["msg"])
 
 
 async def on_service_error(request: Request, error: ServiceError) -> Response:

@@ -30,7 +30,7 @@ class ApiRoute(APIRoute):
     """A FastAPI route that refuses unknown parameters of the query, and that reads JSON or msgpack within the limits.
 
     FastAPI ignores a misspelt parameter, and a misspelt `dryRun` would delete. It reads a body without a deadline,
-    knows no msgpack, and answers 400 whatever goes wrong. So this route reads the body into the model that the endpoint
+    knows no msgpack, and answers 400 to every error. So this route reads the body into the model that the endpoint
     names, and FastAPI finds the model ready.
     """
 

@@ -45,12 +45,12 @@ class CertificateFollower:
     def __init__(self, context: ssl.SSLContext, certificate: Certificate) -> None:
         self._context = context
         self._certificate = certificate
-        self._stamps = _stamps(certificate)
+        self._stamps = stamps_of(certificate)
         self._reading = BlockingCalls("certificate")
 
     async def follow(self) -> None:
         """Looks once. Raises `JobFailed` where the new files cannot be used: the certificate in use stays."""
-        stamps = await self._reading.run(_stamps, self._certificate)
+        stamps = await self._reading.run(stamps_of, self._certificate)
         if stamps == self._stamps:
             return
         try:
@@ -76,7 +76,8 @@ def _no_password() -> str:
     return ""
 
 
-def _stamps(certificate: Certificate) -> list[tuple[int, int] | None]:
+def stamps_of(certificate: Certificate) -> list[tuple[int, int] | None]:
+    """What changes when the files of a certificate are replaced. Blocking."""
     return [None if path is None else _stamp(path) for path in certificate]
 
 

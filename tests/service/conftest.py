@@ -31,6 +31,15 @@ def single_threaded_blas() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_model() -> Iterator[None]:
+    """A service has the models that its settings name, and no other: most of a start goes into loading shipped ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        for family in ("TRAJECTORY", "LWLM"):
+            patch.setenv(f"FINGERPOST_{family}_ARTIFACT_DIRECTORY", "none")
+        yield
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -48,6 +57,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, artifact_directory: Path)
         port=0,
         database_directory=tmp_path_factory.mktemp("database"),
         artifact_directory=artifact_directory,
+        trajectory_artifact_directory=artifact_directory.parent / "scadf-moe",
         lwlm_artifact_directory=None,
         body_limit_bytes=4 * 2**20,
         inference_threads=1,

@@ -105,6 +105,7 @@ def _user(rng: random.Random, media_type: str) -> dict[str, Any]:
     )
     user = build_locate_body("plane", users_at(USER)[0], coarse)
     optional = {"timestamp": "2026-01-01T00:00:00Z", "hAccuracy": 2.0, "maxRespTime": 60, "requestId": "7"}
+    optional |= {"confidence": 80, "supportedGADShapes": ["POINT"], "maxAge": 1e9}
     user |= {name: value for name, value in optional.items() if rng.random() < 0.3}
     user["csi"]["scale"] = rng.choice([1.0, 2.0, 1e-3])
     if media_type == _MSGPACK:

@@ -18,6 +18,7 @@ from reference_db import (
     replace_cell,
     set_model_policy,
 )
+from reference_db.azimuth import to_azimuth
 from reference_db.manifest import ModelPolicy
 from reference_db.path_features import SPEED_OF_LIGHT
 from service.settings import Settings
@@ -58,8 +59,8 @@ def path_features_at(positions: np.ndarray) -> list[PathFeatures]:
     """What a base station would measure exactly."""
     return [
         PathFeatures(
-            aod_deg=math.degrees(math.atan2(y, x)),
-            aoa_deg=math.degrees(math.atan2(-y, -x)),
+            departure_azimuth_deg=to_azimuth(math.atan2(y, x)),
+            arrival_azimuth_deg=to_azimuth(math.atan2(-y, -x)),
             distance=math.hypot(x, y),
             gain_db=-60 - 20 * math.log10(math.hypot(x, y)),
         )

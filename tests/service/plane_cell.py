@@ -8,6 +8,7 @@ from reference_db import AntennaArray, Cell, Fingerprints
 
 Json = dict[str, Any]
 
+SCATTERERS = np.array([[40.0, 35.0], [75.0, -40.0], [95.0, 20.0]])
 USER = np.array([[50.0, 5.0]], np.float32)
 
 
@@ -25,9 +26,8 @@ def make_cell(cell_id: str, antennas: int = 32, spacing: float = 0.5) -> Cell:
     )
 
 
-def users_at(positions: np.ndarray, antennas: int = 32) -> np.ndarray:
-    """Line of sight and three scatterers: complex64 `[n, antennas, 32]`."""
-    scatterers = np.array([[40.0, 35.0], [75.0, -40.0], [95.0, 20.0]])
+def users_at(positions: np.ndarray, antennas: int = 32, scatterers: np.ndarray = SCATTERERS) -> np.ndarray:
+    """Line of sight and scatterers `[s, 2]`: complex64 `[n, antennas, 32]`."""
     channel = np.zeros((len(positions), antennas, 32), complex)
     sight = (np.hypot(*positions.T), np.arctan2(positions[:, 1], positions[:, 0]), 1.0)
     bounces = [

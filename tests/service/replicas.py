@@ -78,7 +78,7 @@ def running(
                 assert process.stdout is not None
                 line = process.stdout.readline()
                 assert line.startswith(SERVING), log.read_text()
-                with httpx.Client(base_url=line.removeprefix(SERVING).strip(), timeout=GUARD_S) as client:
+                with httpx.Client(base_url=line.removeprefix(SERVING).split()[0], timeout=GUARD_S) as client:
                     yield Replica(client, log, process)
             finally:
                 process.send_signal(signal.SIGINT)  # which does not wait for balancers

@@ -13,7 +13,7 @@ from reference_db import DirectoryStore, Fingerprints, import_fingerprints
 from service.app import create_app
 from service.settings import Settings
 from service.web.health import Draining
-from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, only, write_tiny_artifact
 from tests.service.tiny_cell import ORIGIN, tiny_cell
 
 
@@ -25,6 +25,22 @@ async def running(settings: Settings, draining: Draining | None = None) -> Async
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
+        yield client
+
+
+@asynccontextmanager
+async def running_one_artifact(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """The service without a cell, and with one artifact, for fingerprints; it calibrates quickly."""
+    write_tiny_artifact(folder, radios=only(ANTENNAS))
+    settings = Settings(
+        artifact_directory=folder,
+        database_directory=folder / "database",
+        trajectory_artifact_directory=None,
+        lwlm_artifact_directory=None,
+        calibration_samples=20,
+        calibration_sigmas_m=(1.0,),
+    )
+    async with running(settings) as client:
         yield client
 
 

@@ -1,6 +1,7 @@
 """The service as a process of its own."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,10 +28,10 @@ def serving(settings: Settings) -> Iterator[str]:
     with process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            prefix = "fingerpost: serving at "
-            assert line.startswith(prefix), line
-            yield line.removeprefix(prefix).strip()
+            line = process.stdout.readline()  # JSON where logs are JSON
+            found = re.search(r"serving at (https?://[^\s\"]+)", line)
+            assert found is not None, line
+            yield found[1]
         finally:  # also after a failed test: Popen would wait for the process without end
             process.send_signal(signal.SIGINT)  # which does not wait for balancers
             try:

@@ -30,13 +30,14 @@ def tiny_settings(tmp_path: Path) -> Settings:
 @pytest.mark.anyio
 async def test_a_network_that_answers_nan_gives_a_problem_and_spoils_no_other_user(tiny_settings: Settings) -> None:
     async with running(tiny_settings) as client:
-        failed = await client.post("/locate", json=tiny_request(-1))
-        batch = await client.post("/locate/batch", json={"items": [tiny_request(-1), tiny_request(1)]})
+        asked = tiny_request(-1) | {"allowFallback": False}
+        failed = await client.post("/locate", json=asked)
+        batch = await client.post("/locate/batch", json={"items": [asked, tiny_request(1)]})
     assert (failed.status_code, failed.json()["cause"]) == (500, "ESTIMATE_NOT_FINITE")
     assert failed.headers["content-type"] == "application/problem+json"
     problem, location = batch.json()["results"]
     assert problem["problem"]["cause"] == "ESTIMATE_NOT_FINITE"
-    assert location["location"]["localLocationEstimate"]["point"] == {"x": 20.5, "y": 0.0}
+    assert location["location"]["localLocationEstimate"]["point"] == {"x": 21.5, "y": 0.0}
 
 
 @pytest.mark.anyio

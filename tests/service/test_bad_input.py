@@ -172,8 +172,6 @@ def test_nan_in_a_msgpack_position(client: httpx.Client, request_body: MakeReque
     ("cell_id", "status", "cause"),
     [
         ("nowhere", 404, "CELL_NOT_FOUND"),
-        ("small", 409, "CELL_TOO_SMALL"),
-        ("narrow", 409, "CELL_NOT_SERVED_BY_ARTIFACT"),
         ("../plane", 400, "MANDATORY_IE_INCORRECT"),
         ("", 400, "MANDATORY_IE_INCORRECT"),
         (7, 400, "MANDATORY_IE_INCORRECT"),
@@ -183,8 +181,30 @@ def test_bad_cell(client: httpx.Client, request_body: MakeRequest, cell_id: obje
     assert_problem(client.post("/locate", json=request_body(cellId=cell_id)), status, cause, "/cellId")
 
 
+@pytest.mark.parametrize(("cell_id", "cause"), [("small", "CELL_TOO_SMALL"), ("narrow", "CELL_NOT_SERVED_BY_ARTIFACT")])
+def test_cell_that_no_method_serves(client: httpx.Client, request_body: MakeRequest, cell_id: str, cause: str) -> None:
+    body = request_body(cellId=cell_id, coarsePosition=None)
+    if cell_id == "narrow":
+        body["allowFallback"] = False
+    problem = client.post("/locate", json=body).json()
+    assert (problem["status"], problem["cause"]) == (422, "POSITIONING_METHOD_FAILURE")
+    assert problem["fallbacks"][0] == {"method": "mateformer", "cause": cause}
+
+
+@pytest.mark.parametrize("allowed", ["yes", 1, "false"])
+def test_whether_fallbacks_are_allowed_is_a_boolean(
+    client: httpx.Client, request_body: MakeRequest, allowed: object
+) -> None:
+    response = client.post("/locate", json=request_body(allowFallback=allowed))
+    assert_problem(response, 400, "MANDATORY_IE_INCORRECT", "/allowFallback")
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("timestamp", "2026-01-01T00:00:00"), ("timestamp", 7), ("hAccuracy", 0), ("requestId", 1)]
+    ("field", "value"),
+    [
+        *[("timestamp", "2026-01-01T00:00:00"), ("timestamp", 7), ("hAccuracy", 0), ("requestId", 1)],
+        *[("confidence", 49), ("confidence", 100), ("supportedGADShapes", []), ("maxAge", 0), ("maxAge", "1")],
+    ],
 )
 def test_bad_optional_field(client: httpx.Client, request_body: MakeRequest, field: str, value: object) -> None:
     response = client.post("/locate", json=request_body(**{field: value}))

@@ -115,7 +115,9 @@ def test_forgotten_fingerprints_leave_the_memory_of_every_replica_even_if_the_ce
     _wait_for_both(pair, lambda answer: _version(answer) == version, "the fingerprint is still served")
     too_many = pair.one.client.post(path, json={"ids": [each["id"] for each in listed[3:]]}, params=_FORCED)
     assert too_many.json()["fingerprints"] == 2, too_many.text
-    _wait_for_both(pair, lambda answer: _cause(answer) == "CELL_TOO_SMALL", "forgotten fingerprints are still served")
+    _wait_for_both(
+        pair, lambda answer: _cause(answer) == "POSITIONING_METHOD_FAILURE", "forgotten fingerprints are still served"
+    )
     _wait_until_dropped(pair)
 
 

@@ -153,9 +153,9 @@ def test_what_needs_more_memory_than_there_is_is_refused_and_others_are_served(t
     store, random = DirectoryStore(database), np.random.default_rng(0)
     for cell_id, n in (("large", 40_000), ("changing", 1000)):
         positions = random.uniform((20, -30), (80, 30), (n, 2)).astype(np.float32)
-        csi = np.tile(changing_cell.signals_at(positions[:1000]), (n // 1000, 1, 1))
-        csi *= np.linspace(1, 2, n, dtype=np.float32)[:, np.newaxis, np.newaxis]
-        fingerprints = Fingerprints(csi, positions, np.zeros(n), np.full(n, 0.05, np.float32))
+        fingerprints = Fingerprints(
+            changing_cell.signals_at(positions), positions, np.zeros(n), np.full(n, 0.05, np.float32)
+        )
         import_fingerprints(store, make_cell(cell_id), fingerprints, {}, ORIGIN)
     user = msgspec.json.decode(USERS[0][1])
     in_large, many = user | {"cellId": "large"}, {"items": [user] * 64}

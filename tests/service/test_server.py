@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.server import Unguarded, check_guarded
+from service.listening import Unguarded, check_guarded
 from service.settings import Settings
 from tests.service.running import tiny_request
 from tests.service.serving import serving

@@ -15,6 +15,7 @@ from tests.redis_servers import RedisServer, empty, wait_until
 from tests.service.measured_cells import heard_from, measured_cell, write_measuring_artifacts
 from tests.service.plane_cell import Json
 from tests.service.replicas import NEVER_S, Replica, running
+from tests.service.tiny_lwlm_artifact import SCALES
 
 CELL = measured_cell("square", yaw_deg=30)
 
@@ -87,14 +88,14 @@ def test_a_cell_is_served_from_its_description_until_its_fingerprints_suffice(
         assert measured.range == pytest.approx((60**2 + 20**2) ** 0.5, abs=0.02)
         assert measured.request_id == "7"
         assert isinstance(located.provenance, LwlmProvenance)
-        assert located.provenance.fallback == "CELL_TOO_SMALL"
+        assert [one.cause for one in located.provenance.fallbacks or []] == ["CELL_TOO_SMALL"] * 2
         assert located.local_location_estimate.point.x == pytest.approx(60, abs=0.02)
         assert "served" in command(replica, "list")
 
-    turned = one.client.patch("/cells/square", json={"yawDeg": 120.0})  # users turn with the array
+    turned = one.client.patch("/cells/square", json={"azimuthDeg": 330.0})  # users turn with the array
     assert turned.status_code == 200, turned.text
     wait_until(lambda: locate(other)["localLocationEstimate"]["point"]["x"] < 0, "the other replica has the old yaw")
-    one.client.patch("/cells/square", json={"yawDeg": 30.0})
+    one.client.patch("/cells/square", json={"azimuthDeg": 60.0})
 
     appended = one.client.post("/cells/square/fingerprints", params={"force": True}, json={"fingerprints": rows(10)})
     assert appended.status_code == 200, appended.text
@@ -128,7 +129,9 @@ def test_replicas_name_the_artifact_that_measures(replicas: tuple[Replica, Repli
     (model,) = [found for found in listed["models"] if found["family"] == "lwlm"]
     assert (model["state"], model["configured"], model["folder"]) == ("active", True, "lwlm")
     assert model["csi"]["antennas"] == [8, 16]
-    assert model["scales"] == {"range": 2.0, "aoa": 3.0, "position": 2.5, "fused": 4.0}
+    assert model["scales"] == {
+        source: {str(one): factor for one, factor in scales.factors.items()} for source, scales in SCALES
+    }
 
     def reported() -> bool:
         replicas = one.client.get("/models").json()["replicas"]

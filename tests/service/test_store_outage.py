@@ -131,6 +131,7 @@ def bodies() -> dict[str, Any]:
         "/cells/{cellId}/fingerprints/delete": {"ids": ["0" * 16]},
         "/cells/{cellId}/fingerprints/forget": {"ids": ["0" * 16]},
         "/cells/{cellId}/rollback": {"version": 1},
+        "/cells/{cellId}/truths": {"items": [{"csi": user["csi"], "x": 30.0, "y": 0.0, "sigma": 0.05}]},
     }
 
 
@@ -140,7 +141,9 @@ async def test_without_redis_every_route_answers_or_says_that_the_database_canno
         nobody.bind(("127.0.0.1", 0))  # connections to this port are refused
         redis = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
         measuring = write_tiny_lwlm_artifact(tmp_path / "lwlm").directory
-        tiny = make_tiny_settings(tmp_path, redis_url=redis, console_live=True, lwlm_artifact_directory=measuring)
+        shipped = Path(__file__).parents[2] / "models" / "artifacts" / "scadf-moe"
+        models = {"lwlm_artifact_directory": measuring, "trajectory_artifact_directory": shipped}
+        tiny = make_tiny_settings(tmp_path, redis_url=redis, console_live=True, **models)
         async with in_this_process(tiny) as client:
             document = (await client.get("/openapi.json")).json()
             answers = {}
@@ -152,7 +155,9 @@ async def test_without_redis_every_route_answers_or_says_that_the_database_canno
                     answers[method, path] = await client.request(method, concrete, json=body)
             pages = [(await client.get(path)).status_code for path in ("/", "/docs", "/console", "/openapi.json")]
     for (_, path), answer in answers.items():
-        if path.startswith("/cells") or path in ("/locate", "/locate/trajectory", "/measure"):
+        if path == "/cells/{cellId}/change":
+            assert answer.json() == {"cellId": "c"}  # this replica changes no cell now
+        elif path.startswith("/cells") or path in ("/locate", "/locate/trajectory", "/measure"):
             check_unavailable(answer)
         else:
             assert answer.status_code in (200, 503), (path, answer.text)  # readiness may ask the store

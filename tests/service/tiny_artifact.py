@@ -94,10 +94,12 @@ def write_tiny_artifact(
     tile_pitch: float = 0.0,
     beside: float = 0.0,
     doubtful: bool = True,
+    few_beside: float | None = None,
 ) -> MateformerArtifact:
     """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres.
 
-    A model that is not `doubtful` has an answer to any CSI.
+    A model that is not `doubtful` has an answer to any CSI. With `few_beside` it has a graph `query_few`, whose answers
+    are as far beside the middles.
     """
     doubts = _doubts(doubtful)
     channel: list[int | str] = ["snapshots", "lines", "columns", "subcarriers", 2]
@@ -122,7 +124,10 @@ def write_tiny_artifact(
         out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
         written: _Shapes = {"written_middles": pool["middles"]}
         graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
-        graphs["query"] = _graph(directory, "query", users | slots | pool, answers, [*doubts, out_of, *_ANSWER], beside)
+        asked, located = users | slots | pool, [*doubts, out_of, *_ANSWER]
+        graphs["query"] = _graph(directory, "query", asked, answers, located, beside)
+        if few_beside is not None:
+            graphs["query_few"] = _graph(directory, "query_few", asked, answers, located, few_beside)
     manifest = MateformerManifest(
         schema_version=2,
         family="mateformer",

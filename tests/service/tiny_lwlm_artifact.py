@@ -20,13 +20,19 @@ from models.artifact import (
     LwlmContract,
     LwlmManifest,
     LwlmScales,
+    Scales,
     TensorSpec,
     load_artifact,
 )
 from reference_db.path_features import SPEED_OF_LIGHT
 
 RANGE_SIGMA, AOA_SIGMA = 0.5, 0.02  # metres, radians
-SCALES = LwlmScales(range=2.0, aoa=3.0, position=2.5, fused=4.0)
+SCALES = LwlmScales(
+    range=Scales(factors={68: 1.0, 95: 2.0}),
+    aoa=Scales(factors={68: 1.5, 95: 3.0}),
+    position=Scales(factors={68: 1.5, 95: 2.5}),
+    fused=Scales(factors={68: 2.0, 95: 4.0}),
+)
 STATIONS = 4
 CONTRACT = LwlmContract(
     antennas=(8, 16),
@@ -100,7 +106,7 @@ def write_tiny_lwlm_artifact(
     """`beside`: metres that every answer lies too far along broadside."""
     directory.mkdir(parents=True, exist_ok=True)
     manifest = LwlmManifest(
-        schema_version=1,
+        schema_version=2,
         family="lwlm",
         name="phase-slopes",
         version=version,

@@ -1,6 +1,7 @@
-"""A real artifact for trajectories with a network that takes no time: each vertex is at its cues' distance and angle.
+"""A real artifact for trajectories with a network that takes no time: each vertex is at its range and AoD.
 
-The centroid is the middle of these. Where the first real number of a snapshot is not positive its vertex is NaN.
+The centroid is the middle of these. All ellipses point east and are half as wide as long. Where the first real number
+of a snapshot is not positive its vertex is NaN.
 """
 
 import hashlib
@@ -13,16 +14,23 @@ from onnx import TensorProto, helper, numpy_helper
 from models.artifact import (
     BandContract,
     Graph,
-    PathFeatureRadii,
-    Radii,
+    PathFeatureScales,
+    Scales,
     TensorSpec,
     TrajectoryArtifact,
     TrajectoryManifest,
+    TrajectoryScales,
     load_artifact,
 )
 
-VERTICES, RADIUS = 3, 2.0
-RADII = PathFeatureRadii(measured=Radii(vertex=0.5, centroid=0.25), estimated=Radii(vertex=2.0, centroid=1.5))
+VERTICES, RADIUS, TOLERANCE = 3, 2.0, 0.5
+SCALES = PathFeatureScales(
+    measured=TrajectoryScales(
+        vertex=Scales(factors={50: 0.25, 95: 0.5}), centroid=Scales(factors={50: 0.125, 95: 0.25})
+    ),
+    estimated=TrajectoryScales(vertex=Scales(factors={50: 1.0, 95: 2.0}), centroid=Scales(factors={50: 0.5, 95: 1.5})),
+)
+SPREAD = np.array([[1.0, 0.0], [0.0, 0.25]], np.float32)  # square metres
 
 
 def write_tiny_trajectory_artifact(
@@ -37,12 +45,15 @@ def write_tiny_trajectory_artifact(
     """`beside`: metres that every answer lies too far east and north."""
     inputs: dict[str, list[int | str]] = {
         "csi": ["batch", VERTICES, antennas, subcarriers, 2],
-        "cues": ["batch", VERTICES, 4],
+        "path_features": ["batch", VERTICES, 4],
     }
-    outputs: dict[str, list[int | str]] = {"positions": ["batch", VERTICES + 1, 2]}
+    outputs: dict[str, list[int | str]] = {
+        "positions": ["batch", VERTICES + 1, 2],
+        "covariances": ["batch", VERTICES + 1, 2, 2],
+    }
     nodes = [
-        helper.make_node("Gather", ["cues", "zero"], ["departure"], axis=2),
-        helper.make_node("Gather", ["cues", "two"], ["distance"], axis=2),
+        helper.make_node("Gather", ["path_features", "zero"], ["departure"], axis=2),
+        helper.make_node("Gather", ["path_features", "two"], ["distance"], axis=2),
         helper.make_node("Gather", ["csi", "zero"], ["antenna"], axis=2),
         helper.make_node("Gather", ["antenna", "zero"], ["subcarrier"], axis=2),
         helper.make_node("Gather", ["subcarrier", "zero"], ["real"], axis=2),
@@ -59,6 +70,9 @@ def write_tiny_trajectory_artifact(
         helper.make_node("Add", ["exact", "beside"], ["points"]),
         helper.make_node("ReduceMean", ["points"], ["centroid"], axes=[1], keepdims=1),
         helper.make_node("Concat", ["points", "centroid"], ["positions"], axis=1),
+        helper.make_node("Mul", ["positions", "nothing"], ["nothings"]),
+        helper.make_node("Unsqueeze", ["nothings", "last"], ["column"]),
+        helper.make_node("Add", ["column", "spread"], ["covariances"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -71,6 +85,7 @@ def write_tiny_trajectory_artifact(
             numpy_helper.from_array(np.float32(0), "nothing"),
             numpy_helper.from_array(np.float32(beside), "beside"),
             numpy_helper.from_array(np.array([-1]), "last"),
+            numpy_helper.from_array(SPREAD, "spread"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
@@ -79,7 +94,7 @@ def write_tiny_trajectory_artifact(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "full.onnx").write_bytes(content)
     manifest = TrajectoryManifest(
-        schema_version=1,
+        schema_version=2,
         family="scadf-moe",
         name="polar",
         version="1",
@@ -97,7 +112,8 @@ def write_tiny_trajectory_artifact(
         cells=cells,
         vertices=VERTICES,
         radius=RADIUS,
-        radii=RADII,
+        tolerance=TOLERANCE,
+        scales=SCALES,
         training_data_digest="0" * 64,
         metrics={"vertex_rmse": 0.1},
         opset=17,

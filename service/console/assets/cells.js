@@ -1,36 +1,28 @@
 // All cells: what needs attention first, then the largest errors. Sortable by each column.
 
+import { css, errorRamp, stepOf } from "./colours.js";
 import { byId, element } from "./element.js";
+import { shareOf } from "./heat.js";
 import { ask } from "./service.js";
+import { MEANINGS, STATES, stateMarks, stateOfFault, statesOf } from "./states.js";
+import { addressOf } from "./views.js";
 import { ago, count, metres } from "./words.js";
 
-const STALE_S = 90 * 86_400; // age of a cell's newest fingerprint
-
-// In the order of urgency.
-const STATES = ["damaged", "unreachable", "not served", "too small", "refused", "stale", "served"];
-const MEANINGS = {
-  damaged: "The current version is damaged.",
-  unreachable: "The cell's part of the reference database cannot be reached.",
-  "not served": "No active model locates users in the cell.",
-  "too small": "The cell has fewer fingerprints than the model needs.",
-  refused: "This replica cannot serve the newest version, and serves an earlier one.",
-  stale: "The newest fingerprint is older than 90 days.",
-  served: "Users are located.",
-};
 const COLUMNS = [
   { name: "Cell", value: ({ name }) => name, first: 1 },
-  { name: "State", value: ({ state }) => STATES.indexOf(state), first: 1 },
-  { name: "Error, 95 %", value: ({ error }) => error, first: -1, kind: "number",
+  { name: "State", value: ({ urgency }) => urgency, first: 1 },
+  { name: "Error, 95 %", value: ({ error }) => error, first: -1, kind: "number error",
     title: "95 % of the cell's own fingerprints are located within this distance without a coarse position." },
   { name: "Fingerprints", value: ({ fingerprints }) => fingerprints, first: 1, kind: "number wide" },
   { name: "Last measured", value: ({ age }) => age, first: -1, kind: "number" },
   { name: "Located by", value: ({ models }) => models, first: 1, kind: "wide" },
+  { name: "Last change", value: ({ changed }) => changed, first: 1, kind: "number wide" },
 ];
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 
 export class Cells {
   constructor() {
-    Object.assign(this, { rows: [], shown: null, order: null, wanted: "", chosen: null });
+    Object.assign(this, { rows: [], shown: null, order: null, wanted: "" });
     byId("cells-filter").addEventListener("input", (event) => {
       this.wanted = event.target.value.trim().toLowerCase();
       this.draw();
@@ -43,21 +35,16 @@ export class Cells {
     const { cells, unreadable = [], faults = [] } = await ask("cells");
     const byName = new Map(faults.map((fault) => [fault.cellId, fault]));
     this.rows = [
-      ...unreadable.map((name) => withFault(unreadRow(name), byName.get(name) ?? {})),
-      ...cells.map((cell) => byName.has(cell.cellId) ? withFault(cellRow(cell), byName.get(cell.cellId)) : cellRow(cell)),
+      ...unreadable.map((name) => unreadRow(name, byName.get(name) ?? {})),
+      ...cells.map((cell) => cellRow(cell, byName.get(cell.cellId))),
     ];
-    if (this.shown && !this.rows.some(({ state }) => state === this.shown)) this.shown = null;
+    if (this.shown && !this.rows.some((row) => isIn(row, this.shown))) this.shown = null;
     this.draw();
     return [...cells.map(({ cellId }) => cellId), ...unreadable];
   }
 
   find(name) {
     return this.rows.find((row) => row.name === name);
-  }
-
-  choose(name) {
-    this.chosen = name;
-    this.draw();
   }
 
   head() {
@@ -82,67 +69,90 @@ export class Cells {
     this.draw();
   }
 
+  // Whatever has the keyboard's focus keeps it.
   draw() {
-    const counts = new Map(STATES.map((state) => [state, 0]));
-    for (const { state } of this.rows) counts.set(state, counts.get(state) + 1);
+    const { id, hash } = document.activeElement ?? {};
+    this.drawStates();
+    const rows = this.rows
+      .filter((row) => (!this.shown || isIn(row, this.shown)) && row.name.toLowerCase().includes(this.wanted))
+      .sort(this.order ? byColumn(this.order) : byUrgency);
+    byId("cells-rows").replaceChildren(...rows.map(describeRow));
+    byId("cells-none").hidden = rows.length > 0;
+    byId("cells-none").textContent = this.rows.length
+      ? "No cell has this name and state."
+      : "There is no cell yet. Create one with fingerpost cells import.";
+    if (id?.startsWith("show-")) byId(id)?.focus();
+    else if (hash && !document.activeElement.hash) byId("cells-rows").querySelector(`a[href="${CSS.escape(hash)}"]`)?.focus();
+  }
+
+  drawStates() {
+    const counts = new Map(STATES.map((state) => [state, this.rows.filter((row) => isIn(row, state)).length]));
     byId("cells-states").replaceChildren(
       this.stateButton(null, `All ${count(this.rows.length)}`, "Show all cells."),
       ...STATES.filter((state) => counts.get(state)).map((state) =>
         this.stateButton(state, `${count(counts.get(state))} ${state}`, MEANINGS[state])));
-    const rows = this.rows
-      .filter(({ name, state }) => (!this.shown || state === this.shown) && name.toLowerCase().includes(this.wanted))
-      .sort(this.order ? byColumn(this.order) : byUrgency);
-    byId("cells-rows").replaceChildren(...rows.map((row) => this.row(row)));
-    byId("cells-none").hidden = rows.length > 0;
   }
 
   stateButton(state, words, title) {
     const pressed = String(this.shown === state);
+    const id = `show-${(state ?? "all").replace(" ", "-")}`;
     const show = () => {
       this.shown = this.shown === state ? null : state;
       this.draw();
     };
-    return element("button", { type: "button", class: "state", title, "aria-pressed": pressed, onclick: show }, words);
-  }
-
-  row(row) {
-    const kind = row.state.replace(" ", "-");
-    const state = element("td", {}, element("span", { class: `state-name ${kind}`, title: MEANINGS[row.state] }, row.state));
-    if (row.reason) state.append(element("small", {}, row.reason));
-    const link = element("a", { href: `#${encodeURIComponent(row.name)}` }, row.name);
-    if (row.name === this.chosen) link.setAttribute("aria-current", "true");
-    return element("tr", {},
-      element("th", { scope: "row" }, link),
-      state,
-      element("td", { class: "number" }, row.error === null ? "–" : metres(row.error)),
-      element("td", { class: "number wide" }, row.fingerprints === null ? "–" : count(row.fingerprints)),
-      element("td", { class: "number" }, row.age === null ? "unknown" : ago(row.age)),
-      element("td", { class: "wide" }, row.models || "–"));
+    return element("button", { id, type: "button", class: "state", title, "aria-pressed": pressed, onclick: show }, words);
   }
 }
 
-function cellRow({ cellId, fingerprints, newestMeasured, models, notServed, accuracy, refused }) {
-  const age = newestMeasured ? Math.max(0, (Date.now() - Date.parse(newestMeasured)) / 1000) : null;
-  let state = "served";
-  if (notServed) state = notServed.cause === "CELL_TOO_SMALL" ? "too small" : "not served";
-  else if (refused) state = "refused";
-  else if (age > STALE_S) state = "stale";
-  return {
-    name: cellId, state, fingerprints, age, error: accuracy?.p95 ?? null, models: models.join(", "),
-    reason: notServed?.detail ?? refused ?? null,
-  };
+function describeRow(row) {
+  const state = element("td", {}, element("div", { class: "marks" }, ...stateMarks(row)));
+  for (const { reason } of row.states) if (reason) state.append(element("small", {}, reason));
+  return element("tr", {},
+    element("th", { scope: "row" }, element("a", { href: addressOf(row.name) }, row.name)),
+    state,
+    element("td", { class: "number error" }, ...(row.error === null ? ["–"] : [metres(row.error), errorBar(row.error)])),
+    element("td", { class: "number wide" }, row.fingerprints === null ? "–" : count(row.fingerprints)),
+    element("td", { class: "number" }, row.age === null ? "unknown" : ago(row.age)),
+    element("td", { class: "wide" }, row.models || "–"),
+    element("td", { class: "number wide" }, row.changed === null ? "–" : ago(row.changed)));
 }
 
-function unreadRow(name) {
-  return { name, state: "damaged", fingerprints: null, age: null, error: null, models: "", reason: null };
+// As long, and in the colour, as the error's place on the scale of the maps.
+function errorBar(error) {
+  const bar = element("span", { class: "error-bar" });
+  const ramp = errorRamp();
+  bar.style.width = `${Math.round(4 + 96 * shareOf(error))}%`;
+  bar.style.background = css(ramp[stepOf(0.25 + 0.75 * shareOf(error))]);
+  return element("span", { class: "error-axis" }, bar);
 }
 
-function withFault(row, { cause = "CELL_UNREADABLE", detail = null }) {
-  return { ...row, state: cause === "STORE_UNAVAILABLE" ? "unreachable" : "damaged", reason: detail };
+function cellRow(cell, fault) {
+  const { cellId, fingerprints, newestMeasured, createdAt, models, accuracy } = cell;
+  const age = newestMeasured ? secondsSince(newestMeasured) : null;
+  return withStates(statesOf(cell, age, fault), {
+    name: cellId, fingerprints, age, error: accuracy?.p95 ?? null, models: models.join(", "), changed: secondsSince(createdAt),
+  });
+}
+
+function unreadRow(name, fault) {
+  const unknown = { fingerprints: null, age: null, error: null, models: "", changed: null };
+  return withStates([stateOfFault(fault)], { name, ...unknown });
+}
+
+function withStates(states, row) {
+  return { ...row, states, urgency: STATES.indexOf(states[0].state) };
+}
+
+function isIn({ states }, wanted) {
+  return states.some(({ state }) => state === wanted);
+}
+
+function secondsSince(text) {
+  return Math.max(0, (Date.now() - Date.parse(text)) / 1000);
 }
 
 function byUrgency(one, other) {
-  return STATES.indexOf(one.state) - STATES.indexOf(other.state)
+  return one.urgency - other.urgency
     || (other.error ?? -1) - (one.error ?? -1)
     || COLLATOR.compare(one.name, other.name);
 }

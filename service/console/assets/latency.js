@@ -14,7 +14,7 @@ export class LatencyPanel {
 
   // A load balancer routes by the header: this request reaches the replica that serves the cell.
   async refresh(cell) {
-    const { histograms } = await ask("latency", { headers: { "Fingerpost-Cell": cell } });
+    const { histograms } = await ask("latency", { headers: cell ? { "Fingerpost-Cell": cell } : {} });
     const now = Date.now();
     this.asked.push({ at: now, counts: new Map(histograms.map(({ stage, counts }) => [stage, counts])) });
     while (this.asked.length > 2 && now - this.asked[1].at >= WINDOW_MS) this.asked.shift();
@@ -24,10 +24,6 @@ export class LatencyPanel {
     const shown = (busy ? lately : histograms).filter(({ counts }) => counts.at(-1) > 0);
     this.window.textContent = busy ? "the last minute" : "since the start";
     this.rows.replaceChildren(...(shown.length ? [head(), ...shown.map(row)] : ["No user has been located yet."]));
-  }
-
-  clear() {
-    this.asked = [];
   }
 }
 

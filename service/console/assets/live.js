@@ -72,12 +72,18 @@ export class LiveWatch {
       return;
     }
     const radii = this.estimates.map(({ uncertaintyEllipse }) => uncertaintyEllipse.semiMajor).sort((a, b) => a - b);
-    const { confidence } = this.estimates.at(-1);
     const usual = metres(radii[Math.floor(radii.length / 2)]);
     this.status.textContent =
-      `${count(this.estimates.length)} located in the last minute, ${confidence} % within ${usual} (median), ` +
+      `${count(this.estimates.length)} located in the last minute, ${shares(this.estimates)} % within ${usual} (median), ` +
       `by ${countModels(this.estimates)}.`;
   }
+}
+
+// The confidences of the ellipses: "95", or "90 to 95" where models know different ones.
+function shares(estimates) {
+  const known = estimates.map(({ confidence }) => confidence);
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  return least === most ? least : `${least} to ${most}`;
 }
 
 // The models that located users, most users first: "mateformer (12), lwlm (1)".

@@ -1,8 +1,9 @@
 // The map: metres east and north of the base station, drawn on a canvas.
 
 import { ageRamp, css, errorRamp, onThemeChange, stepOf } from "./colours.js";
+import { drawEstimates } from "./estimates.js";
 import { heatMap } from "./heat.js";
-import { drawEstimates, drawExtent, drawMarks, drawNorth, drawScaleBar, drawStation } from "./marks.js";
+import { drawArea, drawExtent, drawMarks, drawNorth, drawOutlines, drawScaleBar, drawStation } from "./marks.js";
 
 const PADDING = 0.08; // of the shorter side
 const FARTHEST_TIP = 12; // pixels between the pointer and what it points at
@@ -21,7 +22,7 @@ export class CellMap {
 
   clear() {
     Object.assign(this, { cell: null, extent: null, points: [], buckets: [], errors: null, heat: null });
-    Object.assign(this, { marks: null, estimates: [] });
+    Object.assign(this, { marks: null, estimates: [], outlines: [], area: { corners: [], closed: false } });
     this.draw();
   }
 
@@ -55,6 +56,18 @@ export class CellMap {
 
   setEstimates(estimates) {
     this.estimates = estimates;
+    this.draw();
+  }
+
+  // `lines`: lists of [east, north]
+  setOutlines(lines) {
+    this.outlines = lines;
+    this.draw();
+  }
+
+  // `area`: { corners: list of [east, north], closed }
+  setArea(area) {
+    this.area = area;
     this.draw();
   }
 
@@ -127,9 +140,11 @@ export class CellMap {
     context.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
     if (!this.cell) return;
     if (this.layers.errors && this.heat) this.paintHeat(this.heat);
+    drawOutlines(this, this.outlines);
     drawExtent(this);
     if (this.layers.points) this.paintPoints();
     if (this.marks) drawMarks(this, this.marks);
+    drawArea(this, this.area.corners, this.area.closed);
     drawStation(this);
     drawEstimates(this, this.estimates);
     drawScaleBar(this);
@@ -182,6 +197,19 @@ export class CellMap {
     return found;
   }
 
+  // Arrow keys move the map by a tenth of its width, plus and minus zoom, 0 shows the whole cell.
+  onKey(event) {
+    if (!this.cell || event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = 0.1 * this.canvas.clientWidth / this.view.scale;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+    if (moves[event.key]) this.pan(...moves[event.key]);
+    else if (event.key === "+" || event.key === "=") this.zoom(1.5);
+    else if (event.key === "-") this.zoom(1 / 1.5);
+    else if (event.key === "0") this.fit();
+    else return;
+    event.preventDefault();
+  }
+
   listen() {
     const { canvas } = this;
     canvas.addEventListener("wheel", (event) => {
@@ -198,5 +226,6 @@ export class CellMap {
     canvas.addEventListener("click", (event) => this.cell && this.onPoint(this.nearest(event.offsetX, event.offsetY)));
     canvas.addEventListener("pointerleave", () => this.onPoint(null));
     canvas.addEventListener("dblclick", () => this.fit());
+    canvas.addEventListener("keydown", (event) => this.onKey(event));
   }
 }

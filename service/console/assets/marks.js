@@ -1,19 +1,19 @@
-// Marks on the map beside fingerprints: base station, extent, differences, estimates, scale bar and north arrow.
+// Marks on the map beside fingerprints: base station, extent, differences, outlines, a drawn area, scale bar and north
+// arrow.
 
 import { metres } from "./words.js";
 
-const FADED_S = 60; // age at which estimates disappear
 const FACING = Math.PI / 3; // half the sector in front of the array
 
-// The base station: the array as a bar, its broadside as an arrow. `yawDeg` counts counter-clockwise from east.
+// The base station: the array as a bar, its broadside as an arrow. `azimuthDeg` counts clockwise from north.
 export function drawStation(map) {
   const { context } = map;
   const [x, y] = map.pixels(0, 0);
-  const yaw = (map.cell.yawDeg * Math.PI) / 180;
+  const azimuth = (map.cell.azimuthDeg * Math.PI) / 180;
   const colour = map.colour("--station");
   context.save();
   context.translate(x, y);
-  context.rotate(-yaw);
+  context.rotate(azimuth - Math.PI / 2);
   const glow = context.createRadialGradient(0, 0, 4, 0, 0, 74);
   glow.addColorStop(0, colour);
   glow.addColorStop(1, `${colour}00`);
@@ -32,12 +32,12 @@ export function drawStation(map) {
   line(context, [0, -15], [0, 15]);
   context.restore();
   const text = `BS, ${metres(map.cell.height)} high, faces ${bearing(map.cell)}°`;
-  label(map, text, x - 6, y + (Math.sin(yaw) > 0 ? 30 : -24), "left"); // behind the array
+  label(map, text, x - 6, y + (Math.cos(azimuth) > 0 ? 30 : -24), "left"); // behind the array
 }
 
 // Degrees clockwise from north.
 function bearing(cell) {
-  return String(Math.round((((90 - cell.yawDeg) % 360) + 360) % 360) % 360).padStart(3, "0");
+  return String(Math.round(cell.azimuthDeg) % 360).padStart(3, "0");
 }
 
 export function drawExtent(map) {
@@ -58,6 +58,39 @@ export function drawExtent(map) {
   }
 }
 
+// Streets and buildings: lines of [east, north].
+export function drawOutlines(map, lines) {
+  const { context } = map;
+  context.strokeStyle = map.colour("--outline");
+  context.lineWidth = 1;
+  context.beginPath();
+  for (const points of lines) {
+    for (const [i, [east, north]] of points.entries()) {
+      const place = map.pixels(east, north);
+      if (i) context.lineTo(...place);
+      else context.moveTo(...place);
+    }
+  }
+  context.stroke();
+}
+
+// The corners of a drawn area; `closed`: it has its last corner.
+export function drawArea(map, corners, closed) {
+  if (!corners.length) return;
+  const { context } = map;
+  const places = corners.map(([east, north]) => map.pixels(east, north));
+  context.beginPath();
+  for (const place of places) context.lineTo(...place);
+  if (closed) context.closePath();
+  context.fillStyle = context.strokeStyle = map.colour("--removed");
+  context.globalAlpha = 0.14;
+  if (closed) context.fill();
+  context.globalAlpha = 1;
+  context.lineWidth = 2;
+  context.stroke();
+  for (const place of places) ring(context, place, 3.5);
+}
+
 export function drawMarks(map, { added, removed }) {
   const { context } = map;
   context.lineWidth = 1.2;
@@ -69,34 +102,6 @@ export function drawMarks(map, { added, removed }) {
     line(context, [x - 3, y - 3], [x + 3, y + 3]);
     line(context, [x - 3, y + 3], [x + 3, y - 3]);
   }
-}
-
-// Ellipses fade with age. `orientationMajor` is degrees clockwise from north.
-export function drawEstimates(map, estimates) {
-  const { context } = map;
-  const [colour, paper] = [map.colour("--live"), map.colour("--paper")];
-  context.fillStyle = colour;
-  for (const { point, uncertaintyEllipse: ellipse, seen } of estimates) {
-    const left = 1 - (Date.now() - seen) / 1000 / FADED_S;
-    if (left <= 0) continue;
-    const [x, y] = map.pixels(point.x, point.y);
-    const turned = (ellipse.orientationMajor * Math.PI) / 180 - Math.PI / 2;
-    context.beginPath();
-    const [major, minor] = [ellipse.semiMajor, ellipse.semiMinor].map((half) => half * map.view.scale);
-    context.ellipse(x, y, major, minor, turned, 0, 2 * Math.PI);
-    context.globalAlpha = 0.15 * left;
-    context.fill();
-    context.globalAlpha = left;
-    for (const [width, stroke] of [[5, paper], [2, colour]]) {
-      context.lineWidth = width;
-      context.strokeStyle = stroke;
-      context.stroke();
-    }
-    context.beginPath();
-    context.arc(x, y, 1.5, 0, 2 * Math.PI);
-    context.fill();
-  }
-  context.globalAlpha = 1;
 }
 
 // A round length of about a fifth of the map.

@@ -18,18 +18,28 @@ export function setKey(value) {
   else sessionStorage.removeItem(KEY);
 }
 
-export async function ask(path, { method = "GET", headers = {}, body, signal } = {}) {
+// Sends a request, and returns the JSON of its answer. `body`: a file, or what becomes JSON. Throws a `Problem`.
+export async function ask(path, options) {
+  return (await send(path, options)).json();
+}
+
+export async function askText(path, options) {
+  return (await send(path, options)).text();
+}
+
+async function send(path, { method = "GET", headers = {}, body, signal } = {}) {
   const all = { ...headers };
+  const file = body instanceof Blob;
   if (key()) all.Authorization = `Bearer ${key()}`;
-  if (body !== undefined) all["Content-Type"] = "application/json";
+  if (body !== undefined) all["Content-Type"] = file ? "application/octet-stream" : "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method, headers: all, body: JSON.stringify(body), signal });
+    answer = await fetch(path, { method, headers: all, body: file ? body : JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "The service does not answer" });
   }
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   throw new Problem(answer.status, { ...problem, title: problem.title ?? `HTTP ${answer.status}` });
 }

@@ -1,24 +1,26 @@
-// A cell's versions: author, time and note of each, the differences between two, and rollback.
+// A cell's versions: author, time and note of each, and the differences between two.
 
+import { describeDiff } from "./diff.js";
 import { byId, element } from "./element.js";
-import { ask, cellPath, freshKey } from "./service.js";
-import { ago, clock, count, metres } from "./words.js";
+import { Rollback } from "./rollback.js";
+import { ask, cellPath } from "./service.js";
+import { ago, clock, count } from "./words.js";
 
 export class Versions {
   // `onMarks` receives the compared versions and the ids of the fingerprints added and removed.
   // `onChange` is called after this page has published a version.
   constructor({ onMarks, onChange }) {
-    Object.assign(this, { onMarks, onChange, cell: null, versions: [], current: null });
+    Object.assign(this, { onMarks, cell: null, versions: [], current: null });
     byId("older").addEventListener("click", () => this.load(this.next));
     byId("compare").addEventListener("click", () => this.compare());
     for (const id of ["before", "after"]) byId(id).addEventListener("change", () => this.allowCompare());
-    byId("rollback-cancel").addEventListener("click", () => byId("rollback").close());
-    byId("rollback-confirm").addEventListener("click", () => this.rollBack());
+    this.rollback = new Rollback(onChange);
   }
 
   async show(cell) {
     this.cell = cell;
     this.versions = [];
+    byId("compare-card").hidden = true; // it would compare versions of the cell before
     byId("diff").replaceChildren();
     this.onMarks(null);
     await this.load();
@@ -64,8 +66,10 @@ export class Versions {
     if (current) item.querySelector(".holds").append(element("span", { class: "badge" }, "current"));
     else {
       item.querySelector(".holds").append(
-        linkTo("link", "Compare", () => this.compare(version.version, this.current)),
-        linkTo("link back", "Roll back", () => this.ask(version)));
+        linkTo("link", "Compare", `Compare version ${version.number} with the current one`,
+          () => this.compare(version.version, this.current)),
+        linkTo("link back", "Roll back", `Roll back to version ${version.number}`,
+          () => this.rollback.ask(this.cell, version, this.current)));
     }
     return item;
   }
@@ -89,41 +93,6 @@ export class Versions {
       byId("diff").replaceChildren(element("p", { class: "problem" }, problem.message));
     }
   }
-
-  // Asks for confirmation, and remembers the version that is current now.
-  ask(version) {
-    this.pending = { version, seen: this.current, key: freshKey() };
-    byId("rollback-title").textContent = `Roll ${this.cell} back to version ${version.number}?`;
-    byId("rollback-text").textContent =
-      `This publishes its ${count(version.fingerprints)} fingerprints again, as a new version that replaces version ` +
-      `${this.current}. The service uses the new version as soon as it is ready.`;
-    byId("note").value = "";
-    byId("rollback-problem").hidden = true;
-    byId("rollback-confirm").disabled = false;
-    byId("rollback").showModal();
-  }
-
-  async rollBack() {
-    const { version, seen, key } = this.pending;
-    const query = new URLSearchParams({ author: byId("author").value, note: byId("note").value });
-    byId("rollback-confirm").disabled = true;
-    try {
-      await ask(`${cellPath(this.cell, "rollback")}?${query}`, {
-        method: "POST",
-        headers: { "If-Match": `"${seen}"`, "Idempotency-Key": key },
-        body: { version: version.version },
-      });
-    } catch (problem) {
-      const again = problem.status === 412 ? " Nothing has changed. Check the new version, then decide again." : "";
-      byId("rollback-problem").textContent = `${problem.message}.${again}`;
-      byId("rollback-problem").hidden = false;
-      byId("rollback-confirm").disabled = problem.status === 412;
-      if (problem.status === 412) await this.onChange();
-      return;
-    }
-    byId("rollback").close();
-    await this.onChange();
-  }
 }
 
 function describeFinding({ severity, reason, advice }) {
@@ -131,31 +100,10 @@ function describeFinding({ severity, reason, advice }) {
   return element("p", { class: "finding" }, element("strong", {}, `${kind}: `), `${reason}; ${advice}`);
 }
 
-function describeDiff({ before, after, added, removed, description, retention }) {
-  const lines = [
-    element("p", { class: "counts" },
-      element("span", { class: "added" }, `+${count(added.count)} added`),
-      element("span", { class: "removed" }, `−${count(removed.count)} removed`),
-      element("span", {}, `${count(before.fingerprints)} → ${count(after.fingerprints)} fingerprints`)),
-    ...[...description, ...retention].map(({ field, before, after }) =>
-      element("p", {}, element("code", {}, field), ` ${JSON.stringify(before)} → ${JSON.stringify(after)}`)),
-  ];
-  const [was, now] = [before, after].map(({ extent }) => extent && size(extent));
-  if (was !== now) lines.push(element("p", {}, `extent ${was ?? "none"} → ${now ?? "none"}`));
-  if (!added.complete || !removed.complete) {
-    lines.push(element("p", { class: "aside" }, "The map marks the first thousand fingerprints of each."));
-  }
-  return lines;
-}
-
-function linkTo(kind, words, onclick) {
-  return element("button", { type: "button", class: kind, onclick }, words);
+function linkTo(kind, words, title, onclick) {
+  return element("button", { type: "button", class: kind, title, ariaLabel: title, onclick }, words);
 }
 
 function since(text) {
   return ago((Date.now() - Date.parse(text)) / 1000);
-}
-
-function size([west, south, east, north]) {
-  return `${metres(east - west)} × ${metres(north - south)}`;
 }

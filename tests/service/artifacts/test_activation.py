@@ -72,7 +72,6 @@ def activated(client: httpx.Client, folder: str, **params: str) -> httpx.Respons
 
 
 def states(client: httpx.Client) -> dict[str, str]:
-    """Of those that locate by fingerprints; the one shipped for trajectories is there too."""
     models = client.get("/models").json()["models"]
     return {model["folder"]: model["state"] for model in models if model["family"] == "mateformer"}
 
@@ -197,7 +196,9 @@ def test_a_far_worse_artifact_serves_where_it_is_forced(replica: Replica, artifa
     replica.client.post("/locate", json=user())
     try:
         write(artifacts / "far", beside=40.0)
-        assert activated(replica.client, "far").status_code == 409
+        refused = activated(replica.client, "far")
+        assert refused.status_code == 409
+        assert "--force or force=true activates it anyway" in refused.json()["detail"]
         assert activated(replica.client, "far", force="true").status_code == 200
         assert replica.client.post("/locate", json=user()).status_code == 200
         assert states(replica.client)["far"] == "active"
@@ -237,8 +238,7 @@ def test_what_cannot_be_read_is_listed_apart(replica: Replica, artifacts: Path) 
 
 def test_the_settings_name_what_serves_after_a_restart(replica: Replica) -> None:
     models = replica.client.get("/models").json()["models"]
-    configured = {model["folder"]: model["family"] for model in models if model["configured"]}
-    assert {folder for folder, family in configured.items() if family != "lwlm"} == {"middle", "scadf-moe"}
+    assert {model["folder"]: model["family"] for model in models if model["configured"]} == {"middle": "mateformer"}
 
 
 @pytest.mark.anyio
@@ -318,7 +318,10 @@ async def test_an_artifact_that_measures_takes_over_where_it_serves_the_same_cel
     check_refused(refused["worse"], "the median error on the cell's own fingerprints rises from", tmp_path)
     check_refused(refused["larger"], "array.columns is 8, the artifact lwlm was trained with 16", tmp_path)
     assert accepted.status_code == 200, accepted.text
-    assert accepted.json()["check"] == {"cells": 2, "checked": 1, "failed": []}  # the other has no fingerprints
+    (compared,) = accepted.json()["check"].pop("compared")  # the other has no fingerprints
+    assert accepted.json()["check"] == {"cells": 2, "checked": 1, "failed": [], "compared": [compared]}
+    assert compared["cellId"] == "surveyed"
+    assert compared["medianBefore"] == compared["medianAfter"] < 1
     assert [one["provenance"]["artifact"]["version"] for one in (before, after)] == ["1", "2"]
     assert re.search(r'fingerpost_measure_artifact_info\{[^}]*version="2"', info)
     async with running.running(settings) as client:  # after a restart

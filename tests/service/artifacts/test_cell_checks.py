@@ -94,6 +94,8 @@ def test_every_failed_cell_is_named(store: DirectoryStore, serveable: dict[str, 
     few = {cell_id: serveable[cell_id] for cell_id in ("cell-1", "cell-2", "cell-3")}
     checks = check_cells(store, few, {}, Measuring("cell-1", "cell-3"), 0, never)
     assert {one.cell_id for one in checks.failed} == {"cell-1", "cell-3"}
+    medians = {cell_id: (round(before or 0, 3), round(after or 0, 3)) for cell_id, before, after in checks.compared}
+    assert medians == {"cell-1": (0.2, 1.8), "cell-2": (0.2, 0.2), "cell-3": (0.2, 1.8)}
     assert checks.complaint is not None
     assert "2 of 3 cells checked failed" in checks.complaint
     assert "cell-1" in checks.complaint
@@ -106,6 +108,13 @@ def test_a_model_that_fails_in_a_cell_fails_its_check(store: DirectoryStore, ser
 
     checks = check_cells(store, {"cell-1": serveable["cell-1"]}, {}, fail, 0, never)
     assert (checks.checked, checks.failed) == (1, (("cell-1", "the model failed to run"),))
+    assert checks.compared == (("cell-1", None, None),)
+
+
+def test_a_median_without_answers_is_none(store: DirectoryStore, serveable: dict[str, Manifest]) -> None:
+    one = {"cell-1": serveable["cell-1"]}
+    checks = check_cells(store, one, {}, lambda _: (GOOD, np.full(20, np.nan)), 0, never)
+    assert checks.compared == (("cell-1", pytest.approx(0.2), None),)
 
 
 def test_nothing_checked_is_a_complaint(store: DirectoryStore, serveable: dict[str, Manifest]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from fingerpost import build_locate_body
 from models.artifact import read_manifest
 from reference_db import DirectoryStore, append_fingerprints, import_fingerprints, read_contents
+from service.artifacts.directory_installation import DirectoryInstallation
+from service.artifacts.installation import ActiveArtifact
 from service.settings import Settings
 from tests.redis_servers import GUARD_S, RedisServer, redis_server_binary
 from tests.service.bad_artifacts import change_manifest
@@ -101,9 +104,14 @@ async def test_right_after_a_start_a_far_worse_artifact_is_refused(settings: Set
         assert await active_folder(client) == "middle"
         assert (await list_models(client))["activated"] == {}
         accepted = (await activate(client, "beside")).json()
+        compared = accepted["check"].pop("compared")
         assert accepted["check"] == {"cells": 2, "checked": 2, "failed": []}
+        assert {one["cellId"] for one in compared} == {"plane", "other"}
         forced = (await activate(client, "far", force="true")).json()
         assert {one["cellId"] for one in forced["check"]["failed"]} == {"plane", "other"}
+        for one in forced["check"]["compared"]:
+            assert one["medianBefore"] == next(o for o in compared if o["cellId"] == one["cellId"])["medianAfter"]
+            assert one["medianAfter"] > one["medianBefore"] + 1
 
 
 @pytest.mark.anyio
@@ -115,7 +123,7 @@ async def test_an_artifact_that_no_cell_can_check_needs_force(artifacts: Path, t
         assert (refused.status_code, refused.json()["cause"]) == (409, "ARTIFACT_REFUSED")
         assert "none of the 0 cells" in refused.json()["detail"]
         forced = await activate(client, "beside", force="true")
-        assert forced.json()["check"] == {"cells": 0, "checked": 0, "failed": []}
+        assert forced.json()["check"] == {"cells": 0, "checked": 0, "failed": [], "compared": []}
 
 
 @pytest.mark.anyio
@@ -127,6 +135,32 @@ async def test_the_activated_artifact_serves_after_a_restart(settings: Settings)
         assert (await activate(client, "middle")).status_code == 200  # back again
     async with running(settings) as client:
         assert await active_folder(client) == "middle"
+
+
+@pytest.mark.anyio
+async def test_an_answer_from_before_an_activation_takes_nothing_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, free, again, read = threading.Event(), threading.Event(), threading.Event(), DirectoryInstallation.active
+
+    def read_slowly(installation: DirectoryInstallation) -> dict[str, ActiveArtifact]:
+        active = read(installation)
+        if "active artifacts" in threading.current_thread().name:  # the follower's
+            if asked.is_set():
+                again.set()
+            asked.set()
+            free.wait(GUARD_S)
+        return active
+
+    async with running(settings) as client:
+        assert (await activate(client, "middle")).status_code == 200
+        monkeypatch.setattr(DirectoryInstallation, "active", read_slowly)
+        assert await asyncio.to_thread(asked.wait, GUARD_S)
+        assert (await activate(client, "beside")).status_code == 200
+        free.set()
+        assert await asyncio.to_thread(again.wait, GUARD_S)
+        assert await active_folder(client) == "beside"
+    assert "has taken over here" not in caplog.text
 
 
 @asynccontextmanager
@@ -358,7 +392,9 @@ async def test_an_artifact_for_trajectories_is_checked_shared_and_kept(tmp_path:
         assert (refused.status_code, refused.json()["cause"]) == (409, "ARTIFACT_REFUSED")
         assert "cell both: the median error" in refused.json()["detail"]
         accepted = await activate(one, "newer")
-        assert accepted.json()["check"] == {"cells": 3, "checked": 1, "failed": []}  # the others are bare or too sparse
+        check = accepted.json()["check"]
+        assert [one["cellId"] for one in check.pop("compared")] == ["both"]
+        assert check == {"cells": 3, "checked": 1, "failed": []}  # the others are bare or too sparse
 
         async def follows() -> bool:
             return await active_folder(other, "scadf-moe") == "newer"

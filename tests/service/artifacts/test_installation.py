@@ -1,5 +1,6 @@
 """The state that replicas share, in a directory and in Redis."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from reference_db.errors import CorruptManifest, StoreUnavailable
 from service.artifacts.directory_installation import DirectoryInstallation
-from service.artifacts.installation import ActiveArtifact, Installation, Replica
+from service.artifacts.installation import ActiveArtifact, Installation, Replica, read_active
 from service.artifacts.redis_installation import RedisInstallation
 from tests.redis_servers import RedisServer, redis_server_binary, wait_until
 
@@ -172,3 +173,28 @@ def test_a_family_with_a_foreign_name_hides_no_other(reopen: Open, redis: RedisS
     with redis.client() as client:
         client.sadd("fingerpost:families", b"\xff")
     assert installation.active() == {"mateformer": FIRST}
+
+
+def test_the_later_use_of_a_key_is_kept(reopen: Open, tmp_path: Path) -> None:
+    here, there = reopen(), reopen()
+    assert here.merge_key_uses({}) == {}
+    assert here.merge_key_uses({"a": 1000, "b": 3000}) == {"a": 1000, "b": 3000}
+    assert there.merge_key_uses({"a": 2000, "b": 1000}) == {"a": 2000, "b": 3000}
+    assert here.merge_key_uses({}) == {"a": 2000, "b": 3000}
+
+
+def test_an_activation_remembers_those_before_it(reopen: Open) -> None:
+    installation = reopen()
+    before: ActiveArtifact | None = None
+    for number in range(60):
+        active = ActiveArtifact.after(before, "mateformer", f"f{number}", "5" * 64, float(number))
+        assert installation.activate(active, before)
+        before = active
+    folders = [(one.folder, one.at) for one in reopen().active()["mateformer"].activations()]
+    assert folders == [(f"f{number}", float(number)) for number in range(59, 8, -1)]
+
+
+def test_the_record_of_an_earlier_release_has_no_history() -> None:
+    stored = {"family": "mateformer", "folder": "one", "digest": "1" * 64, "token": "a" * 32}
+    active = read_active(json.dumps(stored).encode())
+    assert [(one.folder, one.at) for one in active.activations()] == [("one", None)]

@@ -104,10 +104,38 @@ def test_commands_add_list_and_revoke(keys: Callable[..., Result], file: Path) -
     assert re.fullmatch(r"fp_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
     keys("add", "operators", "--scope", "operate", "--scope", "read")
     listed = keys("list").stdout
-    assert all(word in listed for word in (key[3:15], "prometheus", "operate read", "no limit"))
+    assert all(word in listed for word in (key[3:15], "prometheus", "operate", "read", "no limit"))
     assert key[16:] not in listed
     assert keys("revoke", key[3:15]).exit_code == 0
     assert [record.name for record in read_keys(file)] == ["operators"]
+
+
+def test_commands_print_json(keys: Callable[..., Result]) -> None:
+    added = json.loads(keys("add", "prometheus", "--scope", "read", "--rate", "2", "--json").stdout)
+    key = added.pop("key")
+    (listed,) = json.loads(keys("list", "--json").stdout)["keys"]
+    assert listed == added
+    assert (listed["id"], listed["scopes"], listed["rate"]) == (key[3:15], ["read"], 2)
+    assert json.loads(keys("revoke", key[3:15], "--json").stdout) == {"revoked": [key[3:15]]}
+
+
+def test_a_list_of_keys_fits_a_narrow_terminal(keys: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    keys(
+        "add",
+        "the planning department of the city of Florence",
+        "--scope",
+        "operate",
+        "--scope",
+        "read",
+        "--rate",
+        "2000",
+    )
+    lines = keys("list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    assert "operate" in lines[-2]  # a scope a line
+    assert "read" in lines[-1]
 
 
 @pytest.mark.parametrize(

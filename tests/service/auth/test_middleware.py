@@ -111,7 +111,7 @@ async def test_a_user_is_located_with_a_key(guarded: Settings) -> None:
     async with running(guarded) as client:
         response = await client.post("/locate", json=tiny_request(1), headers=key)
     assert response.status_code == 200
-    assert response.json()["localLocationEstimate"]["point"] == {"x": 20.5, "y": 0.0}
+    assert response.json()["localLocationEstimate"]["point"] == {"x": 21.5, "y": 0.0}
 
 
 @pytest.mark.anyio

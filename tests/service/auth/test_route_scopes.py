@@ -32,8 +32,12 @@ from tests.service.tiny_service import make_tiny_settings
         ("GET", "/cells/plane/fingerprints", "operate"),
         ("GET", "/cells/plane/live", "operate"),
         ("GET", "/cells/plane/errors", "operate"),
+        ("GET", "/cells/plane/truths", "read"),
+        ("POST", "/cells/plane/truths", "operate"),
         ("GET", "/latency", "read"),
+        ("GET", "/keys", "operate"),
         ("GET", "/console", None),
+        ("GET", "/console/outlines/plane", "read"),
         ("GET", "/console/assets/service.js", None),
         ("POST", "/cells/plane/fingerprints", "operate"),
         ("POST", "/cells/plane/fingerprints/delete", "operate"),
@@ -68,7 +72,8 @@ def test_every_route_has_a_row_and_only_health_and_pages_need_no_key(tmp_path: P
         path, methods = context.path, context.methods or {"GET"}
         assert [row for row in ACCESS[:-1] if row.path.split("/")[1] == path.split("/")[1]], path
         needed = {scope_needed(method, path) for method in methods}
-        assert (None in needed) == (path == "/" or path.startswith(("/health/", "/console", "/docs"))), path
+        page = path == "/" or path.startswith(("/health/", "/console", "/docs"))
+        assert (None in needed) == (page and path != "/console/outlines/{cellId}"), path
 
 
 def test_every_scope_opens_something() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from models.artifact import MateformerArtifact
 from reference_db import CellVersion
+from reference_db.retrieval import LeftOut
 from service import errors
 from service.cells.calibration import AT_ONCE, Calibration, calibrate, conformal_quantile, label_errors
 from service.inference.estimator import Estimator, User
@@ -90,10 +91,12 @@ def test_a_fingerprint_is_not_its_own_neighbour(nearest: Estimator) -> None:
     version, rows = cell_of(uneven_street(50, seed=1)), np.arange(50)
     exactly = np.zeros(50, np.float32)
     csi, coarse = version.csi_of(rows), version.positions
-    found = nearest.locate_in_background(version, csi, coarse, exactly, left_out=rows)
+    found = nearest.locate_in_background(
+        version, csi, coarse[:, None], exactly[:, None], left_out=LeftOut.alone(rows, 50)
+    )
     first, second = version.index.nearest(version.positions, 2)[0].T
     np.testing.assert_array_equal(first, rows)
-    np.testing.assert_array_equal(found, version.positions[second])
+    np.testing.assert_array_equal(found.positions[:, 0], version.positions[second])
 
 
 def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> None:
@@ -101,9 +104,11 @@ def test_a_fingerprint_does_not_recognise_its_own_signal(nearest: Estimator) -> 
     csi, nowhere = version.csi_of(rows), np.full((50, 2), np.nan, np.float32)
     recognised = located(nearest, version, csi, nowhere, nowhere[:, 0])
     np.testing.assert_array_equal(recognised, version.positions)
-    found = nearest.locate_in_background(version, csi, nowhere, nowhere[:, 0], left_out=rows)
+    found = nearest.locate_in_background(
+        version, csi, nowhere[:, None], nowhere[:, :1], left_out=LeftOut.alone(rows, 50)
+    )
     # The CSI is noise: most estimates lie elsewhere in the cell.
-    assert np.median(np.linalg.norm(found - version.positions, axis=1)) > 10
+    assert np.median(np.linalg.norm(found.positions[:, 0] - version.positions, axis=1)) > 10
 
 
 def test_users_with_and_without_a_coarse_position_mix(nearest: Estimator) -> None:
@@ -134,7 +139,7 @@ def test_a_manifest_keeps_a_calibration(artifact: MateformerArtifact, estimator:
     assert Calibration.of_quality({}, artifact.digest) is None
 
 
-def test_stored_calibrations_keep_their_format() -> None:
+def test_a_calibration_of_before_there_were_ellipses_is_ignored() -> None:
     level = {"sigma": None, "radius": 2, "mean": 0.5, "median": 0.25, "p95": 1.5}
     stored = {
         "artifact": "mateformer 1",
@@ -147,18 +152,17 @@ def test_stored_calibrations_keep_their_format() -> None:
         "changed": 30,
         "rungs": [level | {"sigma": 1.0}, level],
     }
-    quality = {"calibration": {"digest": stored}}
-    calibration = Calibration.of_quality(quality, "digest")
-    assert calibration is not None
-    assert calibration.level(None).radius == 2.0
-    assert calibration.as_quality("digest") == quality
+    assert Calibration.of_quality({"calibration": {"digest": stored}}, "digest") is None
+
+
+def test_a_calibration_that_does_not_say_its_version_is_expired(
+    artifact: MateformerArtifact, estimator: Estimator
+) -> None:
+    calibration = calibrate(artifact, estimator, cell_of(uneven_street(100, seed=1)), Settings())
     assert not calibration.expired
-    older = {name: value for name, value in stored.items() if name not in ("version", "changed")}
-    unnamed = Calibration.of_quality({"calibration": {"digest": older}}, "digest")
-    assert unnamed is not None
-    assert (unnamed.version, unnamed.changed, unnamed.expired) == (None, 0, True)
-    assert Calibration.of_quality({"calibration": {"digest": stored | {"samples": "300"}}}, "digest") is None
-    assert Calibration.of_quality({"calibration": {"digest": stored | {"rungs": []}}}, "digest") is None
+    assert calibration.after_change(21).expired
+    assert not calibration.after_change(20).expired
+    assert calibration.model_copy(update={"version": None}).expired
 
 
 def test_a_calibration_for_another_retrieval_is_ignored(artifact: MateformerArtifact, estimator: Estimator) -> None:

@@ -44,7 +44,7 @@ def canary(outside: int, samples: int = 200) -> Canary:
 
 def calibration(confidence: float = 0.95) -> Calibration:
     level = CalibrationLevel(sigma=None, radius=1.0, mean=0.5, median=0.5, p95=1.0)
-    return Calibration(
+    return Calibration.model_construct(  # a canary looks at the levels only
         artifact="a 1",
         retrieval="fused",
         confidence=confidence,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
+from service.commands import models
 from tests.redis_servers import wait_until
 from tests.service.commands.conftest import Fingerpost
 from tests.service.replicas import running
@@ -26,10 +27,15 @@ def test_list_and_activate_models(fingerpost: Fingerpost, tmp_path: Path) -> Non
         done = fingerpost("models", "activate", "beside", "--url", url)
         assert done.exit_code == 0, done.output
         assert "1 of 1 cells checked, 0 failed" in done.output
+        cell_id, before, after = done.stdout.splitlines()[-1].split()
+        assert cell_id == tiny_cell().cell_id
         states = {model["folder"]: model["state"] for model in replica.client.get("/models").json()["models"]}
         listed = fingerpost("models", "list", "--url", url)
         refused = fingerpost("models", "activate", "nowhere", "--url", url)
-    assert states == {"beside": "active", "middle": "available", "scadf-moe": "active", "lwlm": "active"}
+        (back,) = replica.client.post("/models/middle:activate").json()["check"]["compared"]
+        assert [f"{back[name]:.2f}" for name in ("medianAfter", "medianBefore")] == [before, after]
+        assert before != after
+    assert states == {"beside": "active", "middle": "available"}
     assert listed.exit_code == 0, listed.output
     rows = {name: line for line in listed.output.splitlines() for name in states if name in line}
     assert ["active" in rows["beside"], "available" in rows["middle"], "yes" in rows["beside"]] == [True, True, True]
@@ -62,6 +68,16 @@ def test_activate_returns_when_all_replicas_serve_the_model_and_names_those_that
     assert lacking.exit_code == 1
     assert "these replicas do not serve the model yet" in lacking.output
     assert "this replica does not have it" in lacking.output
+
+
+def test_a_comparison_names_cells_without_an_answer_and_a_service_that_compares_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compared = [{"cellId": "street", "medianBefore": 0.214}]
+    models._print_check({"cells": 3, "checked": 1, "failed": [], "compared": compared})
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["street", "0.21", "no", "answer"]
+    models._print_check({"cells": 3, "checked": 1, "failed": []})
+    assert capsys.readouterr().out == "1 of 3 cells checked, 0 failed\n"
 
 
 def fill(database: Path) -> None:

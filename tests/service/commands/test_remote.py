@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import typer
 
 from fingerpost import build_locate_body
+from service.commands.api_session import Target, run_session
 from service.settings import Settings
 from tests.service.commands.conftest import Fingerpost
 from tests.service.serving import serving
@@ -121,3 +123,12 @@ def test_there_is_no_progress_bar_without_a_terminal(write: Callable[..., Path],
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert done.stderr == ""
     assert "fingerprints  40" in done.stdout
+
+
+def test_a_connection_that_breaks_without_a_text_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    async def breaks(_: httpx.AsyncClient) -> None:
+        raise httpx.ReadError("")
+
+    with pytest.raises(typer.Exit):
+        run_session(Target("http://127.0.0.1:9", None, None), breaks)
+    assert capsys.readouterr().err.rstrip() == "fingerpost: no answer from http://127.0.0.1:9: ReadError"

@@ -1,12 +1,25 @@
 """Tables of the command line in a terminal of 80 columns."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from service.commands.cell_tables import print_cell, print_cells, print_diff, print_fingerprints, print_versions
+from fingerpost import LocateResponse, Problem
+from service.commands.cell_tables import (
+    print_cell,
+    print_cells,
+    print_collected,
+    print_diff,
+    print_fingerprints,
+    print_retention_preview,
+    print_truths,
+    print_versions,
+)
+from service.commands.locations import print_locations
 from service.commands.models import print_models
+from service.commands.tables import id_column, make_table, number_column, print_table, text_column
+from service.commands.user_file import FileUser
 
 WIDTH = 80
 CREATED = "2026-11-29T15:52:11.123456Z"
@@ -28,7 +41,7 @@ CELL: dict[str, Any] = VERSION | {
     "retention": {"maxAgeS": 7_776_000, "maxFingerprints": 50000, "minSpacingM": 0.2},
     "point": {"lat": 43.77, "lon": 11.25},
     "height": 25,
-    "yawDeg": 93.2,
+    "azimuthDeg": 93.2,
     "array": {"rows": 1, "columns": 32},
     "carrierFrequency": 3.5e9,
     "bandwidth": 4e7,
@@ -86,6 +99,8 @@ def test_cells_show_their_states_and_why(capsys: pytest.CaptureFixture[str]) -> 
                     "notServed": {"cause": "CELL_NOT_SERVED", "detail": "64 x 32"},
                 },
                 {"cellId": "behind", **cell, "refused": "segment 17 is damaged"},
+                {"cellId": "turned", **cell, "drift": {"signs": ["signal", "fixes"], "since": "2026-11-30T08:09:10Z"}},
+                {"cellId": "calm", **cell, "drift": {"signs": []}},
                 {"cellId": "old", **cell, "newestMeasured": "2020-01-02T03:04:05Z"},
                 {"cellId": "half", **cell},
             ],
@@ -103,6 +118,8 @@ def test_cells_show_their_states_and_why(capsys: pytest.CaptureFixture[str]) -> 
         ("small", "too small"),
         ("other", "not served"),
         ("behind", "refused"),
+        ("turned", "drifted"),
+        ("calm", "served"),
         ("old", "stale"),
         ("half", "damaged"),
         ("broken", "damaged"),
@@ -112,6 +129,7 @@ def test_cells_show_their_states_and_why(capsys: pytest.CaptureFixture[str]) -> 
         assert words in line
     shown = " ".join(lines).split()
     reasons = (too_small["detail"], "64 x 32", "segment 17 is damaged", "2020-01-02 03:04Z", "is missing", "no answer")
+    reasons += ("signal, fixes no longer fit the calibration since about 2026-11-30 08:09Z",)
     assert all(word in shown for reason in reasons for word in reason.split())
 
 
@@ -120,6 +138,16 @@ def test_ids_that_do_not_fit_make_lines_longer_and_are_not_cut(capsys: pytest.Ca
     print_cells({"cells": [{"cellId": name, **VERSION}]})
     lines = _printed(capsys)
     assert any(name in line and VERSION["version"] in line and "21934" in line for line in lines)
+
+
+def test_text_beside_ids_and_text_is_not_cut_either(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = (id_column("id"), text_column("name"), "scopes", number_column("rate"), id_column("created"))
+    table = make_table(*columns)
+    table.add_row(
+        "389f3f42633e", "planner of the radio network", "read locate operate", "no limit", "2026-11-30 20:39Z"
+    )
+    print_table(table)
+    assert any("2026-11-30 20:39Z" in line for line in _printed(capsys))
 
 
 def test_models_show_digest_and_reason_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,3 +212,69 @@ def test_a_cell_its_fingerprints_and_a_difference_fit(capsys: pytest.CaptureFixt
     text = "\n".join(lines)
     for words in ("2026-11-29 15:52:11Z", "rows 2, columns 16, spacing 0.5", NOTE[:40]):
         assert words in text
+
+
+def test_what_truths_say_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "truths": 12000,
+        "coverage": 94.8,
+        "coverageLow": 94.4,
+        "coverageHigh": 95.2,
+        "confidence": 95,
+        "verdict": "UNDECIDED",
+        "bias": {"east": -12.34, "north": -0.05},
+        "meanError": 12.34,
+        "medianError": 10.25,
+        "p95Error": 123.45,
+    }
+    print_truths(
+        {
+            "cellId": "florence-0000",
+            "total": row,
+            "sources": [row | {"source": "weighted-knn"}],
+            "versions": [row | {"version": VERSION["version"]}],
+            "days": [row | {"day": "2026-11-30"}],
+        }
+    )
+    lines = _printed(capsys)
+    assert _fits(lines)
+    shown = " ".join(lines).split()
+    for word in ("weighted-knn", VERSION["version"], "2026-11-30", "94.4-95.2", "undecided", "-12.34", "123.45"):
+        assert word in shown
+
+
+def test_collected_versions_and_previews_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    removed = {"cellId": "florence-0000", "versions": [*range(1, 300, 2)], "segments": 1234, "bytes": 12_345_678_901}
+    print_collected({"cells": [removed], "unreadable": ["broken"], "dryRun": True})
+    preview = {"version": VERSION["version"], "fingerprints": 21934, "selected": 1200}
+    print_retention_preview(preview | {"tooOld": 1000, "tooClose": 150, "tooMany": 50})
+    lines = _printed(capsys)
+    assert _fits(lines)
+    assert lines[-3:] == ["  1000 too old", "  150 too close to a newer one", "  50 too many"]
+
+
+def test_locations_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    located = LocateResponse.model_construct(
+        location_estimate=_Shape(_Point(lat=-43.7712345, lon=-111.2602345)),
+        local_location_estimate=_Shape(_Point(x=-1234.56, y=-1234.56)),
+        h_accuracy=1234.56,
+        confidence=95,
+    )
+    refused = Problem(title="Conflict", status=409, cause="CELL_TOO_SMALL", detail="the cell has 10 fingerprints " * 5)
+    user = FileUser.__new__(FileUser)
+    object.__setattr__(user, "truth", (0.0, 0.0))
+    print_locations([user, user], [located, refused])
+    lines = _printed(capsys)
+    assert _fits(lines)
+    assert lines[3].split() == ["0", "-43.7712345", "-111.2602345", "-1234.56", "-1234.56", "1234.56", "95", "1745.93"]
+
+
+class _Point(NamedTuple):
+    lat: float = 0.0
+    lon: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+
+
+class _Shape(NamedTuple):
+    point: _Point

@@ -8,9 +8,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fingerpost import ClientError, StationsRequest
-from reference_db import Cell, DirectoryStore, Fingerprints, LocalFrame, write_fingerprint_file
+from reference_db import (
+    Cell,
+    DirectoryStore,
+    Fingerprints,
+    LocalFrame,
+    read_fingerprint_file,
+    write_fingerprint_file,
+)
+from reference_db.layout import Layout
 from service.commands.cli import app
-from service.commands.user_file import read_users_of_stations
+from service.commands.user_file import read_users, read_users_of_stations
 from tests.service.measured_cells import create_cells, heard_from, measured_cell, write_measuring_artifacts
 from tests.service.serving import serving
 
@@ -78,3 +86,16 @@ def test_the_command_locates_users_by_all_files_together(write: Write, tmp_path:
     assert [float(row[-1]) for row in rows] == pytest.approx([0, 0, 0], abs=0.05)
     assert refused.exit_code == 1
     assert "CELL_NOT_FOUND" in refused.output
+
+
+def test_users_in_another_format_and_layout_are_the_same(write: Write, tmp_path: Path) -> None:
+    path = write(FIRST, USERS)
+    cell, made = read_fingerprint_file(path)
+    np.save(tmp_path / "csi.npy", made.csi.transpose(2, 1, 0).conj())
+    np.save(tmp_path / "positions.npy", made.positions * 1000)
+    layout = Layout.read(axes="subcarriers,antennas,samples", conjugate=True, units="mm")
+    expected = read_users(path, 2, 1.0)
+    users = read_users(tmp_path / "csi.npy", 2, 1.0, cell, layout)
+    assert [user.request for user in users] == [user.request for user in expected]
+    with pytest.raises(ClientError, match=r"csi\.npy: .* --cell-file"):
+        read_users(tmp_path / "csi.npy", 2, 1.0, None, layout)

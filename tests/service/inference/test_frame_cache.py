@@ -71,7 +71,7 @@ def test_frames_give_the_full_graphs_answer(session: MateformerSession, version:
     estimator = Estimator(session, 64, 2**20, metrics)
     fresh, cached = (located(session, estimator, users) for _ in range(2))
     csi, coarse, accuracy = (np.stack([user[i] for user in users]).astype(np.float32) for i in (1, 2, 3))
-    full = estimator.locate_in_background(version, csi, coarse, accuracy, None)
+    full = estimator.locate_in_background(version, csi, coarse[:, None], accuracy[:, None], None).positions[:, 0]
     np.testing.assert_allclose(fresh, full, atol=2e-3)  # keys and values are kept in half precision
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
@@ -181,6 +181,86 @@ def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
             finally:
                 free.set()
         assert [one.result() for one in warmed] == [1, 1]
+
+
+def ahead(metrics: Metrics, event: str) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frames_ahead_total", {"event": event}) or 0.0
+
+
+def grid() -> CellVersion:
+    """A fingerprint every 2 m in a square of 40 m."""
+    east, north = np.meshgrid(np.arange(0, 41, 2.0), np.arange(0, 41, 2.0))
+    return cell_of(np.stack([east.ravel(), north.ravel()], axis=1).astype(np.float32))
+
+
+def user_at(version: CellVersion, east: float, north: float) -> User:
+    csi = positive_csi(1)[0].view(np.float32).reshape(ANTENNAS, SUBCARRIERS, 2)
+    return User(version, csi, np.array([east, north], np.float32), 0.1)
+
+
+def test_a_user_who_walks_finds_the_frames_encoded_ahead(tmp_path: Path, metrics: Metrics) -> None:
+    version = grid()
+    with closing(
+        MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
+    ) as session:
+        estimator = Estimator(session, 1, 200 * session.frame_bytes, metrics)
+        assert not estimator.may_encode_ahead
+        located(session, estimator, [user_at(version, 11, 21)])
+        misses = lookups(metrics, "miss")
+        for east in (13, 15, 17):
+            while estimator.encode_ahead():
+                pass
+            assert not estimator.may_encode_ahead
+            located(session, estimator, [user_at(version, east, 21)])
+        assert lookups(metrics, "miss") == misses
+        assert ahead(metrics, "used") == 3
+        assert ahead(metrics, "encoded") == 8 + 2 * 3  # each step has three new neighbours
+
+
+def test_a_frame_encoded_ahead_gives_the_same_answer(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    users = users_of(version, USERS)
+    fresh = located(session, Estimator(session, 64, 2**24, Metrics()), users)
+    estimator = Estimator(session, 64, 2**24, metrics)
+    for user in users:
+        located(session, estimator, [user])
+        while estimator.encode_ahead():
+            pass
+    assert ahead(metrics, "encoded") > 0
+    np.testing.assert_allclose(located(session, estimator, users), fresh, atol=1e-4)
+
+
+def test_frames_encoded_ahead_displace_only_each_other(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    frames = FrameCache(session, 16 * session.frame_bytes, 1, metrics)  # two of them may be ahead
+    near = neighbourhoods(version, range(20), session.manifest.neighbourhood_size)
+    used, others = near[:14], near[14:]
+    for one in used:
+        session.submit(frames.slots, [one]).result()
+    for one in others:
+        slot = session.submit(frames.reserve_ahead).result()
+        assert slot is not None
+        session.submit(frames.admit_ahead, one.key, slot).result()
+    assert all(one.key in frames for one in used)
+    assert [one.key in frames for one in others] == [False] * 4 + [True] * 2
+    assert frames.find_entered(one.key for one in near) == {one.key for one in others}
+    session.submit(frames.slots, others[-1:]).result()
+    assert frames.find_entered([others[-1].key]) == set()
+    assert ahead(metrics, "used") == 1
+
+
+def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metrics) -> None:
+    version = grid()
+    with closing(
+        MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
+    ) as session:
+        estimator = Estimator(session, 2, 0, metrics)
+        located(session, estimator, [user_at(version, 11, 21)])
+        assert not estimator.encode_ahead()
+        located(session, estimator, [user_at(version, 11, 21)])
+        assert lookups(metrics, "hit") >= 1
 
 
 def test_a_failed_proof_reserves_no_slot(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ async def test_the_answer_is_in_the_frame_of_the_first_cell_and_says_who_counted
     assert (local.point.x, local.point.y) == pytest.approx(frame.to_local(*USER), abs=0.02)
     provenance = made(answer)
     assert (provenance.source, provenance.artifact.name) == ("lwlm", "phase-slopes")
-    assert (provenance.fallback, provenance.disagreement, provenance.los_probability) == (None, None, None)
+    assert (provenance.fallbacks, provenance.disagreement, provenance.los_probability) == (None, None, None)
     assert provenance.stations is not None
     assert [one.cell_id for one in provenance.stations] == ["south", "west", "east"]
     assert {one.cell_version for one in provenance.stations} >= {provenance.cell_version}
@@ -165,7 +165,9 @@ async def test_the_ellipse_is_the_fused_covariance_with_its_calibrated_scale(cli
     ellipse = answer.location_estimate.uncertainty_ellipse
     alone = (await locate(client, body_of_one(SOUTH))).location_estimate.uncertainty_ellipse
     # Two perpendicular ellipses: their mean has half the sum of the variances, and both axes are alike.
-    expected = SCALES.fused * math.hypot(alone.semi_major, alone.semi_minor) / SCALES.position / 2
+    expected = (
+        SCALES.fused.factors[95] * math.hypot(alone.semi_major, alone.semi_minor) / SCALES.position.factors[95] / 2
+    )
     assert ellipse.semi_major == pytest.approx(expected, rel=0.2)
     assert ellipse.semi_minor == pytest.approx(expected, rel=0.2)
     assert answer.h_accuracy == ellipse.semi_major

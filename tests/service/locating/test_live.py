@@ -26,17 +26,28 @@ async def test_estimates_are_kept_from_the_first_question_on(watched: Settings) 
         first = (await client.get("/cells/c/live")).json()
         assert first == {"estimates": [], "next": 0}
         await locate(client)
-        await client.post("/locate/batch", json={"items": [tiny_request(1), tiny_request(-1)]})
+        await client.post("/locate/batch", json={"items": [tiny_request(1), tiny_request(1) | {"cellId": "other"}]})
         answer = await client.get("/cells/c/live")
         one, other = answer.json()["estimates"]
         assert answer.headers["cache-control"] == "no-store"
-        assert one["point"] == other["point"] == {"x": 20.5, "y": 0.0}
+        assert one["point"] == other["point"] == {"x": 21.5, "y": 0.0}
         assert one["confidence"] == 95
         assert one["uncertaintyEllipse"]["semiMajor"] > 0
         assert one["source"] == "mateformer"
         assert "requestId" not in one
         later = (await client.get(f"/cells/c/live?after={one['number']}")).json()
         assert later == {"estimates": [other], "next": other["number"]}
+
+
+@pytest.mark.anyio
+async def test_estimates_of_one_track_have_the_same_number_and_no_id(watched: Settings) -> None:
+    async with running(watched) as client:
+        await client.get("/cells/c/live")
+        for track in ("bus 7", "bus 8", None, "bus 7"):
+            (await client.post("/locate", json=tiny_request(1) | {"trackId": track})).raise_for_status()
+        answer = await client.get("/cells/c/live")
+    assert [one.get("track") for one in answer.json()["estimates"]] == [1, 2, None, 1]
+    assert "bus" not in answer.text
 
 
 @pytest.mark.anyio

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fingerpost import build_measure_request
+from fingerpost import build_locate_body, build_measure_request
 from fingerpost.wire_measure import MeasureResponse
 from reference_db import Cell, DirectoryStore
 from reference_db.path_features import SPEED_OF_LIGHT
@@ -80,11 +80,11 @@ async def problem(client: httpx.AsyncClient, asked: Json) -> Json:
 async def test_measures_the_first_path_with_calibrated_uncertainties(client: httpx.AsyncClient) -> None:
     answer = await measured(client, body(east=0.0, north=60.0))
     assert answer["range"] == pytest.approx(60, abs=1e-2)
-    assert answer["rangeUncertainty"] == pytest.approx(SCALES.range * RANGE_SIGMA)
+    assert answer["rangeUncertainty"] == pytest.approx(SCALES.range.factors[95] * RANGE_SIGMA)
     assert answer["timeOfArrival"] == pytest.approx(60 / SPEED_OF_LIGHT, abs=1e-10)
-    assert answer["timeOfArrivalUncertainty"] == pytest.approx(SCALES.range * RANGE_SIGMA / SPEED_OF_LIGHT)
+    assert answer["timeOfArrivalUncertainty"] == pytest.approx(SCALES.range.factors[95] * RANGE_SIGMA / SPEED_OF_LIGHT)
     assert min(answer["aoaDeg"], 360 - answer["aoaDeg"]) == pytest.approx(0, abs=1e-2)  # north
-    assert answer["aoaUncertaintyDeg"] == pytest.approx(math.degrees(SCALES.aoa * AOA_SIGMA))
+    assert answer["aoaUncertaintyDeg"] == pytest.approx(math.degrees(SCALES.aoa.factors[95] * AOA_SIGMA))
     assert answer["losProbability"] == pytest.approx(1, abs=1e-3)
     assert (answer["losNlosMeasureInd"], answer["confidence"]) == ("LOS", 95)
 
@@ -171,9 +171,9 @@ async def test_a_cell_outside_what_the_model_was_trained_with_is_refused_by_the_
         ({"coarsePosition": {"x": 1.0, "y": 2.0, "hAccuracy": 1.0}}, "UNKNOWN_FIELD"),
         ({"timestamp": "2001-01-01T00:00:00Z"}, "TIMESTAMP_IMPLAUSIBLE"),
         ({"maxRespTime": 1e-9}, "MAX_RESP_TIME_EXCEEDED"),
-        ({"csi": build_measure_request("bare", np.ones((8, 8))).csi.model_dump(mode="json")}, "CSI_SHAPE_MISMATCH"),
-        ({"csi": build_measure_request("bare", np.zeros((8, 16))).csi.model_dump(mode="json")}, "CSI_ALL_ZERO"),
-        ({"csi": build_measure_request("bare", -np.ones((8, 16))).csi.model_dump(mode="json")}, "ESTIMATE_NOT_FINITE"),
+        ({"csi": build_locate_body("bare", np.ones((8, 8), complex))["csi"]}, "CSI_SHAPE_MISMATCH"),
+        ({"csi": build_locate_body("bare", np.zeros((8, 16), complex))["csi"]}, "CSI_ALL_ZERO"),
+        ({"csi": build_locate_body("bare", -np.ones((8, 16), complex))["csi"]}, "ESTIMATE_NOT_FINITE"),
     ],
 )
 async def test_errors_are_those_of_locate(client: httpx.AsyncClient, changes: Json, cause: str) -> None:
@@ -181,7 +181,7 @@ async def test_errors_are_those_of_locate(client: httpx.AsyncClient, changes: Js
 
 
 async def test_a_large_body_is_refused_by_the_shape_that_it_declares(client: httpx.AsyncClient) -> None:
-    large = build_measure_request("bare", np.ones((64, 512))).model_dump(mode="json")
+    large = build_measure_request("bare", np.ones((64, 512), complex)).model_dump(mode="json")
     assert (await problem(client, large))["cause"] == "CSI_SHAPE_MISMATCH"
     unknown = large | {"cellId": "nowhere"}
     assert (await problem(client, unknown))["cause"] == "CELL_NOT_FOUND"

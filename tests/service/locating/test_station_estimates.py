@@ -57,6 +57,12 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+TOO_SMALL = [
+    {"method": "mateformer", "cause": "CELL_TOO_SMALL"},
+    {"method": "weighted-knn", "cause": "CELL_TOO_SMALL"},
+]
+
+
 def body(cell: Cell = BARE, east: float = 60.0, north: float = 20.0, **fields: Any) -> Json:
     return build_locate_body(cell.cell_id, heard_from(cell, east, north)) | fields
 
@@ -85,7 +91,7 @@ async def test_a_cell_without_fingerprints_is_answered_by_its_base_station(clien
         "source": "lwlm",
         "artifact": {name: model[name] for name in ("name", "version", "digest")},
         "cellVersion": (await client.get("/cells/bare")).json()["version"],
-        "fallback": "CELL_TOO_SMALL",
+        "fallbacks": TOO_SMALL,
         "losProbability": pytest.approx(1, abs=1e-3),
     }
 
@@ -102,8 +108,8 @@ async def test_the_ellipse_is_the_calibrated_one_of_the_model(
     answer = await located(client, body(east=length * math.cos(bearing), north=length * math.sin(bearing)))
     for estimate in (answer["locationEstimate"], answer["localLocationEstimate"]):
         ellipse = estimate["uncertaintyEllipse"]
-        assert ellipse["semiMajor"] == pytest.approx(SCALES.position * major, rel=1e-3)
-        assert ellipse["semiMinor"] == pytest.approx(SCALES.position * minor, rel=1e-3)
+        assert ellipse["semiMajor"] == pytest.approx(SCALES.position.factors[95] * major, rel=1e-3)
+        assert ellipse["semiMinor"] == pytest.approx(SCALES.position.factors[95] * minor, rel=1e-3)
         assert ellipse["orientationMajor"] == pytest.approx(40 + turned, abs=1)
         assert estimate["confidence"] == 95
     assert answer["hAccuracy"] == answer["locationEstimate"]["uncertaintyEllipse"]["semiMajor"]
@@ -119,12 +125,15 @@ async def test_fingerprints_take_over_as_soon_as_there_are_enough(client: httpx.
     assert added.status_code in (200, 201), added.text
     second = await located(client, body(SPARSE))
     assert [one["provenance"]["source"] for one in (first, second)] == ["lwlm", "mateformer"]
-    assert first["provenance"]["fallback"] == "CELL_TOO_SMALL"
+    assert first["provenance"]["fallbacks"] == TOO_SMALL
 
 
 async def test_a_cell_that_the_other_model_was_not_made_for_is_answered_too(client: httpx.AsyncClient) -> None:
     answer = await located(client, body(LARGER))
-    assert answer["provenance"]["fallback"] == "CELL_NOT_SERVED_BY_ARTIFACT"
+    assert answer["provenance"]["fallbacks"] == [
+        {"method": "mateformer", "cause": "CELL_NOT_SERVED_BY_ARTIFACT"},
+        {"method": "weighted-knn", "cause": "CELL_TOO_SMALL"},
+    ]
     assert answer["localLocationEstimate"]["point"]["x"] == pytest.approx(60, abs=0.02)
 
 
@@ -137,13 +146,13 @@ async def test_enough_fingerprints_come_first(client: httpx.AsyncClient) -> None
 async def test_the_policy_of_a_cell_may_demand_the_base_station(client: httpx.AsyncClient) -> None:
     answer = await located(client, body(CHOSEN))
     assert answer["provenance"]["source"] == "lwlm"
-    assert "fallback" not in answer["provenance"]
+    assert "fallbacks" not in answer["provenance"]
 
 
 async def test_the_policy_of_a_cell_may_forbid_it(client: httpx.AsyncClient) -> None:
     found = await problem(client, "/locate", body(FORBIDDEN))
-    assert found["cause"] == "CELL_TOO_SMALL"
-    assert "the cell's model policy is mateformer, not lwlm" in found["detail"]
+    assert found["cause"] == "POSITIONING_METHOD_FAILURE"
+    assert found["fallbacks"] == TOO_SMALL
     asked = {name: value for name, value in body(FORBIDDEN).items() if name != "coarsePosition"}
     assert (await problem(client, "/measure", asked))["cause"] == "MODEL_NOT_ALLOWED_BY_CELL"
 
@@ -151,16 +160,19 @@ async def test_the_policy_of_a_cell_may_forbid_it(client: httpx.AsyncClient) -> 
 async def test_a_cell_outside_what_the_model_was_trained_with_says_which_field(client: httpx.AsyncClient) -> None:
     for _ in range(2):  # also when the description is in memory
         found = await problem(client, "/locate", body(BROAD))
-        assert (found["status"], found["cause"]) == (409, "CELL_TOO_SMALL")
+        assert (found["status"], found["cause"]) == (422, "POSITIONING_METHOD_FAILURE")
+        assert found["fallbacks"] == [*TOO_SMALL, {"method": "lwlm", "cause": "BAND_NOT_SERVED_BY_ARTIFACT"}]
         assert "has 0 fingerprints" in found["detail"]
         assert "bandwidth is 100 MHz, the artifact lwlm was trained with 10 to 50 MHz" in found["detail"]
 
 
-async def test_without_the_artifact_nothing_changes(settings: Settings) -> None:
+async def test_without_the_artifact_the_problem_says_so(settings: Settings) -> None:
     async with running(settings.model_copy(update={"lwlm_artifact_directory": None})) as client:
         found = await problem(client, "/locate", body())
-        assert found["detail"] == "/cellId: the cell has 0 fingerprints, it needs 19"
-        assert (await problem(client, "/locate", body(CHOSEN)))["cause"] == "MODEL_NOT_ALLOWED_BY_CELL"
+        assert found["fallbacks"] == [*TOO_SMALL, {"method": "lwlm", "cause": "NO_MEASURING_ARTIFACT"}]
+        assert "the cell has 0 fingerprints, it needs 19" in found["detail"]
+        found = await problem(client, "/locate", body(CHOSEN))
+        assert found["fallbacks"] == [{"method": "lwlm", "cause": "NO_MEASURING_ARTIFACT"}]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +197,9 @@ async def test_a_coarse_position_changes_nothing_and_the_answer_says_so(
     ("changes", "cause"),
     [
         ({"coarsePosition": {"lat": 1.0, "y": 2.0, "hAccuracy": 1.0}}, "COARSE_POSITION_INCORRECT"),
-        ({"csi": build_locate_body("bare", np.ones((8, 8)))["csi"]}, "CSI_SHAPE_MISMATCH"),
-        ({"csi": build_locate_body("bare", np.ones((64, 512)))["csi"]}, "CSI_SHAPE_MISMATCH"),
-        ({"csi": build_locate_body("bare", -np.ones((8, 16)))["csi"]}, "ESTIMATE_NOT_FINITE"),
+        ({"csi": build_locate_body("bare", np.ones((8, 8), complex))["csi"]}, "CSI_SHAPE_MISMATCH"),
+        ({"csi": build_locate_body("bare", np.ones((64, 512), complex))["csi"]}, "CSI_SHAPE_MISMATCH"),
+        ({"csi": build_locate_body("bare", -np.ones((8, 16), complex))["csi"]}, "ESTIMATE_NOT_FINITE"),
         ({"maxRespTime": 1e-9}, "MAX_RESP_TIME_EXCEEDED"),
     ],
 )
@@ -197,7 +209,7 @@ async def test_errors_are_those_of_other_cells(client: httpx.AsyncClient, change
 
 async def test_a_track_that_cannot_be_located_is_named_too(client: httpx.AsyncClient) -> None:
     provenance = (await located(client, body(trackId="a")))["provenance"]
-    assert (provenance["fallback"], provenance["trackFallback"]) == ("CELL_TOO_SMALL", "NO_TRAJECTORY_ARTIFACT")
+    assert provenance["fallbacks"] == [{"method": "scadf-moe", "cause": "NO_TRAJECTORY_ARTIFACT"}, *TOO_SMALL]
 
 
 async def test_a_batch_mixes_models_and_problems(client: httpx.AsyncClient) -> None:
@@ -206,7 +218,7 @@ async def test_a_batch_mixes_models_and_problems(client: httpx.AsyncClient) -> N
     kinds = [
         one["location"]["provenance"]["source"] if "location" in one else one["problem"]["cause"] for one in results
     ]
-    assert kinds == ["mateformer", "lwlm", "CELL_TOO_SMALL", "lwlm", "lwlm"]
+    assert kinds == ["mateformer", "lwlm", "POSITIONING_METHOD_FAILURE", "lwlm", "lwlm"]
     easts = [results[i]["location"]["localLocationEstimate"]["point"]["x"] for i in (1, 4)]
     assert easts == pytest.approx([40, 50], abs=0.02)
 
@@ -274,14 +286,14 @@ async def test_a_policy_needs_the_artifact(settings: Settings) -> None:
 async def test_users_feel_a_policy_at_once(client: httpx.AsyncClient) -> None:
     assert (await located(client, body()))["provenance"]["source"] == "lwlm"
     await client.put("/cells/bare/model", json={"policy": "mateformer"})
-    assert (await problem(client, "/locate", body()))["cause"] == "CELL_TOO_SMALL"
+    assert (await problem(client, "/locate", body()))["cause"] == "POSITIONING_METHOD_FAILURE"
     await client.put("/cells/bare/model", json={"policy": "auto"})
     assert (await located(client, body()))["provenance"]["source"] == "lwlm"
 
 
-async def test_a_cell_whose_yaw_is_corrected_turns_its_users(client: httpx.AsyncClient) -> None:
+async def test_a_cell_whose_azimuth_is_corrected_turns_its_users(client: httpx.AsyncClient) -> None:
     await located(client, body())
-    corrected = await client.patch("/cells/bare", json={"yawDeg": 120.0})
+    corrected = await client.patch("/cells/bare", json={"azimuthDeg": -30.0})
     assert corrected.status_code == 200, corrected.text
     point = (await located(client, body()))["localLocationEstimate"]["point"]
     assert (point["x"], point["y"]) == pytest.approx((-20, 60), abs=0.02)

@@ -24,7 +24,7 @@ from tests.redis_servers import GUARD_S, RedisServer, RedisServers, empty, keys_
 from tests.service.learned_cells import TRAJECTORY, fill, seen_at, snapshot, write_artifacts
 from tests.service.plane_cell import Json
 from tests.service.tiny_service import added_key, bearing
-from tests.service.tiny_trajectory_artifact import RADII, VERTICES
+from tests.service.tiny_trajectory_artifact import SCALES, VERTICES
 
 NAME = TrackName("both", "owner", "a")
 
@@ -46,6 +46,17 @@ def track_id() -> str:
     return uuid4().hex
 
 
+def fallbacks_of(answer: Json) -> dict[str, str]:
+    """The causes by method."""
+    return {one["method"]: one["cause"] for one in answer["provenance"].get("fallbacks", [])}
+
+
+def passed_or_source(provenance: Json) -> str:
+    """The cause why the track was not located, or what located it."""
+    fallbacks = provenance.get("fallbacks", [])
+    return str(fallbacks[0]["cause"] if fallbacks else provenance["source"])
+
+
 def locate(client: httpx.Client, body: Json) -> Json:
     response = client.post("/locate", json=body)
     assert response.status_code == 200, response.text
@@ -64,7 +75,7 @@ def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Clien
     )
     for answer in early:
         assert answer["provenance"]["source"] == "mateformer"
-        assert answer["provenance"]["fallback"] == "TRACK_TOO_SHORT"
+        assert fallbacks_of(answer) == {"scadf-moe": "TRACK_TOO_SHORT"}
     (model,) = (one for one in learned.get("/models").json()["models"] if one["family"] == "scadf-moe")
     assert joint["provenance"] == {
         "source": "scadf-moe",
@@ -73,7 +84,8 @@ def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Clien
         "snapshots": VERTICES,
         "pathFeatures": "estimated",
     }
-    assert joint["hAccuracy"] == RADII.estimated.vertex
+    assert joint["hAccuracy"] == SCALES.estimated.vertex.factors[95]
+    assert joint["locationEstimate"]["uncertaintyEllipse"]["semiMinor"] == joint["hAccuracy"] / 2
     assert joint["locationEstimate"]["confidence"] == 95
     np.testing.assert_allclose(point_of(joint), TRAJECTORY[-1], atol=0.5)
     np.testing.assert_allclose(point_of(next_one), TRAJECTORY[0], atol=0.5)
@@ -82,7 +94,7 @@ def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Clien
 def test_without_a_track_nothing_is_said_of_one(learned: httpx.Client) -> None:
     answer = locate(learned, build_locate_body("both", seen_at(TRAJECTORY[:1])[0]))
     assert answer["provenance"]["source"] == "mateformer"
-    assert "fallback" not in answer["provenance"]
+    assert not fallbacks_of(answer)
 
 
 def test_tracks_of_other_users_and_cells_are_apart(learned: httpx.Client, track_id: str) -> None:
@@ -97,7 +109,7 @@ def test_tracks_of_other_users_and_cells_are_apart(learned: httpx.Client, track_
 def test_a_retry_is_not_another_snapshot(learned: httpx.Client, track_id: str, repeated: Json) -> None:
     for _ in range(VERTICES + 1):
         answer = locate(learned, snapshot(track_id, TRAJECTORY[0], **repeated))
-        assert answer["provenance"].get("fallback") == "TRACK_TOO_SHORT"
+        assert fallbacks_of(answer) == {"scadf-moe": "TRACK_TOO_SHORT"}
 
 
 def test_a_late_retry_is_answered_about_its_own_snapshot(learned: httpx.Client, track_id: str) -> None:
@@ -112,11 +124,12 @@ def test_a_late_retry_is_answered_about_its_own_snapshot(learned: httpx.Client, 
 def test_snapshots_far_apart_are_not_located_together(learned: httpx.Client, track_id: str) -> None:
     for position in TRAJECTORY[1:] + np.array([12.0, 0.0]):
         locate(learned, snapshot(track_id, position))
-    assert locate(learned, snapshot(track_id, TRAJECTORY[0]))["provenance"]["fallback"] == "TRACK_TOO_WIDE"
+    assert fallbacks_of(locate(learned, snapshot(track_id, TRAJECTORY[0]))) == {"scadf-moe": "TRACK_TOO_WIDE"}
     for position in TRAJECTORY[1:] + np.array([12.0, 0.0]):
         learned.post("/locate", json=snapshot(track_id, position, "bare"))
     problem = learned.post("/locate", json=snapshot(track_id, TRAJECTORY[0], "bare")).json()
-    assert problem["cause"] == "TRACK_TOO_WIDE"
+    assert problem["cause"] == "POSITIONING_METHOD_FAILURE"
+    assert problem["fallbacks"][0] == {"method": "scadf-moe", "cause": "TRACK_TOO_WIDE"}
     assert re.search(r"as located, the last 3 snapshots do not lie within [\d.]+ m of one of them", problem["detail"])
 
 
@@ -125,7 +138,7 @@ def test_old_snapshots_are_not_located_with_new_ones(learned: httpx.Client, trac
     for position in TRAJECTORY[1:]:
         locate(learned, snapshot(track_id, position, timestamp=(now - timedelta(hours=1)).isoformat()))
     answer = locate(learned, snapshot(track_id, TRAJECTORY[0], timestamp=now.isoformat()))
-    assert answer["provenance"]["fallback"] == "TRACK_TOO_SHORT"
+    assert fallbacks_of(answer) == {"scadf-moe": "TRACK_TOO_SHORT"}
 
 
 @pytest.mark.parametrize(
@@ -133,15 +146,16 @@ def test_old_snapshots_are_not_located_with_new_ones(learned: httpx.Client, trac
     [
         ("unlearned", "CELL_NOT_SERVED_BY_ARTIFACT"),
         ("other-band", "BAND_NOT_SERVED_BY_ARTIFACT"),
-        ("only-fingerprints", "MODEL_NOT_ALLOWED_BY_CELL"),
+        ("only-fingerprints", None),
     ],
 )
 def test_where_tracks_cannot_be_located_mateformer_answers(
-    learned: httpx.Client, track_id: str, cell_id: str, cause: str
+    learned: httpx.Client, track_id: str, cell_id: str, cause: str | None
 ) -> None:
     for position in TRAJECTORY:
         answer = locate(learned, snapshot(track_id, position, cell_id))
-        assert (answer["provenance"]["source"], answer["provenance"]["fallback"]) == ("mateformer", cause)
+        assert answer["provenance"]["source"] == "mateformer"
+        assert fallbacks_of(answer) == ({} if cause is None else {"scadf-moe": cause})
 
 
 @pytest.mark.parametrize("cell_id", ["only-tracks", "bare"])
@@ -150,7 +164,8 @@ def test_where_only_tracks_can_be_located_the_first_snapshots_are_kept_all_the_s
 ) -> None:
     for position in TRAJECTORY[1:]:
         response = learned.post("/locate", json=snapshot(track_id, position, cell_id))
-        assert (response.status_code, response.json()["cause"]) == (409, "TRACK_TOO_SHORT")
+        assert (response.status_code, response.json()["cause"]) == (422, "POSITIONING_METHOD_FAILURE")
+        assert response.json()["fallbacks"][0] == {"method": "scadf-moe", "cause": "TRACK_TOO_SHORT"}
     np.testing.assert_allclose(
         point_of(locate(learned, snapshot(track_id, TRAJECTORY[0], cell_id))), TRAJECTORY[0], atol=0.5
     )
@@ -167,8 +182,8 @@ def test_tracks_in_batches(learned: httpx.Client, track_id: str) -> None:
     items = [snapshot(track_id, TRAJECTORY[1]), plain, snapshot(track_id, TRAJECTORY[2]), 1]
     results = learned.post("/locate/batch", json={"items": [*items, snapshot(track_id, TRAJECTORY[0])]}).json()
     first, alone, second, bad, third = results["results"]
-    assert first["location"]["provenance"]["fallback"] == second["location"]["provenance"]["fallback"]
-    assert "fallback" not in alone["location"]["provenance"]
+    assert fallbacks_of(first["location"]) == fallbacks_of(second["location"]) == {"scadf-moe": "TRACK_TOO_SHORT"}
+    assert not fallbacks_of(alone["location"])
     assert "problem" in bad
     assert third["location"]["provenance"]["source"] == "scadf-moe"
     np.testing.assert_allclose(point_of(third["location"]), TRAJECTORY[0], atol=0.5)
@@ -354,7 +369,7 @@ async def test_replicas_share_tracks_and_go_on_without_redis(redis_here: None, t
                     response = await client.post("/locate", json=snapshot(track_id, position))
                     assert response.status_code == 200, response.text
                     provenance = response.json()["provenance"]
-                    answers.append(provenance.get("fallback", provenance["source"]))
+                    answers.append(passed_or_source(provenance))
                 return answers
 
             async with asyncio.timeout(GUARD_S):
@@ -387,7 +402,7 @@ async def test_a_client_neither_breaks_nor_learns_of_the_track_of_another_key(
         async def ask(position: np.ndarray, sender: Any) -> Any:
             response = await client.post("/locate", json=snapshot(track_id, position), **sender)
             provenance = response.json()["provenance"]
-            return provenance.get("fallback", provenance["source"])
+            return passed_or_source(provenance)
 
         async with asyncio.timeout(GUARD_S):
             while True:
@@ -406,4 +421,4 @@ async def test_without_an_artifact_for_trajectories_mateformer_answers(tmp_path:
     fill(DirectoryStore(settings.database_directory))
     async with replica(settings) as client:
         response = await client.post("/locate", json=snapshot("a", TRAJECTORY[0]))
-    assert response.json()["provenance"]["fallback"] == "NO_TRAJECTORY_ARTIFACT"
+    assert fallbacks_of(response.json()) == {"scadf-moe": "NO_TRAJECTORY_ARTIFACT"}

@@ -25,7 +25,7 @@ from tests.service.learned_cells import (
     write_artifacts,
 )
 from tests.service.plane_cell import Json
-from tests.service.tiny_trajectory_artifact import RADII, VERTICES
+from tests.service.tiny_trajectory_artifact import SCALES, VERTICES
 
 CENTROID = TRAJECTORY.mean(axis=0)
 
@@ -52,9 +52,12 @@ def test_locates_every_point_and_the_centroid(learned: httpx.Client) -> None:
         assert globe["uncertaintyEllipse"]["semiMajor"] == place["hAccuracy"]
         assert globe["confidence"] == 95
         assert local["localOrigin"]["coordinateId"] == "both"
-    assert [place["hAccuracy"] for place in answer["points"]] == [RADII.measured.vertex] * VERTICES
+        # The tiny model says that errors are largest eastwards.
+        assert globe["uncertaintyEllipse"]["semiMinor"] == place["hAccuracy"] / 2
+        assert globe["uncertaintyEllipse"]["orientationMajor"] == 90
+    assert [place["hAccuracy"] for place in answer["points"]] == [SCALES.measured.vertex.factors[95]] * VERTICES
     assert answer["points"][0]["accuracyFulfilmentIndicator"] == "REQUESTED_ACCURACY_NOT_FULFILLED"
-    assert answer["centroid"]["hAccuracy"] == RADII.measured.centroid
+    assert answer["centroid"]["hAccuracy"] == SCALES.measured.centroid.factors[95]
     assert answer["centroid"]["accuracyFulfilmentIndicator"] == "REQUESTED_ACCURACY_FULFILLED"
 
 
@@ -77,10 +80,15 @@ def test_cues_left_out_are_estimated_from_the_csi_and_named(learned: httpx.Clien
     answer = ask(learned, body)
     estimated, partly, measured = (point["pathFeatures"] for point in answer["points"])
     assert set(estimated.values()) == {"estimated"}
-    assert partly == {"aodDeg": "measured", "aoaDeg": "measured", "distance": "estimated", "gainDb": "measured"}
+    assert partly == {
+        "departureAzimuthDeg": "measured",
+        "arrivalAzimuthDeg": "measured",
+        "distance": "estimated",
+        "gainDb": "measured",
+    }
     assert set(measured.values()) == {"measured"}
     assert answer["provenance"]["pathFeatures"] == "estimated"
-    assert answer["centroid"]["hAccuracy"] == RADII.estimated.centroid
+    assert answer["centroid"]["hAccuracy"] == SCALES.estimated.centroid.factors[95]
     found = local_points(answer)
     np.testing.assert_allclose(found[:2], TRAJECTORY[:2], atol=0.5)
     np.testing.assert_allclose(found[2], TRAJECTORY[2], atol=1e-3)
@@ -123,7 +131,7 @@ def test_many_at_once_each_get_their_own_answer(learned: httpx.Client) -> None:
         cell_id = "both" if east % 2 else "bare"
         body = trajectory(cell_id, positions)
         for one in body["snapshots"]:
-            del one["pathFeatures"]["aoaDeg"]  # estimated: of both cells in one run
+            del one["pathFeatures"]["arrivalAzimuthDeg"]  # estimated: of both cells in one run
         return float(np.abs(local_points(ask(learned, body)) - positions).max())
 
     with ThreadPoolExecutor(8) as threads:
@@ -215,3 +223,10 @@ async def test_without_an_artifact_for_them_trajectories_are_not_implemented(tmp
     assert "/locate/trajectory" in document["paths"]
     assert model["family"] == "mateformer"
     assert math.isfinite(model["tilePitch"])
+
+
+def test_each_confidence_has_its_own_ellipse(learned: httpx.Client) -> None:
+    at_50 = ask(learned, trajectory(confidence=50))
+    assert at_50["centroid"]["confidence"] == 50
+    assert at_50["centroid"]["hAccuracy"] == SCALES.measured.centroid.factors[50]
+    assert {point["hAccuracy"] for point in at_50["points"]} == {SCALES.measured.vertex.factors[50]}

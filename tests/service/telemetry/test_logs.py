@@ -41,14 +41,15 @@ def _journey(client: httpx.Client, database: Path) -> list[int]:
     """Makes good and bad requests of users and operators; returns the statuses."""
     good = build_locate_body("c", _csi(0.314159 + 1j), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})
     somewhere = {"lat": LAT, "lon": LON, "hAccuracy": 31.4159}
+    nowhere = build_locate_body("c", _csi(-1), {"x": EAST, "y": NORTH, "hAccuracy": 1.0}) | {"allowFallback": False}
     row = {"csi": good["csi"], "x": EAST, "y": NORTH}
     far = row | {"x": 2.71828e6, "y": NORTH}
-    broken = row | {"csi": build_locate_body("c", _csi(np.nan))["csi"]}
+    broken = row | {"csi": good["csi"] | {"data": base64.b64encode(_csi(np.nan).tobytes()).decode()}}
     answers = [
         client.post("/locate", json=good),
         client.post("/locate", json=good | {"coarsePosition": somewhere}),
         client.post("/locate", json={name: good[name] for name in ("cellId", "csi")}),
-        client.post("/locate", json=build_locate_body("c", _csi(-1), {"x": EAST, "y": NORTH, "hAccuracy": 1.0})),
+        client.post("/locate", json=nowhere),
         client.post("/locate", json=good | {"coarsePosition": {"x": EAST, "y": 2.71828e6, "hAccuracy": 1.0}}),
         client.post("/locate", json=good | {"coarsePosition": {"x": str(EAST), "y": NORTH}}),
         client.post("/locate", json=good | {"csi": good["csi"] | {"shape": [1, 1]}}),
@@ -157,7 +158,9 @@ def test_access_lines_for_people_have_the_same_fields_and_cannot_be_forged(
 def test_a_failure_inside_the_service_has_an_access_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = make_tiny_settings(tmp_path, access_log=True, log_format="json")
     with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
-        assert client.post("/locate", json=build_locate_body("c", _csi(-1))).status_code == 500
+        assert (
+            client.post("/locate", json=build_locate_body("c", _csi(-1)) | {"allowFallback": False}).status_code == 500
+        )
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     (line,) = [line for line in lines if line["logger"] == "fingerpost.access"]
     assert (line["method"], line["route"], line["status"]) == ("POST", "/locate", 500)

@@ -90,7 +90,7 @@ def test_counts_stages_outcomes_and_requests(client: httpx.Client, request_body:
 def test_counts_problems_by_cause(client: httpx.Client, request_body: Callable[..., Json]) -> None:
     before = samples(client)
     client.post("/locate", json=request_body(cellId="nowhere"))
-    client.post("/locate", json=request_body(cellId="narrow"))
+    client.post("/locate", json=request_body(cellId="narrow", allowFallback=False))
     client.get("/nowhere/at/all")
     client.delete("/locate")
     client.post("/locate", json=request_body())
@@ -102,7 +102,7 @@ def test_counts_problems_by_cause(client: httpx.Client, request_body: Callable[.
     }
     assert rises == {
         "CELL_NOT_FOUND": 1,
-        "CELL_NOT_SERVED_BY_ARTIFACT": 1,
+        "POSITIONING_METHOD_FAILURE": 1,
         "RESOURCE_URI_STRUCTURE_NOT_FOUND": 1,
         "METHOD_NOT_ALLOWED": 1,
     }

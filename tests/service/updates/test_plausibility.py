@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_db import DirectoryStore, Fingerprints
+from reference_db.azimuth import to_azimuth
 from service.cells.calibration import Calibration, CalibrationLevel
 from service.commands.cli import app
 from service.settings import Settings
@@ -122,34 +123,34 @@ async def test_a_correction_is_judged_by_the_fingerprints_and_ends_what_it_corre
 ) -> None:
     path, forced = f"/cells/{CELL.cell_id}", {"force": "true"}
     good = await service.put(path, params=forced, content=npz(survey(300), CELL), headers=FILE)
-    yaw = good.json()["yawDeg"]
-    opposite = {"yawDeg": (yaw + 180) % 360}
+    azimuth = good.json()["azimuthDeg"]
+    opposite = {"azimuthDeg": (azimuth + 180) % 360}
     problem = assert_problem(await service.patch(path, json=opposite), 422, "SURVEY_IMPLAUSIBLE")
     assert "not the opposite" in problem["detail"]
     wrong = await service.patch(path, params=forced, json=opposite)
     assert [one["name"] for one in wrong.json()["quality"]["findings"]] == ["order"]
-    right = await service.patch(path, params=forced, json={"yawDeg": yaw})
+    right = await service.patch(path, params=forced, json={"azimuthDeg": azimuth})
     assert "findings" not in right.json()["quality"]
 
 
 @pytest.mark.anyio
-async def test_a_warning_about_yaw_goes_when_yaw_is_corrected_and_comes_when_it_is_wrong(
+async def test_a_warning_about_the_azimuth_goes_when_it_is_corrected_and_comes_when_it_is_wrong(
     service: httpx.AsyncClient,
 ) -> None:
-    """The canary and the calibration compare CSI and positions, which no yaw changes."""
+    """The canary and the calibration compare CSI and positions, which no azimuth changes."""
     path, forced = f"/cells/{CELL.cell_id}", {"force": "true"}
-    right = round(np.degrees(CELL.yaw), 3)
+    right = round(to_azimuth(CELL.yaw), 3)
 
-    async def correct(yaw_deg: float, params: dict[str, str]) -> httpx.Response:
-        return await service.patch(path, params=params, json={"yawDeg": yaw_deg})
+    async def correct(azimuth: float, params: dict[str, str]) -> httpx.Response:
+        return await service.patch(path, params=params, json={"azimuthDeg": azimuth})
 
     def names(response: httpx.Response) -> list[str]:
         assert response.status_code == 200, response.text
         return [one["name"] for one in response.json()["quality"].get("findings", [])]
 
     assert names(await service.put(path, params=forced, content=npz(survey(300)), headers=FILE)) == []
-    assert names(await correct(right + 120, forced)) == ["yaw"]
-    assert names(await service.put(f"{path}/retention", params=forced, json={"maxFingerprints": 250})) == ["yaw"]
+    assert names(await correct(right + 120, forced)) == ["azimuth"]
+    assert names(await service.put(f"{path}/retention", params=forced, json={"maxFingerprints": 250})) == ["azimuth"]
     assert names(await correct(right + 1, forced)) == []
     assert names(await correct(right + 180, forced)) == ["order"]
     # A person has insisted on the order already: the next correction is judged by the artifact, which is for others.

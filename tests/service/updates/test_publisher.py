@@ -187,9 +187,11 @@ async def test_a_survey_shifted_as_a_whole_is_refused_unless_forced(
     await replace_all(publisher, fingerprints_at(STREET))
     before = store.current("plane")
     shifted = moved(fingerprints_at(street(60, 2)), 10)
-    with pytest.raises(errors.VersionRefused, match="from where the current version locates them"):
+    with pytest.raises(
+        errors.VersionRefused, match=r"from where the current version locates them.*; --force or force=true"
+    ):
         await append(publisher, shifted)
-    with pytest.raises(errors.VersionRefused):
+    with pytest.raises(errors.VersionRefused, match=r"; --force or force=true publishes it"):
         await replace_all(publisher, moved(fingerprints_at(street(250, 3)), 10))
     assert store.current("plane") == before
     forced = await append(publisher, shifted, Conditions(force=True))

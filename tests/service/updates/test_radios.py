@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from fingerpost import build_locate_body
+from fingerpost.wire_cells import CellInput
 from models.artifact import RadioContract
 from reference_db import Fingerprints, write_fingerprint_file
 from service.settings import Settings
-from service.updates.cell_wire import CellInput, read_cell_input
+from service.updates.cell_wire import read_cell_input
 from tests.service.plane_cell import fingerprints_at, street
 from tests.service.running import running
 from tests.service.tiny_artifact import RADIOS, only, write_tiny_artifact
@@ -84,7 +85,7 @@ async def test_the_timing_of_radios_is_kept_and_corrected(tmp_path: Path) -> Non
         exported = await client.get("/cells/plane/export", params={"format": "npz"})
         arrays = np.load(io.BytesIO(exported.content))
         assert '"polarisations":2' in str(arrays["cell"])
-        assert '"survey_sto":5e-9' in str(arrays["cell"])
+        assert '"surveyStoNs":5' in str(arrays["cell"])
         await client.put("/cells/line", json={"cell": DESCRIPTION})
         unknown = (await client.get("/cells/line")).json()
         assert (unknown["surveyStoNs"], unknown["userStoNs"]) == (None, None)

@@ -21,6 +21,7 @@ from reference_db import (
     read_contents,
     replace_cell,
 )
+from reference_db.stores.cell_folder import CellFolder
 from service.app import create_app
 from service.settings import Settings
 from tests.damage import damage
@@ -265,11 +266,11 @@ async def test_a_forgetting_that_a_crash_interrupted_is_finished_by_the_next(
         raise StoreUnavailable("crashed")
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(DirectoryStore, "_remove_unwanted", stop)
+        crashing.setattr(CellFolder, "remove_unwanted", stop)
         response = await service.post("/cells/c/fingerprints/forget", json={"ids": named})
         assert_problem(response, 503, "STORE_UNAVAILABLE")
         assert store.numbers("c") == [1]
-        crashing.setattr(DirectoryStore, "_remove_leftovers", lambda *_: None)
+        crashing.setattr(CellFolder, "remove_leftovers", lambda *_: None)
         response = await service.post("/cells/c/fingerprints/forget", json={"ids": named})
         assert_problem(response, 503, "STORE_UNAVAILABLE")
         assert store.numbers("c") == [1, 2]
@@ -347,7 +348,13 @@ async def test_a_cell_whose_current_version_is_unknown_can_be_deleted_and_create
 @pytest.mark.anyio
 async def test_a_description_is_corrected_without_fingerprints(service: httpx.AsyncClient) -> None:
     before = (await service.get("/cells/c")).json()
-    change = {"height": 25.5, "yawDeg": -90.0, "array": {"spacing": 0.7}, "carrierFrequency": 3.6e9, "bandwidth": 20e6}
+    change = {
+        "height": 25.5,
+        "azimuthDeg": 180.0,
+        "array": {"spacing": 0.7},
+        "carrierFrequency": 3.6e9,
+        "bandwidth": 20e6,
+    }
     corrected = await service.patch("/cells/c", params={"author": "ann", "note": "measured"}, json=change)
     after = corrected.json()
     assert corrected.status_code == 200, after
@@ -369,6 +376,7 @@ async def test_a_description_is_corrected_without_fingerprints(service: httpx.As
         ({"area": {"west": 5, "south": -1, "east": 9, "north": 1}}, 409, "UPDATE_REFUSED", []),
         ({"bandwidth": 9e9}, 400, "MANDATORY_IE_INCORRECT", [""]),
         ({"height": 1e9}, 400, "MANDATORY_IE_INCORRECT", ["/height"]),
+        ({"height": -1.0}, 400, "MANDATORY_IE_INCORRECT", ["/height"]),
         ({"subcarriers": 3}, 400, "UNKNOWN_FIELD", ["/subcarriers"]),
         ({"point": {"lat": 43.8, "lon": 11.2}}, 400, "MANDATORY_IE_MISSING", ["/fingerprints"]),
         ({"point": {"lat": 48.0, "lon": 11.2}, "fingerprints": "stay"}, 409, "UPDATE_REFUSED", []),

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from fingerpost.wire_cells import CellArea
+from fingerpost.wire_fingerprints import Circle, Selection
 from reference_db import Contents, Fingerprints, replace_cell
 from service.errors import FieldIncorrect
-from service.updates.cell_wire import CellArea
-from service.updates.fingerprint_wire import Circle, Selection
 from service.updates.selection import format_ids, select_fingerprints
 from tests.service.tiny_cell import ORIGIN, tiny_cell
 from tests.service.updates.wire import on_a_line

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -9,7 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from reference_db import Fingerprints
+from fingerpost import CellDetail
+from reference_db import DirectoryStore, Fingerprints, Origin, replace_cell
+from service.settings import Settings
 from tests.service.tiny_cell import tiny_cell
 from tests.service.updates.wire import DESCRIPTION, assert_problem, npz, on_a_line, sent
 
@@ -276,11 +279,13 @@ async def test_only_force_publishes_what_the_artifact_cannot_serve(empty: httpx.
 @pytest.mark.anyio
 async def test_a_cell_described_wrongly_is_not_created(empty: httpx.AsyncClient) -> None:
     for change, cause, param in (
-        ({"yawDeg": 400.0}, "MANDATORY_IE_INCORRECT", "/cell/yawDeg"),
+        ({"azimuthDeg": 400.0}, "MANDATORY_IE_INCORRECT", "/cell/azimuthDeg"),
         ({"point": {"lat": 43.7}}, "MANDATORY_IE_MISSING", "/cell/point/lon"),
         ({"bandwidth": 9e9}, "MANDATORY_IE_INCORRECT", "/cell"),
         ({"area": {"west": 0, "south": 0, "east": 0, "north": 1}}, "MANDATORY_IE_INCORRECT", "/cell/area"),
         ({"cellId": "d"}, "MANDATORY_IE_INCORRECT", "/cell/cellId"),
+        ({"height": -0.5}, "MANDATORY_IE_INCORRECT", "/cell/height"),
+        ({"height": 1e6}, "MANDATORY_IE_INCORRECT", "/cell/height"),
         ({"version": "1"}, "UNKNOWN_FIELD", "/cell/version"),
     ):
         assert_problem(await empty.put("/cells/c", json={"cell": DESCRIPTION | change}), 400, cause, param)
@@ -289,6 +294,19 @@ async def test_a_cell_described_wrongly_is_not_created(empty: httpx.AsyncClient)
     packed = await empty.put("/cells/c", content=body, headers={"Content-Type": "application/msgpack"})
     assert_problem(packed, 400, "MANDATORY_IE_INCORRECT", "/cell/area/west")
     assert (await empty.get("/cells")).json() == {"cells": []}
+
+
+@pytest.mark.anyio
+async def test_angles_that_count_from_east_are_refused_with_the_azimuth_to_write(empty: httpx.AsyncClient) -> None:
+    without = {name: value for name, value in DESCRIPTION.items() if name != "azimuthDeg"}
+    for former, azimuth in (({"yawDeg": -127.5}, 217.5), ({"yaw": 0.486}, 62.154)):
+        refused = await empty.put("/cells/c", json={"cell": without | former})
+        assert_problem(refused, 400, "UNKNOWN_FIELD", f"/cell/{next(iter(former))}")
+        assert f'write "azimuthDeg": {azimuth} (compass' in refused.json()["detail"]
+    assert (await empty.put("/cells/c", json={"cell": DESCRIPTION})).status_code == 201
+    refused = await empty.patch("/cells/c", json={"yawDeg": 90})
+    assert_problem(refused, 400, "UNKNOWN_FIELD", "/yawDeg")
+    assert 'write "azimuthDeg": 0 (compass' in refused.json()["detail"]
 
 
 @pytest.mark.anyio
@@ -364,3 +382,39 @@ async def test_places_may_be_sent_in_degrees(service: httpx.AsyncClient) -> None
     assert (last["x"], last["y"]) == pytest.approx((0, 0), abs=1e-3)
     assert last["sigma"] == pytest.approx(0.05)
     assert "time" not in last
+
+
+@pytest.mark.anyio
+async def test_a_height_below_the_ground_is_refused_with_its_meaning(
+    empty: httpx.AsyncClient, line: Fingerprints
+) -> None:
+    below = {"cell": DESCRIPTION | {"height": -3.0}, "fingerprints": sent(line)}
+    refused = assert_problem(await empty.put("/cells/c", json=below), 400, "MANDATORY_IE_INCORRECT", "/cell/height")
+    assert "metres above the ground" in refused["invalidParams"][0]["reason"]
+    packed = {"content": msgspec.msgpack.encode(below), "headers": {"Content-Type": "application/msgpack"}}
+    assert_problem(await empty.put("/cells/c", **packed), 400, "MANDATORY_IE_INCORRECT", "/cell/height")
+    file = npz(line, tiny_cell().model_copy(update={"height": -3.0}))
+    refused = assert_problem(await empty.put("/cells/c", content=file, headers=FILE), 400, "FINGERPRINTS_UNREADABLE")
+    assert "height: cannot be negative: metres above the ground" in refused["detail"]
+    at_the_ground = await empty.put("/cells/c", json=below | {"cell": DESCRIPTION | {"height": 0.0}})
+    assert (at_the_ground.status_code, at_the_ground.json()["height"]) == (201, 0)
+
+
+@pytest.mark.anyio
+async def test_a_cell_that_an_earlier_release_stored_below_the_ground_can_be_read_and_changed(
+    empty: httpx.AsyncClient, tiny_settings: Settings, line: Fingerprints
+) -> None:
+    cell = tiny_cell().model_copy(update={"height": -3.0})
+    stored = replace_cell(None, cell, line, Origin("ann", datetime.now(UTC)))
+    DirectoryStore(tiny_settings.database_directory).publish(stored.manifest, stored.segments, None)
+    shown = await empty.get("/cells/c")
+    assert CellDetail.model_validate_json(shown.content).height == -3
+    assert [one["cellId"] for one in (await empty.get("/cells")).json()["cells"]] == ["c"]
+    exported = (await empty.get("/cells/c/export")).content
+    assert_problem(await empty.put("/cells/c", content=exported, headers=FILE), 400, "FINGERPRINTS_UNREADABLE")
+    more = await empty.post("/cells/c/fingerprints", content=npz(on_a_line(50, 60), cell), headers=FILE)
+    assert (more.status_code, more.json()["height"]) == (200, -3)
+    assert (await empty.patch("/cells/c", json={"azimuthDeg": 5.0})).json()["height"] == -3
+    assert (await empty.patch("/cells/c", json={"height": 4.5})).json()["height"] == 4.5
+    difference = (await empty.get("/cells/c/versions/1/diff/4")).json()["description"]
+    assert {"field": "height", "before": -3, "after": 4.5} in difference

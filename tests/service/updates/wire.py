@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from reference_db import Cell, Fingerprints
+from reference_db.cell_description import write_description
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 
 Json = dict[str, Any]
@@ -16,7 +17,7 @@ Json = dict[str, Any]
 DESCRIPTION: Json = {
     "point": {"lat": 43.7, "lon": 11.2},
     "height": 10.0,
-    "yawDeg": 17.188733854,
+    "azimuthDeg": 72.811266146,
     "array": {"rows": 1, "columns": ANTENNAS, "spacing": 0.5, "polarisations": 1},
     "carrierFrequency": 3.5e9,
     "bandwidth": 40e6,
@@ -49,7 +50,7 @@ def npz(fingerprints: Fingerprints, cell: Cell | None = None, **changed: np.ndar
     file = io.BytesIO()
     arrays = {name: getattr(fingerprints, name) for name in ("csi", "positions", "times", "sigmas")} | changed
     if cell is not None:
-        arrays["cell"] = np.array(cell.model_dump_json())
+        arrays["cell"] = np.array(write_description(cell))
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 

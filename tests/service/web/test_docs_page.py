@@ -37,7 +37,7 @@ def test_the_page_asks_for_a_key_and_sends_it_with_its_own_requests(
     browser: webdriver.Chrome, keyed: tuple[str, str]
 ) -> None:
     url, key = keyed
-    browser.get(url)  # redirected to /docs
+    browser.get(f"{url}/docs")
     page = Page(browser)
     page.until(lambda: page["#key-form"].is_displayed(), "the page asks for a key")
     page["#key"].send_keys("fp_0123456789ab_wrong")

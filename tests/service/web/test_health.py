@@ -89,7 +89,7 @@ async def test_a_new_database_is_no_failure_and_readiness_says_what_to_do(
             answer = await client.get("/health/ready")
             await asyncio.sleep(0.02)
         assert (answer.status_code, answer.json()["cause"]) == (503, "NOT_READY")
-        assert "does not exist: create it, or import a cell at this replica directly" in answer.json()["detail"]
+        assert "does not exist: create it, or import a cell with --database" in answer.json()["detail"]
         assert [record.getMessage().partition(".")[0] for record in caplog.records if record.levelname != "INFO"] == [
             "the directory of the reference database does not exist"
         ]
@@ -129,5 +129,5 @@ def test_network_refuses_what_does_not_fit_its_graph(session: MateformerSession)
 
 
 def test_a_provider_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnusable, match="lacks CUDAExecutionProvider"):
+    with pytest.raises(ModelUnusable, match="has no CUDAExecutionProvider"):
         MateformerSession(write_tiny_artifact(tmp_path), 1, ["CUDAExecutionProvider"])
