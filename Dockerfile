@@ -6,6 +6,7 @@ ARG VARIANT=cpu
 FROM scratch AS source
 COPY pyproject.toml README.md LICENSE constraints.txt /
 COPY deploy/docker /deploy/docker
+COPY deploy/haproxy /deploy/haproxy
 COPY fingerpost /fingerpost
 COPY service /service
 COPY reference_db /reference_db
@@ -15,7 +16,7 @@ COPY models /models
 FROM python:3.12-slim-trixie AS python-cpu
 RUN python3 -m pip uninstall --yes pip
 
-# ONNX Runtime uses the CUDA 13 and cuDNN 9 of this image. FAISS brings its own CUDA libraries.
+# ONNX Runtime uses the CUDA 13 and cuDNN 9 of this image. FAISS searches on the CPU.
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS python-gpu
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \

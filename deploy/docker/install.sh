@@ -6,4 +6,4 @@ folder=$1 extras=$2
 
 python3 -m venv --without-pip "$folder"
 python3 -m pip --disable-pip-version-check --python "$folder/bin/python3" install --quiet \
-    --constraint constraints.txt ".[$extras]"
+    --constraint constraints.txt ./models/artifacts ".[$extras]"

@@ -147,4 +147,4 @@ def url_of(replica: subprocess.Popen[str]) -> str:
     assert replica.stdout is not None
     line = replica.stdout.readline()
     assert line.startswith("fingerpost: serving at "), line
-    return line.removeprefix("fingerpost: serving at ").strip()
+    return line.removeprefix("fingerpost: serving at ").split()[0]

@@ -1,9 +1,11 @@
 """The images, without Docker: the Dockerfile's own steps run in a folder instead of an image."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +77,7 @@ def test_the_builder_gets_the_copied_files_and_no_others() -> None:
     others = {path.name for path in ROOT.iterdir()} - {Path(name).parts[0] for name in copied}
     assert {"tests", "benchmarks"} <= others
     assert not [name for name in others if sent_to_the_builder(name)]
-    assert not sent_to_the_builder("deploy/haproxy/haproxy.cfg")
+    assert not sent_to_the_builder("deploy/prometheus/prometheus.yml")
     assert not sent_to_the_builder("service/updates/__pycache__/router.cpython-312.pyc")
 
 
@@ -92,6 +94,14 @@ def test_every_variant_ends_at_a_versioned_base_image(target: str) -> None:
         while base in STAGES:
             base = STAGES[base].base.replace("${VARIANT}", variant)
         assert ":" in base
+
+
+def test_the_extra_for_gpus_needs_the_cuda_of_the_image_and_no_other() -> None:
+    (of_image,) = re.findall(r"^FROM nvidia/cuda:(\d+)\.", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = [*project["gpu"], *project["server"], *(ROOT / "constraints.txt").read_text().splitlines()]
+    assert {found for line in needed for found in re.findall(r"cu(?:da)?(1\d)", line)} <= {of_image}
+    assert f"CUDA {of_image}" in (ROOT / "docs" / "run" / "index.md").read_text()
 
 
 def test_service_image_has_neither_torch_nor_pip_and_stays_small(image: Image) -> None:

@@ -25,6 +25,7 @@ from tests.service.tiny_service import added_key, bearing
 
 FOLDER = ROOT / "deploy" / "prometheus"
 _PERIOD_S = 1
+_FOREIGN = 16  # users of another street a round
 _CALIBRATION = {"FINGERPOST_CALIBRATION_SAMPLES": "20", "FINGERPOST_CALIBRATION_SIGMAS_M": "[1.0]"}
 
 
@@ -46,12 +47,16 @@ class Watched(NamedTuple):
         return [rule for group in groups for rule in group["rules"]]
 
     def load(self, number: int) -> None:
-        """One round of requests of users and operators, valid and invalid."""
+        """One round of requests of users and operators, valid and invalid.
+
+        The street of the cell `changed` is another one than it was: users have other CSI, truths are elsewhere.
+        """
         client, rng = self.service, np.random.default_rng(number)
         places = rng.uniform((35, -15), (65, 15), (6, 2)).astype(np.float32)
+        measured = users_at(places)
         users = [
             build_locate_body("plane", csi, {"x": float(east), "y": float(north), "hAccuracy": 1.0})
-            for csi, (east, north) in zip(users_at(places), places, strict=True)
+            for csi, (east, north) in zip(measured, places, strict=True)
         ]
         without_fix = {name: value for name, value in users[0].items() if name != "coarsePosition"}
         for body, status in (
@@ -67,6 +72,16 @@ class Watched(NamedTuple):
             answer = client.post("/locate", json=body)
             assert answer.status_code == status, answer.text
         assert client.post("/locate/batch", json={"items": users}).status_code == 200
+        noise = rng.standard_normal((_FOREIGN, *measured.shape[1:], 2)) @ (1, 1j)
+        noise *= np.sqrt(np.square(np.abs(measured)).mean() / 2)
+        foreign = [build_locate_body("changed", csi) for csi in noise.astype(np.complex64)]
+        assert client.post("/locate/batch", json={"items": foreign}).status_code == 200
+        truths = [
+            {"csi": user["csi"], "x": float(east), "y": float(north) + 10, "sigma": 0.05}
+            for user, (east, north) in zip(users, places, strict=True)
+        ]
+        answer = client.post("/cells/changed/truths", json={"items": truths})
+        assert answer.status_code == 200, answer.text
         for cell_id, status in (("plane", 200), ("damaged", 500)):
             answer = client.put(f"/cells/{cell_id}/retention", json={"maxFingerprints": 1000 + number})
             assert answer.status_code == status, answer.text
@@ -99,10 +114,10 @@ def watch(prometheus: str, folder: Path) -> Iterator[Watched]:
 
 
 def _database(directory: Path) -> Path:
-    """Two cells; the fingerprints of one are missing."""
+    """Three cells; the fingerprints of one are missing."""
     store = DirectoryStore(directory)
     fingerprints = replace(fingerprints_at(street(80, seed=1)), times=np.full(80, 1.7e9))
-    for cell_id in ("plane", "damaged"):
+    for cell_id in ("plane", "changed", "damaged"):
         import_fingerprints(store, make_cell(cell_id), fingerprints, {}, ORIGIN)
     for segment in (directory / "cells" / "damaged").rglob("*.safetensors"):
         damage(segment, b"")
