@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -29,9 +30,11 @@ from rich.table import Table
 
 from benchmarks.demo_stations import locate_by_stations, shown_streets
 from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
-from fingerpost import Client
+from fingerpost import Client, Refused
 from fingerpost.wire import CoarsePosition
+from fingerpost.wire_shapes import Local2dPointUncertaintyEllipse
 from reference_db import LocalFrame, read_fingerprint_file
+from reference_db.cell_description import write_description
 from reference_db.knn import csi_distances_by_feature, knn_baselines
 
 # 32 antennas at 3.5 GHz in sight of all users, and 4 x 4 antennas at 2.6 GHz, of which most users are out of sight.
@@ -48,14 +51,17 @@ FINGERPOST = Path(sys.executable).with_name("fingerpost")
 
 @dataclass(frozen=True)
 class CellResult:
-    """Positions float [users, 2] in metres from the BS, radii of the stated 95 % circles, seconds of each request."""
+    """Positions float [users, 2] in metres from the BS of all users who were answered, whether they are inside their
+    stated 95 % ellipses, and seconds of each request. `refused` users were taken for users of another cell.
+    """
 
     cell: str
     references: NDArray[np.float32]
     truth: NDArray[np.float32]
     gnss: NDArray[np.float64] | None
     fingerpost: NDArray[np.float64]
-    radii: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    refused: int
     latencies: NDArray[np.float64]
     knn: dict[str, NDArray[np.float32]]
 
@@ -99,7 +105,7 @@ def create_cell(file: Path, reason: str) -> None:
     cell, _ = read_fingerprint_file(file)
     print(f"demo: creating {cell.cell_id} without fingerprints: {reason}")
     described = FOLDER / f"{cell.cell_id}.json"
-    described.write_text(cell.model_dump_json())
+    described.write_text(write_description(cell))
     command = [FINGERPOST, "cells", "create", cell.cell_id, "--cell-file", described]
     subprocess.run([*command, "--database", FOLDER / "database"], check=True, stdout=subprocess.DEVNULL)
 
@@ -114,7 +120,7 @@ def running_service(database: Path = FOLDER / "database") -> Iterator[str]:
         line = process.stdout.readline()
         if "serving at " not in line:
             raise SystemExit("demo: the service did not start; see its output above")
-        yield line.split("serving at ")[1].strip()
+        yield line.split("serving at ")[1].split()[0]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
@@ -128,7 +134,7 @@ def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
     rng = np.random.default_rng([SEED, *cell_id.encode()])
     gnss = None if sigma is None else users.positions + rng.normal(0.0, sigma, users.positions.shape)
 
-    located, radii, latencies = [], [], []
+    located, inside, latencies, answered = [], [], [], np.ones(len(users.csi), np.bool_)
     with Client(url) as client:
         for row, csi in enumerate(users.csi):
             coarse = None
@@ -136,28 +142,45 @@ def locate_cell(url: str, cell_id: str, sigma: float | None) -> CellResult:
                 lat, lon = frame.to_wgs84(*gnss[row].tolist())
                 coarse = CoarsePosition(lat=lat, lon=lon, h_accuracy=sigma)
             started = time.perf_counter()
-            estimate = client.locate(cell_id, csi, coarse)
+            try:
+                estimate = client.locate(cell_id, csi, coarse)
+            except Refused as refused:
+                if refused.problem.cause != "CSI_FOREIGN":
+                    raise
+                answered[row] = False
+                continue
             latencies.append(time.perf_counter() - started)
-            point = estimate.location_estimate.point
-            located.append(frame.to_local(point.lat, point.lon))
-            radii.append(estimate.h_accuracy)
+            local = estimate.local_location_estimate
+            assert isinstance(local, Local2dPointUncertaintyEllipse)
+            located.append((local.point.x, local.point.y))
+            inside.append(is_inside(local, users.positions[row]))
 
     return CellResult(
         cell=cell_id,
         references=references.positions,
-        truth=users.positions,
-        gnss=gnss,
+        truth=users.positions[answered],
+        gnss=None if gnss is None else gnss[answered],
         fingerpost=np.array(located),
-        radii=np.array(radii),
+        inside=np.array(inside),
+        refused=int((~answered).sum()),
         latencies=np.array(latencies),
         knn=knn_baselines(
-            csi_distances_by_feature(users.csi, references.csi),
+            csi_distances_by_feature(users.csi[answered], references.csi),
             references.positions,
-            None if gnss is None else gnss.astype(np.float32),
+            None if gnss is None else gnss[answered].astype(np.float32),
             sigma or 0.0,
             NEIGHBOURS,
         ),
     )
+
+
+def is_inside(estimate: Local2dPointUncertaintyEllipse, truth: NDArray[np.floating]) -> bool:
+    """Whether the ellipse of an estimate holds a position `[2]` in metres."""
+    ellipse, azimuth = estimate.uncertainty_ellipse, math.radians(estimate.uncertainty_ellipse.orientation_major)
+    east, north = float(truth[0]) - estimate.point.x, float(truth[1]) - estimate.point.y
+    along = east * math.sin(azimuth) + north * math.cos(azimuth)
+    across = east * math.cos(azimuth) - north * math.sin(azimuth)
+    return math.hypot(along / ellipse.semi_major, across / ellipse.semi_minor) <= 1
 
 
 def errors(points: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -178,12 +201,13 @@ def report(results: dict[str, list[CellResult]]) -> int:
                     figures = (f"{figure:.2f}" for figure in (error.mean(), np.median(error), np.percentile(error, 90)))
                     table.add_row(fix, result.cell, str(len(error)), name, *figures)
         mine, knn = pooled(cells, "fingerpost"), np.concatenate([errors(r.knn[best], r.truth) for r in cells])
-        inside = 100 * float((mine <= np.concatenate([r.radii for r in cells])).mean())
+        inside = 100 * float(np.concatenate([r.inside for r in cells]).mean())
+        refused = sum(r.refused for r in cells)
         latency = 1000 * np.median(np.concatenate([r.latencies for r in cells]))
         gnss = f"GNSS {pooled(cells, 'gnss').mean():.2f} m, " if cells[0].gnss is not None else ""
         lines[fix] = (
             f"mean error {mine.mean():.2f} m, best kNN {knn.mean():.2f} m, {gnss}p50 latency {latency:.1f} ms",
-            f"{inside:.1f} % inside their stated 95 % circle",
+            f"{inside:.1f} % inside their stated 95 % ellipse, {refused} of {refused + len(mine)} refused as foreign",
         )
         won &= bool(mine.mean() < knn.mean())
     Console().print(table)

@@ -21,6 +21,7 @@ from fingerpost import Client, Refused
 from fingerpost.wire import LocateResponse
 from fingerpost.wire_trajectory import Centroid, PathFeatures, TrajectoryResponse
 from reference_db import read_fingerprint_file
+from reference_db.azimuth import to_azimuth
 from service.settings import Settings
 
 SUFFIX, PATH_FEATURES_SUFFIX = "-trajectories.safetensors", "-cues.npy"
@@ -96,7 +97,10 @@ def _vertices(url: str) -> int:
 def _path_features(values: list[float]) -> PathFeatures:
     aod, aoa, distance, gain = values
     return PathFeatures(
-        aod_deg=math.degrees(aod), aoa_deg=math.degrees(aoa), distance=distance, gain_db=10 * math.log10(gain)
+        departure_azimuth_deg=to_azimuth(aod),
+        arrival_azimuth_deg=to_azimuth(aoa),
+        distance=distance,
+        gain_db=10 * math.log10(gain),
     )
 
 

@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving.cells import town
 from reference_db import References, SignalIndex, first_guess, signal_feature
+from reference_db.retrieval import LeftOut
 from reference_db.version_plan import needs_reindexing
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -119,12 +120,16 @@ def measure(size: int) -> Cost:
     def medians(among: References) -> dict[str, float]:
         return {name: _median(look_up, len(users)) for name, look_up in look_ups(among).items()}
 
-    def moved(features: _Floats, left_out: _Rows | None = None) -> float:
+    def moved(features: _Floats, left_out: LeftOut | None = None) -> float:
         guess, exact = (first_guess(r, features, nowhere, accuracy, left_out) for r in (references, exact_references))
         return float((np.linalg.norm(guess - exact, axis=1) > _MOVED_M).mean())
 
     whole = medians(references)
-    shares = {"1 % of noise": moved(quiet), "10 %": moved(noisy), "left out": moved(own, users)}
+    shares = {
+        "1 % of noise": moved(quiet),
+        "10 %": moved(noisy),
+        "left out": moved(own, LeftOut.alone(users, len(references))),
+    }
     appended = _most_appended(size)
     extended, appends_s = _grown(positions, csi, size - appended)
     bytes_each = extended.resident_bytes / size

@@ -159,12 +159,12 @@ def draw_fixes(truth: _Floats, fix: Fix | None) -> _Floats:
 
 
 def trajectory_rows(settings: Settings) -> Iterator[list[str]]:
-    """For each unit the mean error in metres, and the share inside the stated circle, by what the station measured."""
+    """For each unit the mean error in metres, and the share inside the 95 % ellipse, by what the station measured."""
     assert settings.trajectory_artifact_directory is not None
     artifact = load_artifact(settings.trajectory_artifact_directory, TrajectoryManifest)
     session = TrajectorySession(artifact, 1, ["CPUExecutionProvider"])
     estimator = TrajectoryEstimator(session)
-    vertices, radii = artifact.manifest.vertices, artifact.manifest.radii
+    vertices, scales = artifact.manifest.vertices, artifact.manifest.scales
     cell, users = read_fingerprint_file(DATA / f"{STREET_CELL}{SUFFIX}")
     pairs = users.csi.view(np.float32).reshape(-1, vertices, *users.csi.shape[1:], 2)
     truth = users.positions.reshape(-1, vertices, 2)
@@ -172,15 +172,18 @@ def trajectory_rows(settings: Settings) -> Iterator[list[str]]:
     gain_only = np.where(np.arange(4) == 3, measured, np.nan)
     for unit in TRAJECTORY_UNITS:
         row = [f"CSI x {unit:g}"]
-        for features, radius in (
-            (measured, radii.measured),
-            (gain_only, radii.estimated),
-            (np.full_like(measured, np.nan), radii.estimated),
+        for features, known in (
+            (measured, scales.measured),
+            (gain_only, scales.estimated),
+            (np.full_like(measured, np.nan), scales.estimated),
         ):
             sent = [Trajectory(cell, *one) for one in zip(pairs * np.float32(unit), features, strict=True)]
-            points = np.array(session.submit(estimator.locate, sent, Stopwatch()).result())[:, :-1]
-            errors = np.linalg.norm(points - truth, axis=2)
-            row.append(f"{errors.mean():.2f}, {np.mean(errors <= radius.vertex):.1%}")
+            located = session.submit(estimator.locate, sent, Stopwatch()).result()
+            off = np.stack([one.positions[:-1] for one in located]) - truth
+            precisions = np.linalg.inv(np.stack([one.covariances[:-1] for one in located]))
+            squared = np.einsum("...i,...ij,...j->...", off, precisions, off)
+            inside = squared <= known.vertex.at(95).factor ** 2
+            row.append(f"{np.linalg.norm(off, axis=2).mean():.2f}, {inside.mean():.1%}")
         yield row
     session.close()
 

@@ -1,4 +1,7 @@
-"""Runs the whole serving benchmark: ``python -m benchmarks.serving``; ``--quick`` is a smoke test of under 90 s.
+"""Runs the serving benchmark: ``python -m benchmarks.serving``, about 20 minutes.
+
+``--full`` takes an hour, with every tuning of the rivals, larger batches and longer runs. ``--quick`` is a smoke test
+of under 90 s.
 
 A complete run writes ``benchmarks/results/serving.md``, ``.json`` and ``.png``; a partial run writes them to
 ``var/bench/``. Both print the table.
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.serving import cells, inprocess, machine, rivals
-from benchmarks.serving.campaign import QUICK, SWEEP, THOROUGH, Figures, NotAnswering, Pace, measure
+from benchmarks.serving.campaign import BRISK, QUICK, SWEEP, THOROUGH, Figures, NotAnswering, Pace, measure
 from benchmarks.serving.floor import Machine, Shape, floors, measure_machine
 from benchmarks.serving.generator import GeneratorFailed, build
 from benchmarks.serving.growth import SIZES, Grown, grow
@@ -57,10 +61,13 @@ class Plan:
 
 
 FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, MODELS)
+USUAL = Plan(BRISK, QUICK, KINDS, BATCHES[:2], RIVALS, RIVAL_BATCHES, 2, 4, SIZES, 1.0, MODELS)
 SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, ("shipped",))
 
 
 def main() -> None:
+    # Servers and generators are stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     plan, folder = _plan()
     folder.mkdir(parents=True, exist_ok=True)
     for report in run(plan):
@@ -182,7 +189,9 @@ def _noting(what: str, notes: list[str]) -> Iterator[None]:
 
 def _plan() -> tuple[Plan, Path]:
     parser = argparse.ArgumentParser(description="How fast Fingerpost answers, beside other servers.")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
+    length.add_argument("--full", action="store_true", help="an hour instead of 20 minutes")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, help="kinds of tiles; default all")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="what to measure beside Fingerpost; default all")
     parser.add_argument(
@@ -190,7 +199,7 @@ def _plan() -> tuple[Plan, Path]:
     )
     parser.add_argument("--no-growth", action="store_true", help="skip the growing cell")
     given = parser.parse_args()
-    plan = SMOKE if given.quick else FULL
+    plan = SMOKE if given.quick else FULL if given.full else USUAL
     if given.kinds is not None:
         plan = replace(plan, kinds=tuple(given.kinds))
     if given.rivals is not None:
@@ -199,7 +208,7 @@ def _plan() -> tuple[Plan, Path]:
         plan = replace(plan, models=tuple(given.models))
     if given.no_growth:
         plan = replace(plan, sizes=())
-    return plan, RESULTS if plan == FULL else FOLDER
+    return plan, RESULTS if plan in (USUAL, FULL) else FOLDER
 
 
 def _say(what: str) -> None:

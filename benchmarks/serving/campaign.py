@@ -16,6 +16,7 @@ LATENCY_S = 0.020  # largest p99 of a sustained rate
 OVERLOAD = 3.0
 _MOST = 10_000.0  # requests a second
 _REFUSALS = (429, 503)
+_MORE, _GAIN, _SATURATIONS = 1.5, 1.05, 4  # of the search for the highest rate at any latency
 _PATIENCE, _FEWEST = 3.0, 3
 _ATTEMPTS = 8
 
@@ -32,6 +33,7 @@ class Pace:
 
 
 THOROUGH = Pace(trial_s=3.0, half_load_s=8.0, overload_s=6.0, trials=14, fewest=100)
+BRISK = Pace(trial_s=2.0, half_load_s=5.0, overload_s=4.0, trials=10, fewest=100)
 SWEEP = Pace(trial_s=2.0, half_load_s=3.0, overload_s=3.0, trials=8, fewest=50)
 QUICK = Pace(trial_s=1.0, half_load_s=2.0, overload_s=1.0, trials=5, fewest=20)
 
@@ -152,6 +154,7 @@ def measure(generator: Path, command: Command, load: Load, pace: Pace, tuning: s
         half_rate = sustained / 2 or 0.5 / unloaded
         half = half_load(target, half_rate, pace)
         answers = target.fire(OVERLOAD * (2 * half_rate), pace.overload_s, pace.fewest)
+        saturate(target, OVERLOAD * (2 * half_rate), pace)
     return Figures(
         server=command.name,
         kind=load.kind,
@@ -181,6 +184,15 @@ def sustained_rate(target: Attack, pace: Pace, start: float, step: float = 2.0, 
         return answers.quantile(0.99) / LATENCY_S if answers.complete else float("inf")
 
     return highest_rate(strain, start, _MOST, pace.trials, step, precision)
+
+
+def saturate(target: Attack, rate: float, pace: Pace) -> None:
+    """Raises the rate from `rate`, requests a second, until the server locates no more users: see `Attack.most`."""
+    for _ in range(_SATURATIONS):
+        before, rate = target.most, min(_MORE * rate, _MOST)
+        target.fire(rate, pace.trial_s, pace.fewest)
+        if target.most < _GAIN * before:
+            return
 
 
 def half_load(target: Attack, rate: float, pace: Pace) -> Half:

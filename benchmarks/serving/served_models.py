@@ -115,4 +115,5 @@ def _export(recipe: MateformerRecipe, folder: Path) -> None:
         Sample(channel, csi, places, known=NEIGHBOURS),
         training_data_digest="0" * 64,
         created_at="2026-01-01T00:00:00+00:00",
+        few=True,
     )

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 _START_S, _STOP_S, _ORPHANS_S = 120.0, 30.0, 2.0
 
@@ -54,6 +56,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def read_metrics(self) -> list[Sample]:
+        """All samples of one scrape."""
+        text = httpx.get(f"{self.url}/metrics").raise_for_status().text
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def usage(self) -> Usage:
         cpu, memory = 0.0, 0

@@ -10,6 +10,8 @@ from benchmarks.serving.growth import Grown, cost
 from benchmarks.serving.inprocess import NAMES, Batch, best
 from benchmarks.serving.report import ModelReport, Report
 
+EURO_A_CORE = 0.04  # and hour: about what a shared core costs in public clouds
+
 _SERVERS = (
     "server",
     "tiles",
@@ -51,7 +53,7 @@ def markdown(report: Report) -> str:
         "The floor is the least time of a location: the larger of its multiply-adds over the measured rate and its "
         "bytes over the measured bandwidth. Share of the floor: the floor over the time of a location at the sustained "
         f"rate. The generator took at most {_most_of_a_core(report):.0%} of a core.",
-        *(part for model in report.models for part in _model(model)),
+        *(part for model in report.models for part in _model(model, int(report.machine["cores"]))),
         *_growth(report.growth),
         *([f"Not measured: {'; '.join(report.notes)}."] if report.notes else []),
     ]
@@ -62,7 +64,7 @@ def _most_of_a_core(report: Report) -> float:
     return max((figures.generator_share for model in report.models for figures in model.figures), default=0.0)
 
 
-def _model(report: ModelReport) -> list[str]:
+def _model(report: ModelReport, cores: int) -> list[str]:
     served = [_server_row(report, figures) for figures in report.figures]
     inside = [_process_row(report, name, batches) for name, batches in _in_process(report)]
     floors = [
@@ -77,6 +79,7 @@ def _model(report: ModelReport) -> list[str]:
         f"## {report.name}",
         table(_SERVERS, [*served, *inside]),
         *_ratios(report),
+        *_euros(report, cores),
         f"At {OVERLOAD:g} times the sustained rate (if no rate is sustained: {OVERLOAD:g} times the rate of requests "
         "one by one):",
         table(_OVERLOADS, [_overload_row(figures) for figures in report.figures]),
@@ -108,6 +111,23 @@ def _ratios(report: ModelReport) -> list[str]:
         f"sustained rate (p99 ≤ {1000 * LATENCY_S:g} ms), the second its own highest rate:"
     )
     return [explained, table(head, rows)]
+
+
+def _euros(report: ModelReport, cores: int) -> list[str]:
+    """How many users are located for one euro, at the highest rate."""
+    rows = [
+        (_named(figures), figures.kind, str(figures.users), f"{_users_for_a_euro(figures, cores) / 1e6:.1f} M")
+        for figures in report.figures
+    ]
+    explained = (
+        f"Users located for one euro at the highest rate, if a core costs {EURO_A_CORE:g} € an hour "
+        f"({cores} cores; at another price, multiply by {EURO_A_CORE:g} over it):"
+    )
+    return [explained, table(("server", "tiles", "users a request", "users for one euro"), rows)] if rows else []
+
+
+def _users_for_a_euro(figures: Figures, cores: int) -> float:
+    return figures.most_locations_per_s * 3600 / (cores * EURO_A_CORE)
 
 
 def _over(figures: Figures, rate: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def _invalid_requests(place: Place) -> list[Request]:
     good = _text(user(place, 0))
     csi = good["csi"]
     assert isinstance(csi, dict)
-    nan = np.full((32, 32), np.nan, np.complex64)
+    nan = base64.b64encode(np.full(csi["shape"], np.nan, np.complex64).tobytes()).decode()
     cases: list[tuple[object, int]] = [
         ({}, 400),
         ([], 400),
@@ -187,7 +188,7 @@ def _invalid_requests(place: Place) -> list[Request]:
         (good | {"coarsePosition": {"lat": 1.0, "x": 2.0, "hAccuracy": 1.0}}, 400),
         (good | {"timestamp": "yesterday"}, 400),
         (good | {"requestId": "x" * 200}, 400),
-        (_text(build_locate_body(place.cell.cell_id, nan)), 400),
+        (good | {"csi": csi | {"encoding": "complex64", "data": nan}}, 400),  # the client refuses to build it
         (_text(build_locate_body(place.cell.cell_id, np.zeros((32, 32), np.complex64))), 400),
         (good | {"maxRespTime": 1e-9}, 504),
     ]

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks.demo import CellResult, report
+from benchmarks.demo import CellResult, is_inside, report
+from fingerpost.wire_shapes import Local2dPointUncertaintyEllipse, LocalOrigin, LocalPoint, Point, UncertaintyEllipse
 
 TRUTH = np.random.default_rng(0).uniform(0, 60, (50, 2)).astype(np.float32)
 
@@ -15,7 +18,8 @@ def result(fingerpost: float, knn: float, gnss: float | None) -> CellResult:
         truth=TRUTH,
         gnss=None if gnss is None else TRUTH + gnss * east,
         fingerpost=TRUTH + fingerpost * east,
-        radii=np.full(len(TRUTH), 1.0),
+        inside=np.full(len(TRUTH), True),
+        refused=1,
         latencies=np.full(len(TRUTH), 0.004),
         knn={"worse, k=1": (TRUTH + 2 * knn * east).astype(np.float32), "csi, k=3": (TRUTH + knn * east).astype("f4")},
     )
@@ -38,6 +42,18 @@ def test_the_demo_fails_if_knn_is_as_good_with_any_fix(worse: str) -> None:
     assert report(results) == 1
 
 
-def test_the_share_inside_the_stated_circle_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    report({"GNSS 1 m": [result(0.3, 0.6, 1.25), result(1.5, 2.0, 3.0)]})
-    assert "50.0 % inside their stated" in capsys.readouterr().out
+def test_the_share_inside_the_stated_ellipses_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    outside = replace(result(1.5, 2.0, 3.0), inside=np.full(len(TRUTH), False))
+    report({"GNSS 1 m": [result(0.3, 0.6, 1.25), outside]})
+    assert "50.0 % inside their stated 95 % ellipse, 2 of 102 refused as foreign" in capsys.readouterr().out
+
+
+def test_a_position_is_inside_an_ellipse_along_its_orientation_only() -> None:
+    estimate = Local2dPointUncertaintyEllipse(
+        local_origin=LocalOrigin(coordinate_id="c", point=Point(lat=0, lon=0)),
+        point=LocalPoint(x=10, y=20),
+        uncertainty_ellipse=UncertaintyEllipse(semi_major=5, semi_minor=1, orientation_major=45),
+        confidence=95,
+    )
+    assert is_inside(estimate, np.array([13.0, 23.0]))
+    assert not is_inside(estimate, np.array([13.0, 17.0]))

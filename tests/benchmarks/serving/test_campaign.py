@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving import inprocess
-from benchmarks.serving.campaign import overload_of
+from benchmarks.serving.campaign import QUICK, overload_of, saturate
 from benchmarks.serving.cells import street, write_references
 from benchmarks.serving.full_graph import FullGraph
 from benchmarks.serving.generator import fire, write_requests
@@ -12,6 +12,25 @@ from benchmarks.serving.served_models import shipped
 from tests.benchmarks.serving.plain_server import plain_server, response
 
 MODEL = shipped()
+
+
+class Limited:
+    """Locates at most 1,000 users a second."""
+
+    def __init__(self, most: float) -> None:
+        self.most, self.rates = most, list[float]()
+
+    def fire(self, rate: float, seconds: float, fewest: int) -> None:
+        self.rates.append(rate)
+        self.most = max(self.most, min(rate, 1000.0))
+
+
+@pytest.mark.parametrize(("first", "rates"), [(400.0, [600.0, 900.0, 1350.0, 2025.0]), (2000.0, [3000.0])])
+def test_the_highest_rate_is_searched_until_it_does_not_grow(first: float, rates: list[float]) -> None:
+    target = Limited(most=min(first, 1000.0))
+    saturate(target, first, QUICK)  # type: ignore[arg-type]
+    assert target.rates == rates
+    assert target.most == 1000.0
 
 
 def test_overload_counts_refusals_apart_from_failures(generator: Path, tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def test_a_served_row_has_rate_latencies_cost_and_share_of_the_floor() -> None:
     ]
 
 
+def test_users_for_a_euro_follow_from_the_highest_rate_and_the_cores() -> None:
+    assert "| Fingerpost | shared | 1 | 99.0 M |" in markdown(REPORT)  # 2,200/s for 12.5 hours of two cores
+    one_core = replace(REPORT, machine=REPORT.machine | {"cores": "1"})
+    assert "| Fingerpost | shared | 1 | 198.0 M |" in markdown(one_core)
+
+
 def test_a_server_that_sustains_nothing_shows_its_latency_one_by_one() -> None:
     assert row("LitServe (1 workers")[3] == "none (one by one 2.0 ms)"
 

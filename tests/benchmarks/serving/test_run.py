@@ -1,10 +1,14 @@
 """The whole benchmark in its quick form, and the growing cell, on the shipped model."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.serving.campaign import QUICK
@@ -13,6 +17,7 @@ from benchmarks.serving.report import read_report
 from benchmarks.serving.served_models import shipped
 
 ROOT = Path(__file__).parents[3]
+PATIENCE_S = 120
 
 
 def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(generator: Path, tmp_path: Path) -> None:
@@ -40,6 +45,26 @@ def test_the_quick_run_measures_fingerpost_and_writes_table_json_and_picture(gen
         # The service refuses what it cannot serve: on any machine no request is lost or hangs.
         assert overload.accepted + overload.refused == overload.requests
     assert {batch.size for batch in model.in_process["onnx"]} >= {1, 128}
+
+
+def test_a_run_that_is_ended_leaves_no_process_behind(generator: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-m", "benchmarks.serving", "--quick", "--rivals"]
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=log)
+    started = time.monotonic()
+    found: list[psutil.Process] = []
+    serving = False
+    while not serving:
+        assert time.monotonic() < started + PATIENCE_S, (tmp_path / "log").read_text()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(run.pid).children(recursive=True)
+            serving = any("serve" in one.cmdline() for one in found)
+        time.sleep(0.05)
+    run.terminate()
+    assert run.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(found, timeout=5)
+    assert alive == []
 
 
 def test_a_growing_cell_is_measured_with_and_without_coarse_positions(generator: Path, tmp_path: Path) -> None:
