@@ -2,6 +2,9 @@
 
 ADVICE = {
     "ACTIVATION_IN_PROGRESS": "Wait until the other activation ends, then ask again.",
+    "ANSWERS_UNAVAILABLE": "Wait as long as `Retry-After` says, or send the CSI instead of the `requestId`.",
+    "ANSWER_NOT_REMEMBERED": "Send the truth sooner, name the key that asked (`keyId`), set `FINGERPOST_ANSWER_TTL_S`, "
+    "or send the CSI instead.",
     "ARTIFACT_NOT_FOUND": "Choose a `folder` from `GET /models`.",
     "ARTIFACT_REFUSED": "Read `detail`. The previous artifact goes on serving. `force` overrides the check of cells.",
     "BAND_NOT_SERVED_BY_ARTIFACT": "Use a cell on a carrier and bandwidth that `GET /models` lists.",
@@ -20,6 +23,9 @@ ADVICE = {
     "CSI_ALL_ZERO": "Drop the snapshot.",
     "CSI_HAS_NO_SIGNAL": "Drop the snapshot. If it is common, check when and where the base station measures.",
     "CSI_LENGTH_MISMATCH": "Check `shape` and `encoding` against the number of bytes in `data`.",
+    "CSI_FOREIGN": "Check that `cellId` is the cell that measured the CSI, and the "
+    "[order of its numbers](../send/index.md#the-request). If most users of a cell get this, its street or its array "
+    "has changed: survey it again.",
     "CSI_LEVEL_IMPLAUSIBLE": "Send CSI in the unit and with the gain of the cell's fingerprints; `detail` says by how "
     "much they differ.",
     "CSI_NOT_BASE64": "Encode `data` as standard base64 with padding.",
@@ -30,6 +36,7 @@ ADVICE = {
     "ESTIMATE_NOT_FINITE": "Check the snapshot. If it is good, report the artifact.",
     "FINGERPRINTS_UNREADABLE": "Check the file against [File formats](files.md).",
     "FINGERPRINT_REFUSED": "Correct or drop the row that `invalidParams` names.",
+    "GAD_SHAPES_NOT_SUPPORTED": "Add a shape that `detail` names to `supportedGADShapes`, or leave the field out.",
     "HOST_INCORRECT": "Send one `Host` header, as HTTP/1.1 demands.",
     "HOST_NOT_ALLOWED": "Ask for `localhost`, add the name to `FINGERPOST_ALLOWED_HOSTS`, or require keys.",
     "IDEMPOTENCY_KEY_REUSED": "Use a new key for a new change.",
@@ -37,6 +44,7 @@ ADVICE = {
     "INVALID_MSG_FORMAT": "Send valid JSON or msgpack with a matching `Content-Type`.",
     "KEY_MISSING": "Send `Authorization: Bearer KEY`.",
     "KEY_UNKNOWN": "Use a key that `fingerpost keys list` shows.",
+    "LOCATION_TOO_OLD": "Measure again and send the new snapshot, or allow more in `maxAge`.",
     "MANDATORY_IE_INCORRECT": "Correct the field that `invalidParams` names.",
     "MANDATORY_IE_MISSING": "Add the field that `invalidParams` names.",
     "MAX_RESP_TIME_EXCEEDED": "Allow more time in `maxRespTime`, or add replicas.",
@@ -48,24 +56,29 @@ ADVICE = {
     "NO_MEASURING_ARTIFACT": "Set `FINGERPOST_LWLM_ARTIFACT_DIRECTORY`.",
     "NO_TRAJECTORY_ARTIFACT": "Set `FINGERPOST_TRAJECTORY_ARTIFACT_DIRECTORY`.",
     "OUT_OF_MEMORY": "Wait as long as `Retry-After` says. If it lasts, give the replica more memory.",
+    "POSITIONING_METHOD_FAILURE": "Read `fallbacks`: the cause of each method says what is missing. With a coarse "
+    "position, and unless `allowFallback` is false, there is always an answer.",
     "PRECONDITION_FAILED": "Read the cell again, then repeat the change on its current version.",
     "SCOPE_MISSING": "Use a key with the scope of the route: see [HTTP endpoints](http.md).",
     "STATIONS_TOO_FAR": "Check which cells measured the user, and where their descriptions place their base stations.",
     "STORAGE_FULL": "Make room on the disk or in Redis.",
     "STORE_UNAVAILABLE": "Wait as long as `Retry-After` says.",
     "TIMESTAMP_IMPLAUSIBLE": "Set the clock of the sender, or leave `timestamp` out.",
-    "SURVEY_IMPLAUSIBLE": "Do what `detail` says. `force` publishes the survey all the same.",
+    "SURVEY_IMPLAUSIBLE": "Do what `detail` says. `force` publishes the survey anyway.",
     "TOO_MANY_STATIONS": "Send at most as many measurements as the artifact's `stations` in `GET /models`.",
     "TOO_MANY_BODIES": "Wait as long as `Retry-After` says, or raise `FINGERPOST_BODIES_LIMIT_BYTES`.",
     "TRACKS_UNAVAILABLE": "Nothing: users are located by single snapshots until Redis answers again.",
     "TRACK_TOO_SHORT": "Nothing: send further snapshots with the same `trackId`.",
     "TRACK_TOO_WIDE": "Nothing: send snapshots more often, or use a new `trackId`.",
     "TRAJECTORY_LENGTH": "Send as many snapshots as the artifact's `vertices` in `GET /models`.",
+    "TRUTH_IS_FINGERPRINT": "Leave it out: judge a cell by truths that it does not hold.",
+    "TRUTH_OUTSIDE_CELL": "Check the position and the name of the cell.",
+    "TRUTH_TOO_COARSE": "Leave it out, or survey it better.",
     "UNKNOWN_FIELD": "Remove the field that `invalidParams` names, or correct its spelling.",
     "UNSUPPORTED_MEDIA_TYPE": "Send `application/json` or `application/msgpack`, uncompressed, and name it in "
     "`Content-Type`.",
     "UPDATE_REFUSED": "Read `detail`: the cell as it is does not allow this change.",
     "VERSION_NOT_FOUND": "Choose a version from `GET /cells/{cellId}/versions`.",
-    "VERSION_REFUSED": "Check the survey for shifted positions or another radio. `force` publishes it all the same.",
+    "VERSION_REFUSED": "Check the survey for shifted positions or another radio. `force` publishes it anyway.",
     "WATCHING_FORBIDDEN": "Set `FINGERPOST_CONSOLE_LIVE=true` if operators may watch users.",
 }

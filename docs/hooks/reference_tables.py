@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What to do about each cause. MkDocs loads a hook by its path, so that its neighbour cannot be imported by name.
 ADVICE: dict[str, str] = run_path(str(Path(__file__).with_name("error_advice.py")))["ADVICE"]
+_SCHEMAS = run_path(str(Path(__file__).with_name("schema_tables.py")))
 
 _MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -62,16 +63,19 @@ def _descendants(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 def metrics_table() -> str:
-    """Every metric of a fresh registry, with its type, its labels and its help text."""
+    """Every metric of fresh registries, with its type, its labels and its help text."""
+    from service.telemetry.knn_metrics import KnnMetrics
     from service.telemetry.measure_metrics import MeasureMetrics
     from service.telemetry.metrics import Metrics
     from service.telemetry.trajectory_metrics import TrajectoryMetrics
+    from service.telemetry.worker_metrics import WorkerMetrics
 
     metrics = Metrics(cell_series=1)
     TrajectoryMetrics(metrics)
     MeasureMetrics(metrics)
+    KnnMetrics(metrics)
     rows = []
-    for collector in list(metrics.registry._collector_to_names):
+    for collector in (*metrics.registry._collector_to_names, *WorkerMetrics(1).registry._collector_to_names):
         for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
             names = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ())
             labels = ", ".join(f"`{label}`" for label in names)
@@ -86,6 +90,11 @@ def commands_table() -> str:
     return "\n\n".join(_command(path, command) for path, command in commands())
 
 
+def trainer_table() -> str:
+    """Every command of ``fingerpost-train``; those of a model family take its options."""
+    return "\n\n".join(_command(path, command) for path, command in trainer_commands())
+
+
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command of ``fingerpost`` that does something, by its full name."""
     from typer.main import get_command
@@ -93,6 +102,15 @@ def commands() -> Iterator[tuple[str, Any]]:
     from service.commands.cli import app
 
     yield from _commands("fingerpost", get_command(app))
+
+
+def trainer_commands() -> Iterator[tuple[str, Any]]:
+    """Every command of ``fingerpost-train``, by its full name."""
+    from typer.main import get_command
+
+    from models.cli import app
+
+    yield from _commands("fingerpost-train", get_command(app))
 
 
 def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -105,7 +123,9 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 def _command(path: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
+    options = [
+        one for one in command.params if one.param_type_name == "option" and one.name != "help" and not one.hidden
+    ]
     usage = " ".join(
         [path, *(name if one.required else f"[{name}]" for one in arguments for name in [one.name.upper()])]
     )
@@ -149,10 +169,10 @@ def _shown(value: Any) -> str:
             return "-"
         case bool():
             return f"`{str(value).lower()}`"
+        case [] | ():
+            return "-"
         case list() | tuple():
-            import json
-
-            return f"`{json.dumps(value)}`"
+            return f"`{','.join(f'{item:g}' if isinstance(item, float) else str(item) for item in value)}`"
         case int() if value >= 2**20 and value % 2**20 == 0:
             size, unit = next((size, unit) for size, unit in _UNITS if value % size == 0)
             return f"`{value}` ({value // size} {unit})"
@@ -176,4 +196,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "causes": causes_table,
     "metrics": metrics_table,
     "commands": commands_table,
+    "trainer": trainer_table,
+    "wire": _SCHEMAS["wire_tables"],
+    "artifact": _SCHEMAS["artifact_tables"],
 }

@@ -2,10 +2,7 @@
 
 import base64
 import json
-import os
-import shutil
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,38 +11,20 @@ import pytest
 
 from fingerpost import build_locate_body
 from reference_db import read_fingerprint_file
-from tests.docs.pages import ROOT, Example, blocks, examples_to_run
+from tests.docs.pages import ROOT, all_blocks, blocks, pages_to_run
+from tests.docs.reader import follow
 
-_ADDRESS = "http://127.0.0.1:8080"
-# The command line of this checkout, not one that happens to be installed; `locate` asks the test's server.
-_PRELUDE = """set -euo pipefail
-fingerpost() { "$PYTHON" -m fingerpost "$@" --url "$URL"; }
-"""
+_PAGES = pages_to_run(training=False)
 
 
-def _run(example: Example, url: str) -> str:
-    code = example.code.replace(_ADDRESS, url)
-    if example.language == "python":
-        command = [sys.executable, "-c", code]
-    else:
-        if "curl" in code and shutil.which("curl") is None:
-            pytest.skip("no curl here")
-        command = ["bash", "-c", _PRELUDE + code]
-    environment = os.environ | {"PYTHON": sys.executable, "URL": url}
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-@pytest.mark.parametrize("example", examples_to_run(), ids=lambda one: f"{one.page}: {one.language}")
-def test_an_example_runs_as_it_stands(example: Example, demo_url: str) -> None:
-    printed = _run(example, demo_url)
-    assert printed.strip()
+@pytest.mark.parametrize("page", _PAGES)
+def test_the_examples_of_a_page_run_as_they_stand(page: str, demo_url: str, tmp_path: Path) -> None:
+    printed = follow(_PAGES[page], demo_url, tmp_path)
     assert '"cause"' not in printed  # curl prints problems, and is content
 
 
 def test_there_are_examples_of_the_client_and_of_curl() -> None:
-    code = "".join(example.code for example in examples_to_run())
+    code = "".join(block.code for block in all_blocks() if block.is_run)
     for wanted in ("Client(", "AsyncClient(", "curl ", "fingerpost locate"):
         assert wanted in code
 

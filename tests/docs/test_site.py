@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.service.browser import Page, chromium
 
 pytest.importorskip("material", reason="mkdocs-material is not installed: extra docs")
 
@@ -98,11 +99,24 @@ def test_the_palette_follows_the_system(site: Path) -> None:
 
 
 def test_every_table_of_the_reference_is_written(site: Path) -> None:
-    for name in ("settings", "causes", "metrics", "command-line"):
-        text = (site / "reference" / name / "index.html").read_text()
+    for name in ("settings", "causes", "metrics", "command-line", "fields", "artifact"):
+        text = (site / "reference" / f"{name}.html").read_text()
         assert "<!-- table:" not in text
         assert "<table>" in text
 
 
-def test_the_site_can_be_searched_without_a_server_of_its_own(site: Path) -> None:
-    assert (site / "search" / "search_index.json").stat().st_size > 10_000
+def test_the_site_can_be_searched_from_files(site: Path, tmp_path: Path) -> None:
+    driver = chromium(tmp_path)
+    try:
+        page = Page(driver)
+        driver.get((site / "index.html").as_uri())
+        driver.execute_script("document.querySelector('#__search').click()")
+        page["input[name=query]"].send_keys("rollback")
+        found = page.until(
+            lambda: driver.find_elements("css selector", ".md-search-result__link"), "the search finds pages"
+        )
+        assert any("roll-back" in (one.get_attribute("href") or "") for one in found)
+        asked = driver.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+        assert [name for name in asked if not name.startswith("file:")] == []
+    finally:
+        driver.quit()
