@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt
 
-.PHONY: demo serve test check docs soak fuzz bench bench-profile bench-updates clean
+.PHONY: demo serve test check docs screenshots release soak fuzz bench bench-profile bench-updates clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -12,16 +12,16 @@ $(VENV)/bin/python:
 
 # The service as an operator installs it, and matplotlib for the demo's picture. No torch.
 $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[cpu,demo]'
+	$(PIP) ./models/artifacts --editable '.[cpu,demo]'
 	touch $@
 
 # The site's reference pages are made from the code of the service.
 $(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.service
-	$(PIP) --editable '.[cpu,demo,docs]'
+	$(PIP) ./models/artifacts --editable '.[cpu,demo,docs]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.service
-	$(PIP) --editable '.[cpu,demo,dev,docs,otel,train]'
+	$(PIP) ./models/artifacts --editable '.[cpu,demo,dev,docs,otel,train]'
 	touch $@ $(VENV)/.docs
 
 demo: $(VENV)/.service  ## locate 400 users in a city that the model was not trained on, over HTTP
@@ -30,8 +30,8 @@ demo: $(VENV)/.service  ## locate 400 users in a city that the model was not tra
 serve: $(VENV)/.service  ## serve the demo's cells until Ctrl-C
 	$(BIN)/python -m benchmarks.demo --serve
 
-test: $(VENV)/.dev  ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## run all tests, on up to four cores: each file of tests on one of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev  ## check style, types and import directions
 	$(BIN)/ruff check .
@@ -41,6 +41,13 @@ check: $(VENV)/.dev  ## check style, types and import directions
 
 docs: $(VENV)/.docs  ## build the documentation site into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: $(VENV)/.dev  ## make the pictures of the console in docs/ anew
+	FINGERPOST_CONSOLE_PICTURES=docs $(BIN)/python -m pytest tests/service/console/test_pictures.py
+
+release: $(VENV)/.dev  ## build wheels, sdist, image context and SBOM into dist/, and try them as users install them
+	$(PIP) --editable '.[release]'
+	$(BIN)/python -m deploy.release
 
 soak: $(VENV)/.dev  ## run the long tests: killed writers, failing Redis, rolling restarts, an hour of load
 	$(BIN)/python -m tests.soak
@@ -55,8 +62,8 @@ fuzz: $(VENV)/.dev  ## search for failing property tests at random, then send ma
 	.venv-bench/bin/pip --disable-pip-version-check install --quiet --quiet --requirement $<
 	touch $@
 
-bench: $(VENV)/.dev .venv-bench/.rivals  ## measure request rates and latencies, beside LitServe, BentoML, ONNX Runtime and PyTorch
-	$(BIN)/python -m benchmarks.serving
+bench: $(VENV)/.dev .venv-bench/.rivals  ## measure speed beside LitServe, BentoML, ONNX Runtime and PyTorch; FULL=1 for an hour instead of 20 minutes
+	$(BIN)/python -m benchmarks.serving $(if $(FULL),--full)
 
 bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## profile one location: the ten functions with the most CPU time, and a flame graph
 	$(BIN)/python -m benchmarks.serving.profile
