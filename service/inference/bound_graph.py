@@ -25,7 +25,9 @@ class BoundGraph:
         taken = {spec.name: pools[spec.name] for spec in graph.pools if pools}
         for name, pool in taken.items():
             self._binding.bind_ortvalue_input(name, pool)
-        self._fed = [spec.name for spec in graph.inputs if spec.name not in taken]
+        self._fed: dict[str, NDArray[np.generic] | None] = dict.fromkeys(
+            spec.name for spec in graph.inputs if spec.name not in taken
+        )  # the array that is bound to each
         into = {written(name): pool for name, pool in taken.items()}
         self._names = [spec.name for spec in graph.outputs]
         self._returned = [name not in into for name in self._names]
@@ -41,8 +43,10 @@ class BoundGraph:
 
         Raises `MemoryError`, and any error of ONNX Runtime.
         """
-        for name in self._fed:
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        for name, bound in self._fed.items():
+            if feeds[name] is not bound:  # the constants of a cell stay bound from user to user
+                self._fed[name] = fed = np.ascontiguousarray(feeds[name])
+                self._binding.bind_cpu_input(name, fed)
         for name, returned in zip(self._names, self._returned, strict=True):
             if returned:
                 self._binding.bind_output(name)  # at each run: the shape may differ from the last run's
