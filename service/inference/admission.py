@@ -1,5 +1,6 @@
 """Decides when a queue is too long to accept another user."""
 
+import math
 import time
 from typing import Literal
 
@@ -23,6 +24,9 @@ class Admission:
     batches. Encoding frames counts neither as busy time nor as time a user: it comes in bursts, when users enter new
     tiles.
 
+    Single users who were admitted during a burst that turns out to last would wait longest of all. They are refused as
+    soon as new users are refused for lasting load. Users of batches are not: others of their batch may be located.
+
     The owner thread writes the measurements and the event loop reads them; each is a single number, so no lock is
     needed.
     """
@@ -32,6 +36,7 @@ class Admission:
         self._standing = standing_s
         self._busy_since = 0.0  # time.monotonic; moved forward by time spent encoding
         self._user_s = 0.0  # average time a user
+        self._overloaded = False  # lasting load, for which a user was refused
 
     def check(self, lane: Lane, waited: float, ahead: int) -> None:
         """Raises `Congested` when a lane accepts no more users.
@@ -41,11 +46,17 @@ class Admission:
         lasting = time.monotonic() - self._busy_since > _BURST_S
         limit = _LIMIT_FACTOR[lane] * self._standing if lasting else self._longest
         if max(waited, ahead * self._user_s) > limit:
+            self._overloaded = lasting
             raise Congested("too many users are waiting; try again later")
+
+    @property
+    def longest_single_wait(self) -> float:
+        """A single user who has waited longer, in seconds, when a dispatch begins without them is to be refused."""
+        return self._standing if self._overloaded else math.inf
 
     def start_busy_period(self) -> None:
         """Call when a user arrives while the model is idle."""
-        self._busy_since = time.monotonic()
+        self._busy_since, self._overloaded = time.monotonic(), False
 
     def record_dispatch(self, users: int, seconds: float, encoding: float) -> None:
         """Records the duration of a dispatch, of which `encoding` seconds were spent encoding frames."""

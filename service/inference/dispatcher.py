@@ -1,13 +1,14 @@
 """Continuous batching: as soon as the model is free, the next dispatch takes the users that wait."""
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from service.errors import OutOfMemory, ServiceError, TooLate
+from service.errors import Congested, OutOfMemory, ServiceError, TooLate
 from service.inference.admission import LANES, Admission, Lane
 from service.telemetry.stopwatch import Stopwatch
 
@@ -46,7 +47,8 @@ class Dispatcher(Generic[U, A]):
     """A bounded queue between the event loop and a session's owner thread; no timer, no fixed batch size.
 
     Single requests do not wait behind batches, and batches get at least a quarter of each dispatch. Users whose
-    request is cancelled or past its deadline leave the queue without reaching the model.
+    request is cancelled or past its deadline leave the queue without reaching the model. So do users of a burst that
+    turns out to last: they were admitted when users could wait longer.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Dispatcher(Generic[U, A]):
         self._waiting: dict[Lane, deque[_Waiting[U, A]]] = {lane: deque() for lane in LANES}
         self._lock = threading.Lock()
         self._busy = False  # a dispatch runs or has been submitted
+        self._taken_at = -math.inf  # time.monotonic, when the users of the last dispatch were taken
 
     def waiting(self, lane: Lane) -> int:
         """How many users wait in a lane."""
@@ -102,8 +105,8 @@ class Dispatcher(Generic[U, A]):
     def _dispatch(self) -> None:
         """Runs one dispatch in the owner thread, then queues the next behind other submitted calls."""
         try:
-            batch, late = self._take()
-            self._settle(late, [TooLate("maxRespTime has passed")] * len(late))
+            batch, refused = self._take()
+            self._settle([waiting for waiting, _ in refused], [error for _, error in refused])
             self._settle(batch, self._locate(batch))
         finally:
             with self._lock:
@@ -111,20 +114,33 @@ class Dispatcher(Generic[U, A]):
             if self._busy:
                 self._session.submit(self._dispatch)
 
-    def _take(self) -> tuple[list[_Waiting[U, A]], list[_Waiting[U, A]]]:
-        """Takes the users of the next dispatch, and separately the users whose deadline has passed."""
-        late: list[_Waiting[U, A]] = []
+    def _take(self) -> tuple[list[_Waiting[U, A]], list[tuple[_Waiting[U, A], ServiceError]]]:
+        """Takes the users of the next dispatch, and the users who have waited too long, each with the reason."""
+        refused: list[tuple[_Waiting[U, A], ServiceError]] = []
         most = self._admission.dispatch_size(self._most_users)
         kept = min(len(self._waiting["batch"]), int(_BATCH_SHARE * most))
-        batch = self._take_from("single", min(most - kept, _MOST_SINGLE), late)
-        return batch + self._take_from("batch", most - len(batch), late), late
+        # Compared with the last dispatch, not with now: one that takes long must not refuse those who wait for it.
+        earliest = self._taken_at - self._admission.longest_single_wait
+        batch = self._take_from("single", min(most - kept, _MOST_SINGLE), earliest, refused)
+        batch += self._take_from("batch", most - len(batch), -math.inf, refused)
+        self._taken_at = time.monotonic()
+        return batch, refused
 
-    def _take_from(self, lane: Lane, most: int, late: list[_Waiting[U, A]]) -> list[_Waiting[U, A]]:
+    def _take_from(
+        self, lane: Lane, most: int, earliest: float, refused: list[tuple[_Waiting[U, A], ServiceError]]
+    ) -> list[_Waiting[U, A]]:
+        """Takes users who have waited since `earliest` at most."""
         queue, taken, now = self._waiting[lane], list[_Waiting[U, A]](), time.monotonic()
         while queue and len(taken) < most:
             waiting = queue.popleft()
-            if not waiting.answer.cancelled():
-                (taken if now < waiting.deadline else late).append(waiting)
+            if waiting.answer.cancelled():
+                continue
+            if now >= waiting.deadline:
+                refused.append((waiting, TooLate("maxRespTime has passed")))
+            elif waiting.since < earliest:
+                refused.append((waiting, Congested("too many users are waiting; try again later")))
+            else:
+                taken.append(waiting)
         return taken
 
     def _locate(self, batch: list[_Waiting[U, A]]) -> list[A | Exception]:

@@ -1,5 +1,6 @@
 """Admission by the time that users have waited and will have to wait."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,23 @@ def test_a_burst_may_wait_longer(burst: Admission) -> None:
 def test_load_after_a_pause_is_a_burst_again(lasting: Admission) -> None:
     lasting.start_busy_period()
     lasting.check("single", 240 * MS, 0)
+
+
+def test_who_was_admitted_in_a_burst_is_refused_once_new_users_are_refused_for_lasting_load(
+    lasting: Admission,
+) -> None:
+    assert lasting.longest_single_wait == math.inf
+    with pytest.raises(Congested):
+        lasting.check("single", 100 * MS, 0)
+    assert lasting.longest_single_wait == STANDING
+    lasting.start_busy_period()
+    assert lasting.longest_single_wait == math.inf
+
+
+def test_a_burst_that_is_too_large_keeps_its_users(burst: Admission) -> None:
+    with pytest.raises(Congested):
+        burst.check("single", 260 * MS, 0)
+    assert burst.longest_single_wait == math.inf
 
 
 def test_time_spent_encoding_does_not_count_as_lasting_load(burst: Admission, clock: SimpleNamespace) -> None:

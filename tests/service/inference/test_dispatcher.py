@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from service.errors import InferenceFailed, TooLate
+from service.errors import Congested, InferenceFailed, TooLate
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimate, Estimator, User
 from service.inference.mateformer_session import MateformerSession
 from service.telemetry.metrics import Metrics
 from tests.redis_servers import GUARD_S
@@ -70,6 +70,31 @@ async def test_late_and_cancelled_users_never_reach_the_model(
         await late
     assert np.isfinite((await in_time).position).all()
     assert dispatches(metrics) == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_single_users_of_a_burst_that_lasts_are_refused_instead_of_answered_late(
+    dispatcher: Dispatcher, free: threading.Event
+) -> None:
+    early = [dispatcher.locate(user(row), math.inf, "single") for row in range(2 * MOST)]
+    batch = [dispatcher.locate(user(row), math.inf, "batch") for row in range(MOST)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Congested):
+        dispatcher.check_room("single")
+    free.set()
+    answers = await asyncio.gather(*early, return_exceptions=True)
+    first = MOST - 1  # a quarter of the dispatch is for the batch
+    assert all(isinstance(answer, Estimate) for answer in answers[:first])
+    assert all(isinstance(answer, Congested) for answer in answers[first:])
+    assert all(isinstance(answer, Estimate) for answer in await asyncio.gather(*batch))
+
+
+@pytest.mark.anyio
+async def test_a_burst_that_ends_is_answered_to_its_last_user(dispatcher: Dispatcher, free: threading.Event) -> None:
+    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(3 * MOST)]
+    await asyncio.sleep(0.1)
+    free.set()
+    assert all(isinstance(answer, Estimate) for answer in await asyncio.gather(*answers))
 
 
 @pytest.mark.anyio
