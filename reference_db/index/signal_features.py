@@ -119,7 +119,8 @@ def _measure_noise(power: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _to_snr(power: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
     ratio = power / np.maximum(noise, _TINY) - 1
-    snr_db: NDArray[np.float32] = 10 * np.log10(np.clip(ratio, 10 ** (_LEAST_SNR_DB / 10), 10 ** (_MOST_SNR_DB / 10)))
+    # Limited in dB: on some CPUs the logarithm of a limit is the next number beyond it.
+    snr_db: NDArray[np.float32] = np.clip(10 * np.log10(np.maximum(ratio, _TINY)), _LEAST_SNR_DB, _MOST_SNR_DB)
     return snr_db
 
 
