@@ -8,9 +8,12 @@ time of each stage off its metrics. Nothing waits for anything else, so that tim
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
+import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +25,10 @@ from benchmarks.serving.app_alone import App
 from benchmarks.serving.served_models import ServedModel, paper_size, shipped
 from benchmarks.serving.servers import THIS_CHECKOUT, Server, fingerpost, running
 from benchmarks.serving.workload import encode_request, users_at_one_place
+from service.inference.admission import Admission
+from service.inference.dispatcher import Dispatcher
+from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 
 # What a stage of the metrics does for one user; in the order of a request.
 STAGES = {
@@ -35,17 +42,20 @@ STAGES = {
 _METRIC = "fingerpost_stage_duration_seconds"
 _MEDIA_TYPE = "application/msgpack"
 _USERS, _WARM_UP, _APP_REQUESTS = 64, 200, 2_000
+_HAND_OVERS, _PAUSE_S = 500, 0.003
 
 
 @dataclass(frozen=True)
 class Request:
     """Seconds of a request on average. `stages` by name; `app_cpu` is that of the app without server and model.
 
-    `cpu_loop` is the CPU time of the event loop's thread, `cpu_others` that of all other threads.
+    `hand_over` is to the model's thread and back, a part of the rest. `cpu_loop` is the CPU time of the event loop's
+    thread, `cpu_others` that of all other threads.
     """
 
     stages: dict[str, float]
     latency: float
+    hand_over: float
     app_cpu: float
     cpu_loop: float
     cpu_others: float
@@ -85,6 +95,7 @@ def measure(model: ServedModel, requests: int) -> Request:
     return Request(
         stages={name: spent.get(name, 0.0) / requests for name in STAGES},
         latency=latency,
+        hand_over=asyncio.run(_measure_hand_over()),
         app_cpu=_measure_app(model, database, [encode_request(part, "json") for part in parts]),
         cpu_loop=loop / requests,
         cpu_others=sum(cpu.values()) / requests,
@@ -101,6 +112,11 @@ def report(measured: Sequence[tuple[ServedModel, Request]]) -> str:
             "rest",
             "socket, HTTP, routing, drift, counts, hand-over to the model's thread and back",
             *map(_us, (one.rest for one in found)),
+        ),
+        (
+            "hand-over",
+            f"of the rest: without server and model, after pauses of {1000 * _PAUSE_S:.0f} ms",
+            *map(_us, (one.hand_over for one in found)),
         ),
         ("**latency**", "as the client sees it", *map(_us, (one.latency for one in found))),
         ("app's CPU", "without server and model; the body is JSON", *map(_us, (one.app_cpu for one in found))),
@@ -144,6 +160,24 @@ def _read_stages(server: Server) -> dict[str, float]:
 def _read_threads(server: Server) -> dict[int, float]:
     """CPU seconds of each thread."""
     return {thread.id: thread.user_time + thread.system_time for thread in server.process.threads()}
+
+
+class _Echo:
+    def locate(self, users: Sequence[int], stopwatch: Stopwatch) -> list[int]:
+        return [*users]
+
+
+async def _measure_hand_over() -> float:
+    """Seconds from the event loop to the thread of the model and back, where that thread has nothing to do."""
+    with ThreadPoolExecutor(1) as owner:
+        dispatcher = Dispatcher(_Echo(), owner, 1, Admission(math.inf, math.inf), Metrics())
+        seconds = 0.0
+        for user in range(_HAND_OVERS):
+            await asyncio.sleep(_PAUSE_S)  # as between two requests: the thread sleeps
+            started = time.perf_counter()
+            await dispatcher.locate(user, math.inf, "single")
+            seconds += time.perf_counter() - started
+    return seconds / _HAND_OVERS
 
 
 def _measure_app(model: ServedModel, database: Path, bodies: Sequence[bytes]) -> float:

@@ -13,12 +13,15 @@ def test_the_stages_of_a_request_are_read_off_a_real_server(tmp_path: Path, monk
     assert found.stages.keys() == STAGES.keys()
     assert all(seconds > 0 for seconds in found.stages.values())
     assert found.rest > 0
+    assert found.hand_over > 0
     assert 0 < found.app_cpu < 0.1
     assert found.cpu_loop + found.cpu_others > 0
 
 
 def test_the_rest_is_what_no_stage_explains() -> None:
-    request = Request(dict.fromkeys(STAGES, 0.001), latency=0.0085, app_cpu=0.001, cpu_loop=0.002, cpu_others=0.004)
+    request = Request(
+        dict.fromkeys(STAGES, 0.001), latency=0.0085, hand_over=0.0001, app_cpu=0.001, cpu_loop=0.002, cpu_others=0.004
+    )
     assert request.rest == pytest.approx(0.0025)
     text = report([(shipped(), request)])
     assert "| decode | parse and validate the body, decode the CSI | 1,000 |" in text
