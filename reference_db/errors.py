@@ -34,6 +34,13 @@ class UndescribedCell(BadFingerprintFile):
     """An import file describes no cell, and no description was given."""
 
 
+class BadHoldOut(ReferenceDatabaseError):
+    """Fingerprints have too few locations to hold some of them out, or one location that has most of them."""
+
+    def __init__(self, fingerprints: int, locations: int, largest: int) -> None:
+        super().__init__(f"its {fingerprints} fingerprints are {locations} locations, the largest of them of {largest}")
+
+
 class TooFewFingerprints(ReferenceDatabaseError):
     """The caller asked for more fingerprints than there are."""
 

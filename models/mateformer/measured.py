@@ -13,18 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from models.errors import TrainerError
 from models.mateformer.recipe import Cells, Survey
 from reference_db import Cell, Fingerprints, read_cell_file, read_fingerprint_file
-from reference_db.errors import ReferenceDatabaseError, UndescribedCell
+from reference_db.errors import BadHoldOut, ReferenceDatabaseError, UndescribedCell
 from reference_db.fingerprint_file import is_fingerprint_file
-
-FEWEST_LOCATIONS = 5
-LARGEST_LOCATION = 0.5  # share of a cell's fingerprints
+from reference_db.locations import choose_held_out, find_locations
 
 
 class BadMeasuredCell(TrainerError):
@@ -106,15 +101,6 @@ def _read(file: Path, survey: Survey | None) -> tuple[Cell, Fingerprints]:
         raise BadMeasuredCell(f"{file}: {str(error).removeprefix(f'{file.name}: ')}") from error
 
 
-def find_locations(positions: NDArray[np.float32], distance: float) -> NDArray[np.int64]:
-    """Numbers the locations of positions [n, 2]: [n], equal for two that are within ``distance`` metres, or linked."""
-    pairs = cKDTree(positions).query_pairs(distance, output_type="ndarray")
-    n = len(positions)
-    linked = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    numbers: NDArray[np.int64] = connected_components(linked, directed=False)[1].astype(np.int64)
-    return numbers
-
-
 def split_measured_cells(cells: Cells, seed: int) -> list[SplitCell]:
     """The recipe's measured cells, each with a share of its locations held out. The same seed holds out the same.
 
@@ -125,13 +111,12 @@ def split_measured_cells(cells: Cells, seed: int) -> list[SplitCell]:
 
 def _split(measured: MeasuredCell, cells: Cells, seed: int) -> SplitCell:
     locations, name = find_locations(measured.positions, cells.same_location), measured.cell.cell_id
-    sizes = np.bincount(locations)
-    if len(sizes) < FEWEST_LOCATIONS or sizes.max() > LARGEST_LOCATION * len(locations):
+    try:
+        held = choose_held_out(locations, cells.held_out, np.random.default_rng([seed, *name.encode()]))
+    except BadHoldOut as error:
         raise BadMeasuredCell(
-            f"cell {name!r}: its {len(locations)} fingerprints are {len(sizes)} locations, the largest of them of"
-            f" {sizes.max()}; set cells.same_location, now {cells.same_location:g} m, below the distance of its points"
-        )
-    order = np.random.default_rng([seed, *name.encode()]).permutation(len(sizes))
-    held = np.isin(locations, order[: max(1, round(cells.held_out * len(sizes)))])
+            f"cell {name!r}: {error}; set cells.same_location, now {cells.same_location:g} m, below the distance of its"
+            " points"
+        ) from error
     rows = np.argsort(held, kind="stable")
     return SplitCell(measured.select(rows), locations[rows], int((~held).sum()))
