@@ -117,3 +117,55 @@ def wair_d(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 table.save(path)
                 typer.echo(path)
+
+
+@scenes.command()
+def deepmimo(
+    scenario: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder of a scenario of DeepMIMO version 4.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the fingerprint files.")] = Path("."),
+    cell: Annotated[
+        str | None, typer.Option(help="Name of the cell.", show_default="the folder and the transmitter")
+    ] = None,
+    point: Annotated[
+        tuple[float, float], typer.Option(metavar="LAT LON", help="Where the base station is on Earth, WGS84 degrees.")
+    ] = (0.0, 0.0),
+    transmitter: Annotated[
+        str | None,
+        typer.Option(metavar="SET:NUMBER", help="The base station.", show_default="the first with the most receivers"),
+    ] = None,
+    azimuth: Annotated[
+        float | None,
+        typer.Option(help="Compass azimuth of the array; y is north.", show_default="to the middle of the receivers"),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the array.")] = 1,
+    columns: Annotated[int, typer.Option(min=1, help="Columns of the array.")] = 32,
+    subcarriers: Annotated[int, typer.Option(min=1)] = 32,
+    bandwidth_mhz: Annotated[float, typer.Option(min=0.1)] = 40.0,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Receivers to draw at random; all that paths reach by default.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the locations to hold out.")] = 0.2,
+    same_location: Annotated[
+        float, typer.Option(min=0.001, help="Receivers this near to each other, in metres, are one location.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws and holds out the same receivers.")] = 0,
+) -> None:
+    """Turn a scenario of DeepMIMO into a survey to import and users to locate, of other locations.
+
+    Writes CELL-references.safetensors and CELL-users.safetensors, and prints their names.
+    """
+    from models.radio.deepmimo import choose_link, read_scenario, write_scenario
+    from models.radio.front_end import Radio
+    from reference_db.azimuth import to_direction
+    from reference_db.cell import AntennaArray
+
+    with exit_in_one_line():
+        link = choose_link(scenario, transmitter)
+        yaw = None if azimuth is None else to_direction(azimuth)
+        table = read_scenario(scenario, link, yaw, users, seed)
+        array = AntennaArray(rows=rows, columns=columns)
+        radio = Radio(array=array, subcarriers=subcarriers, bandwidth=bandwidth_mhz * 1e6)
+        for path in write_scenario(table, radio, cell, point, held_out, same_location, seed, out):
+            typer.echo(path)

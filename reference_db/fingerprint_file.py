@@ -36,10 +36,9 @@ from reference_db.layout import CONVENTION, Layout, loosen
 from reference_db.segment import Segment
 from reference_db.sources.field_names import choose_variables, names_csi
 from reference_db.sources.named_arrays import read_named_arrays
-from reference_db.sources.source import Source, open_source
+from reference_db.sources.source import SUFFIXES, Source, open_source
 
 UPLOADED = frozenset((".safetensors", ".npz"))  # suffixes of files that go over HTTP as they are
-SUFFIXES = UPLOADED | {".npy", ".csv", ".mat"}
 
 _Arrays = dict[str, NDArray[np.generic]]
 

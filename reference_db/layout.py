@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 
 from reference_db.cell import Cell, describe_errors
 from reference_db.errors import BadFingerprintFile
@@ -40,8 +40,9 @@ class Layout(BaseModel):
     `axes` names the axes of the CSI from the slowest to the fastest: `samples`, `antennas`, `subcarriers`; instead of
     `antennas` also `polarisations`, `rows` and `columns`; `reim` for real and imaginary part. A minus before a name
     reverses that axis. `samples` comes first if it is not named. `conjugate`: the CSI has the other sign of phase.
-    `units` of the positions; `deg`: latitude, longitude. `fields`: the variable of each field, where its name does not
-    say so.
+    `subcarrier_step`: 2 takes every second subcarrier, and so on, the carrier among them. `units` of the positions;
+    `deg`: latitude, longitude. `origin`: x and y of the base station in the file's coordinates, in these units; not for
+    degrees. `fields`: the variable of each field, where its name does not say so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +50,9 @@ class Layout(BaseModel):
     axes: Annotated[tuple[str, ...], BeforeValidator(_split)] = _CONVENTION
     conjugate: bool = False
     subcarrier_order: SubcarrierOrder = "ascending"
+    subcarrier_step: int = Field(default=1, ge=1)
     units: Units = "m"
+    origin: Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(_split)] = (0.0, 0.0)
     fields: Mapping[str, str] = Field(default_factory=dict)
 
     @classmethod
@@ -136,6 +139,8 @@ class Layout(BaseModel):
             csi = np.fft.fftshift(csi, axes=-1)
         elif self.subcarrier_order == "descending":
             csi = csi[..., ::-1]
+        if self.subcarrier_step > 1:
+            csi = csi[..., csi.shape[-1] // 2 % self.subcarrier_step :: self.subcarrier_step]
         return csi.conj() if self.conjugate else csi
 
     @property
@@ -161,6 +166,8 @@ class Layout(BaseModel):
             _check_numbers("x", x, "fiu")
             _check_numbers("y", y, "fiu", x.shape)
             made["positions"] = np.stack([x, y], axis=-1)
+        if any(self.origin) and ("positions" not in made or self.units == "deg"):
+            raise BadFingerprintFile("the origin is for positions that are distances, and the file has none")
         if "positions" not in made:
             return
         positions = made["positions"]
@@ -180,10 +187,12 @@ class Layout(BaseModel):
             del made["positions"]
         else:
             factor = _METRES[self.units]
-            if factor != 1:
+            if any(self.origin) and (positions.ndim != 2 or positions.shape[1] != 2):
+                raise BadFingerprintFile(f"positions is {list(positions.shape)}, expected real numbers [n, 2]")
+            if factor != 1 or any(self.origin):
                 # What float16 has rounded stays float16: its type says how exact the positions are.
                 kept = positions.dtype if positions.dtype == np.float16 else np.dtype(np.float64)
-                positions = (positions.astype(np.float64) * factor).astype(kept)
+                positions = ((positions.astype(np.float64) - self.origin) * factor).astype(kept)
             made["positions"] = positions
 
 

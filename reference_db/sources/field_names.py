@@ -24,6 +24,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "sigmas": ("sigmas", "sigma", "sigma_m", "sigmas_m", "position_sigma"),
 }
 FIELDS = tuple(_NAMES)
+# Names in published data sets: those of ALLoc. They count only together, where a field has no usual name.
+_PUBLISHED = {"csi": "data", "positions": "data_loc"}
 _WAYS = (frozenset(("positions",)), frozenset(("x", "y")), frozenset(("latitudes_deg", "longitudes_deg")))
 _PLACES = frozenset().union(*_WAYS)
 
@@ -53,6 +55,11 @@ def choose_variables(source: Source, fields: Mapping[str, str]) -> dict[str, str
             found = exact
         if found:
             chosen[field] = found[0]
+    if set(_PUBLISHED.values()) <= source.variables.keys():
+        if not {"csi", "csi_real"} & chosen.keys():
+            chosen["csi"] = _PUBLISHED["csi"]
+        if not _PLACES & chosen.keys():
+            chosen["positions"] = _PUBLISHED["positions"]
     return chosen
 
 

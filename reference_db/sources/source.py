@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from reference_db.errors import BadFingerprintFile
 
+SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".mat", ".h5", ".hdf5", ".tfrecords", ".pcap", ".dat")
+SUFFIXES_IN_WORDS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
 
 class Variable(NamedTuple):
     """An array of a file: how to load it, and its type and shape for people, where these are known without loading."""
@@ -59,7 +62,7 @@ def describe_array(array: NDArray[Any]) -> str:
 
 
 def open_source(path: Path) -> Source:
-    """Opens a .npy, .csv or .mat file. Raises `BadFingerprintFile` or `OSError`."""
+    """Opens a file that is neither .safetensors nor .npz. Raises `BadFingerprintFile` or `OSError`."""
     match path.suffix.lower():
         case ".npy":
             from reference_db.sources.npy import open_npy
@@ -73,5 +76,21 @@ def open_source(path: Path) -> Source:
             from reference_db.sources.matlab import open_matlab
 
             return open_matlab(path)
+        case ".h5" | ".hdf5":
+            from reference_db.sources.hdf5 import open_hdf5
+
+            return open_hdf5(path)
+        case ".tfrecords":
+            from reference_db.sources.dichasus import open_dichasus
+
+            return open_dichasus(path)
+        case ".pcap":
+            from reference_db.sources.nexmon import open_nexmon
+
+            return open_nexmon(path)
+        case ".dat":
+            from reference_db.sources.intel5300 import open_intel5300
+
+            return open_intel5300(path)
         case _:
-            raise BadFingerprintFile("the suffix must be .safetensors, .npz, .npy, .csv or .mat")
+            raise BadFingerprintFile(f"the suffix must be {SUFFIXES_IN_WORDS}")

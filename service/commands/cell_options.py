@@ -27,7 +27,10 @@ CellName = Annotated[
 ]
 SurveyFile = Annotated[
     Path,
-    typer.Argument(help="File of fingerprints: .safetensors, .npz, .npy (next to positions.npy), .csv or .mat."),
+    typer.Argument(
+        help="File of fingerprints: .safetensors, .npz, .npy (next to positions.npy), .csv, .mat, .h5, .tfrecords, or "
+        "a Wi-Fi capture (.pcap, .dat) next to positions.csv."
+    ),
 ]
 CellFile = Annotated[Path | None, typer.Option(help="Description of the cell as JSON, if the file has none.")]
 VersionName = Annotated[str, typer.Argument(help="A version such as 3-ab12cd34ef56, or only its number.")]

@@ -14,6 +14,7 @@ from service.commands import (
     cell_backups,
     cell_changes,
     cell_check,
+    cell_conversions,
     cell_imports,
     cell_removals,
     cell_truths,
@@ -53,6 +54,7 @@ _cells.command("diff")(cells.diff)
 _cells.command("fingerprints")(cells.list_fingerprints)
 _cells.command("export")(cells.export)
 _cells.command("check")(cell_check.check)
+_cells.command("convert")(cell_conversions.convert)
 _cells.command("import")(cell_changes.import_cell)
 _cells.command("import-all")(cell_imports.import_all)
 _cells.command("create")(cell_changes.create)
@@ -190,9 +192,9 @@ def locate(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="A request or batch (.json), or a file of fingerprints (.safetensors, .npz, .npy, .csv, .mat). With a "
-            "file for each of several base stations, all of the same users row by row, each user is located by all of "
-            "them together."
+            help="A request or batch (.json), or a file of fingerprints (.safetensors, .npz, .npy, .csv, .mat, .h5). "
+            "With a file for each of several base stations, all of the same users row by row, each user is located by "
+            "all of them together."
         ),
     ],
     url: Annotated[str, typer.Option(envvar="FINGERPOST_URL", help="URL of the service.")] = "http://127.0.0.1:8080",

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from reference_db.cell import Cell, CellId, list_errors
 from reference_db.errors import BadCellDescription, ReferenceDatabaseError
-from reference_db.fingerprint_file import SUFFIXES, FingerprintFile, read_cell_file
+from reference_db.fingerprint_file import FingerprintFile, read_cell_file
 from reference_db.layout import Layout
+from reference_db.sources.source import SUFFIXES, SUFFIXES_IN_WORDS
 
 _SUFFIXES = (".yaml", ".yml", ".json", ".csv")
 
@@ -118,7 +119,7 @@ def _plan(entry: ManifestEntry, folder: Path) -> PlannedCell:
     if file is not None and not file.is_file():
         raise ValueError(f"there is no file {entry.file}")
     if file is not None and file.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{entry.file}: the suffix must be .safetensors, .npz, .npy, .csv or .mat")
+        raise ValueError(f"{entry.file}: the suffix must be {SUFFIXES_IN_WORDS}")
     if described is not None and entry.cell not in (None, described.cell_id):
         raise ValueError(f"{entry.cell_file} describes cell {described.cell_id}, not {entry.cell}")
     name = entry.cell or (None if described is None else described.cell_id)

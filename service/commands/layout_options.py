@@ -64,6 +64,9 @@ def make_layout(
     subcarrier_order: SubcarrierOrder,
     units: Units,
     fields: list[str] | None,
+    *,
+    origin: str = "0,0",
+    subcarrier_step: int = 1,
 ) -> "Layout":
     """Exits if there is no such layout."""
     from reference_db.errors import BadFingerprintFile
@@ -81,7 +84,9 @@ def make_layout(
             **options,
             conjugate=conjugate,
             subcarrier_order=subcarrier_order.value,
+            subcarrier_step=subcarrier_step,
             units=units.value,
+            origin=origin,
             fields=named,
         )
     except BadFingerprintFile as error:
@@ -94,10 +99,10 @@ class BadUpload(Exception):
 
 def make_upload(file: Path, layout: "Layout", cell: "Cell | None", folder: Path) -> Path:
     """As `convert`. Exits if the file cannot be read."""
-    from reference_db.fingerprint_file import SUFFIXES
+    from reference_db.sources.source import SUFFIXES, SUFFIXES_IN_WORDS
 
     if file.suffix.lower() not in SUFFIXES:
-        reject(f"{file.name}: the suffix must be .safetensors, .npz, .npy, .csv or .mat")
+        reject(f"{file.name}: the suffix must be {SUFFIXES_IN_WORDS}")
     try:
         return convert(file, layout, cell, folder)
     except BadUpload as error:

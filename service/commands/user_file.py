@@ -20,9 +20,10 @@ from fingerpost import (
 from fingerpost.wire import MOST_STATIONS, UserRequest
 from reference_db.cell import Cell
 from reference_db.errors import ReferenceDatabaseError
-from reference_db.fingerprint_file import SUFFIXES, read_fingerprint_file
+from reference_db.fingerprint_file import read_fingerprint_file
 from reference_db.fingerprints import Fingerprints
 from reference_db.layout import CONVENTION, Layout
+from reference_db.sources.source import SUFFIXES
 from reference_db.unique_names import refuse_repeated_names
 
 _USER: TypeAdapter[LocateRequest | StationsRequest] = TypeAdapter(UserRequest)

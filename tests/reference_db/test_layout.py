@@ -183,6 +183,41 @@ def test_positions_in_other_units_become_metres(
     np.testing.assert_allclose(read(path, units=units).positions, positions, atol=1e-3)
 
 
+def test_positions_are_taken_from_the_origin_in_units_of_the_file(
+    csi: np.ndarray, positions: np.ndarray, tmp_path: Path
+) -> None:
+    path = _write_npz(tmp_path, {"csi": csi, "positions": positions * 100 + [250, -4000]})
+    made = read(path, units="cm", origin="250,-4000").positions
+    np.testing.assert_allclose(made, positions, atol=1e-3)
+    with_heights = np.concatenate([positions + np.array([2.5, -40]), np.ones((N, 1))], axis=1)
+    again = read(_write_mat(tmp_path, {"H": csi, "pos": with_heights}), origin=(2.5, -40)).positions
+    np.testing.assert_allclose(again, positions, atol=1e-3)
+
+
+def test_degrees_have_no_origin_in_metres(csi: np.ndarray, positions: np.ndarray, tmp_path: Path) -> None:
+    frame = LocalFrame(CELL.latitude_deg, CELL.longitude_deg)
+    lat, lon = frame.to_wgs84(*positions.T)
+    path = _write_mat(tmp_path, {"H": csi, "lat": lat, "lon": lon, "gps": np.stack([lat, lon], axis=1)})
+    for layout in ({}, {"units": "deg", "fields": {"positions": "gps"}}):
+        with pytest.raises(BadFingerprintFile, match="the origin is for positions that are distances"):
+            read(path, origin="1,2", **layout)
+
+
+@pytest.mark.parametrize("subcarriers", range(1, 14))
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_every_few_subcarriers_keep_the_carrier_where_a_cell_has_it(
+    positions: np.ndarray, tmp_path: Path, subcarriers: int, step: int
+) -> None:
+    """The carrier is subcarrier S // 2, of as many as are kept."""
+    offsets = np.arange(subcarriers) - subcarriers // 2
+    csi = np.broadcast_to(100 + offsets + 0j, (N, 8, subcarriers))
+    path = _write_npz(tmp_path, {"csi": csi, "positions": positions})
+    layout = Layout.read(subcarrier_step=step)
+    made = layout.lay_out(FingerprintFile.open(path, layout).arrays, None)["csi"][0, 0].real - 100
+    np.testing.assert_array_equal(made, (np.arange(len(made)) - len(made) // 2) * step)
+    assert len(made) == (offsets % step == 0).sum()
+
+
 def test_degrees_become_metres_and_exchanged_ones_are_noticed(
     csi: np.ndarray, positions: np.ndarray, tmp_path: Path
 ) -> None:
@@ -383,17 +418,19 @@ def test_layouts_that_do_not_exist_are_refused(options: dict[str, object], compl
         Layout.read(**options)
 
 
-@pytest.mark.parametrize(("suffix", "package"), [(".mat", "scipy"), ("73.mat", "h5py")])
+@pytest.mark.parametrize(("suffix", "package"), [(".mat", "scipy"), ("73.mat", "h5py"), (".h5", "h5py")])
 def test_a_missing_package_is_named_with_its_extra(
     csi: np.ndarray, positions: np.ndarray, tmp_path: Path, suffix: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = _write_mat if suffix == ".mat" else _write_mat73
     path = write(tmp_path, {"H": csi, "pos": positions})
+    if suffix == ".h5":
+        path = path.rename(path.with_suffix(suffix))
 
     def fail(name: str) -> object:
         raise ImportError(name)
 
-    monkeypatch.setattr("reference_db.sources.matlab.import_module", fail)
+    monkeypatch.setattr("reference_db.sources.extras.import_module", fail)
     with pytest.raises(BadFingerprintFile, match=rf"needs the package {package}: pip install 'fingerpost\[matlab\]'"):
         read(path)
 

@@ -304,7 +304,10 @@ def test_a_refusal_ends_the_command_with_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("import", "c", "c.txt"), "c.txt: the suffix must be .safetensors, .npz, .npy, .csv or .mat"),
+        (
+            ("import", "c", "c.txt"),
+            "c.txt: the suffix must be .safetensors, .npz, .npy, .csv, .mat, .h5, .hdf5, .tfrecords, .pcap or .dat",
+        ),
         (("show", "../plane"), "'../plane' is not a cell name"),
         (("show", "c", "--version", "../1"), "'../1' is not a version"),
         (("delete", "c", "--area", "1,2,3"), "west,south,east,north"),
