@@ -1,6 +1,6 @@
 """One version of a cell, indexed in memory and ready to serve."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -15,6 +15,7 @@ from reference_db.geodesy import LocalFrame
 from reference_db.half_csi import CsiPart, PackedCsi
 from reference_db.index.position import PositionIndex
 from reference_db.index.signal import SignalIndex
+from reference_db.index.signal_features import Snapshots
 from reference_db.manifest import Manifest
 from reference_db.references import References
 from reference_db.segment import Segment
@@ -47,10 +48,16 @@ class CellVersion:
     extent: Extent
 
     @classmethod
-    def assemble(cls, contents: Contents, before: "CellVersion | None" = None) -> Self:
+    def assemble(
+        cls,
+        contents: Contents,
+        before: "CellVersion | None" = None,
+        index: Callable[[NDArray[np.float32], Snapshots], References] = References.of,
+    ) -> Self:
         """Indexes the contents of a version. Reuses the indices of the version `before` where they are the same.
 
-        The result does not depend on `before`. Raises `TooFewFingerprints` if the version has no fingerprint.
+        `index` makes the references of the segments that the manifest calls indexed. The result does not depend on
+        `before`. Raises `TooFewFingerprints` if the version has no fingerprint.
         """
         if not len(contents):
             raise TooFewFingerprints(wanted=1, available=0)
@@ -73,7 +80,7 @@ class CellVersion:
             references, done = (before.references, shared) if whole else (base, indexed)
         else:
             csi = compared(0, parts[:indexed])
-            references = base = References.of(contents.positions[: len(csi)], csi)
+            references = base = index(contents.positions[: len(csi)], csi)
             done = indexed
         for part in parts[done:]:
             held = len(references)

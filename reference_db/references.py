@@ -1,7 +1,8 @@
 """The fingerprints of a cell, indexed by position and by signal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,16 @@ class References:
         index = PositionIndex(positions)
         signals = SignalIndex(features, choose_delay_weight(features, positions))
         return cls(positions, index, signals, _knn_bandwidth(positions, index))
+
+    @classmethod
+    def of_arrays(cls, positions: _Floats, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The references of these positions `[n, 2]` that `arrays` came from. Copies the arrays."""
+        bandwidth = float(arrays["knn_bandwidth"])
+        return cls(positions, PositionIndex(positions), SignalIndex.of_arrays(arrays), bandwidth)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What costs much to compute, by name. Only of references that were not extended."""
+        return {"knn_bandwidth": np.array(self.knn_bandwidth)} | self.signals.arrays()
 
     def extended(self, positions: _Floats, csi: Snapshots) -> Self:
         """These references followed by k more: positions `[k, 2]`, CSI `[k, antennas, subcarriers]`.

@@ -1,8 +1,9 @@
-"""Reads safetensors without copying: the arrays are views of the buffer. The official reader copies them."""
+"""Safetensors without copies in memory: arrays read are views of the buffer. The official library copies them."""
 
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,21 @@ def read_tensors(data: Buffer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
         return {name: _array(name, entry, body) for name, entry in header.items()}, dict(metadata)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not safetensors: {error!r}") from error
+
+
+def write_tensors(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays by name. `read_tensors` returns the same arrays, aligned for their types in a mapped file."""
+    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    ordered = sorted(arrays.items(), key=lambda one: one[1].itemsize, reverse=True)
+    header, end = {}, 0
+    for name, array in ordered:
+        first, end = end, end + array.nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": array.shape, "data_offsets": [first, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # arrays must start at a multiple of 8 bytes
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, array in ordered:
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _array(name: str, entry: dict[str, Any], body: memoryview) -> NDArray[Any]:

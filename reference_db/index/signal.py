@@ -1,6 +1,8 @@
 """Finds the fingerprints whose signal is most similar to a request."""
 
+from collections.abc import Mapping
 from copy import copy
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -59,6 +61,21 @@ class SignalIndex:
             return vectors
 
         self._vectors = _Flat(vectors_of(np.arange(n))) if n <= _FLAT else SignalLists(n, vectors_of)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The index that `arrays` came from. Copies the arrays."""
+        made = cls.__new__(cls)
+        made.delay_weight = float(arrays["delay_weight"])
+        made._components = np.array(arrays["components"], np.float32)
+        made._size, made._dimensions = len(arrays["vectors"]), len(made._components)
+        made._vectors = SignalLists.of_arrays(arrays) if "centres" in arrays else _Flat(arrays["vectors"])
+        return made
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What another process needs to have the same index. Only of an index that was not extended."""
+        weight = {"delay_weight": np.array(self.delay_weight), "components": self._components}
+        return weight | self._vectors.arrays()
 
     def extended(self, features: Features) -> "SignalIndex":
         """An index that also holds k more fingerprints, features `[k, D]`, as rows n to n + k - 1.
@@ -150,6 +167,9 @@ class _Flat:
 
     def extended(self, vectors: _Floats) -> "_Flat":
         return _Flat(self._held, vectors)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"vectors": self._held}
 
     def nearest(self, vectors: _Floats, k: int) -> tuple[_Rows, _Floats]:
         squared, indices = self._index.search(vectors, k)
