@@ -38,6 +38,7 @@ from service.console.outlines import read_outlines
 from service.console.outlines import router as outlines_router
 from service.console.router import mount_console_assets
 from service.console.router import router as console_router
+from service.examining.examiner import ProcessExaminer
 from service.inference.engine import start_engine, start_lwlm_engine, start_trajectory_engine
 from service.inference.knn_engine import KnnEngine
 from service.inference.workers import Workers
@@ -132,11 +133,13 @@ def create_app(
     *,
     use_active_artifacts: bool = True,
     is_replica: bool = True,
+    examines_apart: bool = False,
 ) -> FastAPI:
     """The service as an ASGI app, its models loaded and tested. `draining` tells readiness of a stop that is near.
 
     Without `use_active_artifacts`, the artifacts that the settings name serve. An app that is no replica does no work
-    in the background: it follows neither versions nor active artifacts, and no other replica hears of it.
+    in the background: it follows neither versions nor active artifacts, and no other replica hears of it. An app that
+    `examines_apart` indexes, tests and calibrates versions of cells in a process of its own, for the sake of its users.
 
     Raises `models.artifact.ArtifactError`, `service.inference.session.ModelUnusable`,
     `service.auth.keys.KeysUnreadable`, `service.console.outlines.OutlinesUnreadable` or
@@ -164,7 +167,8 @@ def create_app(
         MateformerManifest,
         lambda artifact: start_engine(artifact, settings, metrics),
     )
-    served = ServedCells(store, engine, settings, metrics)
+    examiner = ProcessExaminer(settings, metrics.examiner) if examines_apart else None
+    served = ServedCells(store, engine, settings, metrics, examiner)
     trajectories = None
     if settings.trajectory_artifact_directory is not None:
         trajectory_engine = start_active(
@@ -239,6 +243,7 @@ def create_app(
         if is_replica:
             await follower.withdraw()
         for part in (
+            examiner,  # first: others wait for their threads, which wait for it
             activation,
             installation,
             live,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 _LONGEST_NAME = 100  # characters of a name from outside that messages and logs repeat
 _LONGEST_TEXT = 1000  # characters of a message
@@ -45,6 +45,10 @@ class ServiceError(Exception):
         self.detail = _cut(detail, _LONGEST_TEXT)
         super().__init__(self.detail)
         self.invalid_params = invalid_params
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the same error, without its traceback."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
     def __copy__(self) -> Self:
         """The same error without its traceback, which holds the request that raised it."""
@@ -420,6 +424,10 @@ class EstimateNotFinite(ServiceError, status=HTTPStatus.INTERNAL_SERVER_ERROR, c
 
 class OutOfMemory(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="OUT_OF_MEMORY", retry_after_s=5):
     """There is not enough memory for this request."""
+
+
+class ExaminerEnded(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="EXAMINER_ENDED", retry_after_s=5):
+    """The process that examines versions of cells was killed or could not be started, so that nothing was changed."""
 
 
 class Congested(ServiceError, status=HTTPStatus.SERVICE_UNAVAILABLE, cause="NF_CONGESTION", retry_after_s=1):

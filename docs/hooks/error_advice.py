@@ -34,6 +34,7 @@ ADVICE = {
     "CSI_SHAPE_MISMATCH": "Send the cell's own antennas and subcarriers; `GET /cells/{cellId}` shows them.",
     "DRAINING": "Send requests to another replica.",
     "ESTIMATE_NOT_FINITE": "Check the snapshot. If it is good, report the artifact.",
+    "EXAMINER_ENDED": "Wait as long as `Retry-After` says. If it lasts, give the replica more memory and read its log.",
     "FINGERPRINTS_UNREADABLE": "Check the file against [File formats](files.md).",
     "FINGERPRINT_REFUSED": "Correct or drop the row that `invalidParams` names.",
     "GAD_SHAPES_NOT_SUPPORTED": "Add a shape that `detail` names to `supportedGADShapes`, or leave the field out.",

@@ -199,7 +199,7 @@ class Activation:
         if is_mateformer(artifact):
             serveable = await asyncio.to_thread(self._check_serves, artifact)
             active, engine = self._served.engine, await self._start(artifact)
-            measure = measure_by_fingerprints(active, engine, self._settings.calibration_seed)
+            measure = measure_by_fingerprints(active, engine, self._served.examiner, self._settings.calibration_seed)
             checks = await self._check_cells(serveable, measure, force)
             cells = await self._served.switch(engine)
             _log.info("%d cells in memory now use artifact %s", cells, artifact.digest)

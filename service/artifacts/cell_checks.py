@@ -14,7 +14,7 @@ from reference_db.cell_version import CellVersion
 from reference_db.contents import read_contents
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
-from service.cells.calibration import label_errors
+from service.cells.examiner import Examiner
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellUnreadable, InferenceFailed, NotReady
 from service.inference.engine import LwlmEngine, MateformerEngine, TrajectoryEngine
@@ -85,7 +85,7 @@ def check_cells(
     """Checks the cells `held` in memory, and a random sample of the other `serveable` ones. Blocking; takes seconds.
 
     `measure` returns the errors of both artifacts in metres, float64 `[n]` each, NaN where there is no answer. Raises
-    `OutOfMemory`, `StoreDown`, or `NotReady` once `stopped` returns true.
+    `OutOfMemory`, `ExaminerEnded`, `StoreDown`, or `NotReady` once `stopped` returns true.
     """
     compared, failed = [], []
     for cell_id, version in _take_cells(store, serveable, held, seed):
@@ -123,14 +123,14 @@ def _finite(median: float) -> float | None:
     return median if np.isfinite(median) else None
 
 
-def measure_by_fingerprints(active: MateformerEngine, other: MateformerEngine, seed: int) -> Measure:
+def measure_by_fingerprints(
+    active: MateformerEngine, other: MateformerEngine, examiner: Examiner, seed: int
+) -> Measure:
     """For artifacts that locate by fingerprints."""
 
     def measure(version: CellVersion) -> tuple[_Errors, _Errors]:
         rows = np.random.default_rng(seed).choice(len(version), min(_SAMPLES, len(version)), replace=False)
-        before, after = (
-            label_errors(engine.estimator, version, version, np.sort(rows), left_out=True) for engine in (active, other)
-        )
+        before, after = (examiner.measure_errors(engine, version, np.sort(rows)) for engine in (active, other))
         return before, after
 
     return measure

@@ -194,6 +194,7 @@ async def list_models(models: Annotated[Models, Depends(get_models)]) -> ModelLi
         errors.StorageFull,
         errors.NotReady,
         errors.OutOfMemory,
+        errors.ExaminerEnded,
     ),
     summary="Activate a model",
 )

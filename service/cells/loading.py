@@ -4,11 +4,12 @@ import logging
 import time
 
 from reference_db.cell_version import CellVersion
-from reference_db.contents import read_contents
+from reference_db.contents import Contents, read_contents
 from reference_db.history import is_withdrawn
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from service.cells.calibration import check_serves
+from service.cells.examiner import Examiner
 from service.cells.served_cell import ServedCell, prepare_cell
 from service.cells.store_errors import translate_store_errors
 from service.errors import CellNotFound, ServiceError, VersionNotFound
@@ -22,7 +23,9 @@ class Withdrawn(Exception):
     """The cell was removed, or fingerprints of the version held were forgotten."""
 
 
-def load_cell(store: Store, manifest: Manifest, engine: MateformerEngine, settings: Settings) -> ServedCell:
+def load_cell(
+    store: Store, manifest: Manifest, engine: MateformerEngine, examiner: Examiner, settings: Settings
+) -> ServedCell:
     """The version of a manifest, or the current one if that version was removed meanwhile.
 
     Raises `CellNotFound`, `CellUnreadable`, `StoreDown`, and what `check_serves` and `prepare_cell` raise.
@@ -30,14 +33,20 @@ def load_cell(store: Store, manifest: Manifest, engine: MateformerEngine, settin
     while True:
         try:
             with translate_store_errors():
-                version = _load_version(store, manifest, engine, settings, None, None)
-                return prepare_cell(version, engine, settings)
+                contents = _read_served(store, manifest, engine, settings, None)
+                # Indexed here, at normal priority: a user waits for it.
+                return prepare_cell(CellVersion.assemble(contents), engine, examiner, settings)
         except VersionNotFound:  # removed meanwhile, together with its cell or for a newer version
             manifest = read_current_manifest(store, manifest.cell.cell_id)
 
 
 def load_successor(
-    store: Store, manifest: Manifest, held: ServedCell, like: CellVersion | None, settings: Settings
+    store: Store,
+    manifest: Manifest,
+    held: ServedCell,
+    like: CellVersion | None,
+    examiner: Examiner,
+    settings: Settings,
 ) -> ServedCell:
     """The version of a manifest for the engine of `held`, with the tiles in use encoded.
 
@@ -45,8 +54,10 @@ def load_successor(
     raises, and `VersionNotFound`.
     """
     engine = held.engine
-    version = _load_version(store, manifest, engine, settings, held.version, like or held.version)
-    found = prepare_cell(version, engine, settings)
+    contents = _read_served(store, manifest, engine, settings, held.version)
+    with translate_store_errors():
+        version = examiner.assemble(contents, like or held.version)
+    found = prepare_cell(version, engine, examiner, settings)
     started = time.monotonic()
     encoded = engine.estimator.warm_tiles(found.version, engine.estimator.tiles_in_use(held.version))
     cell_id = manifest.cell.cell_id
@@ -70,16 +81,10 @@ def read_current_manifest(store: Store, cell_id: str) -> Manifest:
     return manifest
 
 
-def _load_version(
-    store: Store,
-    manifest: Manifest,
-    engine: MateformerEngine,
-    settings: Settings,
-    held: CellVersion | None,
-    like: CellVersion | None,
-) -> CellVersion:
-    """Reads segments from the store unless `held` has them, and reuses the indices of `like` where possible."""
+def _read_served(
+    store: Store, manifest: Manifest, engine: MateformerEngine, settings: Settings, held: CellVersion | None
+) -> Contents:
+    """Reads segments from the store unless `held` has them. Raises what `check_serves` raises."""
     check_serves(engine.artifact, manifest, settings.confidence)
     with translate_store_errors():
-        contents = read_contents(store, manifest, None if held is None else held.contents)
-    return CellVersion.assemble(contents, like)
+        return read_contents(store, manifest, None if held is None else held.contents)

@@ -17,6 +17,7 @@ from service.background import BlockingCalls
 from service.cells.calibration import Calibration
 from service.cells.descriptions import DescribedCell, DescribedCells
 from service.cells.drift import DriftWatch
+from service.cells.examiner import Examiner, LocalExaminer
 from service.cells.faults import CellFaults, describe_fault, describe_service_fault
 from service.cells.loading import Withdrawn, check_withdrawn, load_cell, load_successor, read_current_manifest
 from service.cells.lookups import Lookups
@@ -42,7 +43,16 @@ class ServedCells:
     One engine serves all cells; `switch` replaces the engine. For the event loop's thread.
     """
 
-    def __init__(self, store: Store, engine: MateformerEngine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: MateformerEngine,
+        settings: Settings,
+        metrics: Metrics,
+        examiner: Examiner | None = None,
+    ) -> None:
+        """Without an `examiner`, versions are examined in the threads of this process."""
+        self.examiner = examiner or LocalExaminer(settings)
         self._store = store
         self._settings = settings
         self._metrics = metrics
@@ -135,7 +145,7 @@ class ServedCells:
         try:
             while missing := self._not_ready(ready):
                 for cell_id, cell in missing.items():
-                    work = partial(move_cell, cell, engine, self._settings)
+                    work = partial(move_cell, cell, engine, self.examiner, self._settings)
                     ready[cell_id] = await loop.run_in_executor(self._replacers, work)
                 # Without this the loop would not end while operators keep changing cells.
                 self._versions_wait = True
@@ -274,7 +284,7 @@ class ServedCells:
             self._refusals.note_tried(cell_id, manifest.digest)
             if manifest.digest == held.version.manifest.digest:
                 return None
-            return load_successor(self._store, manifest, held, like, self._settings)
+            return load_successor(self._store, manifest, held, like, self.examiner, self._settings)
         except ServiceError as error:
             check_withdrawn(self._store, held.version.manifest, error)
             raise
@@ -319,7 +329,7 @@ class ServedCells:
         loop = asyncio.get_running_loop()
         started, served = time.monotonic(), None
         while served is None or served.engine is not self.engine:  # the engine may be replaced meanwhile
-            work = partial(load_cell, self._store, manifest, self.engine, self._settings)
+            work = partial(load_cell, self._store, manifest, self.engine, self.examiner, self._settings)
             served = await loop.run_in_executor(self._loaders, work)
         self._metrics.cell_loaded(time.monotonic() - started)
         self._memory.put(cell_id, served)

@@ -4,8 +4,9 @@ import logging
 from typing import NamedTuple
 
 from reference_db.cell_version import CellVersion
-from service.cells.calibration import Calibration, calibrate, check_serves
-from service.errors import ArtifactRefused, OutOfMemory, ServiceError
+from service.cells.calibration import Calibration, check_serves
+from service.cells.examiner import Examiner
+from service.errors import ArtifactRefused, ExaminerEnded, OutOfMemory, ServiceError
 from service.inference.engine import MateformerEngine
 from service.settings import Settings
 
@@ -28,7 +29,7 @@ class ServedCell(NamedTuple):
         return self.engine.estimator.resident_bytes(self.version)
 
 
-def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Settings) -> ServedCell:
+def prepare_cell(version: CellVersion, engine: MateformerEngine, examiner: Examiner, settings: Settings) -> ServedCell:
     """Returns the cell ready to serve; calibrates it unless its manifest holds a calibration for this artifact.
 
     Raises what `calibrate` raises.
@@ -36,22 +37,22 @@ def prepare_cell(version: CellVersion, engine: MateformerEngine, settings: Setti
     calibration = Calibration.of_quality(version.manifest.quality, engine.artifact.digest)
     if calibration is None or calibration.confidence != settings.confidence:
         _log.warning("cell %s: no calibration for this artifact and confidence; calibrating now", version.cell.cell_id)
-        calibration = calibrate(engine.artifact, engine.estimator, version, settings)
+        calibration = examiner.calibrate(engine, version)
     engine.estimator.prepare(version)
     calibration.ellipses.prepare()
     return ServedCell(version, engine, calibration)
 
 
-def move_cell(cell: ServedCell, engine: MateformerEngine, settings: Settings) -> ServedCell:
+def move_cell(cell: ServedCell, engine: MateformerEngine, examiner: Examiner, settings: Settings) -> ServedCell:
     """Returns the same version served by another engine, with the tiles in use already encoded.
 
-    Raises `ArtifactRefused` when the engine cannot locate users in the cell. Raises `OutOfMemory`.
+    Raises `ArtifactRefused` when the engine cannot locate users in the cell. Raises `OutOfMemory` or `ExaminerEnded`.
     """
     try:
         check_serves(engine.artifact, cell.version.manifest, settings.confidence)
-        moved = prepare_cell(cell.version, engine, settings)
+        moved = prepare_cell(cell.version, engine, examiner, settings)
         engine.estimator.warm_tiles(cell.version, cell.engine.estimator.tiles_in_use(cell.version))
-    except OutOfMemory:
+    except (OutOfMemory, ExaminerEnded):
         raise
     except ServiceError as error:
         raise ArtifactRefused(f"cell {cell.version.cell.cell_id}: {error.reason}") from error

@@ -152,7 +152,7 @@ def serve(
     draining = Draining()
     listening = None if worker is None else ListeningWorker(*worker)
     try:
-        service = create_app(settings, draining)
+        service = create_app(settings, draining, examines_apart=True)
         state = service.state
         run_server(service, settings, draining, state.background, state.metrics, state.served_parts, listening)
     except (KeysUnreadable, OutlinesUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:

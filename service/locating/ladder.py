@@ -28,7 +28,12 @@ _FALLS = (
 )
 # The same request may get an answer later: the client must see that.
 _PASSING = (
-    errors.TracksUnavailable | errors.Congested | errors.OutOfMemory | errors.InferenceFailed | errors.EstimateNotFinite
+    errors.TracksUnavailable
+    | errors.Congested
+    | errors.OutOfMemory
+    | errors.ExaminerEnded
+    | errors.InferenceFailed
+    | errors.EstimateNotFinite
 )
 
 

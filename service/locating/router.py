@@ -53,6 +53,7 @@ _SERVING_ERRORS = (
     errors.StoreDown,
     errors.Congested,
     errors.OutOfMemory,
+    errors.ExaminerEnded,
     errors.InferenceFailed,
     errors.EstimateNotFinite,
     errors.TooLate,

@@ -21,6 +21,7 @@ from service.errors import ServiceError
 from service.telemetry.background_metrics import BackgroundMetrics
 from service.telemetry.dispatch_metrics import DispatchMetrics
 from service.telemetry.drift_metrics import DriftMetrics
+from service.telemetry.examiner_metrics import ExaminerMetrics
 from service.telemetry.fault_metrics import FaultMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.problem_cause import find_cause
@@ -44,6 +45,7 @@ class Metrics:
         self.background = BackgroundMetrics(registry)
         self.faults = FaultMetrics(registry)
         self.drift = DriftMetrics(registry)
+        self.examiner = ExaminerMetrics(registry)
         self._stages = Histogram(
             "fingerpost_stage_duration_seconds",
             "Time spent in a stage. decode and encode: of one request; other stages: of all users in one dispatch.",

@@ -50,6 +50,7 @@ _CHANGE_ERRORS = (
     errors.IdempotencyKeyReused,
     errors.StorageFull,
     errors.InferenceFailed,
+    errors.ExaminerEnded,
 )
 
 

@@ -18,12 +18,11 @@ from reference_db.contents import read_contents
 from reference_db.errors import CorruptManifest, UnknownVersion
 from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
-from service.cells.calibration import AT_ONCE, check_serves, label_errors
+from service.cells.calibration import AT_ONCE, check_serves
 from service.cells.registry import ServedCells
 from service.cells.store_errors import translate_store_errors
 from service.errors import Congested, NotReady
 from service.inference.engine import MateformerEngine
-from service.inference.estimator import Estimator
 from service.inference.workers import lower_thread_priority
 from service.settings import Settings
 from service.updates.history import find_version
@@ -123,7 +122,7 @@ class ErrorMaps:
         self._waiting += 1
         try:
             held = self._served.held(manifest.cell.cell_id)
-            work = partial(self._measure_sample, engine.estimator, manifest, held, limit, key)
+            work = partial(self._measure_sample, engine, manifest, held, limit, key)
             sample = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._waiting -= 1
@@ -141,7 +140,7 @@ class ErrorMaps:
         return found.sample
 
     def _measure_sample(
-        self, estimator: Estimator, manifest: Manifest, held: CellVersion | None, limit: int, key: _SampleKey
+        self, engine: MateformerEngine, manifest: Manifest, held: CellVersion | None, limit: int, key: _SampleKey
     ) -> _Sample:
         """Extends the remembered sample, which may have grown while this request waited."""
         found = self._samples.get(key)
@@ -152,7 +151,7 @@ class ErrorMaps:
         order = np.random.default_rng(self._settings.calibration_seed).permutation(len(version))
         rows = order[len(known.errors) : limit]
         portions = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
-        errors = [self._measure_errors(estimator, version, portion) for portion in portions]
+        errors = [self._measure_errors(engine, version, portion) for portion in portions]
         return _Sample(
             np.concatenate([known.ids, version.ids[rows]]),
             np.concatenate([known.positions, version.positions[rows]]),
@@ -160,18 +159,18 @@ class ErrorMaps:
         )
 
     def _measure_errors(
-        self, estimator: Estimator, version: CellVersion, rows: NDArray[np.int64]
+        self, engine: MateformerEngine, version: CellVersion, rows: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         if self._stopped.is_set():  # a stop waits for this thread
             raise NotReady("the service is stopping")
-        return label_errors(estimator, version, version, rows, left_out=True)
+        return self._served.examiner.measure_errors(engine, version, rows)
 
     def _assemble(self, manifest: Manifest, held: CellVersion | None) -> CellVersion:
         if held is not None and held.manifest.digest == manifest.digest:
             return held
         with translate_store_errors():
             contents = read_contents(self._publisher.store, manifest, None if held is None else held.contents)
-        return CellVersion.assemble(contents, held)
+        return self._served.examiner.assemble(contents, held)
 
 
 def get_error_maps(request: Request) -> ErrorMaps:

@@ -206,6 +206,7 @@ async def forget_fingerprints(
         errors.CellTooSmall,
         errors.Congested,
         errors.InferenceFailed,
+        errors.ExaminerEnded,
         errors.NotReady,
     ),
     summary="Measure errors of fingerprints",

@@ -14,8 +14,8 @@ from reference_db.manifest import Manifest
 from reference_db.stores.store import Store
 from reference_db.update import Update
 from service import errors
-from service.cells.calibration import Calibration, calibrate, check_serves
-from service.cells.canary import Canary, run_canary
+from service.cells.calibration import Calibration, check_serves
+from service.cells.canary import Canary
 from service.cells.registry import ServedCells
 from service.cells.stations import Stations
 from service.cells.store_errors import translate_store_errors
@@ -78,6 +78,7 @@ class Trials:
     ) -> None:
         self._store = store
         self._served = served
+        self._examiner = served.examiner
         self._settings = settings
         self._progress = progress
         self._trajectories = trajectories
@@ -93,7 +94,7 @@ class Trials:
             refusal = error
         version = tried.version
         if version is None and len(update.contents):
-            version = CellVersion.assemble(update.contents)
+            version = self._examiner.assemble(update.contents, None)
         return Rehearsal(tried.update, version, refusal)
 
     def test(
@@ -113,7 +114,7 @@ class Trials:
         known = None if force else self._find_calibration(artifact.digest, version, tried.before, tried.canary)
         if known is None:
             self._progress.enter(update.manifest.cell.cell_id, "calibrating")
-        calibration = known or calibrate(artifact, engine.estimator, version, self._settings)
+        calibration = known or self._examiner.calibrate(engine, version)
         update = update.with_quality(calibration.as_quality(artifact.digest) | tried.canary.as_quality())
         update = with_findings(update, judge_calibration(calibration))
         return CalibratedUpdate(update, replace(version, contents=update.contents))
@@ -127,7 +128,7 @@ class Trials:
                 with errors.overridden_by_force():
                     self._check_policy(update.manifest)
             return _TriedUpdate(update)
-        artifact, estimator = engine.artifact, engine.estimator
+        artifact = engine.artifact
         served_before = before is not None and self._serves(engine, before)
         try:
             check_serves(artifact, update.manifest, self._settings.confidence)
@@ -147,12 +148,12 @@ class Trials:
             previous = Calibration.of_quality(before.quality, artifact.digest)
         self._progress.enter(update.manifest.cell.cell_id, "indexing")
         old = self._index_before(before, held, update.contents) if served_before and before is not None else None
-        version = CellVersion.assemble(update.contents, old)
+        version = self._examiner.assemble(update.contents, old)
         action = update.manifest.change.action
         rolled_back = action == "rolled back"
         comparable = None if rolled_back or action == "corrected" else old  # both may move all fingerprints on purpose
         self._progress.enter(update.manifest.cell.cell_id, "testing")
-        canary = run_canary(estimator, version, comparable, self._settings.calibration_seed)
+        canary = self._examiner.run_canary(engine, version, comparable)
         if not (force or rolled_back):  # a rollback must not depend on the version that it leaves
             with errors.overridden_by_force():
                 canary.check(previous)
@@ -214,7 +215,7 @@ class Trials:
             return held
         try:
             with translate_store_errors():
-                return CellVersion.assemble(read_contents(self._store, before, after), held)
+                return self._examiner.assemble(read_contents(self._store, before, after), held)
         except (errors.CellUnreadable, errors.VersionNotFound, TooFewFingerprints):
             return None
 

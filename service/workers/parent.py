@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from logging.config import dictConfig
 
+from service.child_environment import environment_of_this_package
 from service.listening import bind_port, check_guarded, describe_url
 from service.settings import Settings
 from service.telemetry.logs import log_config
@@ -24,7 +25,7 @@ from service.workers.division import divide, worker_environment
 from service.workers.haproxy import find_haproxy
 from service.workers.private_directory import private_directory
 from service.workers.scrapes import Scrapes, ScrapeServer
-from service.workers.worker import Worker, environment_of_this_package
+from service.workers.worker import Worker
 
 _log = logging.getLogger("fingerpost.workers")
 

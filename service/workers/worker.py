@@ -2,15 +2,12 @@
 
 import asyncio
 import logging
-import os
 import signal
-import site
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fingerpost
 from service.workers.child import Child
 
 _log = logging.getLogger("fingerpost.workers")
@@ -67,12 +64,3 @@ class Worker:
 
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "fingerpost", "serve", "--worker", str(self.number), str(self.socket)]
-
-
-def environment_of_this_package(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which `python -m fingerpost` is the package of this process, not one in its directory."""
-    chosen = {**environment, "PYTHONSAFEPATH": "1"}
-    place = str(Path(fingerpost.__file__).parents[1])
-    if place not in (*site.getsitepackages(), site.getusersitepackages()):
-        chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (place, environment.get("PYTHONPATH"))))
-    return chosen

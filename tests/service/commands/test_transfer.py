@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from reference_db import write_fingerprint_file
+from service.cells import examiner
 from service.commands import transfer
-from service.updates import trials
 from tests.service.running import running_one_artifact
 from tests.service.tiny_cell import tiny_cell
 from tests.service.updates.wire import assert_problem, on_a_line
@@ -28,13 +28,13 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 async def test_the_stages_of_an_import_are_printed_where_there_is_no_terminal(
     client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibrate = trials.calibrate
+    calibrate = examiner.calibrate
 
     def calibrate_slowly(*arguments: Any) -> Any:
         time.sleep(0.2)  # so that the stage is asked for
         return calibrate(*arguments)
 
-    monkeypatch.setattr(trials, "calibrate", calibrate_slowly)
+    monkeypatch.setattr(examiner, "calibrate", calibrate_slowly)
     monkeypatch.setattr(transfer, "_ASKED_EVERY_S", 0.001)
     file = tmp_path / "c.safetensors"
     write_fingerprint_file(file, tiny_cell(), on_a_line(0, 40))
@@ -62,14 +62,14 @@ async def test_a_stage_is_told_of_a_cell_that_is_being_created_and_of_no_other_u
     client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibrating, go_on = threading.Event(), threading.Event()
-    calibrate = trials.calibrate
+    calibrate = examiner.calibrate
 
     def calibrate_later(*arguments: Any) -> Any:
         calibrating.set()
         assert go_on.wait(30)
         return calibrate(*arguments)
 
-    monkeypatch.setattr(trials, "calibrate", calibrate_later)
+    monkeypatch.setattr(examiner, "calibrate", calibrate_later)
     file = tmp_path / "c.safetensors"
     write_fingerprint_file(file, tiny_cell(), on_a_line(0, 40))
     assert_problem(await client.get("/cells/c/change"), 404, "CELL_NOT_FOUND", "/cellId")
