@@ -214,7 +214,8 @@ class Settings(BaseSettings):
     frame_cache_bytes: int = Field(
         512 * 2**20,
         gt=0,
-        description="Memory for frames (encoded neighbourhoods); at least FINGERPOST_INFERENCE_BATCH frames are held.",
+        description="Memory for frames (encoded neighbourhoods) and, a quarter of it, for the features of their "
+        "fingerprints; at least FINGERPOST_INFERENCE_BATCH frames are held.",
     )
     encode_ahead: bool = Field(
         True,

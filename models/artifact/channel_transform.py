@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -135,7 +136,7 @@ class ChannelTransform:
         )
         return {name: getattr(self, name) for name in names}
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """Equal for transforms that give equal features."""
         parts = b"".join(array.tobytes() for array in self.constants.values())

@@ -72,6 +72,7 @@ class ServedCells:
         self._up_to_date = time.monotonic()
         metrics.stale_seconds.set_function(lambda: time.monotonic() - self._up_to_date)
         metrics.frame_bytes.set_function(lambda: self.engine.estimator.frame_bytes)
+        metrics.feature_bytes.set_function(lambda: self.engine.estimator.feature_bytes)
         metrics.frame_pool.set_function(lambda: self.engine.estimator.frame_pool_bytes)
         for lane in LANES:
             metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))

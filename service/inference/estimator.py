@@ -17,6 +17,7 @@ from reference_db.retrieval import LeftOut, first_guess, guess_by_voters, next_n
 from service.errors import CsiForeign, CsiLevelImplausible, ServiceError
 from service.inference.belonging import Belonging, Strangeness, describe_foreign, is_foreign
 from service.inference.channels import Channels
+from service.inference.feature_cache import FeatureCache
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import Located, MateformerSession, as_users
 from service.inference.plausibility import (
@@ -39,6 +40,8 @@ RETRIEVAL: Retrieval = "fused"
 _FRAMES_A_RUN = 16
 
 _FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs would delay users
+
+_FEATURES = 1 / 4  # share of the memory for frames that holds the features of their fingerprints
 
 _MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
@@ -88,7 +91,11 @@ class Estimator:
         self._surroundings = Surroundings(self.manifest.tile_pitch)
         self._levels = Levels()
         self._metrics = metrics
-        self._frames = FrameCache(session, frame_bytes, most_users, metrics) if session.has_frames else None
+        of_features = int(_FEATURES * frame_bytes)
+        self._features, of_frames = FeatureCache(self.manifest.features, of_features), frame_bytes - of_features
+        self._frames: FrameCache | None = None
+        if session.has_frames:
+            self._frames = FrameCache(session, of_frames, most_users, metrics, self._features)
         self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
 
     def neighbours(self, fingerprints: int) -> int:
@@ -256,6 +263,11 @@ class Estimator:
         return 0 if self._frames is None else self._frames.held_bytes
 
     @property
+    def feature_bytes(self) -> int:
+        """Memory that the features of fingerprints take that are held for frames."""
+        return self._features.held_bytes
+
+    @property
     def frame_pool_bytes(self) -> int:
         """Memory allocated for frames."""
         return 0 if self._frames is None else self._frames.pool_bytes
@@ -287,7 +299,7 @@ class Estimator:
             return False
         near, slot = reserved
         try:
-            known = as_known([near], self._session.describe_in_background)
+            known = as_known([near], self._session.describe_in_background, self._features)
             self._session.run_in_background("frame", {**known, "slots": np.array([slot])})
         except Exception:  # on any error the slot is free again
             self._session.submit(frames.release, slot).result()
@@ -322,7 +334,7 @@ class Estimator:
             alone[len(near[row].rows)].append(row)
         for rows in alone.values():
             with stopwatch.stage("describe"):
-                known = as_known([near[row] for row in rows], self._session.describe)
+                known = as_known([near[row] for row in rows], self._session.describe, self._features)
             with stopwatch.stage("infer"):
                 outputs = self._session.run("full", known | {name: part[rows] for name, part in users.items()})
             answer = Located.of(outputs)

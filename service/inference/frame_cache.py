@@ -2,19 +2,16 @@
 
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell_version import CellVersion
+from service.inference.feature_cache import Describe, FeatureCache
 from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood
 from service.telemetry.metrics import Metrics
-
-# Features float32 `[t, F]` of CSI `[t, antennas, subcarriers, 2]` of one cell.
-Describe = Callable[[ChannelTransform, NDArray[np.float32]], NDArray[np.float32]]
 
 _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
 _AHEAD = 1 / 8  # share of the frames that may be encoded ahead, and not used yet
@@ -28,8 +25,17 @@ class FrameCache:
     cell drops only the frames whose fingerprints changed, unless its description did.
     """
 
-    def __init__(self, session: MateformerSession, budget: int, least: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        session: MateformerSession,
+        budget: int,
+        least: int,
+        metrics: Metrics,
+        features: FeatureCache | None = None,
+    ) -> None:
+        """`features`: of the fingerprints; None: they are described for each frame."""
         self._session = session
+        self._features = features
         self._metrics = metrics
         self._slots: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
         self._ahead: OrderedDict[bytes, None] = OrderedDict()  # encoded ahead, and not used yet; the oldest first
@@ -119,7 +125,7 @@ class FrameCache:
         started = time.perf_counter()
         slots = [self.reserve() for _ in neighbourhoods]
         try:
-            known = as_known(neighbourhoods, self._session.describe)
+            known = as_known(neighbourhoods, self._session.describe, self._features)
             self._session.run("frame", {**known, "slots": np.array(slots)})
         except Exception:  # on any error the slots are free again
             self._free += slots
@@ -128,10 +134,13 @@ class FrameCache:
         self._metrics.frames_encoded(time.perf_counter() - started)
 
 
-def as_known(neighbourhoods: Sequence[Neighbourhood], describe: Describe) -> dict[str, NDArray[np.float32]]:
+def as_known(
+    neighbourhoods: Sequence[Neighbourhood], describe: Describe, held: FeatureCache | None = None
+) -> dict[str, NDArray[np.float32]]:
     """Returns neighbourhoods of one size as inputs of the graphs `frame` and `full`.
 
-    Each version's fingerprints are described once, however many of the neighbourhoods they are in.
+    Each version's fingerprints are described once, however many of the neighbourhoods they are in; those `held` are
+    not described again.
     """
     versions: dict[CellVersion, list[int]] = defaultdict(list)
     for i, near in enumerate(neighbourhoods):
@@ -142,7 +151,11 @@ def as_known(neighbourhoods: Sequence[Neighbourhood], describe: Describe) -> dic
     sigmas = np.empty(rows.shape, np.float32)
     for version, some in versions.items():
         wanted, where = np.unique(rows[some], return_inverse=True)
-        found = describe(neighbourhoods[some[0]].channel, version.csi_of(wanted))
+        near = neighbourhoods[some[0]]
+        if held is None:
+            found = describe(near.channel, version.csi_of(wanted))
+        else:
+            found = held.describe(near, wanted, describe)
         if features is None:
             features = np.empty((*rows.shape, found.shape[1]), np.float32)
         features[some] = found[where.reshape(-1, rows.shape[1])]

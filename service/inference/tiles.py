@@ -64,11 +64,16 @@ class Tiles:
 
 def _fetch(version: CellVersion, channel: ChannelTransform, centres: NDArray[np.float32], n: int) -> list[_RowsAndKey]:
     neighbourhoods = next_neighbourhood(version.references, centres, n)
+    description = name_description(version, channel)
+    return [(rows, _key(description, version.ids[rows])) for rows in neighbourhoods]
+
+
+def name_description(version: CellVersion, channel: ChannelTransform) -> bytes:
+    """Equal for versions of a cell whose CSI is degraded and described alike."""
     degradation = repr(Degradation.of(version.cell)).encode()
-    salt = hashlib.sha256(b"\0".join([version.cell.cell_id.encode(), degradation, channel.key])).digest()
-    return [(rows, _key(salt, version.ids[rows])) for rows in neighbourhoods]
+    return hashlib.sha256(b"\0".join([version.cell.cell_id.encode(), degradation, channel.key])).digest()
 
 
-def _key(salt: bytes, ids: NDArray[np.uint64]) -> bytes:
+def _key(description: bytes, ids: NDArray[np.uint64]) -> bytes:
     # Sorted: the model's answer does not depend on the order of the neighbourhood.
-    return hashlib.blake2b(np.sort(ids).tobytes(), digest_size=16, key=salt).digest()
+    return hashlib.blake2b(np.sort(ids).tobytes(), digest_size=16, key=description).digest()

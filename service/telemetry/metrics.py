@@ -111,6 +111,11 @@ class Metrics:
             "Memory allocated for frames on the device of the execution provider.",
             registry=registry,
         )
+        self.feature_bytes = Gauge(
+            "fingerpost_feature_cache_bytes",
+            "Memory of the features of fingerprints that are held for frames.",
+            registry=registry,
+        )
         self._frame_durations = Histogram(
             "fingerpost_frame_encode_duration_seconds",
             "Time to encode missing frames, several at once.",

@@ -44,6 +44,20 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+def count_described(session: MateformerSession, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many snapshots each run of `describe` of a session takes, from now on."""
+    counts: list[int] = []
+    run = session.run
+
+    def count(graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if graph == "describe":
+            counts.append(len(feeds["csi"]))
+        return run(graph, feeds)
+
+    monkeypatch.setattr(session, "run", count)
+    return counts
+
+
 def lookups(metrics: Metrics, result: str) -> float:
     return metrics.registry.get_sample_value("fingerpost_frame_cache_lookups_total", {"result": result}) or 0.0
 
@@ -76,6 +90,45 @@ def test_frames_give_the_full_graphs_answer(session: MateformerSession, version:
     np.testing.assert_allclose(cached, fresh, atol=1e-4)
     assert lookups(metrics, "miss") <= USERS
     assert lookups(metrics, "hit") == lookups(metrics, "miss")
+
+
+def test_frames_whose_fingerprints_are_described_already_give_the_same_answers(
+    session: MateformerSession, version: CellVersion, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = users_of(version, USERS)
+    room = 4 * session.manifest.features * 4 * len(version)  # for all features, and for few frames
+    estimator = Estimator(session, USERS, room, metrics)
+    fresh = located(session, estimator, users)
+    assert 0 < estimator.feature_bytes <= room / 4
+    counts = count_described(session, monkeypatch)
+    estimator = Estimator(session, 2, room, metrics)
+    alone = [located(session, estimator, [user])[0] for user in users]
+    np.testing.assert_allclose(alone, fresh, atol=1e-3)
+    assert sum(counts) <= len(users) + len(version)  # no fingerprint twice
+
+
+def test_features_and_frames_together_keep_to_the_memory_for_frames(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    room = 40 * session.frame_bytes
+    estimator = Estimator(session, 1, room, metrics)
+    assert 0.9 * room <= estimator.frame_pool_bytes + room / 4 <= room
+    for user in users_of(version, USERS):
+        located(session, estimator, [user])
+    assert 0 < estimator.feature_bytes <= room / 4
+
+
+def test_a_cell_too_small_for_frames_is_described_once(
+    session: MateformerSession, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = version_of(CELL, fingerprints_at(street(20, 1)))
+    users = users_of(small, 4)
+    estimator = Estimator(session, 1, 2**22, metrics)
+    fresh = [located(session, estimator, [user])[0] for user in users]
+    counts = count_described(session, monkeypatch)
+    again = [located(session, estimator, [user])[0] for user in users]
+    assert counts == [1] * len(users)
+    np.testing.assert_allclose(again, fresh, atol=1e-4)
 
 
 def test_a_batch_gives_each_user_the_same_answer_as_alone(
