@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -237,12 +237,18 @@ class Estimator:
         encoded = 0
         for place in places:
             with self._one_reserved:
-                encoded += self._encode(version, place)
+                if self._frames is not None:
+                    encoded += self._encode(version, place, self._frames.reserve, self._frames.admit)
         return encoded
+
+    def note_loaded(self, version: CellVersion) -> None:
+        """A cell has been loaded: `encode_ahead` encodes its tiles, as long as slots for frames are free."""
+        if self._frames is not None and len(version) >= self.manifest.neighbourhood_size:
+            self._surroundings.note_loaded(version, self._frames.most_ahead)
 
     @property
     def may_encode_ahead(self) -> bool:
-        """Whether users have entered tiles whose surroundings `encode_ahead` has not looked at."""
+        """Whether there are places that users may enter and that `encode_ahead` has not looked at."""
         return self._frames is not None and bool(self._surroundings)
 
     def encode_ahead(self) -> bool:
@@ -250,9 +256,14 @@ class Estimator:
 
         Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
         """
-        while (found := self._surroundings.take()) is not None:
+        frames = self._frames
+        while frames is not None and (place := self._surroundings.take()) is not None:
+            if not place.nearby and not frames.has_free_ahead:
+                self._surroundings.forget_loaded()
+                continue
+            reserve = frames.reserve_ahead if place.nearby else frames.reserve_free
             with self._one_reserved:
-                if self._encode(*found, ahead=True):
+                if self._encode(place.version, place.centre, reserve, frames.admit_ahead):
                     self._metrics.frame_encoded_ahead()
                     return True
         return False
@@ -274,7 +285,7 @@ class Estimator:
 
     def _tiles_in_use(self, version: CellVersion) -> list[_Floats]:
         centres = self._tiles.centres(version)
-        used = self._frames.keys if self._frames else []
+        used = self._frames.used_keys if self._frames else []
         return [centres[key] for key in used if key in centres][:_MOST_WARMED]
 
     def _note_entered(self, near: dict[int, Neighbourhood], places: _Floats) -> None:
@@ -288,32 +299,38 @@ class Estimator:
                 entered.discard(one.key)
                 self._surroundings.note(one.version, snapped(places[row], self.manifest.tile_pitch))
 
-    def _encode(self, version: CellVersion, centre: _Floats, *, ahead: bool = False) -> bool:
+    def _encode(
+        self,
+        version: CellVersion,
+        centre: _Floats,
+        reserve: Callable[[], int | None],
+        admit: Callable[[bytes, int], None],
+    ) -> bool:
         """Encodes the frame around a tile's centre unless it is held; returns whether it did.
 
-        `ahead`: no user has asked for it.
+        `reserve` and `admit` are those of the frame cache: for whom the frame is.
         """
-        frames = self._frames
-        reserved = self._session.submit(self._reserve, version, centre, ahead=ahead).result()
-        if frames is None or reserved is None:
+        reserved = self._session.submit(self._reserve, version, centre, reserve).result()
+        if self._frames is None or reserved is None:
             return False
         near, slot = reserved
         try:
             known = as_known([near], self._session.describe_in_background, self._features)
             self._session.run_in_background("frame", {**known, "slots": np.array([slot])})
         except Exception:  # on any error the slot is free again
-            self._session.submit(frames.release, slot).result()
+            self._session.submit(self._frames.release, slot).result()
             raise
-        admit = frames.admit_ahead if ahead else frames.admit
         self._session.submit(admit, near.key, slot).result()
         return True
 
-    def _reserve(self, version: CellVersion, centre: _Floats, *, ahead: bool) -> tuple[Neighbourhood, int] | None:
+    def _reserve(
+        self, version: CellVersion, centre: _Floats, reserve: Callable[[], int | None]
+    ) -> tuple[Neighbourhood, int] | None:
         """The neighbourhood of a tile and a reserved slot for its frame; None when no frame is to be encoded."""
         (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
         if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames:
             return None
-        slot = self._frames.reserve_ahead() if ahead else self._frames.reserve()
+        slot = reserve()
         return None if slot is None else (near, slot)
 
     def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> Located:

@@ -14,7 +14,8 @@ from service.inference.tiles import Neighbourhood
 from service.telemetry.metrics import Metrics
 
 _AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
-_AHEAD = 1 / 8  # share of the frames that may be encoded ahead, and not used yet
+# Shares of the frames that may be encoded ahead, and not used yet: always, and into slots that are free.
+_AHEAD, _FREE_AHEAD = 1 / 8, 1 / 2
 
 
 class FrameCache:
@@ -77,15 +78,18 @@ class FrameCache:
     def reserve_ahead(self) -> int | None:
         """As `reserve`, for a frame that no user has asked for; None where there are too few slots for such frames.
 
-        Beyond their share, frames encoded ahead replace each other.
+        Beyond their share, and where no slot is free, frames encoded ahead replace each other.
         """
-        most = int(_AHEAD * self._capacity)
-        if len(self._ahead) < most:
-            return self.reserve()
-        if not most:
+        if not self.most_ahead:
             return None
+        if len(self._ahead) < self.most_ahead or self.has_free_ahead:
+            return self.reserve()
         oldest, _ = self._ahead.popitem(last=False)
         return self._slots.pop(oldest)
+
+    def reserve_free(self) -> int | None:
+        """As `reserve_ahead`, but takes a free slot or none: no other frame makes room."""
+        return self.reserve() if self.has_free_ahead else None
 
     def admit(self, key: bytes, slot: int) -> None:
         """Puts a reserved slot into use: it now holds the frame of this key."""
@@ -95,7 +99,7 @@ class FrameCache:
             self._slots[key] = slot
 
     def admit_ahead(self, key: bytes, slot: int) -> None:
-        """As `admit`, for a slot from `reserve_ahead`."""
+        """As `admit`, for a slot from `reserve_ahead` or `reserve_free`."""
         if key not in self._slots:
             self._ahead[key] = None
         self.admit(key, slot)
@@ -112,14 +116,25 @@ class FrameCache:
         return key in self._slots
 
     @property
+    def has_free_ahead(self) -> bool:
+        """Whether `reserve_free` finds a slot. For any thread; another may take the slot first."""
+        free = bool(self._free) or self._used < self._capacity
+        return free and len(self._ahead) < int(_FREE_AHEAD * self._capacity)
+
+    @property
+    def most_ahead(self) -> int:
+        """How many frames may always be ahead."""
+        return int(_AHEAD * self._capacity)
+
+    @property
     def held_bytes(self) -> int:
         """Size of all frames held. For any thread."""
         return self._frame_bytes * len(self._slots)
 
     @property
-    def keys(self) -> list[bytes]:
-        """Keys of all frames held, the most recently used first."""
-        return list(reversed(self._slots))
+    def used_keys(self) -> list[bytes]:
+        """Keys of all frames that users have been in, the most recently used first."""
+        return [key for key in reversed(self._slots) if key not in self._ahead]
 
     def _encode(self, neighbourhoods: list[Neighbourhood]) -> None:
         started = time.perf_counter()

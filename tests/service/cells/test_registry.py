@@ -136,6 +136,25 @@ async def test_a_new_version_takes_over_with_the_tiles_in_use_encoded(
 
 
 @pytest.mark.anyio
+async def test_the_tiles_of_a_cell_may_be_encoded_ahead_once_it_is_loaded_and_again_for_another_artifact(
+    served: ServedCells, store: DirectoryStore, engine: MateformerEngine, artifact_directory: Path, metrics: Metrics
+) -> None:
+    publish(store, STREET)
+    assert not engine.estimator.may_encode_ahead
+    version = await version_served(served)
+    assert engine.estimator.may_encode_ahead
+    assert await asyncio.to_thread(engine.estimator.encode_ahead)
+    settings = Settings(inference_threads=1, inference_batch=16)
+    other = start_engine(load_artifact(artifact_directory, MateformerManifest), settings, metrics)
+    try:
+        await served.switch(other)
+        assert await version_served(served) is version
+        assert await asyncio.to_thread(other.estimator.encode_ahead)
+    finally:
+        other.close()
+
+
+@pytest.mark.anyio
 async def test_a_version_that_cannot_be_served_leaves_the_old_one_in_place(
     served: ServedCells, store: DirectoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:

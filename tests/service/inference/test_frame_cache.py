@@ -304,12 +304,71 @@ def test_frames_encoded_ahead_displace_only_each_other(
     assert ahead(metrics, "used") == 1
 
 
+def test_a_loaded_cell_is_encoded_before_its_users_come(tmp_path: Path, metrics: Metrics) -> None:
+    version = grid()
+    with closing(
+        MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
+    ) as session:
+        estimator = Estimator(session, 1, 4800 * session.frame_bytes, metrics)
+        estimator.note_loaded(version)
+        assert estimator.may_encode_ahead
+        count = 0
+        while estimator.encode_ahead():
+            count += 1
+        assert not estimator.may_encode_ahead
+        for east, north in version.positions[::7] + 0.1:
+            located(session, estimator, [user_at(version, east, north)])
+        assert lookups(metrics, "miss") == 0
+        assert 0 < ahead(metrics, "used") < ahead(metrics, "encoded") == count
+
+
+def test_loaded_cells_take_an_eighth_of_the_frames_each_and_half_of_them_in_all(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    with closing(
+        MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
+    ) as session:
+        estimator = Estimator(session, 1, 64 * session.frame_bytes, metrics)
+        capacity = estimator.frame_pool_bytes // session.frame_bytes
+        versions = [cell_of(grid().positions + np.float32(i)) for i in range(8)]
+        for count, version in enumerate(versions, 1):
+            estimator.note_loaded(version)
+            while estimator.encode_ahead():
+                pass
+            assert ahead(metrics, "encoded") == min(count * (capacity // 8), capacity // 2)
+        assert not estimator.may_encode_ahead
+
+
+def test_a_loaded_cell_displaces_no_frame(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
+    frames = FrameCache(session, 16 * session.frame_bytes, 1, metrics)
+    near = neighbourhoods(version, range(20), session.manifest.neighbourhood_size)
+    for one in near[:15]:
+        session.submit(frames.slots, [one]).result()
+    slot = session.submit(frames.reserve_free).result()
+    assert slot is not None
+    session.submit(frames.admit_ahead, near[15].key, slot).result()
+    assert session.submit(frames.reserve_free).result() is None
+    assert all(one.key in frames for one in near[:16])
+
+
+def test_frames_that_no_user_has_been_in_are_not_in_use(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    estimator = Estimator(session, 1, 100 * session.frame_bytes, metrics)
+    estimator.note_loaded(version)
+    assert estimator.encode_ahead()
+    assert estimator.tiles_in_use(version) == []
+    located(session, estimator, users_of(version, 1))
+    assert len(estimator.tiles_in_use(version)) == 1
+
+
 def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metrics) -> None:
     version = grid()
     with closing(
         MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
     ) as session:
         estimator = Estimator(session, 2, 0, metrics)
+        estimator.note_loaded(version)
         located(session, estimator, [user_at(version, 11, 21)])
         assert not estimator.encode_ahead()
         located(session, estimator, [user_at(version, 11, 21)])

@@ -91,4 +91,73 @@ def test_only_the_newest_places_are_remembered(version: CellVersion) -> None:
 def test_without_tiles_nothing_is_remembered(version: CellVersion) -> None:
     surroundings = Surroundings(0.0)
     surroundings.note(version, at(11, 11))
+    surroundings.note_loaded(version, 100)
     assert not surroundings
+
+
+def crowded() -> CellVersion:
+    """One fingerprint in each of five tiles in a row, and two more in the fourth."""
+    places = [(1, 1), (3, 1), (5, 1), (7, 1), (9, 1), (6.5, 0.5), (7.5, 1.5)]
+    return cell_of(np.array(places, np.float32))
+
+
+def test_the_tiles_of_a_loaded_cell_are_offered_once_and_those_with_most_fingerprints_first() -> None:
+    surroundings, version = Surroundings(PITCH), crowded()
+    surroundings.note_loaded(version, 100)
+    assert surroundings
+    places = take_all(surroundings)
+    assert places[0] == (7, 1)
+    assert sorted(places) == [(1, 1), (3, 1), (5, 1), (7, 1), (9, 1)]
+    assert not surroundings
+
+
+def test_the_tiles_of_a_loaded_cell_come_nearest_to_its_users_first() -> None:
+    surroundings, version = Surroundings(PITCH), crowded()
+    surroundings.note_loaded(version, 100)
+    surroundings.note(version, at(1, 1))
+    nearby = []
+    while (found := surroundings.take()) is not None and found.nearby:
+        nearby.append(tuple(found.centre))
+    assert nearby == [(3, 1)]  # the only tile around that is among the fingerprints
+    assert found is not None
+    assert [tuple(found.centre), *take_all(surroundings)] == [(1, 1), (3, 1), (5, 1), (7, 1), (9, 1)]
+
+
+def test_a_tile_that_a_user_enters_meanwhile_comes_before_those_of_a_loaded_cell() -> None:
+    surroundings, version = Surroundings(PITCH), crowded()
+    surroundings.note_loaded(version, 100)
+    assert surroundings.take() is not None
+    surroundings.note(version, at(1, 1))
+    found = surroundings.take()
+    assert found is not None
+    assert (found.nearby, tuple(found.centre)) == (True, (3, 1))
+    assert len(take_all(surroundings)) == 4
+
+
+def test_no_more_tiles_of_a_loaded_cell_are_offered_than_wanted() -> None:
+    surroundings, version = Surroundings(PITCH), crowded()
+    surroundings.note_loaded(version, 2)
+    surroundings.note_loaded(crowded(), 0)
+    assert len(take_all(surroundings)) == 2
+
+
+def test_loaded_cells_are_forgotten_on_request_and_places_near_users_are_not() -> None:
+    surroundings, versions = Surroundings(PITCH), (crowded(), crowded())
+    for version in versions:
+        surroundings.note_loaded(version, 100)
+    assert surroundings.take() is not None
+    surroundings.note(versions[0], at(1, 1))
+    surroundings.forget_loaded()
+    assert take_all(surroundings) == [(3, 1)]
+
+
+def test_a_loaded_version_that_was_replaced_is_neither_kept_in_memory_nor_offered() -> None:
+    surroundings, begun, waiting = Surroundings(PITCH), crowded(), crowded()
+    for version in (begun, waiting):
+        surroundings.note_loaded(version, 100)
+    surroundings.take()
+    alive = [weakref.ref(version) for version in (begun, waiting)]
+    del version, begun, waiting
+    gc.collect()
+    assert [one() for one in alive] == [None, None]
+    assert surroundings.take() is None
