@@ -208,19 +208,21 @@ class Settings(BaseSettings):
     inference_threads: int = Field(
         default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) - 1)),
         gt=0,
-        description="Threads of one model run. Leave one core for the event loop.",
+        description="Threads of one model run. Leave one core for the event loop; missing frames are encoded on this "
+        "core too.",
     )
     inference_batch: int = Field(64, gt=0, description="Most users in one dispatch; bounds its memory.")
     frame_cache_bytes: int = Field(
         512 * 2**20,
         gt=0,
-        description="Memory for frames (encoded neighbourhoods) and, a quarter of it, for the features of their "
-        "fingerprints; at least FINGERPOST_INFERENCE_BATCH frames are held.",
+        description="Memory for frames (encoded neighbourhoods) and, a quarter of it but at most 256 MiB, for the "
+        "features of their fingerprints; at least FINGERPOST_INFERENCE_BATCH frames are held.",
     )
     encode_ahead: bool = Field(
         True,
-        description="While the model is idle, encode the frames of tiles next to those that users enter. Takes at most "
-        "a fifth of one core, and an eighth of FINGERPOST_FRAME_CACHE_BYTES.",
+        description="While the model is idle, encode the frames of tiles next to those that users enter, and of cells "
+        "that were loaded. Takes at most a fifth of one core, and an eighth of the frames: half of them as long as "
+        "there is free room.",
     )
     execution_providers: Annotated[list[str], *LIST] = Field(
         ["CPUExecutionProvider"], min_length=1, description="Execution providers of ONNX Runtime, preferred first."

@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.markdown import table
 from benchmarks.sizing.cost import ReplicaCost
+from service.inference.estimator import MOST_FEATURE_BYTES
 
 RESULTS = Path(__file__).parents[1] / "results"
 _SHIPPED = "shipped"
@@ -48,6 +49,7 @@ class Inputs:
     replica_bytes: float
     cell_bytes: float
     frame_bytes: float
+    feature_bytes: float  # of fingerprints, in all, that a replica keeps for frames
     cell_load_s: float
     redis_bytes: float
     redis_append_bytes: float
@@ -81,6 +83,7 @@ class Inputs:
             replica_bytes=cost.replica_bytes,
             cell_bytes=cost.cell_bytes,
             frame_bytes=cost.frame_bytes,
+            feature_bytes=MOST_FEATURE_BYTES,
             cell_load_s=cost.cell_load_s,
             redis_bytes=cost.redis_bytes,
             redis_append_bytes=cost.redis_append_bytes,
@@ -123,7 +126,8 @@ def need(given: Inputs) -> Need:
     # A user takes 1/warm seconds of a replica with a cached frame, else 1/cold.
     sustained = 1 / (given.hits / given.warm + (1 - given.hits) / given.cold)
     frames = given.hits * given.tiles * given.frame_bytes  # of a cell
-    most_cells = int((given.replica_memory - given.replica_bytes) // (given.cell_bytes + frames))
+    whole = given.replica_bytes + given.feature_bytes
+    most_cells = int((given.replica_memory - whole) // (given.cell_bytes + frames))
     if most_cells < 1:
         raise ValueError("a replica's memory does not hold one cell with its frames")
     by_load, by_memory = given.locations / (given.load * sustained), given.cells / most_cells
@@ -144,8 +148,8 @@ def need(given: Inputs) -> Need:
         cells_each=fullest,
         busiest=fullest * a_cell,
         cell_memory=fullest * given.cell_bytes,
-        frame_memory=fullest * frames,
-        memory_each=given.replica_bytes + fullest * (given.cell_bytes + frames),
+        frame_memory=given.feature_bytes + fullest * frames,
+        memory_each=whole + fullest * (given.cell_bytes + frames),
         bound=bound,
         loading_s=fullest * given.cell_load_s / 2,
         encoding_s=fullest * given.hits * given.tiles / given.cold,

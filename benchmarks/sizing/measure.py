@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def measure(cells: int, idle_s: float, folder: Path) -> ReplicaCost:
     try:
         with redis.client() as client:
             grown, appended = _created(client, redis.url, cells)
-            with running(fingerpost(redis.url, shipped().folder)) as server:
+            command = fingerpost(redis.url, shipped().folder)
+            alone = {**command.environment, "FINGERPOST_ENCODE_AHEAD": "false"}  # every frame is that of a user
+            with running(replace(command, environment=alone)) as server:
                 return _served(server, client, cells, idle_s, grown, appended)
     finally:
         redis.kill()
@@ -78,7 +81,8 @@ def _served(
             users = spread_users(cell, fingerprints)
             squares.append(len(users))
             client.locate(cell.cell_id, users.csi[0], _coarse(users.coarse[0]))
-            memory.append(server.usage().memory_bytes - _metric(server, "fingerpost_frame_cache_bytes"))
+            caches = [_metric(server, f"fingerpost_{name}_cache_bytes") for name in ("frame", "feature")]
+            memory.append(server.usage().memory_bytes - sum(caches))
     loaded = (_traffic(redis, "output") - sent) / cells
     cell_bytes, replica_bytes = np.polyfit(np.arange(1, cells + 1), memory, 1)
     before = _traffic(redis, "input") + _traffic(redis, "output")

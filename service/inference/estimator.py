@@ -41,7 +41,9 @@ _FRAMES_A_RUN = 16
 
 _FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs would delay users
 
-_FEATURES = 1 / 4  # share of the memory for frames that holds the features of their fingerprints
+# Share of the memory for frames that holds the features of their fingerprints, and most bytes of it: those of a cell
+# take an eighth of what its frames take, and are needed only where frames are missing.
+_FEATURES, MOST_FEATURE_BYTES = 1 / 4, 2**28
 
 _MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
@@ -91,7 +93,7 @@ class Estimator:
         self._surroundings = Surroundings(self.manifest.tile_pitch)
         self._levels = Levels()
         self._metrics = metrics
-        of_features = int(_FEATURES * frame_bytes)
+        of_features = min(int(_FEATURES * frame_bytes), MOST_FEATURE_BYTES)
         self._features, of_frames = FeatureCache(self.manifest.features, of_features), frame_bytes - of_features
         self._frames: FrameCache | None = None
         if session.has_frames:

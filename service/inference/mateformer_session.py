@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -132,17 +133,21 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         few = _QUERY_FEW in self._graphs and users["accuracy"].size <= _FEW_USERS
         return Located.of(self.run(_QUERY_FEW if few else _QUERY, users))
 
-    def _load(self, threads: int) -> dict[str, BoundGraph]:
+    def _threads_of(self, graph: str) -> int:
+        # Users of new tiles wait for far more work than others, and the event loop waits for them: its core helps.
+        return min(self._threads + 1, max(self._threads, os.cpu_count() or 1)) if graph == "frame" else self._threads
+
+    def _load(self, threads_of: Callable[[str], int]) -> dict[str, BoundGraph]:
         if _QUERY_FEW not in self.artifact.graphs or _QUERY_FEW in self._left_out:
-            return super()._load(threads)
+            return super()._load(threads_of)
         if self.providers[0] != "CPUExecutionProvider":
             self._left_out.add(_QUERY_FEW)
-            return super()._load(threads)
+            return super()._load(threads_of)
         try:
-            return super()._load(threads)
+            return super()._load(threads_of)
         except Exception as error:  # ONNX Runtime raises many undocumented types
             self._left_out.add(_QUERY_FEW)
-            graphs = super()._load(threads)  # any other graph that does not load fails again
+            graphs = super()._load(threads_of)  # any other graph that does not load fails again
             _log.warning("query_few does not load, so query is used for few users too: %s", error)
             return graphs
 

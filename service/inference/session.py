@@ -57,7 +57,7 @@ class ModelSession(ABC, Generic[A]):
                 "fingerpost[gpu], else set FINGERPOST_EXECUTION_PROVIDERS=CPUExecutionProvider"
             )
         try:
-            self._graphs = self._load(threads)
+            self._graphs = self._load(self._threads_of)
         except Exception as error:  # ONNX Runtime raises many undocumented types
             raise ModelUnusable.of(artifact.directory, error) from error
         self._background_graphs: dict[str, BoundGraph] = {}  # loaded at their first use
@@ -93,7 +93,7 @@ class ModelSession(ABC, Generic[A]):
         except Exception as error:
             self._last_answer = -np.inf
             with suppress(Exception):  # the next run that fails tries again
-                self._graphs = self._load(self._threads)
+                self._graphs = self._load(self._threads_of)
             raise InferenceFailed("the model failed to run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
@@ -108,7 +108,7 @@ class ModelSession(ABC, Generic[A]):
 
     def _run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         try:
-            self._background_graphs = self._background_graphs or self._load(1)
+            self._background_graphs = self._background_graphs or self._load(lambda graph: 1)
             return self._background_graphs[graph].run(feeds)
         except MemoryError as error:
             raise OutOfMemory("not enough memory to run the model") from error
@@ -126,8 +126,12 @@ class ModelSession(ABC, Generic[A]):
         for executor in (self._owner, self._background):
             executor.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, threads: int) -> dict[str, BoundGraph]:
-        return load_graphs(self.artifact, threads, self.providers, self._pools, self._left_out)
+    def _threads_of(self, graph: str) -> int:
+        """Threads of one run of a graph for users."""
+        return self._threads
+
+    def _load(self, threads_of: Callable[[str], int]) -> dict[str, BoundGraph]:
+        return load_graphs(self.artifact, threads_of, self.providers, self._pools, self._left_out)
 
 
 def plane_waves(antennas: int, subcarriers: int, n: int, spread: float = 1.2) -> _Array:

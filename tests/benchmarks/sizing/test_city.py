@@ -25,6 +25,7 @@ PLAIN = replace(
     replica_bytes=100,
     cell_bytes=10,
     frame_bytes=0.8,
+    feature_bytes=0,
     request_bytes=125,
     answer_bytes=25,
     link=1e6,
@@ -41,6 +42,12 @@ def test_load_sets_the_number_of_replicas() -> None:
     assert 500 < found.cells_each < 550
     assert (found.cell_memory, found.frame_memory) == (10 * found.cells_each, 40 * found.cells_each)
     assert found.memory_each == 100 + 50 * found.cells_each
+
+
+def test_features_of_fingerprints_take_part_of_the_memory_for_frames() -> None:
+    without, found = need(PLAIN), need(replace(PLAIN, feature_bytes=500))
+    assert found.frame_memory == without.frame_memory + 500
+    assert found.memory_each == without.memory_each + 500
 
 
 def test_memory_sets_the_number_of_replicas_for_few_users() -> None:

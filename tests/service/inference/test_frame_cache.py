@@ -1,5 +1,6 @@
 """Frames of the shipped model in a synthetic cell."""
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from models.artifact import MateformerManifest, load_artifact
@@ -373,6 +375,21 @@ def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metr
         assert not estimator.encode_ahead()
         located(session, estimator, [user_at(version, 11, 21)])
         assert lookups(metrics, "hit") >= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_frames_are_encoded_with_one_thread_more_where_there_is_a_core_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    artifact, process = write_tiny_artifact(tmp_path, tile_pitch=2.0), psutil.Process()
+    started = []
+    for cores in (1, 8):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        before = process.num_threads()
+        with closing(MateformerSession(artifact, threads, ["CPUExecutionProvider"])):
+            started.append(process.num_threads() - before)
+    few, many = started
+    assert many == few + 1
 
 
 def test_a_failed_proof_reserves_no_slot(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
