@@ -30,23 +30,25 @@ class FeatureCache:
         self._lock = threading.Lock()
 
     def describe(self, near: Neighbourhood, fingerprints: NDArray[np.int64], describe: Describe) -> _Floats:
-        """Features float32 `[k, width]` of `fingerprints` `[k]`, all different, of a neighbourhood's version.
+        """Features float32 `[..., width]` of `fingerprints` `[...]` of a neighbourhood's version.
 
-        Those that are not held are described together, and then held. Raises what `describe` raises.
+        Those that are not held are described together, each once, and then held. Raises what `describe` raises.
         """
+        different, where = np.unique(fingerprints, return_inverse=True)
         description = name_description(near.version, near.channel)
-        keys = [(description, one) for one in near.version.ids[fingerprints].tolist()]
-        features = np.empty((len(keys), self._held.shape[1]), np.float32)
+        keys = [(description, one) for one in near.version.ids[different].tolist()]
         with self._lock:
             rows = np.array([self._rows.get(key, -1) for key in keys], np.int64)
             held, missing = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
             for i in held.tolist():
                 self._rows.move_to_end(keys[i])
+            if not len(missing):
+                return self._held[rows[where]].reshape(*fingerprints.shape, -1)
+            features = np.empty((len(keys), self._held.shape[1]), np.float32)
             features[held] = self._held[rows[held]]
-        if len(missing):
-            features[missing] = described = describe(near.channel, near.version.csi_of(fingerprints[missing]))
-            self._hold([keys[i] for i in missing.tolist()], described)
-        return features
+        features[missing] = described = describe(near.channel, near.version.csi_of(different[missing]))
+        self._hold([keys[i] for i in missing.tolist()], described)
+        return features[where].reshape(*fingerprints.shape, -1)
 
     @property
     def held_bytes(self) -> int:

@@ -161,19 +161,24 @@ def as_known(
     for i, near in enumerate(neighbourhoods):
         versions[near.version].append(i)
     rows = np.stack([near.rows for near in neighbourhoods])
-    features: NDArray[np.float32] | None = None
+    features = [_describe(neighbourhoods[some[0]], rows[some], describe, held) for some in versions.values()]
     positions = np.empty((*rows.shape, 2), np.float32)
     sigmas = np.empty(rows.shape, np.float32)
     for version, some in versions.items():
-        wanted, where = np.unique(rows[some], return_inverse=True)
-        near = neighbourhoods[some[0]]
-        if held is None:
-            found = describe(near.channel, version.csi_of(wanted))
-        else:
-            found = held.describe(near, wanted, describe)
-        if features is None:
-            features = np.empty((*rows.shape, found.shape[1]), np.float32)
-        features[some] = found[where.reshape(-1, rows.shape[1])]
         positions[some], sigmas[some] = version.positions[rows[some]], version.sigmas[rows[some]]
-    assert features is not None
-    return {"features_known": features, "positions_known": positions, "sigmas_known": sigmas}
+    known = {"positions_known": positions, "sigmas_known": sigmas}
+    if len(versions) == 1:
+        return known | {"features_known": features[0]}
+    order = np.argsort(np.concatenate(list(versions.values())))
+    return known | {"features_known": np.concatenate(features)[order]}
+
+
+def _describe(
+    near: Neighbourhood, rows: NDArray[np.int64], describe: Describe, held: FeatureCache | None
+) -> NDArray[np.float32]:
+    """The features `[b, n, F]` of fingerprints `[b, n]` of a neighbourhood's version."""
+    if held is not None:
+        return held.describe(near, rows, describe)
+    different, where = np.unique(rows, return_inverse=True)
+    features: NDArray[np.float32] = describe(near.channel, near.version.csi_of(different))[where.reshape(rows.shape)]
+    return features

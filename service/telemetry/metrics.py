@@ -100,8 +100,8 @@ class Metrics:
         )
         self._frames_ahead = Counter(
             "fingerpost_frames_ahead_total",
-            "Frames encoded while the model was idle, for tiles next to those that users entered and of cells that were "
-            "loaded, by event: encoded, or used by a user for the first time.",
+            "Frames encoded while the model was idle, for tiles next to those that users entered and for cells that "
+            "were loaded, by event: encoded, or used by a user for the first time.",
             ["event"],
             registry=registry,
         )

@@ -42,6 +42,10 @@ def encoded(metrics: Metrics) -> float:
     return metrics.registry.get_sample_value("fingerpost_frames_ahead_total", {"event": "encoded"}) or 0.0
 
 
+def used(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("fingerpost_frames_ahead_total", {"event": "used"}) or 0.0
+
+
 async def test_each_round_encodes_one_frame_around_a_user(
     engine: MateformerEngine, user: User, metrics: Metrics
 ) -> None:
@@ -57,6 +61,23 @@ async def test_each_round_encodes_one_frame_around_a_user(
     await job.run_job()
     assert encoded(metrics) == 8
     assert not engine.estimator.may_encode_ahead
+
+
+async def test_the_tiles_of_a_loaded_cell_are_encoded_one_in_each_round_after_those_around_its_users(
+    engine: MateformerEngine, user: User, metrics: Metrics
+) -> None:
+    job = EncodingAhead(lambda: engine)
+    engine.estimator.note_loaded(user.version)
+    await engine.dispatcher.locate(user, math.inf, "single")
+    while not engine.dispatcher.is_idle:
+        await asyncio.sleep(0.001)
+    for count in range(1, 12):
+        await job.run_job()
+        assert encoded(metrics) == count
+    assert engine.estimator.may_encode_ahead
+    beside = user._replace(coarse=np.array([23, 21], np.float32))
+    await engine.dispatcher.locate(beside, math.inf, "single")
+    assert used(metrics) == 1
 
 
 async def test_nothing_is_encoded_ahead_while_users_wait(

@@ -52,6 +52,17 @@ def test_each_fingerprint_is_described_once(described: Described) -> None:
     assert cache.held_bytes == 23 * ROW
 
 
+def test_a_fingerprint_in_two_neighbourhoods_is_described_once(described: Described) -> None:
+    one = near(version_of(CELL, fingerprints_at(street(40, 1))))
+    cache, wanted = FeatureCache(WIDTH, 40 * ROW), np.array([[3, 1, 4], [1, 5, 3]])
+    for _ in range(2):  # fresh, and held
+        found = cache.describe(one, wanted, described)
+        assert found.shape == (2, 3, WIDTH)
+        expected = Described()(one.channel, csi_of(one, wanted.ravel()))
+        np.testing.assert_array_equal(found.reshape(-1, WIDTH), expected)
+    assert described.count == 4
+
+
 def csi_of(one: Neighbourhood, rows: np.ndarray) -> np.ndarray:
     return one.version.csi_of(rows)
 
