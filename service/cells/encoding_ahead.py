@@ -12,7 +12,10 @@ _SHARE = 0.2  # of one core, at most
 
 
 class EncodingAhead:
-    """The job that encodes the tiles around those that users enter, one after another. For the event loop's thread."""
+    """The job that encodes the tiles around those that users enter, and prepares cells that were loaded, bit by bit.
+
+    For the event loop's thread.
+    """
 
     def __init__(self, engine: Callable[[], MateformerEngine]) -> None:
         """`engine` returns the one in service."""
@@ -20,7 +23,7 @@ class EncodingAhead:
         self._calls = BlockingCalls("frames ahead")
 
     async def run_job(self) -> None:
-        """Encodes one frame, unless the model is busy or no frame is likely to be wanted.
+        """Encodes one frame or describes some fingerprints, unless the model is busy or nothing is likely to be wanted.
 
         Raises `InferenceFailed`, `OutOfMemory` or `JobFailed`.
         """

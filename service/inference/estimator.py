@@ -2,9 +2,10 @@
 
 import math
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ _FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs wou
 # Share of the memory for frames that holds the features of their fingerprints, and most bytes of it: those of a cell
 # take an eighth of what its frames take, and are needed only where frames are missing.
 _FEATURES, MOST_FEATURE_BYTES = 1 / 4, 2**28
+
+_DESCRIBED_AHEAD = 128  # fingerprints in one run of the background session
 
 _MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
@@ -98,6 +101,7 @@ class Estimator:
         self._frames: FrameCache | None = None
         if session.has_frames:
             self._frames = FrameCache(session, of_frames, most_users, metrics, self._features)
+        self._undescribed: deque[tuple[ref[CellVersion], int]] = deque()  # cells loaded, and the first row of the rest
         self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
 
     def neighbours(self, fingerprints: int) -> int:
@@ -244,20 +248,27 @@ class Estimator:
         return encoded
 
     def note_loaded(self, version: CellVersion) -> None:
-        """A cell has been loaded: `encode_ahead` encodes its tiles, as long as slots for frames are free."""
+        """A cell has been loaded: `encode_ahead` prepares it, as long as there is free memory for that.
+
+        For any thread.
+        """
+        self._undescribed.append((ref(version), 0))
         if self._frames is not None and len(version) >= self.manifest.neighbourhood_size:
             self._surroundings.note_loaded(version, self._frames.most_ahead)
 
     @property
     def may_encode_ahead(self) -> bool:
-        """Whether there are places that users may enter and that `encode_ahead` has not looked at."""
-        return self._frames is not None and bool(self._surroundings)
+        """Whether there is anything that users may want and that `encode_ahead` has not looked at."""
+        return bool(self._undescribed) or (self._frames is not None and bool(self._surroundings))
 
     def encode_ahead(self) -> bool:
-        """Encodes the frame of one tile that users may enter next; False where there is none that is missing.
+        """Describes some fingerprints of a loaded cell, or encodes the frame of one tile that users may enter next.
 
-        Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
+        Returns False where nothing is missing. Runs on the background session. Blocking. Not for the owner thread.
+        Raises `InferenceFailed` or `OutOfMemory`.
         """
+        if self._describe_ahead():
+            return True
         frames = self._frames
         while frames is not None and (place := self._surroundings.take()) is not None:
             if not place.nearby and not frames.has_free_ahead:
@@ -300,6 +311,21 @@ class Estimator:
             if one.key in entered and np.isfinite(places[row]).all():
                 entered.discard(one.key)
                 self._surroundings.note(one.version, snapped(places[row], self.manifest.tile_pitch))
+
+    def _describe_ahead(self) -> bool:
+        """Describes some fingerprints of a cell that was loaded; False where none are left, or no room for them."""
+        while self._undescribed:
+            remembered, first = self._undescribed.popleft()
+            version = remembered()
+            if version is None or first >= len(version) or not self._features.room:
+                continue
+            count = min(_DESCRIBED_AHEAD, len(version) - first, self._features.room)
+            self._undescribed.appendleft((remembered, first + count))
+            rows = np.arange(first, first + count)
+            some = Neighbourhood(version, self._channels.of(version), rows, b"")
+            self._features.describe(some, rows, self._session.describe_in_background)
+            return True
+        return False
 
     def _encode(
         self,

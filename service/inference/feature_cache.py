@@ -51,6 +51,11 @@ class FeatureCache:
         return features[where].reshape(*fingerprints.shape, -1)
 
     @property
+    def room(self) -> int:
+        """How many more fingerprints displace no others. For any thread."""
+        return len(self._held) - len(self._rows)
+
+    @property
     def held_bytes(self) -> int:
         """Size of all features held. For any thread."""
         return len(self._rows) * self._held.strides[0]

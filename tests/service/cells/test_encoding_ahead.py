@@ -12,7 +12,7 @@ from service.inference.engine import MateformerEngine, start_engine
 from service.inference.estimator import User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS, write_tiny_artifact
+from tests.service.tiny_artifact import ANTENNAS, FEATURES, SUBCARRIERS, write_tiny_artifact
 from tests.service.tiny_cell import cell_of, positive_csi
 
 pytestmark = pytest.mark.anyio
@@ -67,10 +67,14 @@ async def test_the_tiles_of_a_loaded_cell_are_encoded_one_in_each_round_after_th
     engine: MateformerEngine, user: User, metrics: Metrics
 ) -> None:
     job = EncodingAhead(lambda: engine)
-    engine.estimator.note_loaded(user.version)
     await engine.dispatcher.locate(user, math.inf, "single")
     while not engine.dispatcher.is_idle:
         await asyncio.sleep(0.001)
+    engine.estimator.note_loaded(user.version)
+    for _ in range(4):  # of 441 fingerprints, 128 a time
+        await job.run_job()
+    assert engine.estimator.feature_bytes == 441 * 4 * FEATURES
+    assert encoded(metrics) == 0
     for count in range(1, 12):
         await job.run_job()
         assert encoded(metrics) == count
