@@ -31,7 +31,7 @@ serve: $(VENV)/.service  ## serve the demo's cells until Ctrl-C
 	$(BIN)/python -m benchmarks.demo --serve
 
 test: $(VENV)/.dev  ## run all tests, on up to four cores: each file of tests on one of them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev  ## check style, types and import directions
 	$(BIN)/ruff check .

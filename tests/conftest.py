@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,27 @@ settings.register_profile("repeatable", settings.get_profile("base"), derandomiz
 # For `make fuzz`: more examples, at random. Hypothesis keeps failing examples in `.hypothesis` and tries them again.
 settings.register_profile("fuzz", settings.get_profile("base"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+# The files that take longest, the longest first. One that started last would leave all cores but one idle.
+LONGEST = [
+    "docs/test_training.py",
+    "service/test_updates_under_load.py",
+    "benchmarks/serving/test_run.py",
+    "models/lwlm/test_export.py",
+    "docs/test_examples.py",
+    "models/test_cli.py",
+    "service/test_scarcity.py",
+    "benchmarks/sizing/test_measure.py",
+    "benchmarks/test_updates.py",
+    "models/radio/test_tracing.py",
+    "service/test_fuzz.py",
+    "deploy/test_docker.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")

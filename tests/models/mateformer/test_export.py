@@ -16,55 +16,18 @@ from models.artifact.channel_transform import ChannelTransform
 from models.layers.channel_features import FEATURES, describe_channel
 from models.mateformer import query_few
 from models.mateformer.card import mateformer_card
-from models.mateformer.data import View, build_view
-from models.mateformer.export import HALF_FRAMES_M, Sample, check_parity, export, record_evaluation
+from models.mateformer.data import View
+from models.mateformer.export import HALF_FRAMES_M, check_parity, record_evaluation
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.pipeline import eight_bits
-from models.pipeline.export import ParityLost, round_weights
+from models.pipeline.export import ParityLost
 from models.pipeline.onnx_graph import write_graph
-from models.radio.cells import RadioCell, load_cell
 from reference_db.cell import AntennaArray
 from tests.models.one_path import as_pairs
 
-DATA = Path(__file__).parents[1] / "data"
 METRES = {"mean_m": 0.5, "median_m": 0.4, "p90_m": 1.0}
 SUMMARY = {"splits": {"validation": {"all": {"gnss_1m": {"mateformer": METRES}}}}}
-
-
-@pytest.fixture(scope="module")
-def cell(mateformer_recipe: MateformerRecipe) -> RadioCell:
-    return load_cell(DATA / "etoile-0900.paths.safetensors", mateformer_recipe.radio)
-
-
-@pytest.fixture(scope="module")
-def model(mateformer_recipe: MateformerRecipe) -> Mateformer:
-    torch.manual_seed(0)
-    return round_weights(Mateformer(mateformer_recipe.config())).eval()
-
-
-@pytest.fixture(scope="module")
-def view(mateformer_recipe: MateformerRecipe, cell: RadioCell) -> View:
-    radio = mateformer_recipe.radio
-    return build_view(cell.csi, cell.positions, radio, radio.carrier_frequency)
-
-
-@pytest.fixture(scope="module")
-def artifact(
-    mateformer_recipe: MateformerRecipe, view: View, model: Mateformer, tmp_path_factory
-) -> MateformerArtifact:
-    folder = tmp_path_factory.mktemp("artifact")
-    rows = np.arange(60).reshape(3, 20)
-    export(
-        model,
-        mateformer_recipe,
-        folder,
-        Sample(view.channel, snapshots(view, rows), view.positions[rows], known=16),
-        training_data_digest="0" * 64,
-        created_at="2026-01-01T00:00:00+00:00",
-        few=True,
-    )
-    return load_artifact(folder, MateformerManifest)
 
 
 def snapshots(view: View, rows: np.ndarray) -> np.ndarray:

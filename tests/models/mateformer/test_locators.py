@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import MateformerManifest, load_artifact
+from models.artifact import MateformerArtifact, MateformerManifest, load_artifact
 from models.artifact.channel_transform import ChannelTransform
-from models.mateformer.export import Sample, export
 from models.mateformer.locators import OnnxLocator, TorchLocator
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
@@ -17,11 +16,6 @@ ROOT = Path(__file__).parents[3]
 TABLE = Path(__file__).parents[1] / "data" / "etoile-0900.paths.safetensors"
 
 
-@pytest.fixture(scope="module")
-def cell(mateformer_recipe: MateformerRecipe) -> RadioCell:
-    return load_cell(TABLE, mateformer_recipe.radio)
-
-
 def transform(cell: RadioCell, recipe: MateformerRecipe) -> ChannelTransform:
     radio = recipe.radio
     return ChannelTransform.of(
@@ -30,19 +24,8 @@ def transform(cell: RadioCell, recipe: MateformerRecipe) -> ChannelTransform:
 
 
 @pytest.fixture(scope="module")
-def locators(
-    cell: RadioCell, mateformer_recipe: MateformerRecipe, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[TorchLocator, OnnxLocator]:
-    torch.manual_seed(3)
-    model = Mateformer(mateformer_recipe.config())
-    near, _ = PositionIndex(cell.positions).nearest(cell.positions[:2], 18)
-    folder = tmp_path_factory.mktemp("artifact")
-    sample = Sample(transform(cell, mateformer_recipe), cell.csi[near], cell.positions[near], 16)
-    export(model, mateformer_recipe, folder, sample, "0" * 64, "2026-01-01T00:00:00Z")
-    rounded = Mateformer(mateformer_recipe.config())
-    rounded.load_state_dict(model.state_dict())
-    artifact = load_artifact(folder, MateformerManifest)
-    return TorchLocator(rounded, torch.device("cpu")), OnnxLocator(artifact, threads=1)
+def locators(model: Mateformer, artifact: MateformerArtifact) -> tuple[TorchLocator, OnnxLocator]:
+    return TorchLocator(model, torch.device("cpu")), OnnxLocator(artifact, threads=1)
 
 
 def test_pytorch_and_onnx_runtime_describe_and_locate_alike(
