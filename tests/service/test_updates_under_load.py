@@ -12,7 +12,7 @@ from tests.service import changing_cell
 from tests.service.replicas import NEVER_S, Replica, running
 from tests.service.updates_under_load import change_under_load
 
-PUBLISHES = 11  # in each store: every kind of change twice, and what follows a rollback; `make soak` has hundreds
+PUBLISHES = 25  # in each store
 
 
 @pytest.fixture(params=["directory", "redis_server"])
