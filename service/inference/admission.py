@@ -36,6 +36,7 @@ class Admission:
         self._standing = standing_s
         self._busy_since = 0.0  # time.monotonic; moved forward by time spent encoding
         self._user_s = 0.0  # average time a user
+        self._encoding_s = 0.0  # of the last dispatch, spent encoding
         self._overloaded = False  # lasting load, for which a user was refused
 
     def check(self, lane: Lane, waited: float, ahead: int) -> None:
@@ -44,7 +45,9 @@ class Admission:
         `waited`: seconds that the lane's oldest user has waited. `ahead`: users that come before the new one.
         """
         lasting = time.monotonic() - self._busy_since > _BURST_S
-        limit = _LIMIT_FACTOR[lane] * self._standing if lasting else self._longest
+        # Users may wait longer while frames are encoded: the frames of those who wait are then encoded at once.
+        standing = self._standing + min(self._encoding_s, self._standing)
+        limit = _LIMIT_FACTOR[lane] * standing if lasting else self._longest
         if max(waited, ahead * self._user_s) > limit:
             self._overloaded = lasting
             raise Congested("too many users are waiting; try again later")
@@ -61,6 +64,7 @@ class Admission:
     def record_dispatch(self, users: int, seconds: float, encoding: float) -> None:
         """Records the duration of a dispatch, of which `encoding` seconds were spent encoding frames."""
         self._busy_since += encoding
+        self._encoding_s = encoding
         user_s = max(seconds - encoding, 0.0) / users
         self._user_s += (_SMOOTHING if self._user_s else 1.0) * (user_s - self._user_s)
 

@@ -1,7 +1,7 @@
 """A graph of a model in an ONNX Runtime session, with buffers that stay bound from run to run."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -62,26 +62,22 @@ class BoundGraph:
 
 def load_graphs(
     artifact: ServedArtifact,
-    threads_of: Callable[[str], int],
+    threads: int,
     providers: Sequence[str],
     pools: Mapping[str, ort.OrtValue],
     left_out: Collection[str] = (),
 ) -> dict[str, BoundGraph]:
     """Loads the graphs of an artifact, but those `left_out`, each into a session of its own.
 
-    `threads_of` returns the threads of a run of a graph. Raises any error of ONNX Runtime.
+    Raises any error of ONNX Runtime.
     """
-    described = {str(name): graph for name, graph in artifact.manifest.graphs.items()}
-    return {
-        name: BoundGraph(_open(content, threads_of(name), providers), described[name], pools)
-        for name, content in artifact.graphs.items()
-        if name not in left_out
-    }
-
-
-def _open(content: bytes, threads: int, providers: Sequence[str]) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads  # by default ONNX Runtime counts the host's cores, not the container's
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(content, options, providers=list(providers))
+    described = {str(name): graph for name, graph in artifact.manifest.graphs.items()}
+    return {
+        name: BoundGraph(ort.InferenceSession(content, options, providers=list(providers)), described[name], pools)
+        for name, content in artifact.graphs.items()
+        if name not in left_out
+    }

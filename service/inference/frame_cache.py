@@ -13,7 +13,7 @@ from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood
 from service.telemetry.metrics import Metrics
 
-_AT_ONCE = 8  # neighbourhoods in one run of the `frame` graph; bounds its memory
+_AT_ONCE = 16  # neighbourhoods that are encoded together; bounds the memory for that
 # Shares of the frames that may be encoded ahead, and not used yet: always, and into slots that are free.
 _AHEAD, _FREE_AHEAD = 1 / 8, 1 / 2
 
@@ -141,7 +141,7 @@ class FrameCache:
         slots = [self.reserve() for _ in neighbourhoods]
         try:
             known = as_known(neighbourhoods, self._session.describe, self._features)
-            self._session.run("frame", {**known, "slots": np.array(slots)})
+            self._session.encode({**known, "slots": np.array(slots)})
         except Exception:  # on any error the slots are free again
             self._free += slots
             raise

@@ -4,7 +4,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell import AntennaArray, Cell
 from reference_db.half_csi import as_complex
 from service.errors import InferenceFailed, OutOfMemory
-from service.inference.bound_graph import BoundGraph
+from service.inference.bound_graph import BoundGraph, load_graphs
 from service.inference.session import ModelSession, plane_waves
 
 _log = logging.getLogger("fingerpost.models")
@@ -29,7 +30,8 @@ _DESCRIBED_AT_ONCE = 1 << 22
 _PROVEN_COLUMNS, _PROVEN_SUBCARRIERS = 8, 16  # of the plane waves that prove a model, if it serves such radios
 _LEAST_ACCURACY_M = np.float32(0.001)  # of a coarse position, 1 sigma on each axis
 _SAME_M = 0.05  # frames are kept in half precision
-_QUERY, _QUERY_FEW = "query", "query_few"
+_FRAME, _QUERY, _QUERY_FEW = "frame", "query", "query_few"
+_FRAME_ALONE = "frame of one thread"  # the graph `frame`, for runs beside each other
 # Users in a run that `query_few` is for. Its weights are fewer bytes, and its arithmetic is no faster. CPU time of a
 # run beside `query` (benchmarks/results/query_cost.md), paper's size / shipped: one user 0.74 / 0.85, four 0.82 to 0.88
 # / 0.93, eight 0.96 to 0.99 / 0.98 to 1.04, sixteen more than 1.
@@ -133,21 +135,54 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         few = _QUERY_FEW in self._graphs and users["accuracy"].size <= _FEW_USERS
         return Located.of(self.run(_QUERY_FEW if few else _QUERY, users))
 
-    def _threads_of(self, graph: str) -> int:
-        # Users of new tiles wait for far more work than others, and the event loop waits for them: its core helps.
-        return min(self._threads + 1, max(self._threads, os.cpu_count() or 1)) if graph == "frame" else self._threads
+    def encode(self, known: Mapping[str, NDArray[np.generic]]) -> None:
+        """Encodes neighbourhoods, the inputs of the graph `frame`, into their `slots`. For the owner thread only.
 
-    def _load(self, threads_of: Callable[[str], int]) -> dict[str, BoundGraph]:
+        Several are dealt to as many threads, each with a run of its own: threads that share the operators of one run
+        wait for each other at each. Raises `OutOfMemory` or `InferenceFailed`.
+        """
+        n = len(known["slots"])
+        threads = 1 if self.wants_few_shapes else min(n, self._encoders)
+        if threads == 1:
+            self.run(_FRAME, known)
+            return
+        parts = np.array_split(np.arange(n), threads)
+        self._guard(
+            lambda: self._encode_at_once([{name: part[some] for name, part in known.items()} for some in parts])
+        )
+
+    def _encode_at_once(self, parts: Sequence[Mapping[str, NDArray[np.generic]]]) -> None:
+        graph = self._graphs[_FRAME if self._threads == 1 else _FRAME_ALONE]
+        with ThreadPoolExecutor(len(parts) - 1, thread_name_prefix="frames") as helpers:
+            helped = [helpers.submit(graph.rebound(self._pools).run, part) for part in parts[1:]]
+            graph.rebound(self._pools).run(parts[0])
+        for one in helped:
+            one.result()
+
+    @property
+    def _encoders(self) -> int:
+        """Threads that encode frames. The event loop's core helps: the loop waits for users of new tiles too."""
+        return min(self._threads + 1, max(self._threads, os.cpu_count() or 1))
+
+    def _load(self, threads: int) -> dict[str, BoundGraph]:
+        graphs = self._load_all(threads)
+        if threads > 1 and _FRAME in graphs and not self.wants_few_shapes:
+            others = self.artifact.graphs.keys() - {_FRAME}
+            graphs[_FRAME_ALONE] = load_graphs(self.artifact, 1, self.providers, self._pools, others)[_FRAME]
+        return graphs
+
+    def _load_all(self, threads: int) -> dict[str, BoundGraph]:
+        """All graphs, but `query_few` where it does not load."""
         if _QUERY_FEW not in self.artifact.graphs or _QUERY_FEW in self._left_out:
-            return super()._load(threads_of)
+            return super()._load(threads)
         if self.providers[0] != "CPUExecutionProvider":
             self._left_out.add(_QUERY_FEW)
-            return super()._load(threads_of)
+            return super()._load(threads)
         try:
-            return super()._load(threads_of)
+            return super()._load(threads)
         except Exception as error:  # ONNX Runtime raises many undocumented types
             self._left_out.add(_QUERY_FEW)
-            graphs = super()._load(threads_of)  # any other graph that does not load fails again
+            graphs = super()._load(threads)  # any other graph that does not load fails again
             _log.warning("query_few does not load, so query is used for few users too: %s", error)
             return graphs
 

@@ -57,7 +57,7 @@ class ModelSession(ABC, Generic[A]):
                 "fingerpost[gpu], else set FINGERPOST_EXECUTION_PROVIDERS=CPUExecutionProvider"
             )
         try:
-            self._graphs = self._load(self._threads_of)
+            self._graphs = self._load(threads)
         except Exception as error:  # ONNX Runtime raises many undocumented types
             raise ModelUnusable.of(artifact.directory, error) from error
         self._background_graphs: dict[str, BoundGraph] = {}  # loaded at their first use
@@ -86,18 +86,22 @@ class ModelSession(ABC, Generic[A]):
         For the owner thread only. `feeds` may hold extra names. Raises `OutOfMemory` or `InferenceFailed`. After
         `InferenceFailed` the sessions are new: a session that has failed may go on failing.
         """
+        return self._guard(lambda: self._graphs[graph].run(feeds))
+
+    def _guard(self, work: Callable[[], _T]) -> _T:
+        """Does what `run` says of errors for any work that runs graphs."""
         try:
-            outputs = self._graphs[graph].run(feeds)
+            result = work()
         except MemoryError as error:
             raise OutOfMemory("not enough memory to run the model") from error
         except Exception as error:
             self._last_answer = -np.inf
             with suppress(Exception):  # the next run that fails tries again
-                self._graphs = self._load(self._threads_of)
+                self._graphs = self._load(self._threads)
             raise InferenceFailed("the model failed to run") from error
         self._last_answer = time.monotonic()
         self.answers += 1
-        return outputs
+        return result
 
     def run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         """As `run`, on the background session. Blocking. For any thread but the owner thread.
@@ -108,7 +112,7 @@ class ModelSession(ABC, Generic[A]):
 
     def _run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         try:
-            self._background_graphs = self._background_graphs or self._load(lambda graph: 1)
+            self._background_graphs = self._background_graphs or self._load(1)
             return self._background_graphs[graph].run(feeds)
         except MemoryError as error:
             raise OutOfMemory("not enough memory to run the model") from error
@@ -126,12 +130,8 @@ class ModelSession(ABC, Generic[A]):
         for executor in (self._owner, self._background):
             executor.shutdown(wait=True, cancel_futures=True)
 
-    def _threads_of(self, graph: str) -> int:
-        """Threads of one run of a graph for users."""
-        return self._threads
-
-    def _load(self, threads_of: Callable[[str], int]) -> dict[str, BoundGraph]:
-        return load_graphs(self.artifact, threads_of, self.providers, self._pools, self._left_out)
+    def _load(self, threads: int) -> dict[str, BoundGraph]:
+        return load_graphs(self.artifact, threads, self.providers, self._pools, self._left_out)
 
 
 def plane_waves(antennas: int, subcarriers: int, n: int, spread: float = 1.2) -> _Array:

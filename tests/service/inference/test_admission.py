@@ -82,6 +82,23 @@ def test_time_spent_encoding_does_not_count_as_lasting_load(burst: Admission, cl
     burst.check("single", 240 * MS, 0)
 
 
+def test_while_frames_are_encoded_users_may_wait_up_to_twice_as_long(
+    lasting: Admission, clock: SimpleNamespace
+) -> None:
+    lasting.record_dispatch(1, 3 * MS, 2 * MS)
+    lasting.check("single", 6.5 * MS, 0)
+    with pytest.raises(Congested):
+        lasting.check("single", 7.5 * MS, 0)
+    lasting.record_dispatch(1, 51 * MS, 50 * MS)
+    clock.now += 60 * MS
+    lasting.check("single", 9.5 * MS, 0)
+    with pytest.raises(Congested):
+        lasting.check("single", 10.5 * MS, 0)
+    lasting.record_dispatch(1, 1 * MS, 0.0)
+    with pytest.raises(Congested):
+        lasting.check("single", 6 * MS, 0)
+
+
 def test_a_long_queue_refuses_new_users_before_anyone_has_waited(lasting: Admission) -> None:
     lasting.record_dispatch(10, 10 * MS, 0.0)  # a millisecond each
     lasting.check("single", 0.0, 4)

@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion
 from service.errors import InferenceFailed
+from service.inference.bound_graph import BoundGraph
 from service.inference.channels import Channels
 from service.inference.estimator import Estimator, User
 from service.inference.frame_cache import FrameCache, as_known
@@ -396,19 +396,54 @@ def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metr
         assert lookups(metrics, "hit") >= 1
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_frames_are_encoded_with_one_thread_more_where_there_is_a_core_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("cores", [1, 8])
+def test_missing_frames_are_dealt_to_the_cores_and_give_the_same_answers(
+    artifact_directory: Path,
+    session: MateformerSession,
+    version: CellVersion,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    cores: int,
 ) -> None:
-    artifact, process = write_tiny_artifact(tmp_path, tile_pitch=2.0), psutil.Process()
-    started = []
-    for cores in (1, 8):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        before = process.num_threads()
-        with closing(MateformerSession(artifact, threads, ["CPUExecutionProvider"])):
-            started.append(process.num_threads() - before)
-    few, many = started
-    assert many == few + 1
+    users = users_of(version, 8)
+    expected = [located(session, Estimator(session, 64, 2**20, metrics), [user])[0] for user in users]
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    artifact = load_artifact(artifact_directory, MateformerManifest)
+    with closing(MateformerSession(artifact, threads, ["CPUExecutionProvider"])) as dealing:
+        estimator = Estimator(dealing, 64, 2**24, metrics)
+        ran: set[int] = set()  # threads
+        run = BoundGraph.run
+
+        def note_thread(graph: BoundGraph, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            ran.add(threading.get_ident())
+            return run(graph, feeds)
+
+        monkeypatch.setattr(BoundGraph, "run", note_thread)
+        np.testing.assert_allclose(located(dealing, estimator, users), expected, atol=1e-3)
+        assert len(ran) == (threads if cores == 1 else threads + 1)  # the event loop's core helps
+
+
+def test_no_frame_is_held_when_one_of_several_threads_fails(
+    session: MateformerSession, version: CellVersion, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = FrameCache(session, 0, 4, metrics)
+    some = neighbourhoods(version, range(3), session.manifest.neighbourhood_size)
+    run, owner = BoundGraph.run, session.submit(threading.get_ident).result()
+
+    def fail_beside(graph: BoundGraph, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if threading.get_ident() != owner:
+            raise RuntimeError("unforeseen")
+        return run(graph, feeds)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with monkeypatch.context() as failing:
+        failing.setattr(BoundGraph, "run", fail_beside)
+        with pytest.raises(InferenceFailed):
+            session.submit(frames.slots, some).result()
+    assert frames.held_bytes == 0
+    assert len(session.submit(frames.slots, some).result()) == 3
 
 
 def test_a_failed_proof_reserves_no_slot(tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
