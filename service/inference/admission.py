@@ -45,9 +45,7 @@ class Admission:
         `waited`: seconds that the lane's oldest user has waited. `ahead`: users that come before the new one.
         """
         lasting = time.monotonic() - self._busy_since > _BURST_S
-        # Users may wait longer while frames are encoded: the frames of those who wait are then encoded at once.
-        standing = self._standing + min(self._encoding_s, self._standing)
-        limit = _LIMIT_FACTOR[lane] * standing if lasting else self._longest
+        limit = _LIMIT_FACTOR[lane] * self._standing_limit if lasting else self._longest
         if max(waited, ahead * self._user_s) > limit:
             self._overloaded = lasting
             raise Congested("too many users are waiting; try again later")
@@ -55,7 +53,15 @@ class Admission:
     @property
     def longest_single_wait(self) -> float:
         """A single user who has waited longer, in seconds, when a dispatch begins without them is to be refused."""
-        return self._standing if self._overloaded else math.inf
+        return self._standing_limit if self._overloaded else math.inf
+
+    @property
+    def _standing_limit(self) -> float:
+        """Seconds that single users may wait under lasting load.
+
+        Longer while frames are encoded: the frames of the users who wait are then encoded at once.
+        """
+        return self._standing + min(self._encoding_s, self._standing)
 
     def start_busy_period(self) -> None:
         """Call when a user arrives while the model is idle."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import errors
 from service.auth.middleware import key_id_of
 from service.cells.model_choice import ModelChoice
 from service.cells.registry import ServedCells
@@ -33,8 +32,6 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.tracing import span
 from service.web.media import Format, formats, read_body
-
-_NO_TRACKS = errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
 
 
 class Locator:

@@ -94,6 +94,7 @@ def test_while_frames_are_encoded_users_may_wait_up_to_twice_as_long(
     lasting.check("single", 9.5 * MS, 0)
     with pytest.raises(Congested):
         lasting.check("single", 10.5 * MS, 0)
+    assert lasting.longest_single_wait == 2 * STANDING  # who was admitted is not refused for it
     lasting.record_dispatch(1, 1 * MS, 0.0)
     with pytest.raises(Congested):
         lasting.check("single", 6 * MS, 0)
