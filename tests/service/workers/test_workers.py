@@ -117,15 +117,21 @@ def test_an_activated_model_serves_at_all_workers(service: Running, client: http
             wait_until(serves, f"{folder} does not serve {cell_id}")
 
 
-def test_a_new_version_of_a_cell_serves_at_the_next_request(client: httpx.Client) -> None:
+def test_a_new_version_of_a_cell_serves_at_the_worker_that_published_it(client: httpx.Client) -> None:
     """The operator's change and the cell's users reach the same worker."""
-    for cell_id in cell_of_each_worker(client).values():
+    for worker, cell_id in cell_of_each_worker(client).items():
         before = client.post("/locate", json=user_in(cell_id)).json()["provenance"]["cellVersion"]
         changed = client.put(f"/cells/{cell_id}/retention", json={"maxFingerprints": 39})
-        assert changed.status_code == 200, changed.text
-        version = client.get(f"/cells/{cell_id}").json()["version"]
+        assert (changed.status_code, changed.headers["Fingerpost-Replica"]) == (200, worker), changed.text
+        version = changed.json()["version"]
         assert version != before
-        assert client.post("/locate", json=user_in(cell_id)).json()["provenance"]["cellVersion"] == version
+
+        def serves(cell_id: str = cell_id, worker: str = worker, version: str = version) -> bool:
+            answer = client.post("/locate", json=user_in(cell_id))
+            assert answer.headers["Fingerpost-Replica"] == worker
+            return bool(answer.json()["provenance"]["cellVersion"] == version)
+
+        wait_until(serves, f"version {version} of {cell_id} does not serve")
 
 
 def test_a_killed_worker_is_replaced_and_no_user_notices(service: Running, client: httpx.Client) -> None:
