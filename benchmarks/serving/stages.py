@@ -13,7 +13,6 @@ import http.client
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,8 @@ from benchmarks.serving.servers import THIS_CHECKOUT, Server, fingerpost, runnin
 from benchmarks.serving.workload import encode_request, users_at_one_place
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
+from service.inference.owner_thread import OwnerThread
+from service.inference.steps import in_one_long_step
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 
@@ -162,22 +163,22 @@ def _read_threads(server: Server) -> dict[int, float]:
     return {thread.id: thread.user_time + thread.system_time for thread in server.process.threads()}
 
 
-class _Echo:
-    def locate(self, users: Sequence[int], stopwatch: Stopwatch) -> list[int]:
-        return [*users]
-
-
 async def _measure_hand_over() -> float:
     """Seconds from the event loop to the thread of the model and back, where that thread has nothing to do."""
-    with ThreadPoolExecutor(1) as owner:
-        dispatcher = Dispatcher(_Echo(), owner, 1, Admission(math.inf, math.inf), Metrics())
-        seconds = 0.0
-        for user in range(_HAND_OVERS):
-            await asyncio.sleep(_PAUSE_S)  # as between two requests: the thread sleeps
-            started = time.perf_counter()
-            await dispatcher.locate(user, math.inf, "single")
-            seconds += time.perf_counter() - started
+    owner = OwnerThread("owner", "it has been stopped")
+    dispatcher = Dispatcher(in_one_long_step(_echo), owner, 1, Admission(math.inf, math.inf), Metrics())
+    seconds = 0.0
+    for user in range(_HAND_OVERS):
+        await asyncio.sleep(_PAUSE_S)  # as between two requests: the thread sleeps
+        started = time.perf_counter()
+        await dispatcher.locate(user, math.inf, "single")
+        seconds += time.perf_counter() - started
+    owner.close()
     return seconds / _HAND_OVERS
+
+
+def _echo(users: Sequence[int], stopwatch: Stopwatch) -> list[int]:
+    return [*users]
 
 
 def _measure_app(model: ServedModel, database: Path, bodies: Sequence[bytes]) -> float:

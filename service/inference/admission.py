@@ -13,6 +13,7 @@ _BURST_S = 0.05  # a busy period up to this long is a burst, not lasting load
 _LIMIT_FACTOR: dict[Lane, float] = {"single": 1.0, "batch": 2.0}  # batches may wait longer
 _SMOOTHING = 0.1  # weight of the newest dispatch in the average time a user
 _DISPATCH_S = 0.016  # longest dispatch wanted while other users wait
+_FEWEST_WAITING = 24  # single users: more would wait longer, fewer make small dispatches
 _FEWEST = 16  # users a dispatch: smaller dispatches cost more a user
 
 
@@ -49,6 +50,15 @@ class Admission:
         if max(waited, ahead * self._user_s) > limit:
             self._overloaded = lasting
             raise Congested("too many users are waiting; try again later")
+
+    @property
+    def most_single(self) -> int:
+        """How many single users may wait under lasting load: as many as are located while one of them may wait."""
+        return max(_FEWEST_WAITING, int(self._standing_limit / self._user_s) if self._user_s else 0)
+
+    def note_overload(self) -> None:
+        """Call when a single user is refused for lasting load before `check` can be called."""
+        self._overloaded = True
 
     @property
     def longest_single_wait(self) -> float:

@@ -13,6 +13,7 @@ from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapsh
 from service.inference.lwlm_session import LwlmSession
 from service.inference.mateformer_session import MateformerSession
 from service.inference.session import ModelUnusable
+from service.inference.steps import in_one_long_step
 from service.inference.trajectory_estimator import Points, Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
 from service.settings import Settings
@@ -75,7 +76,7 @@ def start_engine(artifact: MateformerArtifact, settings: Settings, metrics: Metr
         session.close()
         raise ModelUnusable.of(artifact.directory, error) from error
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
-    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics)
+    dispatcher = Dispatcher(estimator.locate_in_steps, session, settings.inference_batch, admission, metrics)
     return MateformerEngine(artifact, session, estimator, dispatcher)
 
 
@@ -87,7 +88,8 @@ def start_trajectory_engine(
     estimator = TrajectoryEstimator(session)
     # One dispatch of trajectories may take longer than `standing_queue_s`, so only `queue_limit_s` applies.
     admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
-    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics.dispatches)
+    locate = in_one_long_step(estimator.locate)
+    dispatcher = Dispatcher(locate, session, settings.inference_batch, admission, metrics.dispatches)
     return TrajectoryEngine(artifact, session, estimator, dispatcher)
 
 
@@ -97,5 +99,6 @@ def start_lwlm_engine(artifact: LwlmArtifact, settings: Settings, metrics: Measu
     estimator = LwlmEstimator(session)
     # As for trajectories: one dispatch may take longer than `standing_queue_s`.
     admission = Admission(settings.queue_limit_s, settings.queue_limit_s)
-    dispatcher = Dispatcher(estimator, session, settings.inference_batch, admission, metrics.dispatches)
+    locate = in_one_long_step(estimator.locate)
+    dispatcher = Dispatcher(locate, session, settings.inference_batch, admission, metrics.dispatches)
     return LwlmEngine(artifact, session, estimator, dispatcher)

@@ -28,6 +28,7 @@ from service.inference.plausibility import (
     level_of,
     weigh_fixes,
 )
+from service.inference.steps import Steps, run_to_end
 from service.inference.surroundings import Surroundings
 from service.inference.tiles import Neighbourhood, Tiles
 from service.telemetry.metrics import Metrics
@@ -47,6 +48,8 @@ _FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs wou
 _FEATURES, MOST_FEATURE_BYTES = 1 / 4, 2**28
 
 _DESCRIBED_AHEAD = 128  # fingerprints in one run of the background session
+
+_FEW = 16  # users who are located quickly enough for the event loop to wait
 
 _MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
@@ -114,6 +117,15 @@ class Estimator:
         Takes at most `most_users` users. For the session's owner thread only. Raises `InferenceFailed` or
         `OutOfMemory`.
         """
+        return run_to_end(self.locate_in_steps(users, stopwatch))
+
+    def locate_in_steps(self, users: Sequence[User], stopwatch: Stopwatch) -> Steps[list[Estimate | ServiceError]]:
+        """As `locate`, but yields before anything that takes long: many users, missing frames, or no frames at all.
+
+        The thread that continues must be the owner thread, or in its place.
+        """
+        if len(users) > _FEW or self._session.wants_few_shapes:
+            yield
         coarse = np.stack([user.coarse for user in users])
         accuracy = np.array([user.accuracy for user in users], np.float32)
         cells: dict[CellVersion, list[int]] = defaultdict(list)
@@ -152,7 +164,7 @@ class Estimator:
                     near |= zip(rows, found, strict=True)
             self._note_entered(near, places)
             lost = ~np.isfinite(places).all(axis=1)
-            places, covariances = self._compare(near, asked, stopwatch)
+            places, covariances = yield from self._compare(near, asked, stopwatch)
             places[lost], covariances[lost] = np.nan, np.nan
         used = np.isfinite(accuracy).tolist()
         judged = zip(places, covariances, used, snr_db.tolist(), belonging.tolist(), strict=True)
@@ -361,7 +373,9 @@ class Estimator:
         slot = reserve()
         return None if slot is None else (near, slot)
 
-    def _compare(self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch) -> Located:
+    def _compare(
+        self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch
+    ) -> Steps[Located]:
         """Compares each user, by row, with a neighbourhood; returns positions `[b, 2]` and covariances `[b, 2, 2]`.
 
         Uses the `full` graph for cells that are too small for a frame and for artifacts without frames.
@@ -369,6 +383,8 @@ class Estimator:
         located = Located(np.empty((len(near), 2), np.float32), np.empty((len(near), 2, 2), np.float32))
         whole = self.manifest.neighbourhood_size
         shared = [row for row, one in near.items() if self._frames and len(one.rows) == whole]
+        if len(shared) < len(near) or (self._frames and self._frames.lacks_any(near[row].key for row in shared)):
+            yield
         if self._frames and shared:
             with stopwatch.stage("frame"):
                 slots = self._frames.slots(near[row] for row in shared)

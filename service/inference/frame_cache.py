@@ -104,6 +104,10 @@ class FrameCache:
             self._ahead[key] = None
         self.admit(key, slot)
 
+    def lacks_any(self, keys: Iterable[bytes]) -> bool:
+        """Whether a frame is missing, which `slots` would encode."""
+        return any(key not in self._slots for key in keys)
+
     def find_entered(self, keys: Iterable[bytes]) -> set[bytes]:
         """The keys of frames that users have not been in since they were encoded, or that are missing."""
         return {key for key in keys if key in self._ahead or key not in self._slots}

@@ -3,10 +3,10 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, ParamSpec, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from models.artifact import LwlmArtifact, MateformerArtifact, TrajectoryArtifact
 from service.errors import InferenceFailed, OutOfMemory
 from service.inference.bound_graph import BoundGraph, load_graphs
+from service.inference.owner_thread import OwnerThread
 from service.inference.workers import lower_thread_priority
 
 A = TypeVar("A", MateformerArtifact, TrajectoryArtifact, LwlmArtifact)
 _Array = NDArray[np.float32]
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -34,8 +34,8 @@ class ModelUnusable(Exception):
         return cls(f"{directory}: {error}" + ("" if error.__cause__ is None else f": {error.__cause__}"))
 
 
-class ModelSession(ABC, Generic[A]):
-    """The graphs of an artifact, and the one thread that runs them for users: its owner thread.
+class ModelSession(OwnerThread, ABC, Generic[A]):
+    """The graphs of an artifact. Its owner thread, or a thread that takes its place, runs them for users.
 
     `run_in_background` uses sessions and a thread of its own, at a lower priority: users do not wait for it.
 
@@ -62,7 +62,7 @@ class ModelSession(ABC, Generic[A]):
             raise ModelUnusable.of(artifact.directory, error) from error
         self._background_graphs: dict[str, BoundGraph] = {}  # loaded at their first use
         family = artifact.manifest.family
-        self._owner = ThreadPoolExecutor(1, thread_name_prefix=family)
+        super().__init__(family, "the model has been stopped")
         self._background = ThreadPoolExecutor(
             1, thread_name_prefix=f"{family}-background", initializer=lower_thread_priority
         )
@@ -75,10 +75,6 @@ class ModelSession(ABC, Generic[A]):
     @abstractmethod
     def prove(self) -> None:
         """Locates plane waves in the owner thread. Raises `InferenceFailed` unless the answer is finite."""
-
-    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Calls `function` in the owner thread, in order of submission. Raises `InferenceFailed` after `close`."""
-        return _submit(self._owner, function, *args, **kwargs)
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         """Runs a graph and returns its outputs by name, without pools.
@@ -108,7 +104,11 @@ class ModelSession(ABC, Generic[A]):
 
         Raises `InferenceFailed` or `OutOfMemory`.
         """
-        return _submit(self._background, self._run_in_background, graph, feeds).result()
+        try:
+            running = self._background.submit(self._run_in_background, graph, feeds)
+        except RuntimeError as error:
+            raise InferenceFailed("the model has been stopped") from error
+        return running.result()
 
     def _run_in_background(self, graph: str, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, _Array]:
         try:
@@ -126,9 +126,9 @@ class ModelSession(ABC, Generic[A]):
         return time.monotonic() - self._last_answer
 
     def close(self) -> None:
-        """Cancels calls that have not started, and waits for the one that runs."""
-        for executor in (self._owner, self._background):
-            executor.shutdown(wait=True, cancel_futures=True)
+        """Cancels calls that have not started, and waits for those that run."""
+        super().close()
+        self._background.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, threads: int) -> dict[str, BoundGraph]:
         return load_graphs(self.artifact, threads, self.providers, self._pools, self._left_out)
@@ -142,12 +142,3 @@ def plane_waves(antennas: int, subcarriers: int, n: int, spread: float = 1.2) ->
     step = np.linspace(0.1, 0.1 + spread, n)[:, np.newaxis, np.newaxis]
     phase = step * np.arange(antennas)[:, np.newaxis] - 0.3 * step * np.arange(subcarriers)
     return np.stack([np.cos(phase), np.sin(phase)], axis=-1).astype(np.float32)
-
-
-def _submit(
-    executor: ThreadPoolExecutor, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-) -> Future[_T]:
-    try:
-        return executor.submit(function, *args, **kwargs)
-    except RuntimeError as error:
-        raise InferenceFailed("the model has been stopped") from error

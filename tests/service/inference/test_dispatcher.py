@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
 from service.inference.estimator import Estimate, Estimator, User
 from service.inference.mateformer_session import MateformerSession
+from service.inference.steps import Steps
 from service.telemetry.metrics import Metrics
+from service.telemetry.stopwatch import Stopwatch
 from tests.redis_servers import GUARD_S
 from tests.service.tiny_artifact import ANTENNAS, SUBCARRIERS
 from tests.service.tiny_cell import cell_of, positive_csi, uneven_street
@@ -29,7 +32,9 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def dispatcher(session: MateformerSession, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(Estimator(session, MOST, 2**20, metrics), session, MOST, Admission(0.25, 0.005), metrics)
+    return Dispatcher(
+        Estimator(session, MOST, 2**20, metrics).locate_in_steps, session, MOST, Admission(0.25, 0.005), metrics
+    )
 
 
 def user(row: int, sign: float = 1.0) -> User:
@@ -122,7 +127,7 @@ async def test_a_closed_session_raises_instead_of_hanging(dispatcher: Dispatcher
     session.close()
     for _ in range(2):
         with pytest.raises(InferenceFailed):
-            dispatcher.locate(user(0), math.inf, "single")
+            await asyncio.wait_for(dispatcher.locate(user(0), math.inf, "single"), GUARD_S)
 
 
 @pytest.mark.anyio
@@ -152,10 +157,12 @@ async def test_users_are_located_again_after_the_owner_could_not_be_asked(
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    assert session.take()  # as if the owner thread were at work
     with monkeypatch.context() as scarce:
         scarce.setattr(session, "submit", refuse)
         with pytest.raises(RuntimeError):
-            dispatcher.locate(user(0), math.inf, "single")
+            await asyncio.wait_for(dispatcher.locate(user(0), math.inf, "single"), GUARD_S)
+    session.give_back()
     assert dispatcher.waiting("single") == 0
     estimate = await asyncio.wait_for(dispatcher.locate(user(0), math.inf, "single"), GUARD_S)
     assert np.isfinite(estimate.position).all()
@@ -189,3 +196,57 @@ async def test_users_are_located_although_a_dispatch_could_not_begin(
     for row in range(2):
         estimate = await asyncio.wait_for(dispatcher.locate(user(row), math.inf, "single"), GUARD_S)
         assert np.isfinite(estimate.position).all()
+
+
+def make_dispatcher(
+    session: MateformerSession, locate: Callable[[Sequence[int], Stopwatch], Steps[Sequence[int]]]
+) -> Dispatcher[int, int]:
+    return Dispatcher(locate, session, MOST, Admission(0.25, 0.005), Metrics())
+
+
+@pytest.mark.anyio
+async def test_the_event_loop_waits_for_the_first_step_and_for_no_more(session: MateformerSession) -> None:
+    threads = []
+
+    def locate(users: Sequence[int], stopwatch: Stopwatch) -> Steps[Sequence[int]]:
+        threads.append(threading.current_thread())
+        if users[0]:
+            yield
+            threads.append(threading.current_thread())
+        return users
+
+    dispatcher = make_dispatcher(session, locate)
+    for user in range(2):
+        assert await asyncio.wait_for(dispatcher.locate(user, math.inf, "single"), GUARD_S) == user
+    here, again, there = threads
+    assert here is again is threading.current_thread()
+    assert there is session.submit(threading.current_thread).result()
+
+
+@pytest.mark.anyio
+async def test_memory_that_the_first_step_lacks_is_tried_for_half_the_users_in_the_owner_thread(
+    session: MateformerSession,
+) -> None:
+    tried = []
+
+    def locate(users: Sequence[int], stopwatch: Stopwatch) -> Steps[Sequence[int]]:
+        tried.append(len(users))
+        if len(users) > 1:
+            raise MemoryError
+        return users
+        yield
+
+    dispatcher = make_dispatcher(session, locate)
+    answers = [dispatcher.locate(user, math.inf, "batch") for user in range(MOST)]
+    assert await asyncio.wait_for(asyncio.gather(*answers), GUARD_S) == [*range(MOST)]
+    assert tried == [4, 4, 2, 1, 1, 2, 1, 1]
+
+
+@pytest.mark.anyio
+async def test_room_for_single_users_shrinks_with_those_who_wait(dispatcher: Dispatcher, free: threading.Event) -> None:
+    before = dispatcher.room
+    answers = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
+    assert dispatcher.room == before - 3
+    free.set()
+    await asyncio.gather(*answers)
+    assert dispatcher.room >= before  # more where the model turns out to be quick

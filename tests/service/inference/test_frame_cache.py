@@ -463,3 +463,23 @@ def test_a_failed_proof_reserves_no_slot(tmp_path: Path, metrics: Metrics, monke
                 with pytest.raises(InferenceFailed):
                     estimator.prove()
         estimator.prove()
+
+
+def test_few_users_of_ready_frames_are_located_in_one_step_and_all_others_in_more(
+    session: MateformerSession, version: CellVersion, metrics: Metrics
+) -> None:
+    """What takes long must not hold up the event loop."""
+    estimator = Estimator(session, 64, 2**26, metrics)
+    places = street(1, 5)
+    snapshots = users_at(np.repeat(places, 17, axis=0)).astype(np.complex64).view(np.float32).reshape(17, 32, 32, 2)
+
+    def count_steps(users: int, of: CellVersion = version) -> int:
+        asked = [User(of, snapshots[i], places[0], 1.0) for i in range(users)]
+        return sum(1 for _ in estimator.locate_in_steps(asked, Stopwatch())) + 1
+
+    def at_work() -> list[int]:
+        return [count_steps(1), count_steps(1), count_steps(16), count_steps(17)]
+
+    assert session.submit(at_work).result() == [2, 1, 1, 2]
+    small = version_of(CELL, fingerprints_at(street(session.manifest.minimum_neighbours + 1, 1)))
+    assert session.submit(lambda: [count_steps(1, small) for _ in range(2)]).result() == [2, 2]

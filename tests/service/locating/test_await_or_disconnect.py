@@ -30,7 +30,9 @@ async def test_users_of_a_disconnected_client_never_reach_the_model(
     session: MateformerSession, free: threading.Event
 ) -> None:
     metrics, gone = Metrics(), asyncio.Event()
-    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(
+        Estimator(session, 4, 2**20, metrics).locate_in_steps, session, 4, Admission(0.25, 0.005), metrics
+    )
     futures = [dispatcher.locate(user(row), math.inf, "single") for row in range(3)]
     waiting = asyncio.create_task(await_or_disconnect(futures, request_of_a_client_that_leaves(gone)))
     await asyncio.sleep(0.05)
@@ -46,7 +48,9 @@ async def test_users_of_a_disconnected_client_never_reach_the_model(
 @pytest.mark.anyio
 async def test_results_and_errors_come_in_order(session: MateformerSession, free: threading.Event) -> None:
     metrics = Metrics()
-    dispatcher = Dispatcher(Estimator(session, 4, 2**20, metrics), session, 4, Admission(0.25, 0.005), metrics)
+    dispatcher = Dispatcher(
+        Estimator(session, 4, 2**20, metrics).locate_in_steps, session, 4, Admission(0.25, 0.005), metrics
+    )
     futures = [
         dispatcher.locate(user(row), deadline, "single") for row, deadline in enumerate((math.inf, 0.0, math.inf))
     ]
