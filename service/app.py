@@ -75,6 +75,7 @@ from service.updates.publisher import Publisher
 from service.updates.retention_job import run_retention_job
 from service.updates.versions import router as versions_router
 from service.web.body_budget import BodyBudget, BodyBudgetMiddleware
+from service.web.crowd import Crowd
 from service.web.docs import mount_swagger_ui
 from service.web.docs import router as docs_router
 from service.web.head import HeadMiddleware
@@ -297,6 +298,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.locator = locator
+    app.state.crowd = Crowd(lambda: served.engine.dispatcher.room, lambda: served.engine.dispatcher.note_overload())
     app.state.truth_scorer = TruthScorer(
         settings, locator, served, publisher, answers, workers, metrics.truths, coverage
     )

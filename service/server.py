@@ -27,6 +27,7 @@ from service.start_line import ServedParts, describe_start
 from service.telemetry.access_log import log_refusal
 from service.telemetry.logs import log_config
 from service.telemetry.metrics import Metrics
+from service.web.crowd import Crowd
 from service.web.health import Draining
 from service.web.http_protocol import LOOPBACK as _LOOPBACK
 from service.web.http_protocol import ClientLimits, HttpProtocol, Refusal, close_slow_clients
@@ -38,6 +39,8 @@ _SWITCH_S = 0.0005
 # Longer than load balancers keep connections: a balancer must not send a request while the server closes.
 _KEEP_ALIVE_S = 75
 _CLOSING_S = 5.0  # for threads to finish, beyond the time for open requests
+_ACCEPTED_AT_ONCE = 16  # connections
+_NICE = 5
 _TICKS = 10  # of a tenth of a second, between two looks for slow clients
 _CLOSE = (b"connection", b"close")
 
@@ -60,12 +63,14 @@ def serve(
     background: Background,
     metrics: Metrics,
     parts: ServedParts,
+    crowd: Crowd,
     worker: ListeningWorker | None = None,
 ) -> None:
     """Serves until SIGINT or a second SIGTERM, or for `drain_s` after the first SIGTERM; then finishes open requests.
 
     The first SIGTERM begins `draining`: each answer then closes its connection, so that load balancers send no more
-    requests on it. `background` follows the TLS certificate; `metrics` count refusals that never reach the app. Prints
+    requests on it. `background` follows the TLS certificate; `metrics` count refusals that never reach the app, those
+    of the `crowd` among them. Prints
     where it serves which `parts` once it listens. A `worker` listens on its Unix socket instead of the port; its
     parent checks the public address and ends TLS. Raises `Unguarded`, `TlsUnusable`, or `OSError` when the
     port is taken.
@@ -87,9 +92,12 @@ def serve(
     )
 
     def note_refusal(refusal: Refusal) -> None:
-        metrics.refused(refusal.cause)
+        if refusal.route is None:
+            metrics.refused(refusal.cause)
+        else:
+            metrics.answered(refusal.route, refusal.status, refusal.seconds, refusal.cause)
         if settings.access_log:
-            log_refusal(*refusal)
+            log_refusal(refusal.route, refusal.status, refusal.cause, refusal.client)
 
     config = uvicorn.Config(
         app,
@@ -98,7 +106,7 @@ def serve(
         server_header=False,
         proxy_headers=settings.access_log,  # only access logs use the client's address
         forwarded_allow_ips=None if worker is None else _trust_balancer(os.environ),
-        http=partial(HttpProtocol, limits=limits, note_refusal=note_refusal),  # type: ignore[arg-type]
+        http=partial(HttpProtocol, limits=limits, crowd=crowd, note_refusal=note_refusal),  # type: ignore[arg-type]
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_s) or 1,
@@ -109,7 +117,9 @@ def serve(
         signal.signal(number, lambda *_: None)
     with bind_port(settings) if worker is None else bind_unix(worker.socket) as listening:
         listening.listen(config.backlog)
-        _Server(config, tls, draining, background, settings, limits, parts).run(sockets=[listening])
+        # uvloop accepts one connection of each at every turn, and a turn may take as long as locating some users.
+        sockets = [listening, *(listening.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
+        _Server(config, tls, draining, background, settings, limits, parts).run(sockets=sockets)
 
 
 def give_back_large_arrays() -> None:
@@ -124,6 +134,11 @@ def give_back_large_arrays() -> None:
     if set_option is not None:
         set_option(_MMAP_THRESHOLD, _LARGE)
         set_option(_TRIM_THRESHOLD, _SPARE)
+
+
+def give_way_to_balancer() -> None:
+    """Lowers the priority of this worker: on busy cores its balancer must not wait behind the workers."""
+    os.nice(_NICE)
 
 
 def _trust_balancer(environment: Mapping[str, str]) -> str:

@@ -142,19 +142,22 @@ def serve(
     from service.console.outlines import OutlinesUnreadable
     from service.inference.session import ModelUnusable
     from service.listening import Unguarded
-    from service.server import ListeningWorker, give_back_large_arrays
+    from service.server import ListeningWorker, give_back_large_arrays, give_way_to_balancer
     from service.server import serve as run_server
     from service.telemetry.tracing import TracingMissing
     from service.web.health import Draining
     from service.web.tls import TlsUnusable
 
     give_back_large_arrays()
+    if worker is not None:
+        give_way_to_balancer()
     draining = Draining()
     listening = None if worker is None else ListeningWorker(*worker)
     try:
         service = create_app(settings, draining, examines_apart=True)
         state = service.state
-        run_server(service, settings, draining, state.background, state.metrics, state.served_parts, listening)
+        parts = state.served_parts
+        run_server(service, settings, draining, state.background, state.metrics, parts, state.crowd, listening)
     except (KeysUnreadable, OutlinesUnreadable, TlsUnusable, TracingMissing, Unguarded) as error:
         fail(str(error))
     except (ArtifactError, ModelUnusable) as error:

@@ -54,7 +54,7 @@ class AccessLog:
             _log.info("%s %s %d", scope["method"], path, status, extra={"fields": fields})
 
 
-def log_refusal(status: HTTPStatus, cause: str, client: str | None) -> None:
-    """Logs a request that was refused before it reached the app: its method and path are not known."""
-    fields = {"route": "none", "status": status.value, "client": client, "cause": cause}
+def log_refusal(route: str | None, status: HTTPStatus, cause: str, client: str | None) -> None:
+    """Logs a request that was refused before it reached the app; `route`: None where it is not known."""
+    fields = {"route": route or "none", "status": status.value, "client": client, "cause": cause}
     _log.info("refused %d %s", status, cause, extra={"fields": fields})

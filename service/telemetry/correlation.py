@@ -1,7 +1,7 @@
 """Correlation of requests across systems: W3C ``traceparent`` and CAMARA ``X-Correlator`` headers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
@@ -30,11 +30,7 @@ class CorrelationMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = {
-            name: value.decode("ascii")
-            for name, value in scope["headers"]
-            if name in _FORMS and _FORMS[name].fullmatch(value)
-        }
+        found = find_correlation(scope["headers"])
         _current.set(found)
         if not found:
             await self._app(scope, receive, send)
@@ -46,6 +42,11 @@ class CorrelationMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def find_correlation(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """The correlation headers among those of a request, as far as their values have the right form."""
+    return {name: value.decode("ascii") for name, value in headers if name in _FORMS and _FORMS[name].fullmatch(value)}
 
 
 def correlation_headers() -> dict[str, str]:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.errors import Congested
+from service.telemetry.correlation import find_correlation
+from service.web.crowd import Crowd
 from service.web.problems import PROBLEM_JSON, encode_problem
 
 _LONGEST_HEAD = 64 * 2**10  # bytes of a request line and headers, of trailers, or about a chunk
@@ -17,6 +20,11 @@ _SURPLUS_S = 1.0  # how long a connection over the limit may take for its head
 # A busy replica must not look dead to an orchestrator or to Prometheus: these are answered over the limit too.
 _PROBE = re.compile(rb"(?:GET|HEAD) /(?:health/live|health/ready|metrics)[ ?]")
 LOOPBACK = "127.0.0.1"
+_LOCATE = b"/locate"
+_SMALL_BODY = 2**16  # bytes
+_CLOSE = (b"connection", b"close")
+_CROWDED = Congested("too many users are waiting; try again later")
+_CONGESTED = (_CROWDED.status, _CROWDED.cause, encode_problem(_CROWDED.status, _CROWDED.cause, _CROWDED.detail))
 _MOST_PROBES = 64  # at once over the limit
 
 # Refusals by this module; the errors of the app have their causes in `service.errors`.
@@ -36,11 +44,16 @@ class ClientLimits(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A refusal that the app never hears of. `client`: the address of the connection, if it has one."""
+    """A refusal that the app never hears of. `client`: the address of the connection, if it has one.
+
+    `route`: None where it is not known. `seconds`: since the request began.
+    """
 
     status: HTTPStatus
     cause: str
     client: str | None
+    route: str | None
+    seconds: float
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -50,6 +63,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     uvicorn limits neither heads nor trailers, and the parser puts each header together before it tells of it. So bytes
     are counted that have come since anything was complete: a head, a piece of the body, a request.
+
+    While there is a crowd, requests to locate one user are refused once they are complete. The connection stays open.
     """
 
     _unfinished = 0
@@ -59,11 +74,19 @@ class HttpProtocol(HttpToolsProtocol):
     _since = 0.0  # loop.time: connected, began the head, or answered
     _unread = 0  # bytes of the answer at the last look
     _reading_since = 0.0  # loop.time: the client read a part of its answer, or there was nothing to read
+    _locates = False  # the request that arrives is one to locate one user
+    _unwanted = False  # it is to be refused
 
     def __init__(
-        self, *args: Any, limits: ClientLimits, note_refusal: Callable[[Refusal], None], **kwargs: Any
+        self,
+        *args: Any,
+        limits: ClientLimits,
+        crowd: Crowd,
+        note_refusal: Callable[[Refusal], None],
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._crowd = crowd
         self._limits = limits
         self._note_refusal = note_refusal
 
@@ -105,17 +128,27 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unfinished, self._in_head = 0, False
+        self._locates = self.url.partition(b"?")[0] == _LOCATE and self.parser.get_method() == b"POST"
+        if self._locates and self._is_waiting() and self._is_small() and self._crowd.refuses(self.loop.time()):
+            self._unwanted = True
+            return
         super().on_headers_complete()
         if self._surplus:
             self.cycle.keep_alive = False  # further requests on this connection are never begun
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0
-        super().on_body(body)
+        if not self._unwanted:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._unfinished = 0
+        if self._unwanted:
+            self._refuse_unwanted()
+            return
         super().on_message_complete()
+        if self._locates:
+            self._crowd.join(self.loop)
 
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
@@ -157,15 +190,35 @@ class HttpProtocol(HttpToolsProtocol):
     def _has_room_for_probe(self) -> bool:
         return sum(isinstance(one, HttpProtocol) and one._probe for one in self.connections) < _MOST_PROBES
 
+    def _is_small(self) -> bool:
+        """Whether the body that follows is so small that reading it costs less than a new connection."""
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        small = length.isdigit() and int(length) <= _SMALL_BODY
+        return small and not self.expect_100_continue and self.parser.should_keep_alive()
+
+    def _refuse_unwanted(self) -> None:
+        """Answers as the app does where it raises `Congested`."""
+        self._unwanted = False
+        correlation = find_correlation(self.headers)
+        headers = [*self.server_state.default_headers, *((name, value.encode()) for name, value in correlation.items())]
+        lines = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in headers)
+        self._answer(_CONGESTED, f"retry-after: {Congested.retry_after_s}\r\n{lines}", _LOCATE.decode())
+        if _CLOSE in headers:
+            self.transport.close()
+
     def _refuse(self, status: HTTPStatus, cause: str, detail: str, headers: str = "") -> None:
-        content = encode_problem(status, cause, detail)
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n{headers}"
-            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + content)
+        self._answer((status, cause, encode_problem(status, cause, detail)), f"{headers}connection: close\r\n", None)
         self.transport.close()
-        self._note_refusal(Refusal(status, cause, self.client[0] if self.client else None))
+
+    def _answer(self, problem: tuple[HTTPStatus, str, bytes], headers: str, route: str | None) -> None:
+        status, cause, content = problem
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+            f"content-length: {len(content)}\r\n{headers}\r\n"
+        )
+        seconds, self._since = self.loop.time() - self._since, self.loop.time()
+        self._note_refusal(Refusal(status, cause, self.client[0] if self.client else None, route, seconds))
+        self.transport.write(head.encode() + content)
 
 
 def close_slow_clients(connections: Iterable[HttpProtocol], limits: ClientLimits, now: float) -> None:
