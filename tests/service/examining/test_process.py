@@ -28,5 +28,8 @@ def test_no_process_is_left_behind_by_a_service_whose_group_gets_a_signal(
         examiner = psutil.Process(int(service.stdout.readline()))
         assert is_alive(examiner)
         os.killpg(service.pid, number)
-        service.wait(GUARD_S)
+        try:
+            service.wait(GUARD_S)
+        finally:
+            service.kill()
     wait_until(lambda: not is_alive(examiner), "the examiner goes on without its service")
