@@ -1,4 +1,4 @@
-"""Runs the serving benchmark: ``python -m benchmarks.serving``, about 20 minutes.
+"""Runs the serving benchmark: ``python -m benchmarks.serving``, about 35 minutes.
 
 ``--full`` takes an hour, with every tuning of the rivals, larger batches and longer runs. ``--quick`` is a smoke test
 of under 90 s.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,7 @@ RIVALS = (*rivals.SERVERS, *inprocess.NAMES)
 MODELS = ("paper", "shipped")
 BATCHES = (1, 16, 64)
 RIVAL_BATCHES = (1, 16)
+CORES = os.cpu_count() or 1
 IN_PROCESS_S = 3.0  # for each batch size
 
 
@@ -54,15 +56,16 @@ class Plan:
     rivals: tuple[str, ...]
     rival_batches: tuple[int, ...]
     tunings: int  # at most, of each rival
+    workers: tuple[int, ...]  # of Fingerpost
     streets: int  # cells of 2,000 fingerprints
     sizes: tuple[int, ...]  # fingerprints of the growing cell
     in_process_s: float
     models: tuple[str, ...]
 
 
-FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, 8, SIZES, IN_PROCESS_S, MODELS)
-USUAL = Plan(BRISK, QUICK, KINDS, BATCHES[:2], RIVALS, RIVAL_BATCHES, 2, 4, SIZES, 1.0, MODELS)
-SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, 1, (), 0.1, ("shipped",))
+FULL = Plan(THOROUGH, SWEEP, KINDS, BATCHES, RIVALS, RIVAL_BATCHES, 99, (1, CORES), 8, SIZES, IN_PROCESS_S, MODELS)
+USUAL = Plan(BRISK, QUICK, KINDS, BATCHES[:2], RIVALS, RIVAL_BATCHES, 2, (1, CORES), 4, SIZES, 1.0, MODELS)
+SMOKE = Plan(QUICK, QUICK, ("shared",), (1,), RIVALS, (1,), 1, (1,), 1, (), 0.1, ("shipped",))
 
 
 def main() -> None:
@@ -112,10 +115,13 @@ def measure_model(model: ServedModel, plan: Plan, generator: Path, rates: Machin
     figures: list[Figures] = []
     in_process: dict[str, list[inprocess.Batch]] = {}
     notes: list[str] = []
-    for load in fingerpost_loads(plan, streets, folder):
-        what = f"{model.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request"
+    for load, workers in product(fingerpost_loads(plan, streets, folder), plan.workers):
+        if workers > 1 and (load.kind == "cold" or load.format == "json"):
+            continue  # one process encodes frames on all cores
+        tuning = f"{workers} workers" if workers > 1 else ""
+        what = f"{model.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request, {tuning}"
         with _noting(what, notes):
-            figures.append(measure(generator, fingerpost(database, model.folder), load, plan.pace))
+            figures.append(measure(generator, fingerpost(database, model.folder, workers), load, plan.pace, tuning))
     for rival in plan.rivals:
         if rival in inprocess.NAMES:
             with _noting(f"{model.name}: {inprocess.NAMES[rival]}", notes):

@@ -162,7 +162,9 @@ def _rounds(generator: Path, database: Path, sides: Sides, load: Load, plan: Pla
     rounds: dict[str, list[Round]] = {side.name: [] for side in sides}
     with contextlib.ExitStack() as stack:
         targets = {
-            side.name: stack.enter_context(attack(generator, fingerpost(database, side.artifact, side.checkout), load))
+            side.name: stack.enter_context(
+                attack(generator, fingerpost(database, side.artifact, checkout=side.checkout), load)
+            )
             for side in sides
         }
         unloaded = one_by_one(targets["before"], plan.pace)

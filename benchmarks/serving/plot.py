@@ -38,4 +38,5 @@ def _bars(report: ModelReport) -> dict[str, float]:
 def _name(figures: Figures) -> str:
     users = "single" if figures.users == 1 else f"batches of {figures.users}"
     kind = "" if figures.kind == "any" else f", {figures.kind}"
-    return f"{figures.server}{' JSON' if figures.format == 'json' else ''}{kind}, {users}"
+    tuning = f" ({figures.tuning})" if figures.tuning and kind else ""
+    return f"{figures.server}{tuning}{' JSON' if figures.format == 'json' else ''}{kind}, {users}"

@@ -90,10 +90,11 @@ class Checkout:
 THIS_CHECKOUT = Checkout(Path(__file__).parents[2])
 
 
-def fingerpost(database: Path | str, artifact: Path, checkout: Checkout = THIS_CHECKOUT) -> Command:
+def fingerpost(database: Path | str, artifact: Path, workers: int = 1, checkout: Checkout = THIS_CHECKOUT) -> Command:
     """With default settings, but without a drain on SIGTERM: no load balancer has to notice the stop."""
     place = database if isinstance(database, str) else str(database.resolve())
     words = checkout.command("serve", "--port", "{port}", "--database", place, "--artifact", str(artifact.resolve()))
+    words += ("--workers", str(workers)) if workers > 1 else ()
     return Command("Fingerpost", words, "/health/ready", {"FINGERPOST_DRAIN_S": "0"}, checkout.folder)
 
 

@@ -100,7 +100,7 @@ def _ratios(report: ModelReport) -> list[str]:
     head = ("Fingerpost", "users a request", *(f"over {name}, {rate:,.0f}/s" for name, rate in most.items()))
     rows = [
         (
-            f"{figures.kind}, {figures.format}",
+            ", ".join(filter(None, (figures.kind, figures.format, figures.tuning))),
             str(figures.users),
             *(_over(figures, rate) for rate in most.values()),
         )
