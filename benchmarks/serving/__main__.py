@@ -119,7 +119,8 @@ def measure_model(model: ServedModel, plan: Plan, generator: Path, rates: Machin
         if workers > 1 and (load.kind == "cold" or load.format == "json"):
             continue  # one process encodes frames on all cores
         tuning = f"{workers} workers" if workers > 1 else ""
-        what = f"{model.name}: Fingerpost, {load.kind} tiles, {load.format}, {load.users} users a request, {tuning}"
+        name = " ".join(filter(None, ("Fingerpost", tuning)))
+        what = f"{model.name}: {name}, {load.kind} tiles, {load.format}, {load.users} users a request"
         with _noting(what, notes):
             figures.append(measure(generator, fingerpost(database, model.folder, workers), load, plan.pace, tuning))
     for rival in plan.rivals:
