@@ -62,7 +62,7 @@ fuzz: $(VENV)/.dev  ## search for failing property tests at random, then send ma
 	.venv-bench/bin/pip --disable-pip-version-check install --quiet --quiet --requirement $<
 	touch $@
 
-bench: $(VENV)/.dev .venv-bench/.rivals  ## measure speed beside LitServe, BentoML, ONNX Runtime and PyTorch; FULL=1 for an hour instead of 20 minutes
+bench: $(VENV)/.dev .venv-bench/.rivals  ## measure speed beside LitServe, BentoML, ONNX Runtime and PyTorch; FULL=1 for an hour instead of half of one
 	$(BIN)/python -m benchmarks.serving $(if $(FULL),--full)
 
 bench-profile: $(VENV)/.dev .venv-bench/.rivals  ## profile one location: the ten functions with the most CPU time, and a flame graph

@@ -1,4 +1,4 @@
-"""Runs the serving benchmark: ``python -m benchmarks.serving``, about 35 minutes.
+"""Runs the serving benchmark: ``python -m benchmarks.serving``, about 30 minutes.
 
 ``--full`` takes an hour, with every tuning of the rivals, larger batches and longer runs. ``--quick`` is a smoke test
 of under 90 s.
