@@ -198,7 +198,7 @@ def _plan() -> tuple[Plan, Path]:
     parser = argparse.ArgumentParser(description="How fast Fingerpost answers, beside other servers.")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="a smoke test of under 90 s")
-    length.add_argument("--full", action="store_true", help="an hour instead of 20 minutes")
+    length.add_argument("--full", action="store_true", help="an hour instead of half of one")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, help="kinds of tiles; default all")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="what to measure beside Fingerpost; default all")
     parser.add_argument(

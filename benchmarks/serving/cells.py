@@ -66,8 +66,9 @@ def import_cell(
     database.parent.mkdir(parents=True, exist_ok=True)
     write_fingerprint_file(file, cell, fingerprints)
     words = ("cells", "import", cell.cell_id, str(file), "--database", str(database), "--artifact", str(artifact))
+    force = "--force"  # the CSI of a synthetic town of a million places repeats itself
     subprocess.run(
-        checkout.command(*words),
+        checkout.command(*words, force),
         check=True,
         stdout=subprocess.DEVNULL,
         env=os.environ | _CALIBRATION,
