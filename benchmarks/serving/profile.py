@@ -32,7 +32,7 @@ _SAMPLES_HZ = 250
 _STREETS = 1
 _FEWEST = 20  # requests
 _MARGIN_S = 1.0  # the load lasts this much longer than the recording
-_THREADS = {"MainThread": "event loop", "inference": "model", "batches": "batches' threads"}
+_THREADS = {"MainThread": "event loop", "mateformer": "model", "batches": "batches' threads"}
 _THREAD = re.compile(r"thread \([^)]*\): (?P<name>.*?)(_\d+)?$")
 
 
