@@ -146,8 +146,8 @@ class Dispatcher(Generic[U, A]):
         if not batch:
             return True
         answers: Sequence[A | Exception]
-        run = self._start(batch)
         try:
+            run = self._start(batch)
             try:
                 next(run.steps)
             except (MemoryError, OutOfMemory):
@@ -172,6 +172,8 @@ class Dispatcher(Generic[U, A]):
         try:
             batch, refused = self._take()
             answers = self._run_to_end(self._start(batch)) if batch else []
+        except Exception as error:  # any error: every user that was taken must get it
+            answers = [error] * len(batch)
         finally:
             everyone = [*batch, *(waiting for waiting, _ in refused)]
             loop.call_soon_threadsafe(self._end, everyone, [*answers, *(error for _, error in refused)], loop)

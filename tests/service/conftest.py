@@ -139,8 +139,14 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def free(session: MateformerSession) -> Iterator[threading.Event]:
     """The owner thread is blocked until this event is set."""
-    event = threading.Event()
-    session.submit(event.wait)
+    event, begun = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        event.wait()
+
+    session.submit(block)
+    begun.wait()  # until then another thread could take its place
     yield event
     event.set()
 
