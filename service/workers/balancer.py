@@ -109,11 +109,11 @@ class Balancer:
         """From now on each answer closes its connection. Raises `BalancerFailed`."""
         await self._tell(["experimental-mode on; set var proc.draining bool(true)"])
 
-    async def count_refusals(self) -> int:
-        """How many requests HAProxy has refused because of too many connections. Raises `BalancerFailed`."""
-        table = (await self._ask("show stat fingerpost 1 -1")).removeprefix("# ").splitlines()  # 1: the frontend
-        (row,) = csv.DictReader(filter(None, table))
-        return int(row["dreq"])
+    async def count_refusals(self) -> dict[str, int]:
+        """How many requests HAProxy has refused, by cause. Raises `BalancerFailed`."""
+        denied = await self._read_statistic("fingerpost 1", "dreq")
+        unqueued = await self._read_statistic("locate 2", "econ")
+        return {"TOO_MANY_CONNECTIONS": denied, "NF_CONGESTION": unqueued}
 
     async def take_certificate(self) -> None:
         """New connections get the certificate that the file has now. Raises `BalancerFailed`."""
@@ -123,6 +123,12 @@ class Balancer:
         if "Success" not in said:
             raise BalancerFailed(f"HAProxy does not take the certificate: {said.strip()}")
 
+    async def _read_statistic(self, of: str, column: str) -> int:
+        """`of`: a proxy's name and the bit of its side, 1 towards clients and 2 towards servers."""
+        table = (await self._ask(f"show stat {of} -1")).removeprefix("# ").splitlines()
+        (row,) = csv.DictReader(filter(None, table))
+        return int(row[column])
+
     @property
     def _admin_socket(self) -> Path:
         return self._directory / "admin.sock"
@@ -131,7 +137,11 @@ class Balancer:
         settings = self._settings
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         variables = limits_as_variables(
-            settings.connection_limit, settings.head_timeout_s, settings.body_timeout_s, settings.write_timeout_s
+            settings.connection_limit,
+            settings.waiting_limit,
+            settings.head_timeout_s,
+            settings.body_timeout_s,
+            settings.write_timeout_s,
         ) | {
             "FINGERPOST_HAPROXY_BIND": f"fd@{self._listening.fileno()}",
             "FINGERPOST_HAPROXY_METRICS": f"unix@{self._directory}/observers.sock",

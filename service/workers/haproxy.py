@@ -15,6 +15,7 @@ _BACKENDS = 2
 _REPLICAS = re.compile(r"^    server replica-1 .*\n    server replica-2 .*\n", re.MULTILINE)
 _SURPLUS = 1000  # connections over the limit that may wait for their 503
 _WORKERS_A_THREAD = 8
+_SERVED = 32  # requests that a worker may have in progress beside those that wait for a cell or for the model
 
 
 class HaproxyMissing(Exception):
@@ -49,12 +50,13 @@ def worker_name(number: int) -> str:
     return f"worker-{number}"
 
 
-def limits_as_variables(connections: int, head_s: float, body_s: float, write_s: float) -> dict[str, str]:
-    """The variables of the configuration for the limits of clients: open connections, and seconds."""
+def limits_as_variables(connections: int, waiting: int, head_s: float, body_s: float, write_s: float) -> dict[str, str]:
+    """The variables of the configuration for limits: open connections, requests that wait in a worker, and seconds."""
     times = {"HEAD_TIMEOUT": head_s, "BODY_TIMEOUT": body_s, "CLIENT_TIMEOUT": max(write_s, body_s)}
     return {
         "FINGERPOST_HAPROXY_CONNECTIONS": str(connections),
         "FINGERPOST_HAPROXY_MAXCONN": str(connections + _SURPLUS),
+        "FINGERPOST_HAPROXY_IN_PROGRESS": str(waiting + _SERVED),
     } | {f"FINGERPOST_HAPROXY_{name}": f"{math.ceil(1000 * seconds)}ms" for name, seconds in times.items()}
 
 

@@ -31,11 +31,10 @@ _log = logging.getLogger("fingerpost.workers")
 
 _TIMEOUT_S = 4.0  # of two rounds: together less than Prometheus waits by default
 _BALANCER = "haproxy"  # in place of the number of a worker
-# What a service without HAProxy before it would count itself.
+# What a service without HAProxy before it would count itself; a line for each cause follows.
 _REFUSALS = """\
 # HELP fingerpost_problems_total Requests that HAProxy refused.
 # TYPE fingerpost_problems_total counter
-fingerpost_problems_total{{cause="TOO_MANY_CONNECTIONS"}} {count}.0
 """
 _OF_ONE_CONNECTION = {b"connection", b"content-length", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
 _RETURNED = ("content-type", "cache-control", "retry-after", "www-authenticate", "x-correlator")
@@ -43,9 +42,9 @@ _RETURNED = ("content-type", "cache-control", "retry-after", "www-authenticate",
 
 class Scrapes:
     def __init__(
-        self, sockets: Sequence[Path], metrics: WorkerMetrics, count_refusals: Callable[[], Awaitable[int]]
+        self, sockets: Sequence[Path], metrics: WorkerMetrics, count_refusals: Callable[[], Awaitable[dict[str, int]]]
     ) -> None:
-        """`sockets`: of the workers, in their order. `count_refusals`: connections over the limit; may raise
+        """`sockets`: of the workers, in their order. `count_refusals`: of HAProxy, by cause; may raise
         `BalancerFailed`.
         """
         self.draining = False
@@ -80,7 +79,9 @@ class Scrapes:
         for number in range(1, len(answers) + 1):
             self._metrics.up.labels(str(number)).set(str(number) in texts)
         with suppress(BalancerFailed):  # HAProxy is started again
-            texts[_BALANCER] = _REFUSALS.format(count=await self._count_refusals())
+            counts = await self._count_refusals()
+            samples = (f'fingerpost_problems_total{{cause="{cause}"}} {count}.0\n' for cause, count in counts.items())
+            texts[_BALANCER] = _REFUSALS + "".join(samples)
         content = join_metrics(texts).encode() + generate_latest(self._metrics.registry)
         return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,5 +1,6 @@
 """Two workers behind one port: who serves what, and what all of them hear of."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 import httpx
 import pytest
@@ -147,6 +149,42 @@ def test_a_killed_worker_is_replaced_and_no_user_notices(service: Running, clien
         readers.wait_for(20)
     assert {answer.status for answer in readers.answers} == {200}
     assert "worker 1 ended with status -9" in service.log.read_text()
+
+
+def test_haproxy_refuses_requests_that_a_slow_worker_would_let_wait(
+    service: Running, client: httpx.Client, settings: Settings
+) -> None:
+    slow, other = (cell_of_each_worker(client)[worker] for worker in WORKERS)
+    in_progress = settings.waiting_limit + 32
+    over = 10
+
+    async def overload() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, timeout=GUARD_S, limits=limits) as many:
+            pid = service.pid_of(WORKERS[0])
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                asked = [
+                    asyncio.create_task(many.post("/locate", json=user_in(slow))) for _ in range(in_progress + over)
+                ]
+                refused = [await next_answer for next_answer in islice(asyncio.as_completed(asked), over)]
+                beside = await many.post("/locate", json=user_in(other))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert {answer.status_code for answer in refused} == {503}
+            assert beside.status_code == 200
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(overload())
+    assert sorted(answer.status_code for answer in answers) == [200] * in_progress + [503] * over
+    refusal = next(answer for answer in answers if answer.status_code == 503)
+    assert refusal.json()["cause"] == "NF_CONGESTION"
+    assert refusal.headers["Retry-After"] == "1"
+    counted = re.search(
+        r'^fingerpost_problems_total\{worker="haproxy",cause="NF_CONGESTION"\} (\d+)', client.get("/metrics").text, re.M
+    )
+    assert counted is not None
+    assert int(counted[1]) >= over
 
 
 def test_haproxy_is_started_again_and_clients_wait_meanwhile(service: Running, client: httpx.Client) -> None:
