@@ -19,6 +19,7 @@ FAMILIES = {  # the field `family` of recipes, experiments and manifests -> the 
     "scadf-moe": "scadf_moe",
     "lwlm": "lwlm",
 }
+STUDIES = {"alloc": "alloc"}  # as above: experiments that compare a family with its rivals
 
 PACKAGE = Path(__file__).parent
 
@@ -29,9 +30,10 @@ class UnknownFamily(TrainerError):
 
 def load_commands(family: str) -> typer.Typer:
     """The Typer app of a family's package, with its commands ``fit``, ``export`` and so on. Raises `UnknownFamily`."""
-    if family not in FAMILIES:
-        raise UnknownFamily(f"unknown family {family!r}: one of {', '.join(FAMILIES)}")
-    app: typer.Typer = import_module(f"models.{FAMILIES[family]}.cli").app
+    packages = FAMILIES | STUDIES
+    if family not in packages:
+        raise UnknownFamily(f"unknown family {family!r}: one of {', '.join(packages)}")
+    app: typer.Typer = import_module(f"models.{packages[family]}.cli").app
     return app
 
 
@@ -45,8 +47,9 @@ def read_family(path: Path) -> str:
 
 
 def find_experiments() -> dict[str, Path]:
-    """The experiments of all families by name."""
-    return {path.stem: path for folder in FAMILIES.values() for path in find_yaml(folder, "experiments")}
+    """The experiments of all families and studies by name."""
+    folders = (FAMILIES | STUDIES).values()
+    return {path.stem: path for folder in folders for path in find_yaml(folder, "experiments")}
 
 
 def find_yaml(folder: str, kind: str) -> list[Path]:

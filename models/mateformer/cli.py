@@ -14,6 +14,7 @@ import typer
 
 from models.artifact import MateformerManifest, load_artifact
 from models.mateformer.conditions import HEADLINE, SETS, find_conditions
+from models.mateformer.data import build_views
 from models.mateformer.experiment import load_experiment, run_experiment
 from models.mateformer.export import export_run, record_evaluation
 from models.mateformer.learner import MateformerLearner, load_model
@@ -63,7 +64,7 @@ def fit(
 ) -> None:
     """Train a model; after the last step, report on held-out cells. Resumes a stopped run. Works under torchrun."""
     loaded, chosen = MateformerRecipe.load(recipe), join_processes(device)
-    learner = MateformerLearner(loaded, paths, run, chosen)
+    learner = MateformerLearner(loaded, build_views(loaded, paths), run, chosen)
     learner.run(until)
     if learner.rank == 0 and learner.step >= loaded.optimiser.steps:
         _report(loaded, run, paths, Split.all, device)

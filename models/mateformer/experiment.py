@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from models.mateformer.conditions import find_conditions
+from models.mateformer.data import build_views
 from models.mateformer.evaluation import MATEFORMER
 from models.mateformer.learner import MateformerLearner, load_model
 from models.mateformer.locators import TorchLocator
@@ -88,7 +89,7 @@ def _run_variant(
     if file.exists() and (done := json.loads(file.read_text()))["asked"] == asked:
         return done
     if not is_trained(folder, recipe):
-        MateformerLearner(recipe, paths, folder, device).run()
+        MateformerLearner(recipe, build_views(recipe, paths), folder, device).run()
     model, conditions = load_model(folder, recipe), find_conditions(experiment.conditions)
     errors = measure(TorchLocator(model, device), recipe, paths, splits, conditions, experiment.users)
     summary = write_report(errors, conditions, recipe, folder)["splits"]

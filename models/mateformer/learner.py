@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.layers.channel_features import describe_channel
-from models.mateformer.data import Drawn, build_views, draw_coarse_positions, draw_neighbourhoods
+from models.mateformer.data import Drawn, View, draw_coarse_positions, draw_neighbourhoods
 from models.mateformer.network import DEGREES_OF_FREEDOM, Estimates, Mateformer
 from models.mateformer.recipe import MateformerRecipe, Radios
 from models.mateformer.symmetry import transform_csi, transform_positions
@@ -25,11 +25,11 @@ FEW_ANTENNAS = 4  # none of so few is dead
 
 
 class MateformerLearner(Learner):
-    """Raises `RecipeChanged`, and `FileNotFoundError` for a missing path table."""
+    """Learns from ``views``, those of `build_views` as a rule. Raises `RecipeChanged`."""
 
     recipe: MateformerRecipe
 
-    def __init__(self, recipe: MateformerRecipe, paths: Path, folder: Path, device: torch.device) -> None:
+    def __init__(self, recipe: MateformerRecipe, views: list[View], folder: Path, device: torch.device) -> None:
         def build_model() -> Mateformer:
             model = Mateformer(recipe.config())
             if recipe.start is not None:
@@ -37,7 +37,7 @@ class MateformerLearner(Learner):
             return model
 
         super().__init__(recipe, build_model, folder, device)
-        self.views = build_views(recipe, paths)
+        self.views = views
 
     def compute_loss(
         self, forward: Callable[..., Estimates], rng: np.random.Generator

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import save_file
 
 from models.families import find_yaml
+from models.mateformer.data import build_views
 from models.mateformer.learner import PERFECT, MateformerLearner, draw_label_sigmas, draw_radios, load_model
 from models.mateformer.network import Estimates
 from models.mateformer.recipe import MateformerRecipe, Radios
@@ -22,13 +23,17 @@ CPU = torch.device("cpu")
 DATA = Path(__file__).parents[1] / "data"
 
 
+def make_learner(recipe: MateformerRecipe, folder: Path) -> MateformerLearner:
+    return MateformerLearner(recipe, build_views(recipe, DATA), folder, CPU)
+
+
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(
     mateformer_recipe: MateformerRecipe, tmp_path: Path
 ) -> None:
-    straight = MateformerLearner(mateformer_recipe, DATA, tmp_path / "straight", CPU)
+    straight = make_learner(mateformer_recipe, tmp_path / "straight")
     straight.run(until=12)
-    MateformerLearner(mateformer_recipe, DATA, tmp_path / "stopped", CPU).run(until=5)
-    resumed = MateformerLearner(mateformer_recipe, DATA, tmp_path / "stopped", CPU)
+    make_learner(mateformer_recipe, tmp_path / "stopped").run(until=5)
+    resumed = make_learner(mateformer_recipe, tmp_path / "stopped")
     assert resumed.step == 5
     resumed.run(until=12)
     for name, weights in straight.model.state_dict().items():
@@ -36,19 +41,19 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
 
 
 def test_training_reduces_the_error(mateformer_recipe: MateformerRecipe, tmp_path: Path) -> None:
-    MateformerLearner(mateformer_recipe, DATA, tmp_path, CPU).run(until=1)
+    make_learner(mateformer_recipe, tmp_path).run(until=1)
     first = json.loads((tmp_path / LOG_FILE).read_text().splitlines()[0])["error_m"]
-    fit = MateformerLearner(mateformer_recipe, DATA, tmp_path, CPU)
+    fit = make_learner(mateformer_recipe, tmp_path)
     fit.run()
     last = [float(fit.advance(fit.model)["error_m"]) for _ in range(5)]
     assert sum(last) / 5 < 0.95 * first
 
 
 def test_a_folder_of_another_recipe_is_refused_and_kept(mateformer_recipe: MateformerRecipe, tmp_path: Path) -> None:
-    MateformerLearner(mateformer_recipe, DATA, tmp_path, CPU).run(until=1)
+    make_learner(mateformer_recipe, tmp_path).run(until=1)
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
     with pytest.raises(RecipeChanged):
-        MateformerLearner(mateformer_recipe.model_copy(update={"seed": 8}), DATA, tmp_path, CPU)
+        make_learner(mateformer_recipe.model_copy(update={"seed": 8}), tmp_path)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
 
 
@@ -81,7 +86,7 @@ def test_two_processes_under_torchrun_keep_one_model(mateformer_recipe: Mateform
     )
     state = torch.load(run / CHECKPOINT_FILE, weights_only=True)
     assert state["step"] == 4
-    alone = MateformerLearner(recipe, DATA, tmp_path / "alone", CPU)
+    alone = make_learner(recipe, tmp_path / "alone")
     alone.run(until=4)
     # Two ranks average the gradients of different batches: the same start, another path.
     assert any(not torch.equal(w, state["model"][n]) for n, w in alone.model.state_dict().items())
@@ -91,32 +96,32 @@ def test_two_processes_under_torchrun_keep_one_model(mateformer_recipe: Mateform
 def test_the_last_steps_are_averaged_into_what_a_run_delivers(
     mateformer_recipe: MateformerRecipe, tmp_path: Path
 ) -> None:
-    fit = MateformerLearner(mateformer_recipe, DATA, tmp_path, CPU)
+    fit = make_learner(mateformer_recipe, tmp_path)
     fit.run(until=10)
     delivered, last = load_model(tmp_path, mateformer_recipe).state_dict(), fit.model.state_dict()
     assert any((delivered[name] - last[name]).abs().max() > 1e-5 for name in last)
     none = mateformer_recipe.optimiser.model_copy(update={"average": 0.0})
     unaveraged = mateformer_recipe.model_copy(update={"optimiser": none})
-    fit = MateformerLearner(unaveraged, DATA, tmp_path / "none", CPU)
+    fit = make_learner(unaveraged, tmp_path / "none")
     fit.run(until=10)
     for name, weights in load_model(tmp_path / "none", unaveraged).state_dict().items():
         torch.testing.assert_close(weights, fit.model.state_dict()[name])
 
 
 def test_a_run_starts_from_the_weights_of_an_artifact(mateformer_recipe: MateformerRecipe, tmp_path: Path) -> None:
-    old = MateformerLearner(mateformer_recipe, DATA, tmp_path / "old", CPU)
+    old = make_learner(mateformer_recipe, tmp_path / "old")
     old.run(until=3)
     weights = load_model(tmp_path / "old", mateformer_recipe).state_dict()
     save_file(weights, tmp_path / "weights.safetensors")
     recipe = mateformer_recipe.model_copy(update={"start": str(tmp_path / "weights.safetensors")})
     assert recipe.digest != mateformer_recipe.digest
-    new = MateformerLearner(recipe, DATA, tmp_path / "new", CPU)
+    new = make_learner(recipe, tmp_path / "new")
     assert new.step == 0
     for name, value in new.model.state_dict().items():
         assert torch.equal(value, weights[name]), name
     new.run(until=2)
     # The run's own checkpoint counts after a stop, not the weights that it started from.
-    resumed = MateformerLearner(recipe, DATA, tmp_path / "new", CPU)
+    resumed = make_learner(recipe, tmp_path / "new")
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, new.model.state_dict()[name]), name
 
@@ -195,7 +200,7 @@ class Spy:
 
 
 def ask(recipe: MateformerRecipe, folder: Path, steps: int = 1) -> tuple[MateformerLearner, Spy]:
-    learner, spy = MateformerLearner(recipe, DATA, folder, CPU), Spy()
+    learner, spy = make_learner(recipe, folder), Spy()
     for step in range(steps):
         learner.compute_loss(spy, np.random.default_rng(step))
     return learner, spy

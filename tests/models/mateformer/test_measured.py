@@ -157,7 +157,7 @@ def test_no_held_out_fingerprint_is_trained_on(recipe: MateformerRecipe) -> None
 
 def test_measured_cells_are_fine_tuned_on_and_reported_by_location(recipe: MateformerRecipe, tmp_path: Path) -> None:
     recipe = recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"steps": 3})})
-    MateformerLearner(recipe, Path(), tmp_path, CPU).run()
+    MateformerLearner(recipe, build_views(recipe, Path()), tmp_path, CPU).run()
     locator = TorchLocator(load_model(tmp_path, recipe), CPU)
     results = measure(locator, recipe, Path(), ("validation", "test"), HEADLINE)
     assert set(results) == {LOCATIONS}

@@ -1,0 +1,1 @@
+"""The experiments of the ALLoc paper: every rival on the same streets, users and splits."""

@@ -1,0 +1,118 @@
+"""Makes the trials of an experiment: trains what is missing, locates users, keeps their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.alloc.experiment import AllocExperiment, Rivals
+from models.alloc.location import draw_users, locate_by_knn
+from models.alloc.recipe import RivalRecipe
+from models.alloc.streets import Street, StreetOf, Survey, load_street
+from models.alloc.tasks import Users
+from models.alloc.training import load_weights, locate, train
+from models.alloc.trials import Training, Trial, list_trainings
+from models.radio.front_end import Radio
+
+
+def run_trials(
+    trials: list[Trial],
+    experiment: AllocExperiment,
+    rivals: Rivals,
+    paths: Path,
+    runs: Path,
+    jobs: int,
+    device: torch.device,
+) -> Iterator[Trial]:
+    """Trains what is missing, ``jobs`` trainings at a time, and yields each trial once its errors are kept.
+
+    A complete training or trial is not touched, a stopped training resumes. Raises `PathTablesMissing` and
+    `TooFewUsers`.
+    """
+    work = partial(fit_training, paths=paths, runs=runs, device=str(device))
+    for wave in list_trainings(trials):
+        if jobs == 1:
+            for training in wave:
+                work(training)
+        else:
+            with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+                list(pool.map(work, wave))
+    for trial in trials:
+        if not trial.errors_file(runs).exists():
+            street = _read_street(
+                trial.street,
+                experiment.streets[trial.street],
+                rivals.radio,
+                rivals.carrier_frequency,
+                rivals.users,
+                paths,
+            )
+            located = _locate(trial, rivals, Survey.of(street, trial.condition.references), paths, runs, device)
+            _save_errors(located - street.users.positions, trial.errors_file(runs))
+        yield trial
+
+
+def fit_training(training: Training, paths: Path, runs: Path, device: str) -> None:
+    """Trains one recipe on this device; on the CPU with one thread."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    start = None
+    if training.before is not None:
+        start = _load(training.before, paths, runs).state_dict()
+    train(training.recipe, _read_surveys(training.recipe, paths), runs / training.folder, start, torch.device(device))
+
+
+def read_errors(trial: Trial, runs: Path) -> NDArray[np.float32] | None:
+    """Errors in metres, [users], or of several variants of a method [variants, users]; None before the trial."""
+    file = trial.errors_file(runs)
+    return np.load(file) if file.exists() else None
+
+
+def _locate(
+    trial: Trial, rivals: Rivals, survey: Survey, paths: Path, runs: Path, device: torch.device
+) -> NDArray[np.float32]:
+    """Positions [u, 2] in metres, or of every variant of kNN [variants, u, 2]."""
+    condition, users = trial.condition, draw_users(survey, trial.condition, trial.seed)
+    if rivals.methods[trial.method].task == "fix":
+        return users.coarse
+    if rivals.methods[trial.method].task == "neighbours":
+        return locate_by_knn(survey, users, condition.neighbours)
+    for training in trial.trainings:
+        model, learned = _load(training, paths, runs), _read_surveys(training.recipe, paths)
+        found = locate(model, training.recipe, learned, survey, users, condition.neighbours, trial.seed, device)
+        users = Users(users.csi, found, users.accuracy)  # a chain: what one finds is where the next looks
+    return users.coarse
+
+
+def _save_errors(offsets: NDArray[np.float32], file: Path) -> None:
+    """A file that exists is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = file.with_suffix(".partial.npy")
+    np.save(partial_file, np.linalg.norm(offsets, axis=-1).astype(np.float32))
+    partial_file.rename(file)
+
+
+def _load(training: Training, paths: Path, runs: Path) -> nn.Module:
+    return load_weights(training.recipe, _read_surveys(training.recipe, paths), runs / training.folder)
+
+
+def _read_surveys(recipe: RivalRecipe, paths: Path) -> list[Survey]:
+    return [
+        Survey.of(
+            _read_street(name, of, recipe.radio, recipe.carrier_frequency, recipe.users, paths), recipe.references
+        )
+        for name, of in recipe.streets.items()
+    ]
+
+
+@cache
+def _read_street(name: str, of: StreetOf, radio: Radio, carrier_frequency: float, users: int, paths: Path) -> Street:
+    return load_street(name, of, radio, carrier_frequency, users, paths)
