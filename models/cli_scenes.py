@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from models.errors import exit_in_one_line
-from models.radio.street_changes import StreetState
 
 scenes = typer.Typer(no_args_is_help=True, help="Ray-trace cells into path tables, and write survey files.")
 
@@ -23,20 +22,28 @@ def trace(
         typer.Option(help="In GHz, 3.5 by default. With several carriers, each gets its own folder in --out."),
     ] = None,
     stations: Annotated[int, typer.Option(min=1, help="Base stations around each street, with the same users.")] = 1,
-    street: Annotated[StreetState | None, typer.Option(help="What stands in the street. Nothing by default.")] = None,
+    street: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATE",
+            help="What stands in the street: cars, cars-moved, facade, or traffic-1 to traffic-99. Nothing by default.",
+        ),
+    ] = None,
     skip_users: Annotated[int, typer.Option(min=0, help="First users of each street to leave out.")] = 0,
     shard: Annotated[str, typer.Option(help="i/n: trace every n-th cell, starting with the i-th.")] = "0/1",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
 ) -> None:
     """Trace the paths of whole cells with Sionna RT. Run the command again to resume after a stop."""
+    from models.radio.street_changes import find_street
     from models.radio.tracing import band_folder, parse_cells, shard_of, trace_cells
 
     carriers = [ghz * 1e9 for ghz in carrier_ghz or [3.5]]
     with exit_in_one_line():
+        state = None if street is None else find_street(street)
         for carrier in carriers:
             folder = out if len(carriers) == 1 else band_folder(out, carrier)
             chosen = shard_of(parse_cells(cells), shard)
-            for path in trace_cells(chosen, folder, users, carrier, threads, stations, street, skip_users):
+            for path in trace_cells(chosen, folder, users, carrier, threads, stations, state, skip_users):
                 typer.echo(path)
 
 

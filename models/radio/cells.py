@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from models.radio.channel import synthesise
 from models.radio.front_end import Radio
 from models.radio.path_table import PathTable, require_tables
-from models.radio.tracing import parse_cells, table_path
+from models.radio.street_changes import Street
+from models.radio.tracing import band_folder, parse_cells, table_path
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,28 @@ def observe_cell(table: PathTable, radio: Radio, yaw: float, carrier_frequency: 
     )
 
 
-def load_cells(ranges: Iterable[str], folder: Path, radio: Radio) -> list[RadioCell]:
-    """The cells of ranges such as ``munich:0-7``. Raises `FileNotFoundError` for a cell without a path table."""
-    return [load_cell(path, radio) for path in table_paths(ranges, folder)]
+def load_cells(
+    ranges: Iterable[str],
+    folder: Path,
+    radio: Radio,
+    street: Street | None = None,
+    carrier_frequency: float | None = None,
+) -> list[RadioCell]:
+    """The cells of ranges, as `table_paths`. Raises `PathTablesMissing` for a cell without a path table."""
+    return [load_cell(path, radio) for path in table_paths(ranges, folder, street, carrier_frequency)]
 
 
-def table_paths(ranges: Iterable[str], folder: Path) -> list[Path]:
-    """The path tables of ranges such as ``munich:0-7``. Raises `PathTablesMissing` if any is missing."""
-    paths = [table_path(folder, city, seed) for city, seed in parse_cells(ranges)]
+def table_paths(
+    ranges: Iterable[str], folder: Path, street: Street | None = None, carrier_frequency: float | None = None
+) -> list[Path]:
+    """The path tables of ranges such as ``munich:0-7``. Raises `PathTablesMissing` if any is missing.
+
+    ``street``: what stands in the streets, None for bare ones. ``carrier_frequency``: the one of several carriers
+    (hertz) that were traced into ``folder``.
+    """
+    if carrier_frequency is not None:
+        folder = band_folder(folder, carrier_frequency)
+    paths = [table_path(folder, city, seed, street=street) for city, seed in parse_cells(ranges)]
     require_tables(paths)
     return paths
 

@@ -18,7 +18,7 @@ from models.errors import TrainerError
 from models.radio.siting import Site
 
 _TABLE_NAME = re.compile(
-    r"(?P<place>.+)-(?P<seed>\d{4,})(?:-(?P<station>\d+))?(?:-(?P<street>[a-z-]+))?\.paths\.safetensors"
+    r"(?P<place>.+)-(?P<seed>\d{4,})(?:-(?P<station>\d+))?(?:-(?P<street>[a-z][a-z0-9-]*))?\.paths\.safetensors"
 )
 _BAND = re.compile(r"([\d.]+)GHz")
 
@@ -97,13 +97,17 @@ def require_tables(paths: Iterable[Path]) -> None:
     if not missing:
         return
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    commands = " && ".join(_trace_command(folder, missing) for folder in dict.fromkeys(one.parent for one in missing))
-    raise PathTablesMissing(f"there is no path table {missing[0]}{more}; trace them first: {commands}")
+    groups: dict[tuple[Path, str | None], list[re.Match[str]]] = {}
+    for path in missing:
+        if match := _TABLE_NAME.fullmatch(path.name):
+            groups.setdefault((path.parent, match["street"]), []).append(match)
+    commands = " && ".join(_trace_command(*group, found) for group, found in groups.items())
+    advice = f"; trace them first: {commands}" if commands else ""
+    raise PathTablesMissing(f"there is no path table {missing[0]}{more}{advice}")
 
 
-def _trace_command(folder: Path, missing: Iterable[Path]) -> str:
-    """The command that makes the missing tables of a folder."""
-    found = [match for path in missing if path.parent == folder and (match := _TABLE_NAME.fullmatch(path.name))]
+def _trace_command(folder: Path, street: str | None, found: list[re.Match[str]]) -> str:
+    """The command that makes the missing tables of a folder and a state of the streets."""
     seeds: dict[str, list[int]] = {}
     for match in found:
         seeds.setdefault(match["place"], []).append(int(match["seed"]))
@@ -113,7 +117,7 @@ def _trace_command(folder: Path, missing: Iterable[Path]) -> str:
         words += ["--carrier-ghz", band[1]]
     if stations := max((int(match["station"] or 0) for match in found), default=0):
         words += ["--stations", str(stations + 1)]
-    for street in dict.fromkeys(match["street"] for match in found if match["street"]):
+    if street:
         words += ["--street", street]
     return shlex.join(["fingerpost-train", "scenes", "trace", *words])
 

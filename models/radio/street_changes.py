@@ -1,4 +1,4 @@
-"""What changes in a street after its survey: vehicles that park elsewhere, and the cladding of a facade.
+"""What changes in a street after its survey: vehicles that stand elsewhere, and the cladding of a facade.
 
 The rule is the same in every street and depends on geometry only:
 
@@ -7,11 +7,16 @@ The rule is the same in every street and depends on geometry only:
 2. In the state ``cars-moved``, the same vehicles are drawn again from another seed: all of them have moved.
 3. In the state ``facade``, the vehicles stand as in ``cars``, and the facade in which the street sees most of its walls
    that the BS sees, too, is clad in metal: a thin sheet before the wall, over its whole width and height.
-4. Users keep clear of the vehicles of both arrangements, so the same users can be traced in every state.
+4. In these three states, users keep clear of the vehicles of both arrangements, so the same users can be traced in
+   each.
+5. In the state ``traffic-N``, the same vehicles are drawn by step 1 from the seed of N: a street has 99 such states.
+   Users keep clear of the vehicles of this state only. They are drawn in the same order in every state, so two states
+   share most of them: those who stand at equal places.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -31,6 +36,8 @@ PROBES, RAYS = 200, 64  # places in the street from which walls are looked for, 
 FARTHEST_WALL_M = 150.0
 WIDEST_GAP_M = 3.0  # between points of one facade
 SAME_NORMAL_RAD, SAME_PLANE_M = np.deg2rad(3.0), 0.4
+MOST_TRAFFIC = 99
+FIRST_ARRANGEMENT, MOVED_ARRANGEMENT = 0, 1  # of the vehicles; that of ``traffic-N`` is N + 1
 
 
 class StreetState(StrEnum):
@@ -39,6 +46,40 @@ class StreetState(StrEnum):
     CARS = "cars"
     CARS_MOVED = "cars-moved"
     FACADE = "facade"
+
+    @property
+    def arrangement(self) -> int:
+        return MOVED_ARRANGEMENT if self is StreetState.CARS_MOVED else FIRST_ARRANGEMENT
+
+    @property
+    def avoided(self) -> tuple[int, ...]:
+        """The arrangements of vehicles that users keep clear of."""
+        return FIRST_ARRANGEMENT, MOVED_ARRANGEMENT
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The state ``traffic-N``: the vehicles of one of many moments. ``number``: from 1 to `MOST_TRAFFIC`."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"traffic-{self.number}"
+
+    @property
+    def arrangement(self) -> int:
+        return MOVED_ARRANGEMENT + self.number
+
+    @property
+    def avoided(self) -> tuple[int, ...]:
+        return (self.arrangement,)
+
+
+Street = StreetState | Traffic
+
+
+class UnknownStreetState(TrainerError):
+    """A street has no state of this name."""
 
 
 class NoRoomInStreet(TrainerError):
@@ -73,15 +114,25 @@ class Box:
         return inside
 
 
-def furnish_street(streets: WalledStreets, site: Site, state: StreetState) -> list[Box]:
+def find_street(name: str) -> Street:
+    """The state of this name, such as ``cars`` or ``traffic-3``. Raises `UnknownStreetState`."""
+    if name in list(StreetState):
+        return StreetState(name)
+    if (match := re.fullmatch(r"traffic-([1-9]\d?)", name, re.ASCII)) is not None:
+        return Traffic(int(match[1]))
+    known = ", ".join(StreetState)
+    raise UnknownStreetState(f"no street state {name!r}; there are {known}, and traffic-1 to {Traffic(MOST_TRAFFIC)}")
+
+
+def furnish_street(streets: WalledStreets, site: Site, street: Street) -> list[Box]:
     """The boxes of metal that stand in the bare street in this state. Raises `NoRoomInStreet`."""
-    boxes = park_vehicles(streets, site, moved=state is StreetState.CARS_MOVED)
-    return [*boxes, clad_facade(streets, site)] if state is StreetState.FACADE else boxes
+    boxes = park_vehicles(streets, site, street.arrangement)
+    return [*boxes, clad_facade(streets, site)] if street is StreetState.FACADE else boxes
 
 
-def park_vehicles(streets: Streets, site: Site, moved: bool) -> list[Box]:
-    """Steps 1 and 2 of the rule. Raises `NoRoomInStreet`."""
-    rng = np.random.default_rng([site.seed, *site.place.encode(), 3, moved])
+def park_vehicles(streets: Streets, site: Site, arrangement: int = FIRST_ARRANGEMENT) -> list[Box]:
+    """Steps 1, 2 and 5 of the rule. Raises `NoRoomInStreet`."""
+    rng = np.random.default_rng([site.seed, *site.place.encode(), 3, arrangement])
     parked: list[Box] = []
     for name, size in VEHICLES.items():
         for _ in range(ATTEMPTS):
@@ -129,9 +180,9 @@ def clad_facade(streets: WalledStreets, site: Site) -> Box:
     return Box("sheet", (float(centre[0]), float(centre[1]), (roof + foot) / 2), size, yaw)
 
 
-def draw_clear_users(streets: Streets, site: Site, users: int) -> NDArray[np.float64]:
-    """Step 4 of the rule: float64 [users, 3] in scene metres. A larger draw starts with the smaller one."""
-    vehicles = [box for moved in (False, True) for box in park_vehicles(streets, site, moved)]
+def draw_clear_users(streets: Streets, site: Site, users: int, street: Street) -> NDArray[np.float64]:
+    """Steps 4 and 5 of the rule: float64 [users, 3] in scene metres. A larger draw starts with the smaller one."""
+    vehicles = [box for arrangement in street.avoided for box in park_vehicles(streets, site, arrangement)]
     drawn = users
     while True:
         drawn += max(50, drawn // 5)

@@ -17,7 +17,7 @@ from models.errors import TrainerError
 from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
 from models.radio.siting import NLOS_SUFFIX, Site, draw_further_station, draw_site, draw_users, site_name
-from models.radio.street_changes import StreetState, draw_clear_users, furnish_street
+from models.radio.street_changes import Street, draw_clear_users, furnish_street
 
 
 class BadCellRange(TrainerError):
@@ -52,7 +52,7 @@ def shard_of(cells: list[tuple[str, int]], shard: str) -> list[tuple[str, int]]:
     return cells[int(match[1]) :: int(match[2])]
 
 
-def table_path(folder: Path, place: str, seed: int, station: int = 0, street: StreetState | None = None) -> Path:
+def table_path(folder: Path, place: str, seed: int, station: int = 0, street: Street | None = None) -> Path:
     name = site_name(place, seed, station) + (f"-{street}" if street else "")
     return folder / f"{name}.paths.safetensors"
 
@@ -69,7 +69,7 @@ def trace_cells(
     carrier_frequency: float,
     threads: int | None,
     stations: int = 1,
-    street: StreetState | None = None,
+    street: Street | None = None,
     skipped: int = 0,
 ) -> Iterator[Path]:
     """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes.
@@ -92,11 +92,12 @@ def trace_cells(
                 site = draw_site(city, name, seed, carrier_frequency)
                 if station:
                     site = draw_further_station(city, site, station)
-                draw = draw_clear_users if street else draw_users
-                positions = draw(city, site, skipped + users)[skipped:]
+                drawn = skipped + users
+                standing = draw_clear_users(city, site, drawn, street) if street else draw_users(city, site, drawn)
                 boxes = furnish_street(city, site, street) if street else []
                 city.furnish(boxes)
-                for traced in _trace_cell(city, replace(site, street=street or ""), path, positions):
+                site = replace(site, street=str(street or ""))
+                for traced in _trace_cell(city, site, path, standing[skipped:]):
                     progress.update(traced)
                 city.furnish([])
             yield path

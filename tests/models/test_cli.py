@@ -76,6 +76,7 @@ def test_a_surveyed_cell_is_a_fingerprint_file(
     [
         (("scenes", "trace", "atlantis:0"), "atlantis"),
         (("scenes", "trace", "munich:0", "--shard", "2/2"), "i/n"),
+        (("scenes", "trace", "munich:0", "--street", "traffic-100"), "cars, cars-moved, facade, and traffic-1 to"),
         (("scenes", "survey", "etoile:900", "--references", "5000"), "asked for"),
         (("scenes", "survey", "etoile:901"), "etoile-0901"),
     ],

@@ -83,6 +83,23 @@ def test_the_command_has_carrier_stations_and_street(tmp_path: Path) -> None:
         require_tables(stations)
     with pytest.raises(PathTablesMissing, match=r"trace munich:1 --out \S+ --street cars-moved$"):
         require_tables([tmp_path / "munich-0001-cars-moved.paths.safetensors"])
+    with pytest.raises(PathTablesMissing, match=r"trace munich-nlos:1 --out \S+ --stations 2 --street traffic-30$"):
+        require_tables([tmp_path / "munich-nlos-0001-1-traffic-30.paths.safetensors"])
+
+
+def test_each_state_of_the_streets_has_a_command_of_its_own(tmp_path: Path) -> None:
+    names = ("munich-0001", "munich-0001-traffic-1", "munich-0002-traffic-1", "munich-0002-traffic-2")
+    with pytest.raises(PathTablesMissing) as missing:
+        require_tables(tmp_path / f"{name}.paths.safetensors" for name in names)
+    assert str(missing.value).partition("first: ")[2] == " && ".join(
+        f"fingerpost-train scenes trace munich:{cells} --out {tmp_path}{street}"
+        for cells, street in (("1", ""), ("1-2", " --street traffic-1"), ("2", " --street traffic-2"))
+    )
+
+
+def test_a_file_with_the_name_of_no_cell_has_no_command(tmp_path: Path) -> None:
+    with pytest.raises(PathTablesMissing, match=r"there is no path table \S+/mine$"):
+        require_tables([tmp_path / "mine"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -11,8 +11,11 @@ from models.radio.street_changes import (
     Box,
     NoRoomInStreet,
     StreetState,
+    Traffic,
+    UnknownStreetState,
     clad_facade,
     draw_clear_users,
+    find_street,
     furnish_street,
     park_vehicles,
 )
@@ -53,8 +56,10 @@ def site() -> Site:
 
 def test_the_same_vehicles_stand_on_the_street_and_all_of_them_move(site: Site) -> None:
     town = Avenue(40)
-    before, after = (park_vehicles(town, site, moved) for moved in (False, True))
-    assert before == park_vehicles(town, site, moved=False)
+    before, after = (
+        park_vehicles(town, site, state.arrangement) for state in (StreetState.CARS, StreetState.CARS_MOVED)
+    )
+    assert before == park_vehicles(town, site)
     assert [box.name for box in before] == [box.name for box in after] == list(VEHICLES)
     for box, moved in zip(before, after, strict=True):
         assert box.size == moved.size
@@ -82,13 +87,55 @@ def test_a_box_covers_what_is_beneath_it() -> None:
 
 def test_users_keep_clear_of_the_vehicles_of_both_arrangements(site: Site) -> None:
     town = Avenue(40)
-    users = draw_clear_users(town, site, 3000)
-    vehicles = [box for moved in (False, True) for box in park_vehicles(town, site, moved)]
+    users = draw_clear_users(town, site, 3000, StreetState.CARS)
+    vehicles = [box for arrangement in (0, 1) for box in park_vehicles(town, site, arrangement)]
     everywhere = draw_users(town, site, 3000)
     for box in vehicles:
         assert box.covers(everywhere[:, :2], VEHICLE_MARGIN_M).any()
         assert not box.covers(users[:, :2], VEHICLE_MARGIN_M).any()
-    np.testing.assert_array_equal(draw_clear_users(town, site, 700), users[:700])
+    np.testing.assert_array_equal(draw_clear_users(town, site, 700, StreetState.FACADE), users[:700])
+
+
+def test_the_vehicles_of_states_that_were_traced_before_stand_where_they_stood(site: Site) -> None:
+    town = Avenue(40)
+    for moved, state in ((False, StreetState.CARS), (True, StreetState.CARS_MOVED)):
+        rng = np.random.default_rng([site.seed, *b"town", 3, moved])
+        first = furnish_street(town, site, state)[0]
+        drawn = [(rng.uniform(-30, 30, 2), rng.uniform(-np.pi, np.pi)) for _ in range(50)]
+        assert any(np.array_equal(site.area_centre + xy, first.centre[:2]) and yaw == first.yaw for xy, yaw in drawn)
+
+
+def test_every_traffic_state_has_an_arrangement_of_its_own(site: Site) -> None:
+    town = Avenue(40)
+    states = (*StreetState, *(Traffic(number) for number in range(1, 11)))
+    parked = [furnish_street(town, site, state) for state in states if state is not StreetState.FACADE]
+    assert parked[2:] == [furnish_street(town, site, Traffic(number)) for number in range(1, 11)]
+    for boxes in parked:
+        assert [(box.name, box.size) for box in boxes] == list(VEHICLES.items())
+    assert len({box.centre for boxes in parked for box in boxes}) == len(VEHICLES) * len(parked)
+
+
+def test_users_keep_clear_of_the_vehicles_of_their_own_traffic_only(site: Site) -> None:
+    town = Avenue(40)
+    everywhere = draw_users(town, site, 1500)
+    standing = [draw_clear_users(town, site, 1000, Traffic(number)) for number in (1, 2)]
+    for number, users in zip((1, 2), standing, strict=True):
+        blocked = np.any(
+            [box.covers(everywhere[:, :2], VEHICLE_MARGIN_M) for box in furnish_street(town, site, Traffic(number))],
+            axis=0,
+        )
+        assert blocked.any()
+        np.testing.assert_array_equal(users, everywhere[~blocked][:1000])
+    common = set(map(tuple, standing[0].tolist())) & set(map(tuple, standing[1].tolist()))
+    assert 900 < len(common) < 1000
+
+
+def test_states_are_found_by_their_names() -> None:
+    states = [*StreetState, Traffic(1), Traffic(30), Traffic(99)]
+    assert [find_street(str(state)) for state in states] == states
+    for name in ("traffic", "traffic-0", "traffic-03", "traffic-100", "traffic-3 ", "carts", ""):
+        with pytest.raises(UnknownStreetState, match=r"facade, and traffic-1 to traffic-99$"):
+            find_street(name)
 
 
 def test_cladding_stands_before_one_facade_over_its_whole_height(site: Site) -> None:
@@ -113,7 +160,7 @@ def test_every_state_has_its_own_furniture(site: Site) -> None:
 
 def test_a_lane_has_no_room_for_a_bus(site: Site) -> None:
     with pytest.raises(NoRoomInStreet, match="no room for the car-0"):
-        park_vehicles(Avenue(2), site, moved=False)
+        park_vehicles(Avenue(2), site)
 
 
 def test_a_desert_has_no_facade(site: Site) -> None:

@@ -20,7 +20,7 @@ from models.radio.city import City, TracingUnavailable
 from models.radio.front_end import Radio
 from models.radio.path_table import PER_PATH, PathTable
 from models.radio.siting import Site, draw_site, draw_users
-from models.radio.street_changes import StreetState, draw_clear_users, furnish_street
+from models.radio.street_changes import StreetState, Traffic, draw_clear_users, furnish_street
 from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
 from reference_db.cell import AntennaArray
 from reference_db.path_features import SPEED_OF_LIGHT
@@ -316,20 +316,20 @@ def test_the_same_users_are_traced_from_several_stations(
 def test_a_furnished_street_has_the_same_site_and_other_paths(etoile: City, tmp_path: Path) -> None:
     words = ["scenes", "trace", "etoile:900", "--users", "20", "--skip-users", "30", "--out", str(tmp_path)]
     tables = {}
-    for state in StreetState:
-        done = CliRunner().invoke(app, [*words, "--street", state])
+    for state in (*StreetState, Traffic(3)):
+        done = CliRunner().invoke(app, [*words, "--street", str(state)])
         assert done.exit_code == 0, done.output
         path = tmp_path / f"etoile-0900-{state}.paths.safetensors"
         assert str(path) in done.output
         tables[state] = PathTable.load(path)
     bare = draw_site(etoile, "etoile", 900, CARRIER)
-    users = draw_clear_users(etoile, bare, 50)[30:]
     for state, table in tables.items():
-        assert table.site == replace(bare, street=state)
+        users = draw_clear_users(etoile, bare, 50, state)[30:]
+        assert table.site == replace(bare, street=str(state))
         assert table.site.name == "etoile-0900"  # it is the same cell
         np.testing.assert_array_equal(table.users, (users - np.array(bare.bs)).astype(np.float32))
     gains = {table.gain.tobytes() for table in tables.values()} | {etoile.trace(bare, users).gain.tobytes()}
-    assert len(gains) == 4
+    assert len(gains) == 5
     cars = furnish_street(etoile, bare, StreetState.CARS)
     etoile.furnish(cars)
     height, open_street = etoile.ground(np.array([box.centre[:2] for box in cars]))
