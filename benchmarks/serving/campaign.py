@@ -16,7 +16,7 @@ LATENCY_S = 0.020  # largest p99 of a sustained rate
 OVERLOAD = 3.0
 _MOST = 10_000.0  # requests a second
 _REFUSALS = (429, 503)
-_MORE, _GAIN, _SATURATIONS = 1.5, 1.05, 4  # of the search for the highest rate at any latency
+_MORE, _GAIN, _SATURATIONS = 1.5, 1.05, 12  # of the search for the highest rate at any latency
 _PATIENCE, _FEWEST = 3.0, 3
 _ATTEMPTS = 8
 

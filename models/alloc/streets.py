@@ -16,6 +16,7 @@ from models.radio.cells import observe_cell
 from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.rain import let_it_rain
+from models.radio.street_changes import find_street
 from models.radio.tracing import band_folder, parse_cells, table_path
 from reference_db import References
 from reference_db.index.position import PositionIndex
@@ -105,7 +106,7 @@ class Survey:
 def load_street(name: str, of: StreetOf, radio: Radio, carrier_frequency: float, users: int, paths: Path) -> Street:
     """A street from its path tables, with ``users`` users to locate, the last ones that paths reach.
 
-    Raises `PathTablesMissing`, `TooFewUsers`, and `BadCellRange` for a wrong ``cell``.
+    Raises `PathTablesMissing`, `TooFewUsers`, `BadCellRange` for a wrong ``cell`` and `UnknownStreetState`.
     """
     ((place, seed),) = parse_cells([of.cell])
     carrier = of.carrier_frequency or carrier_frequency
@@ -113,7 +114,8 @@ def load_street(name: str, of: StreetOf, radio: Radio, carrier_frequency: float,
     seen_by = radio if of.bandwidth is None else radio.model_copy(update={"bandwidth": of.bandwidth})
 
     def load(state: str | None) -> Snapshots:
-        table = PathTable.load(table_path(folder, place, seed, street=state))
+        street = None if state is None else find_street(state)
+        table = PathTable.load(table_path(folder, place, seed, street=street))
         if of.rain:
             table = let_it_rain(table, of.rain)
         observed = observe_cell(table, seen_by, table.site.yaw)

@@ -25,11 +25,18 @@ class Limited:
         self.most = max(self.most, min(rate, 1000.0))
 
 
-@pytest.mark.parametrize(("first", "rates"), [(400.0, [600.0, 900.0, 1350.0, 2025.0]), (2000.0, [3000.0])])
+@pytest.mark.parametrize(
+    ("first", "rates"),
+    [
+        (400.0, [600.0, 900.0, 1350.0, 2025.0]),
+        (2000.0, [3000.0]),
+        (15.0, [15.0 * 1.5**step for step in range(1, 13)]),  # the search for a sustained rate met noise
+    ],
+)
 def test_the_highest_rate_is_searched_until_it_does_not_grow(first: float, rates: list[float]) -> None:
     target = Limited(most=min(first, 1000.0))
     saturate(target, first, QUICK)  # type: ignore[arg-type]
-    assert target.rates == rates
+    assert target.rates == pytest.approx(rates)
     assert target.most == 1000.0
 
 
