@@ -30,6 +30,10 @@ class TracingUnavailable(TrainerError):
     """Sionna RT, or the LLVM that it compiles with, is missing."""
 
 
+class CarrierNotModelled(TrainerError):
+    """A material of the city has no properties at this carrier frequency."""
+
+
 def _point_drjit_at_llvm() -> None:
     """Debian's default LLVM (14, 15) aborts inside Dr.Jit, which finds a newer one only by its full path."""
     if "DRJIT_LIBLLVM_PATH" in os.environ:
@@ -145,7 +149,10 @@ class City:
 
     def _solve(self, site: Site, users: NDArray[np.float64]) -> Any:  # sionna.rt.Paths, imported late
         mi, dr, rt, scene = self._mi, self._dr, self._rt, self._scene
-        scene.frequency = site.carrier_frequency
+        try:
+            scene.frequency = single_at_most(site.carrier_frequency)
+        except ValueError as error:
+            raise CarrierNotModelled(f"{site.carrier_frequency / 1e9:g} GHz cannot be traced here: {error}") from error
         if scene.get("bs") is None:
             scene.add(rt.Transmitter("bs", position=list(site.bs)))
             for number in range(USERS_AT_ONCE):
@@ -169,6 +176,13 @@ class City:
     def _points(self, xyz: NDArray[np.float64]) -> Any:
         x, y, z = np.ascontiguousarray(xyz.T, np.float32)
         return self._mi.Point3f(self._mi.Float(x), self._mi.Float(y), self._mi.Float(z))
+
+
+def single_at_most(value: float) -> float:
+    """The largest single-precision number up to `value`. Sionna RT rounds to the nearest: 60 GHz would be above 60 GHz,
+    where the properties of some materials end."""
+    rounded = np.float32(value)
+    return float(rounded if float(rounded) <= value else np.nextafter(rounded, np.float32(-np.inf)))
 
 
 def _pack(

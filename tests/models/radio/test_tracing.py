@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from models.cli import app
 from models.radio.bound import image_motion
 from models.radio.channel import departure_directions, subcarrier_offsets, synthesise
-from models.radio.city import City, TracingUnavailable
+from models.radio.city import CarrierNotModelled, City, TracingUnavailable, single_at_most
 from models.radio.front_end import Radio
 from models.radio.path_table import PER_PATH, PathTable
 from models.radio.siting import Site, draw_site, draw_users
@@ -260,6 +260,24 @@ def test_parts_from_a_run_with_other_users_are_traced_again(etoile: City, table:
     for path_table in (PathTable.load(path), table):  # the seed determines the positions of users
         users = draw_users(etoile, table.site, len(path_table.users)) - np.array(table.site.bs)
         np.testing.assert_array_equal(path_table.users, users.astype(np.float32))
+
+
+@pytest.mark.raytracing
+def test_the_last_carrier_of_every_material_can_be_traced_and_the_next_is_refused(etoile: City) -> None:
+    site = draw_site(etoile, "etoile", 900, 60e9)
+    users = draw_users(etoile, site, 2)
+    assert etoile.trace(site, users).site.carrier_frequency == 60e9
+    with pytest.raises(CarrierNotModelled, match="61 GHz cannot be traced here: .*marble"):
+        etoile.trace(replace(site, carrier_frequency=61e9), users)
+
+
+@pytest.mark.parametrize("carrier", [2.6e9, 3.5e9, 6e9, 28e9])
+def test_usual_carriers_are_exact_in_single_precision(carrier: float) -> None:
+    assert single_at_most(carrier) == carrier
+
+
+def test_a_carrier_is_never_rounded_up() -> None:
+    assert 60e9 - 4096 <= single_at_most(60e9) <= 60e9
 
 
 @pytest.mark.raytracing
