@@ -48,12 +48,12 @@ class Router(nn.Module):
 class Experts(nn.Module):
     """Small MLPs side by side. Each expert processes its own slots."""
 
-    def __init__(self, experts: int, width: int, hidden: int) -> None:
+    def __init__(self, experts: int, width: int, hidden: int, residual_init: float = RESIDUAL_INIT_SCALE) -> None:
         super().__init__()
         self.experts = experts
         self.W_in = nn.Parameter(torch.randn(experts, width, hidden) / math.sqrt(width))
         self.b_in = nn.Parameter(torch.zeros(experts, 1, hidden))
-        self.W_out = nn.Parameter(RESIDUAL_INIT_SCALE * torch.randn(experts, hidden, width) / math.sqrt(hidden))
+        self.W_out = nn.Parameter(residual_init * torch.randn(experts, hidden, width) / math.sqrt(hidden))
         self.b_out = nn.Parameter(torch.zeros(experts, 1, width))
 
     def forward(self, slots: Tensor) -> Tensor:
@@ -68,14 +68,22 @@ class SoftMoEBlock(nn.Module):
     """A transformer layer whose MLP is a soft mixture of experts."""
 
     def __init__(
-        self, tokens: int, width: int, heads: int, experts: int, slots: int, hidden: int, static: bool
+        self,
+        tokens: int,
+        width: int,
+        heads: int,
+        experts: int,
+        slots: int,
+        hidden: int,
+        static: bool,
+        residual_init: float = RESIDUAL_INIT_SCALE,
     ) -> None:
         """``slots`` is the number of slots per expert."""
         super().__init__()
-        self.attention = MSA(width, heads)
+        self.attention = MSA(width, heads, residual_init)
         self.norm = nn.LayerNorm(width)
         self.router = Router(1, tokens, width, experts * slots, static)
-        self.experts = Experts(experts, width, hidden)
+        self.experts = Experts(experts, width, hidden, residual_init)
 
     def forward(self, X: Tensor) -> Tensor:
         """[b, t, d] -> [b, t, d]"""

@@ -43,3 +43,11 @@ def test_each_expert_works_on_its_own_slots_only() -> None:
     other[:, 2:4] += 1.0
     changed = (experts(other) != before).any(-1).any(0)
     assert changed.tolist() == [False, False, True, True, False, False]
+
+
+def test_the_first_residual_of_the_experts_grows_with_the_residual_init() -> None:
+    slots, outputs = torch.randn((2, 6, 4), generator=torch.Generator().manual_seed(5)), []
+    for scale in (0.1, 1.0):
+        torch.manual_seed(6)
+        outputs.append(Experts(experts=3, width=4, hidden=6, residual_init=scale)(slots))
+    torch.testing.assert_close(10 * outputs[0], outputs[1])
