@@ -12,17 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import TrainerError
-from models.layers.soft_moe import Routing
 from models.pipeline.learner import Learner, load_averaged
 from models.pipeline.loss import position_loss
 from models.scadf_moe.data import Corpus, observe_path_features
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.network import ScadfMoE
 from models.scadf_moe.recipe import ScadfMoERecipe
-
-# Squared width of the MMD kernel. The squared distance of two distributions is at most 2, and that of untrained routers
-# is about this width, so the term has a slope from the first step on.
-MMD_BANDWIDTH = 0.1
+from models.scadf_moe.routing_diversity import routing_overlap
 
 
 class ScadfMoELearner(Learner):
@@ -49,7 +45,7 @@ class ScadfMoELearner(Learner):
         overlap = torch.zeros((), device=self.device)
         if isinstance(self.model, ScadfMoE):
             located = self.model.locate(csi, path_features)
-            positions, overlap = located.positions, routing_overlap(located.routing)
+            positions, overlap = located.positions, routing_overlap(located.routing, recipe.diversity_kind)
         else:
             positions = forward(csi, path_features)
         loss = position_loss(recipe.optimiser.loss, positions, truth) + recipe.diversity * overlap
@@ -84,33 +80,6 @@ def place_answers(model: nn.Module, corpus: Corpus) -> None:
 def split_trajectories(csi: Tensor, vertices: int) -> Tensor:
     """Complex trajectories [b, length, a, s] as real pairs in pieces of ``vertices``, [pieces, vertices, a, s, 2]."""
     return torch.view_as_real(csi.resolve_conj()).flatten(0, 1).unflatten(0, (-1, vertices))
-
-
-def routing_overlap(routing: Routing) -> Tensor:
-    """The MMD term of the loss: minus the mean MMD² over all pairs of tasks, of dispatch and of combine matrices.
-
-    It is zero if all routers are equal, and falls to -4 as they move apart.
-    """
-    m = routing.dispatch.shape[1]
-    pairs = torch.triu_indices(m, m, 1)
-    apart = mmd(routing.dispatch.mT) + mmd(routing.combine)  # rows are distributions: of a slot, and of a token
-    return -apart[pairs[0], pairs[1]].mean()
-
-
-def mmd(matrices: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy with a Gaussian kernel between all pairs of m tasks, [m, m].
-
-    ``matrices`` [b, m, rows, columns] holds ``b`` samples per task; ``rows`` are distributions over ``columns``. A
-    sample is a whole matrix, so two tasks that use the same slots in another order are far apart. The squared distance
-    of two matrices is the mean over their rows. The estimate is the biased one: never negative, zero for equal samples.
-    """
-    b, m, rows, _ = matrices.shape
-    flat = matrices.transpose(0, 1).flatten(0, 1).flatten(1)  # [m·b, rows·columns]
-    norm = flat.square().sum(-1)
-    squared = (norm[:, None] + norm - 2 * flat @ flat.T).clamp_min(0) / rows
-    kernel = (squared / (-2 * MMD_BANDWIDTH)).exp().view(m, b, m, b).mean((1, 3))  # [m, m]
-    own = kernel.diagonal()
-    return own[:, None] + own - 2 * kernel
 
 
 def load_model(folder: Path, recipe: ScadfMoERecipe) -> nn.Module:

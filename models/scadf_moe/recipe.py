@@ -11,6 +11,7 @@ from models.errors import build_config
 from models.frozen import FrozenModel
 from models.pipeline.recipe import BaseRecipe
 from models.radio.tracing import band_folder, table_path
+from models.scadf_moe.routing_diversity import DiversityKind
 from models.scadf_moe.trajectory_tokens import ScadfMoEConfig
 
 PathFeatureKind = Literal["exact", "measured", "estimated"]
@@ -54,8 +55,9 @@ class ScadfMoERecipe(BaseRecipe):
     ``path_features`` says what the model gets besides the CSI: the exact features of the paths, features with a base
     station's errors, features that classical estimators find in the same CSI, or (``served``) one of the last two at
     random, as in the service. ``phase`` adds a random common phase to every training snapshot, as from an unlocked
-    oscillator. ``diversity`` is the weight of the MMD term that pushes the routers of the tasks apart. Without
-    ``certainty``, the model states no covariances and cannot be served.
+    oscillator. ``diversity`` is the weight of the term that pushes the routers of the tasks apart, and
+    ``diversity_kind`` its reading (`models.scadf_moe.routing_diversity`). Without ``certainty``, the model states no
+    covariances and cannot be served.
     """
 
     family: Literal["scadf-moe"]
@@ -69,6 +71,7 @@ class ScadfMoERecipe(BaseRecipe):
     batch: int = Field(ge=1)
     phase: bool
     diversity: float = Field(ge=0)
+    diversity_kind: DiversityKind = "written"
     certainty: CertaintyTraining | None = None
 
     def for_trunk(self) -> ScadfMoERecipe:

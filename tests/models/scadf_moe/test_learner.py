@@ -59,6 +59,15 @@ def test_the_mmd_term_moves_the_routers_further_apart(scadf_moe_recipe, corpus, 
     assert overlaps[1] < overlaps[0] < 0
 
 
+def test_the_recipe_chooses_the_reading_of_the_diversity_term(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    overlaps = {}
+    for kind in ("written", "paired"):
+        recipe = scadf_moe_recipe.model_copy(update={"diversity_kind": kind})
+        fit = ScadfMoELearner(recipe, corpus, tmp_path / kind, CPU)
+        overlaps[kind] = float(fit.advance(fit.model)["overlap"])
+    assert overlaps["paired"] < overlaps["written"] < 0  # the same samples: `paired` counts all that differs
+
+
 def test_a_model_starts_in_the_midst_of_the_training_points(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
     head = ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).model.head
     seen = corpus.layout.positions[~corpus.held_out]

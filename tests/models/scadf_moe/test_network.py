@@ -10,8 +10,8 @@ from models.pipeline.onnx_graph import OPSET, write_graph
 from models.scadf_moe.certainty import CertainScadfMoE, Certainty
 from models.scadf_moe.export import INPUTS, OUTPUTS
 from models.scadf_moe.fusion_rivals import FUSIONS
-from models.scadf_moe.learner import routing_overlap
 from models.scadf_moe.network import ModalityTaskMoE, ScadfMoE
+from models.scadf_moe.routing_diversity import routing_overlap
 from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, own_tokens
 
 TINY = ScadfMoEConfig(
@@ -127,7 +127,7 @@ def test_gradient_reaches_every_router_and_every_expert(model: ScadfMoE, traject
 
 
 def overlap(model: ScadfMoE, trajectories: tuple[Tensor, Tensor]) -> float:
-    return float(routing_overlap(model.locate(*trajectories).routing).detach())
+    return float(routing_overlap(model.locate(*trajectories).routing, "written").detach())
 
 
 def test_training_moves_the_routers_of_the_tasks_apart(trajectories) -> None:
