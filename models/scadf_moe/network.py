@@ -6,9 +6,10 @@ and the centroid weight the tokens differently. All tasks share the experts.
 Shapes as in `models.scadf_moe.trajectory_tokens` and `models.layers.soft_moe`: ``b`` trajectories, ``t`` tokens,
 ``d`` width, ``m`` tasks, ``s`` slots.
 
-The paper does not say how the token matrix of a task becomes the embedding that the linear head maps. Here it is the
-mean of the task's own tokens: those of its vertex, or all tokens for the centroid. The models in
-`models.scadf_moe.fusion_rivals` do the same, so that only the fusion differs.
+The paper does not say how the token matrix of a task becomes the embedding that the linear head maps. By default it is
+the mean of the task's own tokens: those of its vertex, or all tokens for the centroid. `models.scadf_moe.readout` has
+the other readings. The models in `models.scadf_moe.fusion_rivals` do the same by default, so that only the fusion
+differs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from models.layers.attention import MSA
 from models.layers.soft_moe import Experts, Router, Routing, SoftMoEBlock, route
-from models.scadf_moe.trajectory_tokens import Head, ScadfMoEConfig, Tokens, own_tokens
+from models.scadf_moe.readout import Head, pool_task_tokens
+from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, Tokens
 
 
 class TaskTokens(NamedTuple):
@@ -34,12 +36,12 @@ class ModalityTaskMoE(nn.Module):
     def __init__(self, config: ScadfMoEConfig) -> None:
         super().__init__()
         d, tasks = config.width, config.vertices + 1
-        self.attention = MSA(d, config.heads)
+        self.attention = MSA(d, config.heads, config.residual_init)
         self.norm = nn.LayerNorm(d)
         tokens = 2 * config.vertices * config.tokens
         self.routers = Router(tasks, tokens, d, config.experts * config.slots, config.static)
         self.task = nn.Parameter(0.02 * torch.randn(tasks, 1, d))
-        self.experts = Experts(config.experts, d, config.hidden)
+        self.experts = Experts(config.experts, d, config.hidden, config.residual_init)
 
     def forward(self, X: Tensor) -> TaskTokens:
         """X [b, t, d]"""
@@ -71,12 +73,13 @@ class ScadfMoE(nn.Module):
                     config.slots,
                     config.hidden,
                     config.static,
+                    config.residual_init,
                 )
                 for _ in range(config.blocks)
             )
         )
         self.tasks = ModalityTaskMoE(config)
-        self.register_buffer("own", own_tokens(config, modalities=2), persistent=False)  # [m, t]
+        self.register_buffer("pool", pool_task_tokens(config), persistent=False)  # [m, t]
         self.head = Head(config.width)
 
     def forward(self, csi: Tensor, path_features: Tensor) -> Tensor:
@@ -86,5 +89,5 @@ class ScadfMoE(nn.Module):
     def locate(self, csi: Tensor, path_features: Tensor) -> Located:
         """`forward`, the routing of the tasks for the loss, and what `Certainty` reads."""
         Y, routing = self.tasks(self.blocks(self.tokens(csi, path_features)))
-        embeddings = torch.einsum("mt,bmtd->bmd", self.own, Y)
+        embeddings = torch.einsum("mt,bmtd->bmd", self.pool, Y)
         return Located(self.head(embeddings), routing, embeddings)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.errors import build_config
 from models.frozen import FrozenModel
 from models.pipeline.recipe import BaseRecipe
 from models.radio.tracing import band_folder, table_path
 from models.scadf_moe.routing_diversity import DiversityKind
-from models.scadf_moe.trajectory_tokens import ScadfMoEConfig
+from models.scadf_moe.trajectory_tokens import Readout, ScadfMoEConfig
 
 PathFeatureKind = Literal["exact", "measured", "estimated"]
 TrainingKind = PathFeatureKind | Literal["served"]
@@ -55,9 +55,9 @@ class ScadfMoERecipe(BaseRecipe):
     ``path_features`` says what the model gets besides the CSI: the exact features of the paths, features with a base
     station's errors, features that classical estimators find in the same CSI, or (``served``) one of the last two at
     random, as in the service. ``phase`` adds a random common phase to every training snapshot, as from an unlocked
-    oscillator. ``diversity`` is the weight of the term that pushes the routers of the tasks apart, and
-    ``diversity_kind`` its reading (`models.scadf_moe.routing_diversity`). Without ``certainty``, the model states no
-    covariances and cannot be served.
+    oscillator. ``readout`` says how fused tokens become positions (`models.scadf_moe.readout`). ``diversity`` is the
+    weight of the term that pushes the routers of the tasks apart, and ``diversity_kind`` its reading
+    (`models.scadf_moe.routing_diversity`). Without ``certainty``, the model states no covariances and cannot be served.
     """
 
     family: Literal["scadf-moe"]
@@ -67,12 +67,19 @@ class ScadfMoERecipe(BaseRecipe):
     sampling: Sampling
     path_features: TrainingKind
     fusion: Literal["concat", "full-con", "trans-fusion", "soft-moe", "scadf-moe"]
-    model: dict[str, int | bool]  # of `ScadfMoEConfig`; with fewer vertices, a trajectory is located in pieces
+    readout: Readout = "own"
+    model: dict[str, int | bool | float]  # of `ScadfMoEConfig`; with fewer vertices, a trajectory is located in pieces
     batch: int = Field(ge=1)
     phase: bool
     diversity: float = Field(ge=0)
     diversity_kind: DiversityKind = "written"
     certainty: CertaintyTraining | None = None
+
+    @model_validator(mode="after")
+    def _check_readout(self) -> Self:
+        if self.fusion == "scadf-moe" and self.readout == "numbers":
+            raise ValueError("readout numbers is for the rivals: SCADF-MoE has a token matrix for each task")
+        return self
 
     def for_trunk(self) -> ScadfMoERecipe:
         """The recipe of the first stage, whose weights do not depend on the second."""
@@ -81,7 +88,8 @@ class ScadfMoERecipe(BaseRecipe):
     def config(self) -> ScadfMoEConfig:
         """Raises `UnknownSetting` for an unknown setting of the model."""
         sizes = {"antennas": self.radio.array.antennas, "subcarriers": self.radio.subcarriers}
-        return build_config(ScadfMoEConfig, {"vertices": self.sampling.length, **sizes, **self.model})
+        fixed = {"vertices": self.sampling.length, "readout": self.readout, **sizes}
+        return build_config(ScadfMoEConfig, {**fixed, **self.model})
 
     def table_path(self, folder: Path, band: float) -> Path:
         """The path table of a band."""

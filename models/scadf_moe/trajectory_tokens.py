@@ -1,4 +1,4 @@
-"""What all trajectory models share: the two encoders in front of the fusion, and the head behind it.
+"""What all trajectory models share in front of the fusion: the two encoders, and the sizes.
 
 Shapes: ``b`` trajectories, ``v`` vertices per trajectory, ``a`` antennas, ``s`` subcarriers, ``d`` width, ``n`` tokens
 per vertex and modality, ``t = 2 v n`` tokens, ``m = v + 1`` tasks: the position of each vertex, then of the centroid.
@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from models.layers.attention import RESIDUAL_INIT_SCALE
+
+Readout = Literal["own", "pooled", "numbers"]  # see `models.scadf_moe.readout`
 
 PATH_FEATURES = 4
 RANGE_SCALE = 50.0  # metres
@@ -32,6 +37,10 @@ class ScadfMoEConfig:
     slots: int = 1  # per expert
     hidden: int = 256  # width inside an expert or an MLP
     static: bool = False  # routers that do not depend on the sample
+    residual_init: float = (
+        RESIDUAL_INIT_SCALE  # initial weights of the residual branches' last layers; 1: the usual ones
+    )
+    readout: Readout = "own"
 
 
 class CFREncoder(nn.Module):
@@ -88,26 +97,3 @@ class Tokens(nn.Module):
         """[b, t, d]"""
         tokens = self.cfr(csi).flatten(1, 2), self.numeric(path_features).flatten(1, 2)
         return torch.cat(tokens, dim=1) + self.position
-
-
-def own_tokens(config: ScadfMoEConfig, modalities: int) -> Tensor:
-    """Mean weights [m, modalities·v·n] that pool the tokens of each task: a vertex pools its own, the centroid all."""
-    v, n = config.vertices, config.tokens
-    one = torch.cat([torch.eye(v) / n, torch.full((1, v), 1 / (v * n))])  # [m, v]
-    return one.repeat_interleave(n, dim=1).repeat(1, modalities) / modalities
-
-
-class Head(nn.Module):
-    """Maps every task's embedding to metres from the base station, with the same weights for all tasks."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, 2)
-        # Mean and spread of the training points, so that the initial answers lie among them.
-        self.register_buffer("centre", torch.zeros(2))  # metres
-        self.register_buffer("spread", torch.ones(()))  # metres
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """[b, m, d] -> [b, m, 2]"""
-        return self.linear(self.norm(embeddings)) * self.spread + self.centre

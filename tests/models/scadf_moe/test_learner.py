@@ -37,9 +37,12 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(scadf_moe_recipe, co
     assert all(torch.equal(weights, delivered[name]) for name, weights in straight.model.state_dict().items())
 
 
-@pytest.mark.parametrize("fusion", ["concat", "scadf-moe"])
-def test_training_reduces_the_error(scadf_moe_recipe, corpus, tmp_path: Path, fusion: str) -> None:
-    recipe = scadf_moe_recipe.model_copy(update={"fusion": fusion})
+@pytest.mark.parametrize(
+    ("fusion", "readout"),
+    [("concat", "own"), ("scadf-moe", "own"), ("scadf-moe", "pooled"), ("soft-moe", "numbers")],
+)
+def test_training_reduces_the_error(scadf_moe_recipe, corpus, tmp_path: Path, fusion: str, readout: str) -> None:
+    recipe = scadf_moe_recipe.model_copy(update={"fusion": fusion, "readout": readout})
     fit = ScadfMoELearner(recipe, corpus, tmp_path, CPU)
     fit.run(until=1)
     fit.run()

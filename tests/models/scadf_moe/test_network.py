@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,7 +13,7 @@ from models.scadf_moe.export import INPUTS, OUTPUTS
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.network import ModalityTaskMoE, ScadfMoE
 from models.scadf_moe.routing_diversity import routing_overlap
-from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, own_tokens
+from models.scadf_moe.trajectory_tokens import ScadfMoEConfig
 
 TINY = ScadfMoEConfig(
     antennas=4, subcarriers=16, vertices=3, tokens=2, width=16, heads=2, blocks=1, experts=3, slots=2, hidden=24
@@ -72,13 +73,6 @@ def test_the_task_moe_equals_a_loop_over_tasks_slots_and_tokens() -> None:
         for token in range(logits.shape[0]):
             mixed = sum(w * out for w, out in zip(logits[token].softmax(0), outputs, strict=True))
             torch.testing.assert_close(Y[0, task, token], attended[0, token] + mixed, rtol=1e-4, atol=1e-5)
-
-
-def test_a_vertex_pools_its_own_tokens_and_the_centroid_pools_all() -> None:
-    own = own_tokens(TINY, modalities=2)
-    torch.testing.assert_close(own.sum(1), torch.ones(4))
-    tokens_of = [{0, 1, 6, 7}, {2, 3, 8, 9}, {4, 5, 10, 11}, set(range(12))]
-    assert [set(row.nonzero()[:, 0].tolist()) for row in own] == tokens_of
 
 
 @pytest.mark.parametrize("name", ["concat", "full-con"])
@@ -160,6 +154,21 @@ def test_static_routers_are_the_same_for_every_sample(trajectories) -> None:
     assert not torch.equal(D[:, 0], D[:, 1])
     adaptive, _ = ScadfMoE(TINY).locate(*trajectories).routing
     assert not torch.equal(adaptive[0], adaptive[1])
+
+
+@pytest.mark.parametrize("name", ["trans-fusion", "soft-moe", "scadf-moe"])
+def test_the_residual_init_scales_the_last_layer_of_every_residual_branch_and_nothing_else(name: str) -> None:
+    models = []
+    for scale in (0.1, 1.0):
+        torch.manual_seed(2)
+        models.append(FUSIONS[name](replace(TINY, residual_init=scale)).state_dict())
+    small, full = models
+    scaled = {key for key in full if not torch.equal(small[key], full[key])}
+    last = {key for key in full if key.endswith(("O.weight", "mlp.3.weight", "experts.W_out"))}
+    assert scaled == last
+    assert len(last) == 2 * (TINY.blocks + 1)  # attention, and MLP or experts
+    for key in last:
+        torch.testing.assert_close(10 * small[key], full[key])
 
 
 def test_a_model_with_a_single_point_and_a_single_expert_works(trajectories) -> None:
