@@ -56,6 +56,18 @@ def evaluate_geometry(recipe: ScadfMoERecipe, corpus: Corpus) -> dict[float, Tra
     }
 
 
+def evaluate_oracle_centroid(recipe: ScadfMoERecipe, corpus: Corpus) -> dict[float, TrajectoryErrors]:
+    """Errors of a locator that knows the true centroid of each trajectory and answers it for all of its points.
+
+    They are the scatter of points around their centroid. A model with one answer for all points is off by this much at
+    least.
+    """
+    vertices = corpus.tested.shape[1]
+    centroids = corpus.layout.positions[corpus.tested].mean(axis=1, keepdims=True)
+    answers = centroids.repeat(vertices + 1, axis=1)
+    return {band: _compare(corpus, corpus.bands.index(band), answers) for band in recipe.test_bands}
+
+
 def summarise_trajectories(bands: dict[float, TrajectoryErrors]) -> dict[str, dict[str, float]]:
     """JSON-ready mean squared errors in m² of ``all`` bands together and of each band, named ``2.6 GHz`` and so on."""
     named = {"all": list(bands.values())} | {f"{band / 1e9:g} GHz": [errors] for band, errors in bands.items()}

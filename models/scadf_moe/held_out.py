@@ -1,4 +1,4 @@
-"""Trajectories of which training has seen no point: to learn covariances from, to calibrate them, to check them.
+"""Trajectories of which training has seen no point: to test, to learn covariances from, to calibrate and check them.
 
 A model is off by less at points that it was trained on. In service it sees none of them.
 """
@@ -6,6 +6,7 @@ A model is off by less at points that it was trained on. In service it sees none
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -45,6 +46,14 @@ def divide_held_out(corpus: Corpus) -> dict[Part, NDArray[np.bool_]]:
         divided[name] = np.zeros_like(corpus.held_out)
         divided[name][users] = True
     return divided
+
+
+def draw_tested_unseen(recipe: ScadfMoERecipe, corpus: Corpus) -> Corpus:
+    """The corpus with as many other tested trajectories, all of whose points are held out. Raises `NoTrajectories`."""
+    sampling, everywhere = recipe.sampling, np.zeros(len(corpus.held_out), np.int64)
+    trajectories = Trajectories(corpus.layout.positions, everywhere, corpus.held_out, sampling.length, sampling.radius)
+    rng = np.random.default_rng([SPLIT_SEED, FIRST_STREAM + len(PARTS), *recipe.layout.encode()])
+    return replace(corpus, tested=trajectories.draw(sampling.tested, rng))
 
 
 def draw_unseen(

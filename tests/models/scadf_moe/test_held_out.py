@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.scadf_moe.data import build_corpus
-from models.scadf_moe.held_out import PARTS, divide_held_out, draw_unseen, load_served
+from models.scadf_moe.held_out import PARTS, divide_held_out, draw_tested_unseen, draw_unseen, load_served
 from models.scadf_moe.recipe import CertaintyTraining, ScadfMoERecipe
 
 
@@ -22,6 +22,20 @@ def test_later_users_stay_out_of_the_first_stage(recipe: ScadfMoERecipe, bands: 
     assert 0.1 < corpus.held_out[~late].mean() < 0.3
     assert not late[corpus.tested].any()
     assert not corpus.held_out[corpus.training.draw(50, np.random.default_rng(1))].any()
+
+
+def test_trajectories_without_a_trained_point_are_tested_beside_those_with_one_held_out_point(
+    scadf_moe_recipe: ScadfMoERecipe, bands: Path
+) -> None:
+    corpus = build_corpus(scadf_moe_recipe, bands)
+    unseen = draw_tested_unseen(scadf_moe_recipe, corpus)
+    assert unseen.tested.shape == corpus.tested.shape
+    assert unseen.held_out[unseen.tested].all()
+    assert not corpus.held_out[corpus.tested].all(axis=1).all()
+    places = corpus.layout.positions[unseen.tested]
+    assert np.linalg.norm(places - places[:, :1], axis=-1).max() <= scadf_moe_recipe.sampling.radius
+    again = draw_tested_unseen(scadf_moe_recipe.model_copy(update={"seed": 8, "fusion": "concat"}), corpus)
+    np.testing.assert_array_equal(again.tested, unseen.tested)
 
 
 def test_no_point_serves_two_purposes_and_none_was_trained_on(recipe: ScadfMoERecipe, bands: Path) -> None:
