@@ -33,12 +33,12 @@ from models.pipeline.options import (
 from models.scadf_moe.calibration import check_parts, run_checks, write_checks
 from models.scadf_moe.certainty_training import fit_certainty, save_certain, take_trunk
 from models.scadf_moe.data import build_corpus
-from models.scadf_moe.experiment import KINDS, load_experiment, run_experiment
+from models.scadf_moe.experiment import KINDS, ScadfMoEExperiment, load_experiment, run_experiment
 from models.scadf_moe.export import export_run, write_trajectories
 from models.scadf_moe.held_out import load_served
 from models.scadf_moe.learner import ScadfMoELearner, load_model
 from models.scadf_moe.network import ScadfMoE
-from models.scadf_moe.recipe import ScadfMoERecipe
+from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
 from models.scadf_moe.report import list_results, plot_results, write_tables
 
 SHOWN = 60  # trajectories
@@ -116,7 +116,9 @@ def experiment(
     out: TablesFolder = TABLES,
     device: Device = "cpu",
     budget: Annotated[str, typer.Option(help="A budget of the experiment: small or paper.")] = "small",
-    path_features: Annotated[PathFeatures, typer.Option(help="The model's input besides CSI.")] = PathFeatures.all,
+    path_features: Annotated[
+        PathFeatures | None, typer.Option(help="The model's input besides CSI. Default: what the experiment names.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train and measure the variants of a recipe, in one file of tables. Resumes after a stop."""
@@ -125,12 +127,17 @@ def experiment(
     folders = {kind: runs / file.stem / budget / kind for kind in KINDS}
     command = shlex.join(["fingerpost-train", *sys.argv[1:]])
     table.parent.mkdir(parents=True, exist_ok=True)
-    for kind in KINDS:
-        if path_features in (PathFeatures.all, kind):
-            for _ in run_experiment(recipes, kind, paths, folders[kind], choose_device(device)):
-                table.write_text(write_tables(loaded, recipes, folders, command))
+    for kind in _choose_kinds(loaded, path_features):
+        for _ in run_experiment(recipes, kind, paths, folders[kind], choose_device(device)):
+            table.write_text(write_tables(loaded, recipes, folders, command))
     plot_results(loaded, recipes, folders, table.with_suffix(".png"))
     if json:
         typer.echo(json_format.dumps(list_results(recipes, folders), indent=2))
     else:
         typer.echo(table.read_text())
+
+
+def _choose_kinds(loaded: ScadfMoEExperiment, chosen: PathFeatures | None) -> tuple[PathFeatureKind, ...]:
+    if chosen is None:
+        return loaded.path_features
+    return tuple(kind for kind in KINDS if chosen in (PathFeatures.all, kind))

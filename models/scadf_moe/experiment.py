@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -16,9 +17,17 @@ from models.frozen import FrozenModel
 from models.pipeline.experiment import RESULT_FILE, BaseExperiment, apply_overrides, choose_budget, save_result
 from models.pipeline.learner import is_trained
 from models.scadf_moe.data import Corpus, build_corpus
-from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
+from models.scadf_moe.evaluation import (
+    TrajectoryErrors,
+    evaluate_geometry,
+    evaluate_oracle_centroid,
+    evaluate_trajectories,
+    summarise_trajectories,
+)
+from models.scadf_moe.held_out import draw_tested_unseen
 from models.scadf_moe.learner import ScadfMoELearner, load_model
 from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
+from models.scadf_moe.sampling import NoTrajectories
 
 ERRORS_FILE = "errors.npz"
 KINDS: tuple[PathFeatureKind, ...] = get_args(PathFeatureKind)
@@ -31,10 +40,14 @@ class Budget(FrozenModel):
 
 
 class ScadfMoEExperiment(BaseExperiment):
-    """Every variant is trained on each layout of a budget with each of its seeds. ``figure`` is the figure's title."""
+    """Every variant is trained on each layout of a budget with each of its seeds, for each kind of ``path_features``.
+
+    ``figure`` is the figure's title.
+    """
 
     family: Literal["scadf-moe"]
     figure: str
+    path_features: tuple[PathFeatureKind, ...] = KINDS
     budgets: dict[str, Budget]
 
 
@@ -99,14 +112,27 @@ def read_result(recipe: ScadfMoERecipe, folder: Path) -> dict[str, Any] | None:
 def _test_run(recipe: ScadfMoERecipe, corpus: Corpus, folder: Path, device: torch.device) -> None:
     model = load_model(folder, recipe)
     bands = evaluate_trajectories(model, recipe, corpus, device)
-    result = {
+    result: dict[str, Any] = {
         "recipe": recipe.digest,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": recipe.optimiser.steps,
-        "mse_m2": summarise_trajectories(bands),
-        "geometry_mse_m2": summarise_trajectories(evaluate_geometry(recipe, corpus)),
+        **_summarise(bands, recipe, corpus),
     }
+    with suppress(NoTrajectories):  # where users are sparse
+        unseen = draw_tested_unseen(recipe, corpus)
+        result["all_unseen"] = _summarise(evaluate_trajectories(model, recipe, unseen, device), recipe, unseen)
     metres = {f"{band:.0f}": np.sqrt(errors.squared) for band, errors in bands.items()}
     in_sight = {f"{band:.0f}_los": errors.line_of_sight for band, errors in bands.items()}
     np.savez_compressed(folder / ERRORS_FILE, **metres, **in_sight)
     save_result(result, folder)
+
+
+def _summarise(
+    bands: dict[float, TrajectoryErrors], recipe: ScadfMoERecipe, corpus: Corpus
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of a model by band, and what is known of the same trajectories without a model."""
+    return {
+        "mse_m2": summarise_trajectories(bands),
+        "geometry_mse_m2": summarise_trajectories(evaluate_geometry(recipe, corpus)),
+        "oracle_centroid_mse_m2": summarise_trajectories(evaluate_oracle_centroid(recipe, corpus)),
+    }

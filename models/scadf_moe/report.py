@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GEOMETRY = "path features alone, no model"
+ORACLE = "true centroid for every point, no model"
+WITHOUT_MODEL = {GEOMETRY: "geometry_mse_m2", ORACLE: "oracle_centroid_mse_m2"}  # rows, and where results have them
 DESCRIPTIONS: dict[PathFeatureKind, str] = {
     "exact": "Exact path features of the strongest path, as in the paper. In line of sight they nearly give the"
     f" position away: it lies at that range in that direction (row *{GEOMETRY}*).",
@@ -28,9 +31,18 @@ DESCRIPTIONS: dict[PathFeatureKind, str] = {
     " is set to that of the direct path.",
 }
 PARTS = {"overall": "overall", "unseen_nlos": "unseen NLOS"}
+UNSEEN_PARTS = {"nlos": "NLOS", "centroid": "centroid"}
 LIMIT_M = 6.0
 
 Results = dict[Run, dict[str, Any]]
+
+
+class Column(NamedTuple):
+    head: str
+    part: str
+    layout: str | None = None  # the mean over all layouts
+    band: str = "all"
+    all_unseen: bool = False  # of the trajectories without a trained point
 
 
 def write_tables(
@@ -46,7 +58,8 @@ def write_tables(
         f"Squared error in m², mean over seeds ± their standard deviation ({_seeds(recipes)});"
         f" {some.sampling.tested} test trajectories per layout and band, of {some.sampling.length} points within"
         f" {some.sampling.radius:g} m, each with at least one point that training never saw. Unseen NLOS: such points"
-        f" out of line of sight. Trained at {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
+        " out of line of sight. All unseen: as many trajectories of which training saw no point. Trained at"
+        f" {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
         f" {some.optimiser.steps:,} steps of {some.batch} trajectories.",
     ]
     for kind, results in _read_results(recipes, runs).items():
@@ -83,33 +96,43 @@ def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe
     bands = [name for name in next(iter(results.values()))["mse_m2"] if name != "all"]
     variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
 
-    def cell(variant: str, key: str, layout: str | None, band: str, part: str) -> str:
-        """The spread over seeds, for one layout or the mean over all layouts."""
+    def cell(variant: str, key: str, column: Column) -> str:
+        """The spread over seeds."""
         by_seed: dict[int, list[float]] = {}
         for run, result in results.items():
-            if run.variant == variant and layout in (None, run.layout) and part in result[key][band]:
-                by_seed.setdefault(run.seed, []).append(result[key][band][part])
+            tested = result.get("all_unseen", {}) if column.all_unseen else result
+            parts = tested.get(key, {}).get(column.band, {})  # early results lack some
+            if run.variant == variant and column.layout in (None, run.layout) and column.part in parts:
+                by_seed.setdefault(run.seed, []).append(parts[column.part])
         return _spread([float(np.mean(values)) for values in by_seed.values()])
 
-    def row(name: str, variant: str, key: str, columns: list[tuple[str | None, str, str]]) -> list[str]:
-        return [name, *(cell(variant, key, *column) for column in columns)]
+    def table(first: str, columns: list[Column]) -> tuple[list[str], list[list[str]]]:
+        """The head, and the rows of all variants and of what needs no model."""
+        rows = [[name, *(cell(name, "mse_m2", column) for column in columns)] for name in variants]
+        rows += [[name, *(cell(variants[0], key, column) for column in columns)] for name, key in WITHOUT_MODEL.items()]
+        return [first, *(column.head for column in columns)], rows
 
-    sizes = {run.variant: result["parameters"] for run, result in results.items()}
-    by_layout = [(layout, "all", part) for layout in layouts for part in PARTS]
-    head = ["layout", *(f"{layout}, {PARTS[part]}" for layout, _, part in by_layout), "parameters"]
-    rows = [[*row(name, name, "mse_m2", by_layout), f"{sizes[name]:,}"] for name in variants]
-    yield markdown_table(head, [*rows, [*row(GEOMETRY, variants[0], "geometry_mse_m2", by_layout), "0"]])
+    by_layout = [
+        column
+        for layout in layouts
+        for column in (
+            *(Column(f"{layout}, {name}", part, layout) for part, name in PARTS.items()),
+            Column(f"{layout}, all unseen", "overall", layout, all_unseen=True),
+        )
+    ]
+    head, rows = table("layout", by_layout)
+    sizes = {run.variant: f"{result['parameters']:,}" for run, result in results.items()}
+    yield markdown_table([*head, "parameters"], [[*row, sizes.get(row[0], "0")] for row in rows])
 
-    by_band: list[tuple[str | None, str, str]] = [(None, band, part) for band in bands for part in PARTS]
-    labels = [*(f"{band}, {PARTS[part]}" for _, band, part in by_band), "all bands, LOS", "all bands, centroid"]
-    by_band += [(None, "all", "los"), (None, "all", "centroid")]
-    rows = [row(name, name, "mse_m2", by_band) for name in variants]
-    yield markdown_table(["all layouts", *labels], [*rows, row(GEOMETRY, variants[0], "geometry_mse_m2", by_band)])
+    by_band = [Column(f"{band}, {name}", part, band=band) for band in bands for part, name in PARTS.items()]
+    by_band += [Column("all bands, LOS", "los"), Column("all bands, centroid", "centroid")]
+    by_band += [Column(f"all unseen, {name}", part, all_unseen=True) for part, name in UNSEEN_PARTS.items()]
+    yield markdown_table(*table("all layouts", by_band))
 
     changes = {name: describe_overrides(changed) for name, changed in experiment.variants.items()}
     yield "; ".join(f"{name}: {words}" for name, words in changes.items() if words) + "."
     if waiting := [" ".join(map(str, run)) for run in recipes if run not in results]:
-        yield f"Not done yet: {', '.join(waiting)}."
+        yield f"Not done yet: {'; '.join(waiting)}."
 
 
 def _spread(values: list[float]) -> str:
@@ -156,31 +179,39 @@ def _plot_means(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None
         means = [np.mean([r["mse_m2"]["all"].get(part, np.nan) for r in some]) for some in results.values()]
         bars = axes.bar(place + offset, means, 0.4, label=label)
         axes.bar_label(bars, fmt="%.2f", fontsize="x-small")
-    axes.set_xticks(place, list(results), rotation=20, ha="right")
+    axes.set_xticks(place, list(results), rotation=20 if len(results) <= 10 else 60, ha="right", fontsize="small")
     axes.set(ylabel="squared error [m²]")
     axes.legend(fontsize="small")
 
 
+def _colour(folders: Mapping[str, list[Path]]) -> Iterable[tuple[str, list[Path], tuple[float, float, float]]]:
+    """Each variant, its folders and a colour."""
+    from matplotlib import colormaps
+
+    colours = cycle(colormaps["tab10" if len(folders) <= 10 else "tab20"].colors)
+    return ((name, some, next(colours)) for name, some in folders.items())
+
+
 def _plot_cdfs(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
-    for number, (name, some) in enumerate(folders.items()):
+    for name, some, colour in _colour(folders):
         metres, in_sight = _pool_errors(some)
         for part, style in ((in_sight, "-"), (~in_sight, ":")):
             errors = np.sort(metres[part])
             if len(errors):
                 share = np.arange(1, len(errors) + 1) / len(errors)
-                axes.plot(errors, share, style, color=f"C{number}", label=name if style == "-" else None)
+                axes.plot(errors, share, style, color=colour, label=name if style == "-" else None)
     axes.set(xlabel="error [m]; solid: LOS, dotted: NLOS", ylabel="share of points", xlim=(0, LIMIT_M), ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
 
 
 def _plot_learning_curves(axes: Axes, folders: Mapping[str, list[Path]]) -> None:
-    for number, (name, some) in enumerate(folders.items()):
+    for name, some, colour in _colour(folders):
         for folder in some:
             lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
             steps, squared = [line["step"] for line in lines], [line["mse_m2"] for line in lines]
             label = name if folder == some[0] else None
-            axes.plot(steps, squared, color=f"C{number}", linewidth=0.8, label=label)
+            axes.plot(steps, squared, color=colour, linewidth=0.8, label=label)
     axes.set(xlabel="step", ylabel="squared error in training [m²]", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -14,6 +14,7 @@ from models.pipeline.experiment import RESULT_FILE, UnknownBudget
 from models.scadf_moe.data import build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
 from models.scadf_moe.experiment import load_experiment
+from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.recipe import ScadfMoERecipe
 
 EXPERIMENTS = find_yaml("scadf_moe", "experiments")
@@ -81,6 +82,48 @@ def test_an_experiment_writes_tables_and_a_figure_and_resumes(tiny: Path, bands:
     assert (tmp_path / "out" / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_tables_show_wholly_unseen_trajectories_and_what_no_model_can_do_better(
+    tiny: Path, bands: Path, tmp_path: Path
+) -> None:
+    words = ["experiment", tiny, "--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    assert CliRunner().invoke(app, [*map(str, words), "--path-features", "exact"]).exit_code == 0
+    lines = (tmp_path / "out" / "tiny.md").read_text().splitlines()
+    head = next(line for line in lines if line.startswith("| layout |")).split(" | ")
+    oracle = next(line for line in lines if line.startswith("| true centroid")).split(" | ")
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob(RESULT_FILE)]
+    for column, tested in (("overall", results[0]), ("all unseen", results[0]["all_unseen"])):
+        scatter = tested["oracle_centroid_mse_m2"]["all"]["overall"]
+        assert oracle[head.index(f"etoile:900, {column}")] == f"{scatter:.2f} ± 0.00"
+    assert all(result["all_unseen"]["mse_m2"] != result["mse_m2"] for result in results)
+
+
+def test_results_of_before_lack_figures_and_stay(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    words = ["experiment", tiny, "--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    command = [*map(str, words), "--path-features", "exact"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    for path in (tmp_path / "runs").rglob(RESULT_FILE):
+        result = json.loads(path.read_text())
+        del result["all_unseen"], result["oracle_centroid_mse_m2"]
+        path.write_text(json.dumps(result))
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    assert not any("all_unseen" in path.read_text() for path in (tmp_path / "runs").rglob(RESULT_FILE))
+    rows = (tmp_path / "out" / "tiny.md").read_text().splitlines()
+    assert "| true centroid for every point, no model | - | - | - | 0 |" in rows
+
+
+def test_an_experiment_names_the_path_features_that_it_trains_with(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny.read_text()) | {
+        "path_features": ["exact"],
+        "variants": {"Concat": {"fusion": "concat"}},
+    }
+    tiny.write_text(yaml.safe_dump(content))
+    words = ["experiment", tiny, "--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    assert CliRunner().invoke(app, [*map(str, words)]).exit_code == 0
+    assert {path.name for path in (tmp_path / "runs" / "tiny" / "small").iterdir()} == {"exact"}
+    assert CliRunner().invoke(app, [*map(str, words), "--path-features", "estimated"]).exit_code == 0
+    assert {path.name for path in (tmp_path / "runs" / "tiny" / "small").iterdir()} == {"exact", "estimated"}
+
+
 def test_a_missing_path_table_is_one_line_not_a_traceback(tiny: Path, tmp_path: Path) -> None:
     words = ["experiment", tiny, "--paths", tmp_path, "--runs", tmp_path / "runs"]
     failed = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path)])
@@ -135,6 +178,29 @@ def test_the_out_of_domain_experiment_tests_a_band_that_it_does_not_train_on() -
     for recipe in recipes.values():
         assert recipe.test_bands == (6e9,)
         assert 6e9 not in recipe.train_bands
+
+
+def test_the_design_of_the_readout_experiment_separates_its_factors() -> None:
+    """Where each task reads its own tokens, there are as many independent runs as a mean and effects are."""
+    (path,) = (path for path in EXPERIMENTS if path.stem == "scadf-readout")
+    experiment, recipes = load_experiment(path, "small")
+    assert experiment.path_features == ("exact",)
+    assert {(recipe.fusion, recipe.readout) for recipe in recipes.values()} >= {
+        *((fusion, "pooled") for fusion in FUSIONS),
+        ("soft-moe", "own"),
+        ("soft-moe", "numbers"),
+        ("scadf-moe", "own"),
+    }
+    for fusion, effects in (("soft-moe", 4), ("scadf-moe", 6)):
+        design = []
+        for recipe in {run.variant: recipe for run, recipe in recipes.items()}.values():
+            if (recipe.fusion, recipe.readout) == (fusion, "own"):
+                config = recipe.config()
+                factors = [1, not recipe.phase, config.residual_init == 1, config.experts * config.slots == 20]
+                if fusion == "scadf-moe":
+                    factors += [recipe.diversity == 0, recipe.diversity_kind == "paired"]
+                design.append([float(factor) for factor in factors])
+        assert np.linalg.matrix_rank(design) == effects == len(design)
 
 
 def test_a_misspelt_setting_is_refused_before_anything_is_trained(tiny: Path) -> None:
