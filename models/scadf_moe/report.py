@@ -161,7 +161,8 @@ def plot_results(
     from matplotlib.figure import Figure
 
     done = _read_results(recipes, runs)
-    figure = Figure(figsize=(18, 4.2 * len(done)), layout="constrained")
+    height = max(4.2, 0.45 * len(experiment.variants))
+    figure = Figure(figsize=(18, height * len(done)), layout="constrained")
     figure.suptitle(experiment.figure)
     for row, (kind, results) in zip(figure.subplots(len(done), 3, squeeze=False), done.items(), strict=True):
         variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
@@ -177,10 +178,11 @@ def _plot_means(axes: Axes, results: Mapping[str, list[dict[str, Any]]]) -> None
     place = np.arange(len(results))
     for offset, (part, label) in zip((-0.2, 0.2), PARTS.items(), strict=True):
         means = [np.mean([r["mse_m2"]["all"].get(part, np.nan) for r in some]) for some in results.values()]
-        bars = axes.bar(place + offset, means, 0.4, label=label)
+        bars = axes.barh(place + offset, means, 0.4, label=label)
         axes.bar_label(bars, fmt="%.2f", fontsize="x-small")
-    axes.set_xticks(place, list(results), rotation=20 if len(results) <= 10 else 60, ha="right", fontsize="small")
-    axes.set(ylabel="squared error [m²]")
+    axes.set_yticks(place, list(results))
+    axes.invert_yaxis()
+    axes.set(xlabel="squared error [m²]")
     axes.legend(fontsize="small")
 
 
