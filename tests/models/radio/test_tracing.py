@@ -267,7 +267,7 @@ def test_the_last_carrier_of_every_material_can_be_traced_and_the_next_is_refuse
     site = draw_site(etoile, "etoile", 900, 60e9)
     users = draw_users(etoile, site, 2)
     assert etoile.trace(site, users).site.carrier_frequency == 60e9
-    with pytest.raises(CarrierNotModelled, match="61 GHz cannot be traced here: .*marble"):
+    with pytest.raises(CarrierNotModelled, match=r"61 GHz cannot be traced here: .*marble"):
         etoile.trace(replace(site, carrier_frequency=61e9), users)
 
 
