@@ -16,7 +16,7 @@ from models.radio.path_table import PathTable
 from models.radio.survey import describe_cell
 from models.scadf_moe.path_features import add_measurement_errors, exact_path_features
 from models.scadf_moe.recipe import ScadfMoERecipe, TrainingKind
-from models.scadf_moe.sampling import Trajectories, cluster, hold_out
+from models.scadf_moe.sampling import Trajectories, cluster, hold_out, hold_out_regions
 from reference_db.path_features import estimate_path_features
 
 # The split depends on the layout only: every model is trained and tested on the same points and trajectories.
@@ -61,9 +61,13 @@ def build_corpus(recipe: ScadfMoERecipe, paths: Path) -> Corpus:
         sampled = layout.rows < recipe.certainty.after
     labels, held_out = np.full(len(sampled), -1, np.int64), ~sampled
     labels[sampled] = cluster(layout.positions[sampled], sampling.cluster, sampling.radius).labels
-    held_out[sampled] = hold_out(labels[sampled], sampling.held_out, rng)
     size = (sampling.length, sampling.radius)
-    tested = Trajectories(layout.positions, labels, sampled, *size, must=sampled & held_out)
+    if sampling.region is None:
+        held_out[sampled] = hold_out(labels[sampled], sampling.held_out, rng)
+        tested = Trajectories(layout.positions, labels, sampled, *size, must=sampled & held_out)
+    else:
+        held_out[sampled] = hold_out_regions(layout.positions[sampled], sampling.region, sampling.held_out, rng)
+        tested = Trajectories(layout.positions, labels, sampled & held_out, *size)
     return Corpus(
         layout=layout,
         bands=bands,

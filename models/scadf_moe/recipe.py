@@ -22,7 +22,9 @@ class Sampling(FrozenModel):
     """How users become trajectories of ``length`` points within ``radius`` metres of the first point.
 
     Half of the spatial clusters have ``cluster`` users. A share ``held_out`` of each cluster is kept from training.
-    ``tested`` trajectories per band, each with at least one held-out point, are measured.
+    ``tested`` trajectories per band, each with at least one held-out point, are measured. With a ``region``, whole
+    squares with sides of so many metres are held out instead, a share ``held_out`` of them, and all points of a tested
+    trajectory are held out.
     """
 
     length: int = Field(ge=1)
@@ -30,6 +32,7 @@ class Sampling(FrozenModel):
     cluster: int = Field(ge=1)
     held_out: float = Field(gt=0, lt=1)
     tested: int = Field(ge=1)
+    region: float | None = Field(None, gt=0)
 
 
 class CertaintyTraining(FrozenModel):

@@ -125,7 +125,8 @@ def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe
     yield markdown_table([*head, "parameters"], [[*row, sizes.get(row[0], "0")] for row in rows])
 
     by_band = [Column(f"{band}, {name}", part, band=band) for band in bands for part, name in PARTS.items()]
-    by_band += [Column("all bands, LOS", "los"), Column("all bands, centroid", "centroid")]
+    further = {"los": "LOS", "unseen": "unseen", "centroid": "centroid"}
+    by_band += [Column(f"all bands, {name}", part) for part, name in further.items()]
     by_band += [Column(f"all unseen, {name}", part, all_unseen=True) for part, name in UNSEEN_PARTS.items()]
     yield markdown_table(*table("all layouts", by_band))
 

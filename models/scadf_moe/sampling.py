@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from models.errors import TrainerError
+from reference_db.errors import BadHoldOut
+from reference_db.locations import choose_held_out, find_squares
 
 
 class NoTrajectories(TrainerError):
@@ -69,6 +71,19 @@ def hold_out(labels: NDArray[np.int64], share: float, rng: np.random.Generator) 
         count = int(np.floor(share * len(members) + rng.random()))
         held[rng.permutation(members)[:count]] = True
     return held
+
+
+def hold_out_regions(
+    positions: NDArray[np.float32], side: float, share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """bool [users]: those in a random ``share`` of the squares, ``side`` metres wide, in which users [users, 2] stand.
+
+    Raises `NoTrajectories` if there are too few squares.
+    """
+    try:
+        return choose_held_out(find_squares(positions, side), share, rng)
+    except BadHoldOut as error:
+        raise NoTrajectories(f"regions of {side:g} m are too wide for these users: {error}") from error
 
 
 class Trajectories:

@@ -38,6 +38,19 @@ def test_test_trajectories_have_a_point_that_training_never_draws(
     assert corpus.held_out.mean() == pytest.approx(0.2, abs=0.02)
 
 
+def test_no_point_of_a_held_out_region_is_trained_on_and_all_tested_points_are_in_one(
+    scadf_moe_recipe: ScadfMoERecipe, bands: Path
+) -> None:
+    sampling = scadf_moe_recipe.sampling.model_copy(update={"region": 15.0})
+    corpus = build_corpus(scadf_moe_recipe.model_copy(update={"sampling": sampling}), bands)
+    squares = list(map(tuple, np.floor(corpus.layout.positions / 15).tolist()))
+    of_users = {held: {squares[user] for user in np.flatnonzero(corpus.held_out == held)} for held in (False, True)}
+    assert of_users[True]
+    assert not of_users[True] & of_users[False]
+    assert corpus.held_out[corpus.tested].all()
+    assert not corpus.held_out[corpus.training.draw(300, np.random.default_rng(1))].any()
+
+
 def test_each_band_has_its_own_channel_and_gain_and_the_same_geometry(
     scadf_moe_recipe: ScadfMoERecipe, bands: Path, table: PathTable
 ) -> None:

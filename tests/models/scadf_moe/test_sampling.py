@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.radio.path_table import PathTable
-from models.scadf_moe.sampling import NoTrajectories, Trajectories, cluster, hold_out
+from models.scadf_moe.sampling import NoTrajectories, Trajectories, cluster, hold_out, hold_out_regions
 
 
 @pytest.fixture
@@ -59,6 +59,18 @@ def test_points_are_held_out_inside_every_cluster(flocks: np.ndarray) -> None:
     assert {int(held[labels == label].sum()) for label in range(6)} <= {3, 4}
     shares = [hold_out(labels, 0.25, np.random.default_rng(seed)).mean() for seed in range(200)]
     assert np.mean(shares) == pytest.approx(0.25, abs=0.01)
+
+
+def test_regions_are_held_out_whole(flocks: np.ndarray) -> None:
+    held = hold_out_regions(flocks + 5, 20.0, 1 / 3, np.random.default_rng(2))  # a flock stands in each square
+    of_flock = [held[flock_of(flocks) == flock] for flock in range(6)]
+    assert sum(one.all() for one in of_flock) == 2
+    assert sum(one.any() for one in of_flock) == 2
+
+
+def test_regions_that_hold_most_users_are_an_error(flocks: np.ndarray) -> None:
+    with pytest.raises(NoTrajectories, match="regions of 100 m are too wide"):
+        hold_out_regions(flocks + 5, 100.0, 0.2, np.random.default_rng(2))
 
 
 def test_a_trajectory_is_short_stays_in_its_cluster_and_repeats_no_user(table: PathTable) -> None:
