@@ -54,7 +54,8 @@ class LeftOut(NamedTuple):
     @property
     def most(self) -> int:
         """The most fingerprints that a request ignores."""
-        return int(np.bincount(self.witnesses)[self.own].max(initial=0))
+        sizes = np.bincount(self.witnesses, minlength=int(self.own.max(initial=0)) + 1)  # a witness may have none
+        return int(sizes[self.own].max(initial=0))
 
     def taken(self, requests: _Rows | slice) -> Self:
         """What some of the requests ignore."""

@@ -112,7 +112,7 @@ def evaluate(
     write: Annotated[bool, typer.Option("--write", help="Write the results into the artifact too.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure an artifact, as it ships, on held-out cells: fixes, radios, designs, clocks, fewer fingerprints."""
+    """Measure an artifact, as it ships, on held-out cells: fixes, radios, clocks, fewer fingerprints, regions."""
     chosen = find_conditions(conditions.split(","))
     loaded = load_artifact(artifact, MateformerManifest)
     recipe = MateformerRecipe.load(artifact / RECIPE_FILE)

@@ -11,6 +11,7 @@ from models.errors import TrainerError
 from models.mateformer.designs import BASE, DESIGNS
 from models.mateformer.recipe import MateformerRecipe
 from models.radio.impairments import Impairments
+from models.radio.street_changes import StreetState
 from reference_db.retrieval import Mode
 
 PERFECT = Impairments()
@@ -22,6 +23,10 @@ EVERYTHING = STREET.model_copy(update={"gain_db": 3.0, "dead_antennas": 1, "bits
 FixErrors = Literal["gaussian", "heavy-tailed", "correlated", "uniform"]
 # Where the references stand: all over the street, on its centre line, or on two lines along its edges.
 Layout = Literal["area", "centre line", "pavements"]
+Streets = tuple[StreetState, StreetState]  # what stands in the street when its references and its users are measured
+SAME_DAY: Streets = (StreetState.CARS, StreetState.CARS)
+WEEK_LATER: Streets = (StreetState.CARS, StreetState.CARS_MOVED)
+REGION_M = 15.0  # side of the squares that are left out as a whole
 PAPER_FIX = 1 / math.sqrt(3)  # metres: 1 sigma of an error uniform within ± 1 m, which the paper of Mateformer assumes
 
 
@@ -46,6 +51,8 @@ class Condition:
     alike: bool = False  # surveyed references get the users' sampling-time offsets and phases before they are used
     layout: Layout = "area"
     label_sigma: float = 0.0  # 1-sigma error per axis of the references' positions, metres, which the model is told
+    region: float | None = None  # side in metres of the squares of which a user's own has no references
+    streets: Streets | None = None  # None: bare
 
     def complete_from(self, recipe: MateformerRecipe) -> Condition:
         """This condition with the recipe's values in place of None."""
@@ -110,6 +117,7 @@ FIXES = (
 DENSITIES = tuple(
     Condition(f"references_{count}", f"{count}", references=count) for count in (2000, 1000, 500, 250, 100)
 )
+_REGION = f"region of {REGION_M:g} m x {REGION_M:g} m left out"
 DESIGNS_1M, DESIGNS_NO_GNSS, DESIGNS_STREET = (
     tuple(replace(fix, name=f"{name}_{fix.name}", label=design.label, design=name) for name, design in DESIGNS.items())
     for fix in (GNSS_1M, NO_GNSS, STREET_1M)
@@ -188,6 +196,18 @@ AXES: dict[str, tuple[Condition, ...]] = {
         Condition("pavements", "both pavements", layout="pavements"),
         Condition("centre_line_street", "centre line, street radio", layout="centre line", radio=STREET),
         Condition("pavements_street", "both pavements, street radio", layout="pavements", radio=STREET),
+    ),
+    "The user's region left out of the references": (
+        replace(GNSS_1M, label="no region left out, GNSS 1 m"),
+        Condition("region", f"{_REGION}, GNSS 1 m", region=REGION_M),
+        replace(NO_GNSS, label="no region left out, no GNSS"),
+        Condition("region_no_gnss", f"{_REGION}, no GNSS", gnss=None, region=REGION_M),
+    ),
+    "References of a street with six cars and a bus": (
+        Condition("same_day", "users of the same day, GNSS 1 m", streets=SAME_DAY),
+        Condition("week", "users a week later, all vehicles elsewhere, GNSS 1 m", streets=WEEK_LATER),
+        Condition("same_day_no_gnss", "users of the same day, no GNSS", gnss=None, streets=SAME_DAY),
+        Condition("week_no_gnss", "users a week later, all vehicles elsewhere, no GNSS", gnss=None, streets=WEEK_LATER),
     ),
     "Errors of the references' positions, 1 sigma an axis, known, GNSS 1 m": tuple(
         Condition(f"labels_{metres:g}m", f"{metres:g} m" if metres else "none", label_sigma=metres)

@@ -20,8 +20,9 @@ from models.radio.cells import RadioCell
 from models.radio.impairments import Impairments, impair
 from reference_db.index.signal_features import signal_feature
 from reference_db.knn import Feature, csi_distances_by_feature, knn_baselines
+from reference_db.locations import find_squares
 from reference_db.references import References
-from reference_db.retrieval import first_neighbourhood, next_neighbourhood
+from reference_db.retrieval import LeftOut, first_neighbourhood, next_neighbourhood
 
 USERS_AT_ONCE = 64
 TRANSFORM_SNAPSHOTS = 256
@@ -100,12 +101,13 @@ def locate_cell(
             survey = _Survey.of(locator, design, csi, cell.positions, surveyed[0], asked, draws, sto)
             for condition in surveyed:
                 coarse = draws.fixes(truth, condition)
-                estimates, covariances = _locate_users(locator, survey, features, coarse, condition, progress)
+                left_out = _leave_regions_out(cell.positions, survey.rows, rows, condition.region)
+                estimates, covariances = _locate_users(locator, survey, features, coarse, condition, left_out, progress)
                 positions = {MATEFORMER: estimates[-1]}
                 positions |= {f"{MATEFORMER}, pass {n}": points for n, points in enumerate(estimates[:-1], start=1)}
                 if condition.rivals:
                     rivals = rivals or csi_distances_by_feature(asked, csi[:held])
-                    positions |= _locate_by_rivals(rivals, survey, coarse, condition)
+                    positions |= _locate_by_rivals(rivals, survey, coarse, condition, left_out)
                 errors = {name: np.linalg.norm(at - truth, axis=1) for name, at in positions.items()}
                 if bound is not None and condition.rivals:
                     errors[BOUND] = bound(condition, rows)
@@ -215,12 +217,26 @@ def _impair(csi: NDArray[np.complex64], radio: Impairments, bandwidth: float, se
     return impaired
 
 
+def _leave_regions_out(
+    positions: _Floats, references: NDArray[np.int64], users: NDArray[np.int64], side: float | None
+) -> LeftOut | None:
+    """Each user ignores the references in its own square, ``side`` metres wide. ``references``, ``users``: rows.
+
+    What describes the survey as a whole, such as its level and its k-NN bandwidth, is of all references.
+    """
+    if side is None:
+        return None
+    squares = find_squares(positions, side)
+    return LeftOut(squares[references], squares[users])
+
+
 def _locate_users(
     locator: Locator,
     survey: _Survey,
     features: _Floats,
     fixes: _Floats,  # [u, 2], NaN for a user without a fix
     condition: Condition,
+    left_out: LeftOut | None,
     progress: Callable[[int], object],
 ) -> tuple[_Floats, _Floats]:
     """The estimates of each pass, [passes, users, 2], and the last pass's covariances [users, 2, 2].
@@ -228,7 +244,7 @@ def _locate_users(
     A pass retrieves around the previous estimate.
     """
     references, passes, pitch = survey.references, condition.passes, condition.pitch
-    n = min(condition.neighbours, len(references))
+    n = min(condition.neighbours, len(references) - (0 if left_out is None else left_out.most))
     coarse, error = np.nan_to_num(fixes)[:, None], np.float32(condition.gnss or np.inf)
     located = np.empty((passes, *fixes.shape), np.float32)
     covariances = np.empty((len(fixes), 2, 2), np.float32)
@@ -236,14 +252,15 @@ def _locate_users(
     rng = np.random.default_rng(SEED)
     for first in range(0, len(fixes), USERS_AT_ONCE):
         some = slice(first, first + USERS_AT_ONCE)
+        out = None if left_out is None else left_out.taken(some)
         near = first_neighbourhood(
-            references, condition.mode, features[some], fixes[some], accuracy[some], n, rng, pitch=pitch
+            references, condition.mode, features[some], fixes[some], accuracy[some], n, rng, out, pitch
         )
         asked = survey.asked[some, None], coarse[some], np.full((len(near), 1), error)
         sigmas = np.full(near.shape, condition.label_sigma, np.float32)
         for number in range(passes):
             if number:
-                near = next_neighbourhood(references, located[number - 1, some], n, pitch=pitch)
+                near = next_neighbourhood(references, located[number - 1, some], n, out, pitch)
             found = locator.locate(survey.known[near], references.positions[near], sigmas, *asked)
             located[number, some], covariances[some] = found.positions[:, 0], found.covariances[:, 0]
             progress(len(near))
@@ -251,11 +268,22 @@ def _locate_users(
 
 
 def _locate_by_rivals(
-    distances: Mapping[Feature, _Floats], survey: _Survey, coarse: _Floats, condition: Condition
+    distances: Mapping[Feature, _Floats],
+    survey: _Survey,
+    coarse: _Floats,
+    condition: Condition,
+    left_out: LeftOut | None,
 ) -> dict[str, _Floats]:
     """The estimates of the bare fix and of every kNN."""
-    distances = {feature: d[:, survey.rows] for feature, d in distances.items()}
-    fix = None if condition.gnss is None else coarse
-    n = min(condition.neighbours, len(survey.references))
-    rivals = knn_baselines(distances, survey.references.positions, fix, condition.gnss or 0.0, n)
-    return ({} if fix is None else {GNSS: fix}) | {f"{KNN} {name}": points for name, points in rivals.items()}
+    places = survey.references.positions
+    regions = [(np.ones(len(coarse), np.bool_), np.ones(len(places), np.bool_))]  # of users, and their references
+    if left_out is not None:
+        regions = [(left_out.own == one, left_out.witnesses != one) for one in np.unique(left_out.own)]
+    rivals: dict[str, _Floats] = {} if condition.gnss is None else {GNSS: coarse}
+    for users, kept in regions:
+        near = {feature: d[np.ix_(users, survey.rows[kept])] for feature, d in distances.items()}
+        fix = None if condition.gnss is None else coarse[users]
+        n = min(condition.neighbours, int(kept.sum()))
+        for name, points in knn_baselines(near, places[kept], fix, condition.gnss or 0.0, n).items():
+            rivals.setdefault(f"{KNN} {name}", np.empty_like(coarse))[users] = points
+    return rivals

@@ -11,7 +11,8 @@ import numpy as np
 
 from models.mateformer.conditions import AXES, GNSS_1M, HEADLINE, STREET_1M, Condition, select_possible
 from models.mateformer.evaluation import BOUND, GNSS, MATEFORMER, CellErrors
-from models.mateformer.measurement import CLEAN_SNR_DB, LOCATIONS
+from models.mateformer.measurement import LOCATIONS
+from models.mateformer.observations import CLEAN_SNR_DB
 from models.mateformer.pooling import BEST_KNN, PARTS, pool_errors
 from models.mateformer.recipe import MateformerRecipe
 from models.mateformer.summary import OUTLIER_M, summarise

@@ -64,6 +64,8 @@ def _describe(condition: Condition) -> dict[str, Any]:
         "references": condition.references,
         "layout": condition.layout,
         "label_sigma_m": condition.label_sigma,
+        "region_m": condition.region,
+        "streets": None if condition.streets is None else [str(one) for one in condition.streets],
         "neighbours": condition.neighbours,
     }
 

@@ -37,6 +37,23 @@ def test_a_neighbourhood_has_n_different_fingerprints_and_never_the_one_left_out
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_all_fingerprints_of_a_witness_are_left_out_and_a_witness_may_have_none(
+    references: References, users: tuple[Floats, Floats], mode: Mode
+) -> None:
+    truth, features = users
+    witnesses = np.arange(500) % 7
+    own = np.arange(USERS) % 9  # 7 and 8 have no fingerprints
+    left_out = LeftOut(witnesses, own)
+    assert left_out.most == np.bincount(witnesses).max()
+    assert LeftOut(witnesses, np.array([8])).most == 0
+    found = first_neighbourhood(
+        references, mode, features, *fix(truth, 1.0), 30, np.random.default_rng(0), left_out=left_out
+    )
+    assert found.shape == (USERS, 30)
+    assert not (witnesses[found] == own[:, None]).any()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_neighbourhood_larger_than_the_cell_is_refused(
     references: References, users: tuple[Floats, Floats], mode: Mode
 ) -> None:

@@ -6,7 +6,10 @@ from models.mateformer.conditions import (
     AXES,
     GNSS_1M,
     HEADLINE,
+    REGION_M,
+    SAME_DAY,
     STREET_1M,
+    WEEK_LATER,
     Condition,
     UnknownCondition,
     find_conditions,
@@ -74,6 +77,11 @@ def test_each_design_is_measured_clean_without_fix_and_with_street_radio() -> No
     for name in DESIGNS:
         seen = {(one.gnss, one.radio == STREET_1M.radio) for one in ALL if one.design == name}
         assert seen == {(1.0, False), (None, False), (1.0, True)}
+
+
+def test_regions_and_weeks_are_measured_with_and_without_a_fix_beside_what_they_are_compared_with() -> None:
+    for special in ((REGION_M, None), (None, SAME_DAY), (None, WEEK_LATER)):
+        assert {one.gnss for one in ALL if (one.region, one.streets) == special} == {1.0, None}
 
 
 def test_a_design_of_another_carrier_has_its_own_path_tables(mateformer_recipe: MateformerRecipe, tmp_path) -> None:

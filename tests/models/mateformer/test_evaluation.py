@@ -11,9 +11,11 @@ from models.mateformer.conditions import (
     GNSS_10M,
     NO_GNSS,
     PAPER_FIX,
+    REGION_M,
     STREET_1M,
     USERS_1M,
     Condition,
+    find_conditions,
 )
 from models.mateformer.designs import find_design
 from models.mateformer.evaluation import Draws, Ellipses, Located, locate_cell
@@ -98,6 +100,47 @@ def test_no_held_out_user_ever_serves_as_a_reference(
     located(cell, mateformer_recipe, condition, by=spy)
     assert spy.shown()
     assert not held_out & spy.shown()
+
+
+REGION, REGION_NO_GNSS = find_conditions(["region", "region_no_gnss"])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [REGION, REGION_NO_GNSS, replace(REGION_NO_GNSS, mode="random"), replace(REGION, mode="signal")],
+    ids=["fix", "no fix", "random", "signal"],
+)
+def test_no_reference_of_a_users_own_region_is_ever_shown(
+    cell: RadioCell, mateformer_recipe: MateformerRecipe, condition: Condition
+) -> None:
+    users = cell.positions[mateformer_recipe.cells.references :]
+    spy = Spy()
+    located(cell, mateformer_recipe, condition, by=spy)
+    assert len(spy.positions_known) == mateformer_recipe.retrieval.passes
+    for shown in spy.positions_known:
+        assert shown.shape == (len(users), mateformer_recipe.retrieval.neighbourhood_size, 2)
+        elsewhere = np.floor(shown / REGION_M) != np.floor(users / REGION_M)[:, None]
+        assert elsewhere.any(axis=2).all()
+    assert len(spy.shown()) > 50  # the references of one user's region serve the others
+
+
+@pytest.mark.parametrize("condition", [REGION, REGION_NO_GNSS], ids=["fix", "no fix"])
+def test_the_rivals_do_not_have_the_references_of_a_users_own_region_either(
+    cell: RadioCell, mateformer_recipe: MateformerRecipe, condition: Condition
+) -> None:
+    held = mateformer_recipe.cells.references
+    rows = np.r_[0:held, 0:40]  # each user is the twin of a reference
+    twins = replace(cell, csi=cell.csi[rows], positions=cell.positions[rows], line_of_sight=cell.line_of_sight[rows])
+    (everywhere,) = located(twins, mateformer_recipe, replace(condition, region=None)).values()
+    (elsewhere,) = located(twins, mateformer_recipe, condition).values()
+    squares = np.floor(twins.positions / REGION_M)
+    apart = np.linalg.norm(twins.positions[held:, None] - twins.positions[:held], axis=2)
+    apart[(squares[held:, None] == squares[:held]).all(axis=2)] = np.inf
+    single = [name for name in elsewhere.errors if " k=1 " in name and not name.endswith("% fix")]
+    assert len(single) == 4 * (1 if condition.gnss is None else 3)
+    for name in single:
+        assert everywhere.errors[name].max() < 1e-3
+        assert (elsewhere.errors[name] >= apart.min(axis=1) - 1e-3).all()
 
 
 def test_a_sparser_cell_has_fewer_references(cell: RadioCell, mateformer_recipe: MateformerRecipe) -> None:

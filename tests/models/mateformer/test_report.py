@@ -15,7 +15,7 @@ from models.radio.path_table import PathTable
 from models.radio.tracing import band_folder, table_path
 
 DATA = Path(__file__).parents[1] / "data"
-SOME = [*HEADLINE, *find_conditions(["iterative", "street_users_alike", "pavements", "labels_1m"])]
+SOME = [*HEADLINE, *find_conditions(["iterative", "street_users_alike", "pavements", "labels_1m", "region"])]
 
 
 class Centroid:
@@ -36,7 +36,16 @@ def test_a_report_has_criteria_cells_and_every_axis(mateformer_recipe: Mateforme
     write_report(results, SOME, mateformer_recipe, tmp_path)
     table = (tmp_path / TABLE_FILE).read_text()
     assert table.startswith("| acceptance | at most | validation | test |")
-    for words in ("etoile-0900", "LOS users", "NLOS users", "best kNN", "iterative", "degraded alike", "pavements"):
+    for words in (
+        "etoile-0900",
+        "LOS users",
+        "NLOS users",
+        "best kNN",
+        "iterative",
+        "degraded alike",
+        "pavements",
+        "region of 15 m x 15 m",
+    ):
         assert words in table
     summary = json.loads((tmp_path / JSON_FILE).read_text())
     assert set(summary["splits"]) == {"validation", "test"}
