@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ _MOST = 10_000.0  # requests a second
 _REFUSALS = (429, 503)
 _MORE, _GAIN, _SATURATIONS = 1.5, 1.05, 12  # of the search for the highest rate at any latency
 _PATIENCE, _FEWEST = 3.0, 3
-_ATTEMPTS = 8
+_LOADING_S = 900.0  # a cell of a million fingerprints is indexed for minutes
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class Attack:
         warmup = self._load.warmup
         rate = max(1.0, 40.0 / warmup.users)
         port = self.server.port
-        for _ in range(_ATTEMPTS):  # loading a very large cell takes longer than the generator's timeout
+        deadline = time.monotonic() + _LOADING_S
+        while time.monotonic() < deadline:  # loading a very large cell takes longer than the generator's timeout
             if fire(self._generator, port, warmup, rate, warmup.count, marker=PROBLEM).located:
                 break
         answers = fire(self._generator, port, warmup, 2 * rate, warmup.count, marker=PROBLEM)
