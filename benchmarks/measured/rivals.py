@@ -20,6 +20,7 @@ def rivals(shown: Shown) -> dict[str, Locate]:
     found: dict[str, Locate] = {
         "the corridor's centre, no CSI": locate_at_centre,
         "the reference captured next to it in time, no CSI": locate_by_time,
+        f"kNN of the level, k = {K}": locate_by_level,
         f"kNN of amplitudes, k = {K}": locate_by_amplitudes,
     }
     if shown == "captured":
@@ -35,6 +36,13 @@ def locate_by_time(corridor: Corridor) -> Located:
     """Where the surveyor stood shortly before or after. Shows what anything that tells the time is worth."""
     apart = np.abs(corridor.test.times[:, np.newaxis] - corridor.survey.times)
     return Located.without_ellipses(corridor.survey.positions[apart.argmin(axis=1)])
+
+
+def locate_by_level(corridor: Corridor) -> Located:
+    """The mean position of the K snapshots with the most similar power."""
+    known, asked = (np.log(np.linalg.norm(part.csi[:, 0], axis=1)) for part in (corridor.survey, corridor.test))
+    nearest = np.argsort(np.abs(asked[:, np.newaxis] - known), axis=1)[:, :K]
+    return Located.without_ellipses(corridor.survey.positions[nearest].mean(axis=1))
 
 
 def locate_by_amplitudes(corridor: Corridor) -> Located:

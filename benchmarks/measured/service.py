@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 from collections import Counter
@@ -35,8 +37,11 @@ def locate_by_service(
 ) -> LocatedCorridors:
     """Locates all tests by a service of its own with default settings, in a new database below `folder`.
 
-    Its surveys have so many snapshots of each point.
+    Its surveys have so many snapshots of each point. Answers are kept in the folder: the same question is asked once.
     """
+    kept = folder / f"answers-{_digest(corridors, artifact, snapshots, method)}.json"
+    if kept.exists():
+        return _read(kept)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "database").mkdir(parents=True)
     with running(fingerpost(folder / "database", artifact)) as server, Client(server.url) as client:
@@ -44,7 +49,27 @@ def locate_by_service(
             one.name: import_survey(client, one, folder / f"{one.name}.safetensors", snapshots) for one in corridors
         }
         answers = [locate_test(client, one, method) for one in corridors]
-    return LocatedCorridors(answers, {name: found for name, found in faults.items() if found})
+    found = LocatedCorridors(answers, {name: reasons for name, reasons in faults.items() if reasons})
+    _write(found, kept)
+    return found
+
+
+def _digest(corridors: Sequence[Corridor], artifact: Path, snapshots: int, method: Method) -> str:
+    parts = [(artifact / MANIFEST_FILE).read_bytes(), f"{snapshots} {method}".encode()]
+    for corridor in corridors:
+        parts += [part.csi.tobytes() + part.positions.tobytes() for part in (corridor.survey, corridor.test)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _write(found: LocatedCorridors, file: Path) -> None:
+    answers = [[one.positions.tolist(), one.inside.tolist(), one.causes] for one in found.answers]
+    file.write_text(json.dumps({"answers": answers, "faults": found.faults}))
+
+
+def _read(file: Path) -> LocatedCorridors:
+    content = json.loads(file.read_text())
+    answers = [Located(np.array(at), np.array(inside), Counter(causes)) for at, inside, causes in content["answers"]]
+    return LocatedCorridors(answers, content["faults"])
 
 
 def import_survey(client: Client, corridor: Corridor, file: Path, snapshots: int) -> list[str]:
