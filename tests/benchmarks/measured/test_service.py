@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.measured import service
 from benchmarks.measured.__main__ import rows_of
 from benchmarks.measured.corridors import read_corridors
 from benchmarks.measured.report import Section, report
@@ -27,7 +28,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINGERPOST_CALIBRATION_SAMPLES", "40")
 
 
-def test_a_model_locates_the_tests_of_every_corridor(file: Path, artifact: Path, tmp_path: Path) -> None:
+def test_a_model_locates_the_tests_of_every_corridor(
+    file: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corridors = read_corridors(file, "channel")
     found = locate_by_service(corridors, artifact, tmp_path / "served", 4, "mateformer")
     assert found.faults == {}
@@ -38,6 +41,11 @@ def test_a_model_locates_the_tests_of_every_corridor(file: Path, artifact: Path,
         assert row.score.single.mean() < 1
         assert row.score.coverage is not None
         assert row.score.coverage > 0.7
+    monkeypatch.delattr(service, "running")
+    again = locate_by_service(corridors, artifact, tmp_path / "served", 4, "mateformer")  # without a server
+    for kept, answers in zip(again.answers, found.answers, strict=True):
+        np.testing.assert_array_equal(kept.positions, answers.positions)
+        np.testing.assert_array_equal(kept.inside, answers.inside)
     text = report([Section("channel", rows, [], {})], "command")
     assert f"| corridor-2 | middle | 5 | {rows[1].score.single.mean():.2f} / " in text
     assert text.count("| 0 |") == 2
