@@ -31,9 +31,9 @@ FEWEST_COMPARED, _MOST_COMPARED, _VALUES_COMPARED = 64, 512, 2**18
 _MOST_VALUES = 2**17  # of a snapshot
 _ALIKE = 5  # nearest neighbours in signal
 _SHUFFLES = 64
-# Standard deviations of shuffled surveys by which they are nearer than strangers: 20 or more in measured corridors with
-# one antenna and 20 MHz, 45 or more in traced streets, 6 or more in a room of 10 m x 5 m out of sight with two antennas
-# and 20 MHz; -1 to 4 for random CSI.
+# Standard deviations of shuffled surveys by which they are nearer than strangers: 45 or more in traced streets, 6 or
+# more in a room of 10 m x 5 m out of sight with two antennas and 20 MHz; -1 to 4 for random CSI, and below the limit in
+# measured corridors with one antenna and 20 MHz, where no method locates anybody (benchmarks/results/measured.md).
 _BETTER_THAN_CHANCE = 4.5
 _FEWEST_REFUSED = 256  # fewer fingerprints of a poor radio in a small room may look like chance
 
