@@ -22,6 +22,8 @@ from models.alloc.training import load_weights, locate, train
 from models.alloc.trials import Training, Trial, list_trainings
 from models.radio.front_end import Radio
 
+_TRIALS_AT_ONCE = 4  # of one process: neighbours in the list share streets and models
+
 
 def run_trials(
     trials: list[Trial],
@@ -37,33 +39,37 @@ def run_trials(
     A complete training or trial is not touched, a stopped training resumes. Raises `PathTablesMissing` and
     `TooFewUsers`.
     """
-    work = partial(fit_training, paths=paths, runs=runs, device=str(device))
-    for wave in list_trainings(trials):
-        if jobs == 1:
+    fit = partial(fit_training, paths=paths, runs=runs, device=str(device))
+    attempt = partial(make_trial, experiment=experiment, rivals=rivals, paths=paths, runs=runs, device=str(device))
+    if jobs == 1:
+        for wave in list_trainings(trials):
             for training in wave:
-                work(training)
-        else:
-            with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-                list(pool.map(work, wave))
-    for trial in trials:
-        if not trial.errors_file(runs).exists():
-            street = _read_street(
-                trial.street,
-                experiment.streets[trial.street],
-                rivals.radio,
-                rivals.carrier_frequency,
-                rivals.users,
-                paths,
-            )
-            located = _locate(trial, rivals, Survey.of(street, trial.condition.references), paths, runs, device)
-            _save_errors(located - street.users.positions, trial.errors_file(runs))
-        yield trial
+                fit(training)
+        yield from map(attempt, trials)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for wave in list_trainings(trials):
+            list(pool.map(fit, wave))
+        yield from pool.map(attempt, trials, chunksize=_TRIALS_AT_ONCE)
+
+
+def make_trial(
+    trial: Trial, experiment: AllocExperiment, rivals: Rivals, paths: Path, runs: Path, device: str
+) -> Trial:
+    """Locates the users of a trial and keeps their errors, unless they are kept already."""
+    _use_one_thread(device)
+    if not trial.errors_file(runs).exists():
+        of = experiment.streets[trial.street]
+        street = _read_street(trial.street, of, rivals.radio, rivals.carrier_frequency, rivals.users, paths)
+        survey = Survey.of(street, trial.condition.references)
+        located = _locate(trial, rivals, survey, paths, runs, torch.device(device))
+        _save_errors(located - street.users.positions, trial.errors_file(runs))
+    return trial
 
 
 def fit_training(training: Training, paths: Path, runs: Path, device: str) -> None:
     """Trains one recipe on this device; on the CPU with one thread."""
-    if device == "cpu":
-        torch.set_num_threads(1)
+    _use_one_thread(device)
     start = None
     if training.before is not None:
         start = _load(training.before, paths, runs).state_dict()
@@ -74,6 +80,11 @@ def read_errors(trial: Trial, runs: Path) -> NDArray[np.float32] | None:
     """Errors in metres, [users], or of several variants of a method [variants, users]; None before the trial."""
     file = trial.errors_file(runs)
     return np.load(file) if file.exists() else None
+
+
+def _use_one_thread(device: str) -> None:
+    if device == "cpu":  # as many processes as cores are faster than as many threads
+        torch.set_num_threads(1)
 
 
 def _locate(
