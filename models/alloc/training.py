@@ -107,12 +107,11 @@ def locate(
 
 def write_our_recipe(recipe: RivalRecipe) -> MateformerRecipe:
     """The recipe of the shipped Mateformer with this training's streets, seed and settings."""
-    assert recipe.method.optimiser is not None
     content = apply_overrides(read_yaml(OURS), recipe.method.overrides)
     content |= {
         "seed": recipe.seed,
         "radio": content["radio"] | recipe.radio.model_dump(),
-        "optimiser": recipe.method.optimiser.model_dump(),
+        "optimiser": recipe.optimiser.model_dump(),
         "start": None,
     }
     content["cells"] |= {"train": list(recipe.streets)}

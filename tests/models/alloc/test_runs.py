@@ -79,6 +79,22 @@ def test_a_fresh_head_leaves_the_backbone_as_it_was(write: Write, content: dict,
     assert changed == {name for name in then if ".heads." in name}
 
 
+@pytest.mark.parametrize("method", ["cnn", "alloc", "mateformer"])
+def test_a_second_lesson_takes_as_many_steps_as_it_says(
+    method: str, write: Write, content: dict, paths: Path, tmp_path: Path
+) -> None:
+    content |= {"methods": [method], "tested": ["A"], "conditions": [{"label": "all", "references": 200}]}
+    content["lessons"] = {"A, then B": {"learned": ["A"], "then": ["B"], "steps": 3}}
+    (trial,) = run(write(content), paths, tmp_path)
+    (training,) = trial.trainings
+    assert training.before is not None
+    steps = [
+        torch.load(tmp_path / one.folder / CHECKPOINT_FILE, weights_only=True)["step"]
+        for one in (training.before, training)
+    ]
+    assert steps == [6, 3]
+
+
 def test_transfer_starts_where_the_first_lesson_ended(write: Write, content: dict, paths: Path, tmp_path: Path) -> None:
     """The data-to-label model keeps the units of its first street, so that it still locates users there."""
     content |= {"methods": ["cnn"], "tested": ["A"], "conditions": [{"label": "all", "references": 200}]}
