@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from models.alloc.recipe import Method
 from models.alloc.streets import Survey
-from models.alloc.tasks import Users
+from models.alloc.tasks import AT_ONCE, Users
 from models.artifact import LwlmManifest, load_artifact
 from models.baselines.retrieval_head import RetrievalHead
 
 ENCODER = Path(__file__).parents[1] / "artifacts" / "lwlm"
 RETRIEVED = 16  # the K most similar fingerprints
-AT_ONCE = 64
 
 _Floats = NDArray[np.float32]
 
@@ -34,7 +33,12 @@ class RetrievalTask:
         self._surveys = surveys
         every = np.concatenate(list(self._features.values()))
         self._mean, self._deviation = every.mean(0), every.std(0) + 1e-6
-        self._nearest = [_rank(self._whitened(survey), survey) for survey in surveys]
+
+    @cached_property
+    def _learned(self) -> list[tuple[_Floats, NDArray[np.int64]]]:
+        """Whitened features and the most similar fingerprints of each learned survey, for training only."""
+        features = [self._whitened(survey) for survey in self._surveys]
+        return [(one, _rank(one)) for one in features]
 
     def build(self) -> nn.Module:
         return RetrievalHead(len(self._mean), **self._method.model)
@@ -43,23 +47,22 @@ class RetrievalTask:
         number = int(rng.integers(len(self._surveys)))
         survey = self._surveys[number]
         rows = rng.integers(len(survey.positions), size=self._method.batch)
-        features = self._whitened(survey)
-        nearest = self._nearest[number][rows]  # [b, K], without the fingerprint itself
+        features, most_similar = self._learned[number]
+        nearest = most_similar[rows]  # [b, K], without the fingerprint itself
         parts = (features[rows], features[nearest], survey.positions[nearest])
         found = model(*(torch.from_numpy(part).to(device) for part in parts))
         return (found - torch.from_numpy(survey.positions[rows]).to(device)).square().mean()
 
     def locate(self, model: nn.Module, survey: Survey, users: Users, neighbours: int, seed: int) -> _Floats:
         device = next(model.parameters()).device
-        features = self._whitened(survey)
+        references = torch.from_numpy(self._whitened(survey)).to(device)
+        places = torch.from_numpy(survey.positions).to(device)
         asked = (embed(users.csi) - self._mean) / self._deviation
         found = []
         for first in range(0, len(asked), AT_ONCE):
             query = torch.from_numpy(asked[first : first + AT_ONCE]).to(device)
-            references = torch.from_numpy(features).to(device)
             rows = torch.cdist(query, references).topk(RETRIEVED, largest=False).indices
-            positions = torch.from_numpy(survey.positions).to(device)[rows]
-            found.append(model(query, references[rows], positions).cpu().numpy())
+            found.append(model(query, references[rows], places[rows]).cpu().numpy())
         located: _Floats = np.concatenate(found)
         return located
 
@@ -91,7 +94,7 @@ def _load_encoder() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(artifact.graphs["full"], providers=["CPUExecutionProvider"])
 
 
-def _rank(features: _Floats, survey: Survey) -> NDArray[np.int64]:
+def _rank(features: _Floats) -> NDArray[np.int64]:
     """Rows [r, K] of the fingerprints most similar to each, without itself."""
     squared = np.square(features).sum(1)
     distance = squared[:, None] + squared - 2 * features @ features.T

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from models.alloc.experiment import AllocExperiment, Rivals
 from models.alloc.location import draw_users, locate_by_knn
 from models.alloc.recipe import RivalRecipe
 from models.alloc.streets import Street, StreetOf, Survey, load_street
 from models.alloc.tasks import Users
-from models.alloc.training import load_weights, locate, train
+from models.alloc.training import load_locator, load_weights, train
 from models.alloc.trials import Training, Trial, list_trainings
 from models.radio.front_end import Radio
 
@@ -70,9 +69,9 @@ def make_trial(
 def fit_training(training: Training, paths: Path, runs: Path, device: str) -> None:
     """Trains one recipe on this device; on the CPU with one thread."""
     _use_one_thread(device)
-    start = None
-    if training.before is not None:
-        start = _load(training.before, paths, runs).state_dict()
+    start, before = None, training.before
+    if before is not None:
+        start = load_weights(before.recipe, _read_surveys(before.recipe, paths), runs / before.folder).state_dict()
     train(training.recipe, _read_surveys(training.recipe, paths), runs / training.folder, start, torch.device(device))
 
 
@@ -97,8 +96,10 @@ def _locate(
     if rivals.methods[trial.method].task == "neighbours":
         return locate_by_knn(survey, users, condition.neighbours)
     for training in trial.trainings:
-        model, learned = _load(training, paths, runs), _read_surveys(training.recipe, paths)
-        found = locate(model, training.recipe, learned, survey, users, condition.neighbours, trial.seed, device)
+        learned, folder = _read_surveys(training.recipe, paths), runs / training.folder
+        with torch.inference_mode():
+            locate = load_locator(training.recipe, learned, folder, device)
+            found = locate(survey, users, condition.neighbours, trial.seed)
         users = Users(users.csi, found, users.accuracy)  # a chain: what one finds is where the next looks
     return users.coarse
 
@@ -109,10 +110,6 @@ def _save_errors(offsets: NDArray[np.float32], file: Path) -> None:
     partial_file = file.with_suffix(".partial.npy")
     np.save(partial_file, np.linalg.norm(offsets, axis=-1).astype(np.float32))
     partial_file.rename(file)
-
-
-def _load(training: Training, paths: Path, runs: Path) -> nn.Module:
-    return load_weights(training.recipe, _read_surveys(training.recipe, paths), runs / training.folder)
 
 
 def _read_surveys(recipe: RivalRecipe, paths: Path) -> list[Survey]:

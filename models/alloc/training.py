@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.alloc.recipe import RivalRecipe
+from models.alloc.recipe import Method, RivalRecipe
 from models.alloc.retrieval_task import RetrievalTask
 from models.alloc.streets import Survey
-from models.alloc.tasks import AnalogyTask, InContextTask, RivalTask, SnapshotTask, Users, choose_references
+from models.alloc.tasks import AT_ONCE, AnalogyTask, InContextTask, RivalTask, SnapshotTask, Users, choose_references
 from models.artifact.channel_transform import ChannelTransform
 from models.errors import read_yaml
 from models.mateformer.data import build_view
 from models.mateformer.learner import MateformerLearner
 from models.mateformer.learner import load_model as load_mateformer
 from models.mateformer.locators import TorchLocator
-from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.pipeline.experiment import apply_overrides
 from models.pipeline.learner import Learner, is_trained, load_averaged
 
 OURS = Path(__file__).parents[1] / "mateformer" / "recipes" / "mateformer.yaml"
 SAMPLE = 256  # fingerprints that our features are scaled by
-AT_ONCE = 64  # users located together
 
 _Floats = NDArray[np.float32]
+
+# Positions [u, 2] in metres by the fingerprints of a survey: takes the survey, the users, how many fingerprints each is
+# compared with, and a seed.
+Locate = Callable[[Survey, Users, int, int], _Floats]
 
 
 class RivalLearner(Learner):
@@ -87,22 +90,13 @@ def load_weights(recipe: RivalRecipe, surveys: Sequence[Survey], folder: Path) -
     return load_averaged(make_task(recipe, surveys).build(), folder, recipe)
 
 
-def locate(
-    model: nn.Module,
-    recipe: RivalRecipe,
-    learned: Sequence[Survey],
-    survey: Survey,
-    users: Users,
-    neighbours: int,
-    seed: int,
-    device: torch.device,
-) -> _Floats:
-    """Positions [u, 2] in metres by a trained model, with the fingerprints of ``survey``."""
-    model = model.to(device).eval()
-    with torch.inference_mode():
-        if isinstance(model, Mateformer):
-            return _locate_by_mateformer(model, recipe, survey, users, neighbours, seed, device)
-        return make_task(recipe, learned).locate(model, survey, users, neighbours, seed)
+def load_locator(recipe: RivalRecipe, learned: Sequence[Survey], folder: Path, device: torch.device) -> Locate:
+    """What a complete training made of the streets that it ``learned``."""
+    if recipe.method.task == "mateformer":
+        model = load_mateformer(folder, write_our_recipe(recipe))
+        return partial(_locate_by_mateformer, TorchLocator(model, device), recipe.method)
+    task = make_task(recipe, learned)
+    return partial(task.locate, load_averaged(task.build(), folder, recipe).to(device).eval())
 
 
 def write_our_recipe(recipe: RivalRecipe) -> MateformerRecipe:
@@ -121,25 +115,17 @@ def write_our_recipe(recipe: RivalRecipe) -> MateformerRecipe:
 
 
 def _locate_by_mateformer(
-    model: Mateformer,
-    recipe: RivalRecipe,
-    survey: Survey,
-    users: Users,
-    neighbours: int,
-    seed: int,
-    device: torch.device,
+    locator: TorchLocator, method: Method, survey: Survey, users: Users, neighbours: int, seed: int
 ) -> _Floats:
     """By the paper's retrieval, the fingerprints nearest to the coarse position, which the model is told as well."""
-    locator, street = TorchLocator(model, device), survey.street
+    street = survey.street
     sample = survey.csi[np.linspace(0, len(survey.csi) - 1, min(SAMPLE, len(survey.csi))).astype(int)]
     channel = ChannelTransform.of(
         street.radio.array, street.radio.subcarriers, street.radio.bandwidth, street.carrier_frequency, 0.0, 0.0, sample
     )
-    known, asked = (
-        locator.describe(channel, survey.csi),
-        locator.describe(channel, users.csi / np.complex64(survey.scale)),
-    )
-    rows = choose_references(survey, recipe.method, users.coarse, neighbours, seed)
+    known = locator.describe(channel, survey.csi)
+    asked = locator.describe(channel, users.csi / np.complex64(survey.scale))
+    rows = choose_references(survey, method, users.coarse, neighbours, seed)
     found = []
     for first in range(0, len(rows), AT_ONCE):
         part = slice(first, first + AT_ONCE)
