@@ -73,7 +73,7 @@ def _read(file: Path) -> LocatedCorridors:
 
 
 def import_survey(client: Client, corridor: Corridor, file: Path, snapshots: int) -> list[str]:
-    """Imports so many snapshots of each point, whatever the service thinks of them. Returns why it would refuse."""
+    """Imports `snapshots` of each point with force=true. Returns the reasons why the service would refuse them."""
     corridor.write_survey(file, snapshots)
     cell = client.cell(corridor.name)
     report = cell.preview_replacement(file)

@@ -29,7 +29,7 @@ class Operator:
         self._cell = cell
 
     def create(self, fingerprints: Fingerprints) -> int:
-        """Publishes the fingerprints whatever their findings are: the CSI of a large synthetic town repeats."""
+        """Publishes the fingerprints with force=true, because the CSI of a large synthetic town repeats."""
         return self._made("PUT", "?force=true", content=file_of(self._cell, fingerprints), headers=_FILE)
 
     def append(self, file: bytes) -> int:
