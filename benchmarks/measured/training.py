@@ -20,6 +20,7 @@ from benchmarks.measured.corridors import BANDWIDTH, CARRIER, SUBCARRIERS, Corri
 from benchmarks.serving.served_models import RECIPE, SHIPPED
 from models.artifact import MANIFEST_FILE
 from models.mateformer.conditions import NO_GNSS
+from models.mateformer.data import build_views
 from models.mateformer.evaluation import MATEFORMER
 from models.mateformer.export import export_run
 from models.mateformer.learner import MateformerLearner, load_model
@@ -81,7 +82,7 @@ def learn(plan: Plan, base: MateformerRecipe, corridors: Sequence[Corridor], fol
     for setting in plan.settings:
         recipe = recipes[setting] = write_recipe(plan, base, setting, corridors, folder / "surveys")
         run = folder / "runs" / setting.folder
-        MateformerLearner(recipe, NO_PATHS, run, CPU).run()
+        MateformerLearner(recipe, build_views(recipe, NO_PATHS), run, CPU).run()
         held_out[setting] = measure_held_out(recipe, run)
     chosen = min(plan.settings, key=held_out.__getitem__)
     recipe, run, artifact = recipes[chosen], folder / "runs" / chosen.folder, folder / "artifacts" / chosen.folder
@@ -133,7 +134,7 @@ def measure_held_out(recipe: MateformerRecipe, run: Path) -> float:
 def measure_start(recipe: MateformerRecipe, run: Path) -> float:
     """As `measure_held_out`, before the first step."""
     shutil.rmtree(run, ignore_errors=True)
-    MateformerLearner(recipe, NO_PATHS, run, CPU).run(until=0)
+    MateformerLearner(recipe, build_views(recipe, NO_PATHS), run, CPU).run(until=0)
     return measure_held_out(recipe, run)
 
 
