@@ -30,12 +30,15 @@ def trace(
         ),
     ] = None,
     skip_users: Annotated[int, typer.Option(min=0, help="First users of each street to leave out.")] = 0,
+    walks: Annotated[
+        int, typer.Option(min=0, help="Trace users who walk instead: 10 places of each of so many walks per cell.")
+    ] = 0,
     shard: Annotated[str, typer.Option(help="i/n: trace every n-th cell, starting with the i-th.")] = "0/1",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
 ) -> None:
     """Trace the paths of whole cells with Sionna RT. Run the command again to resume after a stop."""
     from models.radio.street_changes import find_street
-    from models.radio.tracing import band_folder, parse_cells, shard_of, trace_cells
+    from models.radio.tracing import band_folder, parse_cells, shard_of, trace_cells, trace_walks
 
     carriers = [ghz * 1e9 for ghz in carrier_ghz or [3.5]]
     with exit_in_one_line():
@@ -43,7 +46,13 @@ def trace(
         for carrier in carriers:
             folder = out if len(carriers) == 1 else band_folder(out, carrier)
             chosen = shard_of(parse_cells(cells), shard)
-            for path in trace_cells(chosen, folder, users, carrier, threads, stations, state, skip_users):
+            if walks:
+                if state is not None or skip_users or stations > 1:
+                    raise typer.BadParameter("takes bare streets and one base station", param_hint="--walks")
+                traced = trace_walks(chosen, folder, walks, carrier, threads)
+            else:
+                traced = trace_cells(chosen, folder, users, carrier, threads, stations, state, skip_users)
+            for path in traced:
                 typer.echo(path)
 
 

@@ -19,7 +19,7 @@ FAMILIES = {  # the field `family` of recipes, experiments and manifests -> the 
     "scadf-moe": "scadf_moe",
     "lwlm": "lwlm",
 }
-STUDIES = {"alloc": "alloc"}  # as above: experiments that compare a family with its rivals
+STUDIES = {"alloc": "alloc", "tracks": "tracks"}  # as above: experiments beside a family, no artifact of their own
 
 PACKAGE = Path(__file__).parent
 

@@ -192,7 +192,7 @@ class Mateformer(nn.Module):
         last = self.layers[-1]  # moves the users only: nothing reads the known samples afterwards
         (h_known, h), (x_known, x) = (stream.unflatten(0, (b, -1)).tensor_split((n,), 1) for stream in (h, x))
         _, x = last(h.flatten(0, 1), x.flatten(0, 1), last.keys_values(h_known, x_known), prior)
-        return self._estimate(h.flatten(0, 1), x, guess, centre, spread)
+        return self.estimate(h.flatten(0, 1), x, guess, centre, spread)
 
     def frame(self, features_known: Tensor, positions_known: Tensor, sigmas_known: Tensor) -> Frame:
         """Encodes a neighbourhood. Arguments as in `forward`."""
@@ -208,13 +208,17 @@ class Mateformer(nn.Module):
 
     def query(self, features: Tensor, coarse: Coarse, frame: Frame) -> Estimates:
         """Locates users with features [b, q, F] in a frame."""
+        return self.estimate(*self.read(features, coarse, frame), coarse, frame.centre, frame.spread)
+
+    def read(self, features: Tensor, coarse: Coarse, frame: Frame) -> tuple[Tensor, Tensor]:
+        """The two streams [b·q, d] of users after all layers."""
         h = self._channel_stream(features, frame.spread, frame.reference)  # [b·q, d]
         x = self._to_infer(coarse, frame.centre, frame.spread).flatten(0, 1)
         prior = log_likelihood(coarse, frame.positions, frame.spread)
         for layer, known in zip(self.layers[:-1], frame.keys_values[:-1], strict=True):
             h, x = layer(h, x, known, prior)
         _, x = self.layers[-1](h, x, frame.keys_values[-1], prior)
-        return self._estimate(h, x, coarse, frame.centre, frame.spread)
+        return h, x
 
     def describe(self, *inputs: Tensor) -> Tensor:
         """The features of snapshots; see `describe_channel`."""
@@ -244,7 +248,7 @@ class Mateformer(nn.Module):
         weighted = torch.cat([weight, weight * offset[..., :1], weight * offset[..., 1:]], dim=-1)
         return self.embed_x(x_init) + self.to_infer + self.embed_coarse(weighted)  # [b, q, d]
 
-    def _estimate(self, h: Tensor, x: Tensor, coarse: Coarse, centre: Tensor, spread: Tensor) -> Estimates:
+    def estimate(self, h: Tensor, x: Tensor, coarse: Coarse, centre: Tensor, spread: Tensor) -> Estimates:
         """Reads positions off the position stream [b·q, d], and precisions off both; fuses the coarse positions."""
         b = centre.shape[0]
         offset = self.output(x).reshape(b, -1, 2)

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from models.errors import TrainerError
 from models.radio.siting import Site
+from models.radio.walks import WALKS, WALKS_OF_A_CELL
 
 _TABLE_NAME = re.compile(
     r"(?P<place>.+)-(?P<seed>\d{4,})(?:-(?P<station>\d+))?(?:-(?P<street>[a-z][a-z0-9-]*))?\.paths\.safetensors"
@@ -117,7 +118,9 @@ def _trace_command(folder: Path, street: str | None, found: list[re.Match[str]])
         words += ["--carrier-ghz", band[1]]
     if stations := max((int(match["station"] or 0) for match in found), default=0):
         words += ["--stations", str(stations + 1)]
-    if street:
+    if street == WALKS:
+        words += ["--walks", str(WALKS_OF_A_CELL)]
+    elif street:
         words += ["--street", street]
     return shlex.join(["fingerpost-train", "scenes", "trace", *words])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from models.radio.city import CITIES, USERS_AT_ONCE, City
 from models.radio.path_table import PathTable, concatenate
 from models.radio.siting import NLOS_SUFFIX, Site, draw_further_station, draw_site, draw_users, site_name
 from models.radio.street_changes import Street, draw_clear_users, furnish_street
+from models.radio.walks import SNAPSHOTS, WALKS, draw_walks
 
 
 class BadCellRange(TrainerError):
@@ -57,6 +59,11 @@ def table_path(folder: Path, place: str, seed: int, station: int = 0, street: St
     return folder / f"{name}.paths.safetensors"
 
 
+def walks_path(folder: Path, place: str, seed: int) -> Path:
+    """The path table of users who walk through a bare street."""
+    return folder / f"{site_name(place, seed, station=0)}-{WALKS}.paths.safetensors"
+
+
 def band_folder(folder: Path, carrier_frequency: float) -> Path:
     """The folder of the path tables of one of several carriers (hertz): ``2.6GHz`` and so on."""
     return folder / f"{carrier_frequency / 1e9:g}GHz"
@@ -78,11 +85,54 @@ def trace_cells(
     stands in it, None for bare streets. ``skipped``: first users of each street to leave out.
     Raises `NoSiteFound`, or `NoRoomInStreet` if a street cannot be in this state.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=users * len(cells) * stations, unit="user", smoothing=0.1) as progress:
-        city: City | None = None
-        for (name, seed), station in product(cells, range(stations)):
-            path = table_path(folder, name, seed, station, street)
+
+    def draw(city: City, site: Site) -> NDArray[np.float64]:
+        drawn = skipped + users
+        standing = draw_clear_users(city, site, drawn, street) if street else draw_users(city, site, drawn)
+        return standing[skipped:]
+
+    jobs = [
+        _Job(place, seed, station, table_path(folder, place, seed, station, street))
+        for (place, seed), station in product(cells, range(stations))
+    ]
+    yield from _trace_missing(jobs, users, draw, carrier_frequency, threads, street)
+
+
+def trace_walks(
+    cells: list[tuple[str, int]], folder: Path, walks: int, carrier_frequency: float, threads: int | None
+) -> Iterator[Path]:
+    """As `trace_cells`, to users who walk: the `SNAPSHOTS` places of one walk after those of another.
+
+    Raises `NoSiteFound` and `NoRoomForWalks`.
+    """
+
+    def draw(city: City, site: Site) -> NDArray[np.float64]:
+        return draw_walks(city, site, walks).reshape(-1, 3)
+
+    jobs = [_Job(place, seed, 0, walks_path(folder, place, seed)) for place, seed in cells]
+    yield from _trace_missing(jobs, walks * SNAPSHOTS, draw, carrier_frequency, threads, None)
+
+
+class _Job(NamedTuple):
+    place: str
+    seed: int
+    station: int
+    path: Path
+
+
+def _trace_missing(
+    jobs: list[_Job],
+    users: int,
+    draw: Callable[[City, Site], NDArray[np.float64]],
+    carrier_frequency: float,
+    threads: int | None,
+    street: Street | None,
+) -> Iterator[Path]:
+    """``draw`` gives the places of ``users`` users, float64 [users, 3] in scene metres."""
+    city: City | None = None
+    with tqdm(total=users * len(jobs), unit="user", smoothing=0.1) as progress:
+        for name, seed, station, path in jobs:
+            path.parent.mkdir(parents=True, exist_ok=True)
             progress.set_description(site_name(name, seed, station))
             if path.exists():
                 progress.update(users)
@@ -92,12 +142,9 @@ def trace_cells(
                 site = draw_site(city, name, seed, carrier_frequency)
                 if station:
                     site = draw_further_station(city, site, station)
-                drawn = skipped + users
-                standing = draw_clear_users(city, site, drawn, street) if street else draw_users(city, site, drawn)
-                boxes = furnish_street(city, site, street) if street else []
-                city.furnish(boxes)
-                site = replace(site, street=str(street or ""))
-                for traced in _trace_cell(city, site, path, standing[skipped:]):
+                standing = draw(city, site)
+                city.furnish(furnish_street(city, site, street) if street else [])
+                for traced in _trace_cell(city, replace(site, street=str(street or "")), path, standing):
                     progress.update(traced)
                 city.furnish([])
             yield path

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from models.cli import app
+from models.radio.path_table import PathTable, PathTablesMissing, take_users
+from models.radio.tracing import table_path, walks_path
+from models.tracks.experiment import load_experiment, run_experiment
+from models.tracks.recipe import TracksRecipe
+from tests.models.conftest import DATA
+
+
+@pytest.fixture
+def experiment(tracks_recipe: dict, tmp_path: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tracks_recipe))
+    content = {
+        "family": "tracks",
+        "base": "recipe.yaml",
+        "seeds": [1, 2],
+        "snapshots": [1, 5],
+        "conditions": [
+            {"label": "street radio, no fix"},
+            {"label": "clean, fix of 1 m", "street": False, "accuracy": 1.0, "common": 0.5},
+        ],
+    }
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Path:
+    """A traced street; its last users stand in for those of walks."""
+    folder = tmp_path / "paths"
+    folder.mkdir()
+    table = PathTable.load(table_path(DATA, "etoile", 900))
+    table.save(table_path(folder, "etoile", 900))
+    take_users(table, 200, 240).save(walks_path(folder, "etoile", 900))
+    return folder
+
+
+def test_the_command_writes_a_table_of_all_methods_and_resumes(experiment: Path, paths: Path, tmp_path: Path) -> None:
+    folders = ["--paths", str(paths), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    command = ["experiment", str(experiment), *folders]
+    first = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert first.exit_code == 0, first.output
+    table = (tmp_path / "out" / "small.md").read_text()
+    assert "mean of the seeds 1, 2" in table
+    rows = [line for line in table.splitlines() if line.startswith(("| street radio", "| clean"))]
+    assert [row.split(" | ")[1] for row in rows] == ["1", "5", "1", "5"]
+    checkpoint = tmp_path / "runs" / "small" / "1" / "checkpoint.pt"
+    trained = checkpoint.stat().st_mtime_ns
+    again = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
+    assert checkpoint.stat().st_mtime_ns == trained
+    results = json.loads(again.stdout)
+    entry = results[0]["tracks"]["sited in sight"]["street radio, no fix"]
+    assert 0 < entry["5"]["network"]["mean"] < 100
+    assert entry["1"]["alone"]["mean"] == pytest.approx(entry["5"]["alone"]["mean"])  # the same snapshots
+    # a smoother of one snapshot is that snapshot
+    assert entry["1"]["smoother"]["mean"] == pytest.approx(entry["1"]["alone"]["mean"], abs=1e-2)
+
+
+def test_missing_walks_name_the_command_that_traces_them(experiment: Path, paths: Path, tmp_path: Path) -> None:
+    loaded, recipes = load_experiment(experiment)
+    walks_path(paths, "etoile", 900).unlink()
+    with pytest.raises(PathTablesMissing, match=r"scenes trace etoile:900 --out \S+ --walks 40"):
+        next(run_experiment(loaded, recipes, paths, tmp_path / "runs", None))  # type: ignore[arg-type]
+
+
+def test_the_recipe_learns_no_cell_that_the_mateformer_learned_and_none_of_the_test_city() -> None:
+    base = Path("models/tracks/recipes/tracks.yaml")
+    recipe = TracksRecipe.load(base)
+    from models.mateformer.recipe import MateformerRecipe
+    from models.radio.tracing import parse_cells
+    from models.tracks.recipe import ARTIFACTS
+
+    ours = MateformerRecipe.load(ARTIFACTS / recipe.artifact / "recipe.yaml")
+    learned = {*parse_cells(ours.cells.train)}
+    mine = {*parse_cells(recipe.cells.train)}
+    assert not mine & learned
+    assert not mine & {*parse_cells([*recipe.cells.validation, *recipe.cells.test])}
+    tested = {place.removesuffix("-nlos") for place, _ in parse_cells(recipe.cells.test)}
+    seen = {place.removesuffix("-nlos") for place, _ in learned | mine}
+    assert not tested & seen
