@@ -28,6 +28,12 @@ class Lesson(FrozenModel):
     then: list[str] = Field(default_factory=list)
     steps: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _goes_on_for_steps(self) -> Lesson:
+        if bool(self.then) != bool(self.steps):
+            raise ValueError("`then` and `steps` go together")
+        return self
+
 
 class Condition(FrozenModel):
     """``references`` are learned from and compared with, all by default. ``neighbours`` of them form a neighbourhood.
@@ -38,7 +44,7 @@ class Condition(FrozenModel):
     """
 
     label: str
-    references: int | None = None
+    references: int | None = Field(None, ge=1)
     neighbours: int = Field(64, ge=1)
     fix: float | None = Field(1.0, gt=0)
     noise: float = Field(0.0, ge=0)
@@ -57,9 +63,15 @@ class Rivals(FrozenModel):
     family: Literal["alloc"]
     radio: Radio
     carrier_frequency: float
-    users: int
+    users: int = Field(ge=1)
     methods: dict[str, Method]
     budgets: dict[str, Budget]
+
+    @model_validator(mode="after")
+    def _chains_what_exists(self) -> Rivals:
+        if unknown := {name for one in self.methods.values() for name in one.chain} - set(self.methods):
+            raise ValueError(f"no method {', '.join(sorted(unknown))}; there are {', '.join(self.methods)}")
+        return self
 
 
 class AllocExperiment(FrozenModel):
@@ -83,8 +95,14 @@ class AllocExperiment(FrozenModel):
     @model_validator(mode="after")
     def _names_what_exists(self) -> AllocExperiment:
         named = {*self.tested, *(name for one in self.lessons.values() for name in (*one.learned, *one.then))}
-        if unknown := named - {*self.streets, TESTED}:
+        if unknown := (named - {*self.streets, TESTED}) | (set(self.tested) - set(self.streets)):
             raise ValueError(f"no street {', '.join(sorted(unknown))}; there are {', '.join(self.streets)}")
+        if unknown := set(self.only) - set(self.methods):
+            raise ValueError(f"`only` names {', '.join(sorted(unknown))}, which the experiment does not try")
+        labels = [one.label for one in self.conditions]
+        for what, names in (("conditions", labels), ("tested", self.tested), ("methods", self.methods)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"`{what}` has a name twice: {', '.join(names)}")
         lessons = {name for names in self.only.values() for name in names}
         if unknown := lessons - set(self.lessons):
             raise ValueError(f"no lesson {', '.join(sorted(unknown))}; there are {', '.join(self.lessons)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.alloc.streets import StreetOf
 from models.frozen import FrozenModel
@@ -34,6 +34,16 @@ class Method(FrozenModel):
     optimiser: Optimiser | None = None  # none: the method learns nothing
     overrides: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _learns_or_needs_not(self) -> Method:
+        learns_nothing = self.task in ("fix", "neighbours", "chain")
+        if learns_nothing != (self.optimiser is None):
+            need = "learns nothing and has no optimiser" if learns_nothing else "needs an optimiser"
+            raise ValueError(f"a method of the task {self.task} {need}")
+        if (self.task == "chain") != (len(self.chain) > 1):
+            raise ValueError("a chain needs two methods or more, and no other task has one")
+        return self
+
 
 class RivalRecipe(BaseRecipe):
     """``streets`` are learned with ``references`` fingerprints each, all by default.
@@ -46,9 +56,9 @@ class RivalRecipe(BaseRecipe):
 
     family: Literal["alloc"]
     carrier_frequency: float
-    users: int
+    users: int = Field(ge=1)
     method: Method
     streets: dict[str, StreetOf]
-    references: int | None = None
+    references: int | None = Field(None, ge=1)
     after: str | None = None
     fresh_head: bool = False

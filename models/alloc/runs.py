@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from multiprocessing import get_context
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 from models.alloc.experiment import AllocExperiment, Rivals
 from models.alloc.location import draw_users, locate_by_knn
 from models.alloc.recipe import RivalRecipe
-from models.alloc.streets import Street, StreetOf, Survey, load_street
+from models.alloc.streets import Street, StreetOf, Survey, list_tables, load_street
 from models.alloc.tasks import Users
 from models.alloc.training import load_locator, load_weights, train
 from models.alloc.trials import Training, Trial, list_trainings
+from models.errors import TrainerError
+from models.radio.cells import digest_tables
 from models.radio.front_end import Radio
+from models.radio.path_table import require_tables
 
+TABLES_FILE = "tables.json"
 _TRIALS_AT_ONCE = 4  # of one process: neighbours in the list share streets and models
 
 
@@ -36,8 +41,9 @@ def run_trials(
     """Trains what is missing, ``jobs`` trainings at a time, and yields each trial once its errors are kept.
 
     A complete training or trial is not touched, a stopped training resumes. Raises `PathTablesMissing` and
-    `TooFewUsers`.
+    `OtherTables` before anything is trained, and `TooFewUsers`.
     """
+    keep_tables([table for of in experiment.streets.values() for table in list_tables(of, paths)], paths, runs)
     fit = partial(fit_training, paths=paths, runs=runs, device=str(device))
     attempt = partial(make_trial, experiment=experiment, rivals=rivals, paths=paths, runs=runs, device=str(device))
     if jobs == 1:
@@ -50,6 +56,29 @@ def run_trials(
         for wave in list_trainings(trials):
             list(pool.map(fit, wave))
         yield from pool.map(attempt, trials, chunksize=_TRIALS_AT_ONCE)
+
+
+class OtherTables(TrainerError):
+    """A folder of trainings belongs to other path tables."""
+
+
+def keep_tables(tables: Iterable[Path], paths: Path, runs: Path) -> None:
+    """Notes the digests of path tables below ``paths`` in the folder of the trainings, which are of these tables only.
+
+    Raises `PathTablesMissing` and `OtherTables`.
+    """
+    tables = list(dict.fromkeys(tables))
+    require_tables(tables)
+    file = runs / TABLES_FILE
+    kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    found = {str(table.relative_to(paths)): digest_tables([table]) for table in tables}
+    if changed := [name for name in found if kept.get(name, found[name]) != found[name]]:
+        raise OtherTables(f"{runs} has trainings of another {changed[0]}; state another --runs, or remove that folder")
+    if found.keys() - kept.keys():
+        runs.mkdir(parents=True, exist_ok=True)
+        partial_file = file.with_suffix(".partial")
+        partial_file.write_text(json.dumps(kept | found, indent=2) + "\n")
+        partial_file.rename(file)
 
 
 def make_trial(

@@ -17,7 +17,7 @@ from models.radio.front_end import Radio
 from models.radio.path_table import PathTable
 from models.radio.rain import let_it_rain
 from models.radio.street_changes import find_street
-from models.radio.tracing import band_folder, parse_cells, table_path
+from models.radio.tracing import BadCellRange, band_folder, parse_cells, table_path
 from reference_db import References
 from reference_db.index.position import PositionIndex
 
@@ -103,29 +103,41 @@ class Survey:
         return self.index.nearest(self.positions, min(NEIGHBOURS + 1, len(self.positions)))[0]
 
 
+def list_tables(of: StreetOf, paths: Path) -> list[Path]:
+    """The path tables of a street: of its survey, and of its users where these are in another state.
+
+    Raises `BadCellRange` for a wrong ``cell`` and `UnknownStreetState`.
+    """
+    cells = parse_cells([of.cell])
+    if len(cells) > 1:
+        raise BadCellRange(f"{of.cell!r} names {len(cells)} cells; a street is one")
+    folder = band_folder(paths, of.carrier_frequency) if of.carrier_frequency else paths
+    states = [of.state] if of.users_in is None else [of.state, of.users_in]
+    streets = [None if state is None else find_street(state) for state in states]
+    return [table_path(folder, *cells[0], street=street) for street in streets]
+
+
 def load_street(name: str, of: StreetOf, radio: Radio, carrier_frequency: float, users: int, paths: Path) -> Street:
     """A street from its path tables, with ``users`` users to locate, the last ones that paths reach.
 
     Raises `PathTablesMissing`, `TooFewUsers`, `BadCellRange` for a wrong ``cell`` and `UnknownStreetState`.
     """
-    ((place, seed),) = parse_cells([of.cell])
     carrier = of.carrier_frequency or carrier_frequency
-    folder = band_folder(paths, carrier) if of.carrier_frequency else paths
     seen_by = radio if of.bandwidth is None else radio.model_copy(update={"bandwidth": of.bandwidth})
 
-    def load(state: str | None) -> Snapshots:
-        street = None if state is None else find_street(state)
-        table = PathTable.load(table_path(folder, place, seed, street=street))
+    def load(path: Path) -> Snapshots:
+        table = PathTable.load(path)
         if of.rain:
             table = let_it_rain(table, of.rain)
         observed = observe_cell(table, seen_by, table.site.yaw)
         return Snapshots(observed.csi, observed.positions)
 
-    surveyed = load(of.state)
+    tables = list_tables(of, paths)
+    surveyed = load(tables[0])
     if len(surveyed) <= users:
         raise TooFewUsers(f"{name}: paths reach {len(surveyed)} users of {of.cell}, and {users} are to be located")
     if of.users_in is not None:
-        survey, located = _first(surveyed, len(surveyed) - users), _last(load(of.users_in), users)
+        survey, located = _first(surveyed, len(surveyed) - users), _last(load(tables[-1]), users)
     elif of.region:
         inside = _find_region(surveyed.positions)
         survey, located = _rows(surveyed, ~inside), _last(_rows(surveyed, inside), users)

@@ -58,7 +58,8 @@ def plan_trials(experiment: AllocExperiment, rivals: Rivals, seeds: list[int]) -
                 for one in chain
                 if rivals.methods[one].optimiser is not None
             )
-            key = _name_errors(rivals, name, street, experiment.streets[street], condition, seed)
+            earlier = [one.recipe.digest for one in trainings[:-1]]  # of a chain; the last one names the folder
+            key = _name_errors(rivals, name, street, experiment.streets[street], condition, seed, earlier)
             trials.append(Trial(name, lesson, street, condition, seed, trainings, key))
     return trials
 
@@ -95,7 +96,9 @@ def plan_training(
     )
     if not lesson.then or not lesson.steps:
         return Training(recipe)
-    shorter = method.optimiser.model_copy(update={"steps": lesson.steps, "warmup_steps": min(20, lesson.steps)})
+    # A moving average over so few steps would still hold the weights of before.
+    few = {"steps": lesson.steps, "warmup_steps": min(20, lesson.steps), "average": 0.0}
+    shorter = method.optimiser.model_copy(update=few)
     changes = {
         "optimiser": shorter,
         "streets": streets(lesson.then),
@@ -112,7 +115,9 @@ def list_trainings(trials: list[Trial]) -> list[list[Training]]:
     return [list(firsts.values()), [one for folder, one in wanted.items() if folder not in firsts]]
 
 
-def _name_errors(rivals: Rivals, method: str, street: str, of: StreetOf, condition: Condition, seed: int) -> str:
+def _name_errors(
+    rivals: Rivals, method: str, street: str, of: StreetOf, condition: Condition, seed: int, earlier: list[str]
+) -> str:
     asked = [
         method,
         street,
@@ -122,5 +127,6 @@ def _name_errors(rivals: Rivals, method: str, street: str, of: StreetOf, conditi
         rivals.radio.model_dump(),
         rivals.carrier_frequency,
         seed,
+        *earlier,
     ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

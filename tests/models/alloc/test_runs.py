@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from models.alloc.experiment import Condition, load_experiment
 from models.alloc.location import draw_users
-from models.alloc.runs import read_errors, run_trials
+from models.alloc.runs import OtherTables, read_errors, run_trials
 from models.alloc.streets import Survey, load_street
 from models.alloc.trials import Trial, plan_trials
 from models.cli import app
 from models.pipeline.learner import CHECKPOINT_FILE
+from models.radio.path_table import PathTable, PathTablesMissing, take_users
+from models.radio.tracing import table_path
 
 CPU = torch.device("cpu")
 Write = Callable[[dict], Path]
@@ -152,3 +154,29 @@ def test_the_command_writes_a_table_and_a_figure(write: Write, content: dict, pa
     assert "| A | few | all |" in table
     assert "A note." in table
     assert (tmp_path / "out" / "trial.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_path_tables_are_named_before_anything_is_trained(
+    write: Write, content: dict, paths: Path, tmp_path: Path
+) -> None:
+    content["streets"]["C"] = {"cell": "etoile:901"}
+    file = write(content | {"methods": ["cnn"], "tested": ["A", "C"]})
+    with pytest.raises(PathTablesMissing, match="scenes trace etoile:901"):
+        run(file, paths, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_trainings_of_other_path_tables_are_not_taken_for_those_of_these(
+    write: Write, content: dict, paths: Path, tmp_path: Path
+) -> None:
+    content |= {"methods": ["knn"], "tested": ["A"], "conditions": [{"label": "all", "references": 150}]}
+    content["streets"] = {"A": content["streets"]["A"]}
+    file, runs, retraced = write(content), tmp_path / "runs", tmp_path / "retraced"
+    run(file, paths, runs)
+    run(file, paths, runs)
+    retraced.mkdir()
+    table = table_path(paths, "etoile", 900)
+    take_users(PathTable.load(table), 10, 250).save(retraced / table.name)
+    with pytest.raises(OtherTables, match=r"trainings of another etoile-0900\.paths\.safetensors; state"):
+        run(file, retraced, runs)
+    run(file, retraced, tmp_path / "others")

@@ -63,6 +63,8 @@ def test_a_second_lesson_continues_from_the_first(write: Write, content: dict) -
         assert (list(training.before.recipe.streets), list(training.recipe.streets)) == (["A"], ["B"])
         assert (training.before.recipe.optimiser.steps, training.recipe.optimiser.steps) == (6, 3)
         assert training.recipe.fresh_head == (trial.method == "multi-task")
+        # what is tested is what these few steps made of the model, not an average with what it was before
+        assert (training.before.recipe.optimiser.average, training.recipe.optimiser.average) == (0.5, 0.0)
     assert [len(wave) for wave in list_trainings(trials)] == [2, 2]
 
 
@@ -99,3 +101,48 @@ def test_every_shipped_experiment_can_be_planned(file: Path, budget: str) -> Non
     assert trials
     for training in (one for wave in list_trainings(trials) for one in wave):
         assert training.recipe.optimiser.steps > 0
+
+
+def test_a_chain_is_tried_anew_when_any_of_its_methods_changes(write: Write, content: dict, rivals: dict) -> None:
+    content |= {"methods": ["alloc-iterative"]}
+    before = {one.errors_file(Path()) for one in plan(write(content))}
+    first = rivals["methods"]["alloc-random"]
+    first["optimiser"] = first["optimiser"] | {"steps": 7}
+    after = {one.errors_file(Path()) for one in plan(write(content))}
+    assert not before & after
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"conditions": [{"label": "x", "fix": 0.5}, {"label": "x", "fix": 20.0}]}, "`conditions` has a name twice"),
+        ({"tested": ["A", "A"]}, "`tested` has a name twice"),
+        ({"tested": ["the tested street"]}, "no street the tested street"),
+        ({"only": {"cnm": ["own"]}}, "`only` names cnm"),
+        ({"lessons": {"own": {"learned": ["A"], "then": ["B"]}}}, "`then` and `steps` go together"),
+        ({"lessons": {"own": {"learned": ["A"], "steps": 3}}}, "`then` and `steps` go together"),
+        ({"conditions": [{"label": "none", "references": 0}]}, "references"),
+    ],
+)
+def test_an_experiment_that_would_show_something_else_than_it_says_is_refused(
+    write: Write, content: dict, changed: dict, complaint: str
+) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        plan(write(content | changed))
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "complaint"),
+    [
+        ("cnn", {"optimiser": None}, "the task snapshot needs an optimiser"),
+        ("alloc-iterative", {"chain": []}, "a chain needs two methods or more"),
+        ("alloc-iterative", {"chain": ["alloc", "aloc"]}, "no method aloc"),
+        ("fix", {"chain": ["alloc", "cnn"]}, "no other task has one"),
+    ],
+)
+def test_a_method_that_would_learn_nothing_unnoticed_is_refused(
+    write: Write, content: dict, rivals: dict, method: str, changed: dict, complaint: str
+) -> None:
+    rivals["methods"][method] |= changed
+    with pytest.raises(ValidationError, match=complaint):
+        plan(write(content))
