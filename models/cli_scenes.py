@@ -16,7 +16,7 @@ scenes = typer.Typer(no_args_is_help=True, help="Ray-trace cells into path table
 def trace(
     cells: Annotated[list[str], typer.Argument(help="city:first-last, e.g. munich:0-7 etoile-nlos:0-7")],
     out: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
-    users: Annotated[int, typer.Option(min=1, help="Users per cell.")] = 2500,
+    users: Annotated[int | None, typer.Option(min=1, help="Users per cell.", show_default="2500")] = None,
     carrier_ghz: Annotated[
         list[float] | None,
         typer.Option(help="In GHz, 3.5 by default. With several carriers, each gets its own folder in --out."),
@@ -47,11 +47,13 @@ def trace(
             folder = out if len(carriers) == 1 else band_folder(out, carrier)
             chosen = shard_of(parse_cells(cells), shard)
             if walks:
-                if state is not None or skip_users or stations > 1:
-                    raise typer.BadParameter("takes bare streets and one base station", param_hint="--walks")
+                if state is not None or skip_users or stations > 1 or users is not None:
+                    raise typer.BadParameter(
+                        "takes bare streets, one base station and no number of users", param_hint="--walks"
+                    )
                 traced = trace_walks(chosen, folder, walks, carrier, threads)
             else:
-                traced = trace_cells(chosen, folder, users, carrier, threads, stations, state, skip_users)
+                traced = trace_cells(chosen, folder, users or 2500, carrier, threads, stations, state, skip_users)
             for path in traced:
                 typer.echo(path)
 
@@ -167,6 +169,7 @@ def deepmimo(
         float, typer.Option(min=0.001, help="Receivers this near to each other, in metres, are one location.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws and holds out the same receivers.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Turn a scenario of DeepMIMO into a survey to import and users to locate, of other locations.
 
@@ -183,5 +186,5 @@ def deepmimo(
         table = read_scenario(scenario, link, yaw, users, seed)
         array = AntennaArray(rows=rows, columns=columns)
         radio = Radio(array=array, subcarriers=subcarriers, bandwidth=bandwidth_mhz * 1e6)
-        for path in write_scenario(table, radio, cell, point, held_out, same_location, seed, out):
+        for path in write_scenario(table, radio, cell, point, held_out, same_location, seed, out, force):
             typer.echo(path)

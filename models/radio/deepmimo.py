@@ -33,7 +33,7 @@ from models.radio.path_table import PathTable
 from models.radio.siting import Site
 from models.radio.survey import LABEL_SIGMA_M
 from reference_db import Cell, Fingerprints
-from reference_db.data_folder import hold_out, write_survey_and_users
+from reference_db.data_folder import hold_out, name_survey_files, write_survey_and_users
 from reference_db.errors import BadHoldOut, ReferenceDatabaseError
 
 PARAMETERS = "params.json"
@@ -52,6 +52,10 @@ _UNREADABLE = (
 )
 # DeepMIMO's digits as Sionna's InteractionType, which path tables have: specular, diffraction, diffuse, refraction.
 _INTERACTIONS = np.array([0, 1, 8, 2, 4], np.uint8)
+
+
+class FileIsThere(TrainerError, FileExistsError):
+    """A file would be overwritten."""
 
 
 class NotDeepMimo(TrainerError):
@@ -127,10 +131,12 @@ def write_scenario(
     same_location: float,
     seed: int,
     folder: Path,
+    force: bool = False,
 ) -> list[Path]:
     """Writes the users of a scenario as a survey, and as users a share `held_out` of their locations.
 
-    `point`: latitude and longitude of the base station, degrees. Raises `NotDeepMimo`.
+    `point`: latitude and longitude of the base station, degrees. Raises `NotDeepMimo`, and `FileIsThere` unless
+    ``force`` overwrites files.
     """
     site = table.site
     try:
@@ -146,6 +152,9 @@ def write_scenario(
             subcarriers=radio.subcarriers,
             survey_sto=0.0,
         )
+        for file in name_survey_files(folder, cell):
+            if file.exists() and not force:
+                raise FileIsThere(f"{file} is there already; --force overwrites it")
         fingerprints = Fingerprints(
             csi=synthesise(table, radio, site.yaw),
             positions=table.users[:, :2],

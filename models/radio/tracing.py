@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
@@ -24,6 +26,10 @@ from models.radio.walks import SNAPSHOTS, WALKS, draw_walks
 
 class BadCellRange(TrainerError):
     """A cell range is not of the form ``city:first-last``, or names no cell."""
+
+
+class OtherCarrier(TrainerError):
+    """A path table is of another carrier than the one that is wanted."""
 
 
 def parse_cells(ranges: Iterable[str]) -> list[tuple[str, int]]:
@@ -79,11 +85,12 @@ def trace_cells(
     street: Street | None = None,
     skipped: int = 0,
 ) -> Iterator[Path]:
-    """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes.
+    """Traces the missing cells into ``folder`` and yields every cell's file. A partly traced cell resumes; a table that
+    is there stays, whatever its number of users.
 
     With several ``stations``, each street is traced from as many base stations, to the same users. ``street``: what
     stands in it, None for bare streets. ``skipped``: first users of each street to leave out.
-    Raises `NoSiteFound`, or `NoRoomInStreet` if a street cannot be in this state.
+    Raises `NoSiteFound`, `NoRoomInStreet` if a street cannot be in this state, or `OtherCarrier`.
     """
 
     def draw(city: City, site: Site) -> NDArray[np.float64]:
@@ -103,7 +110,7 @@ def trace_walks(
 ) -> Iterator[Path]:
     """As `trace_cells`, to users who walk: the `SNAPSHOTS` places of one walk after those of another.
 
-    Raises `NoSiteFound` and `NoRoomForWalks`.
+    Raises `NoSiteFound`, `NoRoomForWalks` and `OtherCarrier`.
     """
 
     def draw(city: City, site: Site) -> NDArray[np.float64]:
@@ -135,6 +142,7 @@ def _trace_missing(
             path.parent.mkdir(parents=True, exist_ok=True)
             progress.set_description(site_name(name, seed, station))
             if path.exists():
+                _check_traced(path, users, carrier_frequency)
                 progress.update(users)
             else:
                 if city is None or city.name != name.removesuffix(NLOS_SUFFIX):
@@ -148,6 +156,16 @@ def _trace_missing(
                     progress.update(traced)
                 city.furnish([])
             yield path
+
+
+def _check_traced(path: Path, users: int, carrier_frequency: float) -> None:
+    """Says on standard error that a table has another number of users. Raises `OtherCarrier`."""
+    table = PathTable.load(path)
+    traced = table.site.carrier_frequency
+    if not math.isclose(traced, carrier_frequency, rel_tol=1e-6):
+        raise OtherCarrier(f"{path} is there already, at {traced / 1e9:g} GHz; state another --out")
+    if len(table.users) != users:
+        print(f"{path} is there already, with {len(table.users)} users; remove it to trace {users}", file=sys.stderr)
 
 
 def _trace_cell(city: City, site: Site, path: Path, positions: NDArray[np.float64]) -> Iterator[int]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file
 
 from models.artifact import MANIFEST_FILE
@@ -23,8 +24,10 @@ from models.mateformer.recipe import MateformerRecipe, Retrieval
 from models.pipeline.experiment import apply_overrides, save_result
 from models.pipeline.export import RECIPE_FILE, WEIGHTS_FILE
 from models.pipeline.learner import is_trained, load_averaged
+from models.radio.cells import digest_tables
 from models.radio.path_table import PathTable, require_tables
-from models.radio.tracing import parse_cells, table_path, walks_path
+from models.radio.tracing import OtherCarrier, parse_cells, table_path, walks_path
+from models.radio.walks import SNAPSHOTS
 from models.tracks.evaluation import choose_motion, locate_tracks
 from models.tracks.learner import TrackLearner
 from models.tracks.network import TrackFormer
@@ -39,7 +42,7 @@ class Condition(FrozenModel):
 
     label: str
     street: bool = True  # the radio of the street; else a perfect one
-    accuracy: float | None = None
+    accuracy: float | None = Field(None, gt=0)
     common: float = Field(0.0, ge=0, le=1)
 
     @property
@@ -52,8 +55,15 @@ class TracksExperiment(FrozenModel):
     base: str  # recipe, relative to the experiment's file
     overrides: dict[str, Any] = Field(default_factory=dict)
     seeds: list[int] = Field(min_length=1)
-    snapshots: list[int] = Field(min_length=1)
+    snapshots: list[Annotated[int, Field(ge=1, le=SNAPSHOTS)]] = Field(min_length=1)
     conditions: list[Condition] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_nothing_twice(self) -> TracksExperiment:
+        for names in (self.seeds, self.snapshots, [one.label for one in self.conditions]):
+            if len(set(names)) < len(names):
+                raise ValueError(f"named twice: {', '.join(map(str, names))}")
+        return self
 
 
 def load_experiment(path: Path) -> tuple[TracksExperiment, list[TracksRecipe]]:
@@ -69,12 +79,14 @@ def run_experiment(
 ) -> Iterator[dict[str, Any]]:
     """Trains each seed, then locates the tracks of the validation and the test cells. Yields each seed's result.
 
-    Resumes after a stop. Raises `PathTablesMissing`.
+    Resumes after a stop. Raises `PathTablesMissing` and `OtherCarrier` before it trains.
     """
     require_tables(path for cell in list_cells(recipes[0]) for path in tables_of(paths, cell))
+    check_tables(recipes[0], paths)
+    located = runs / digest_located(recipes[0], paths)
     for recipe in recipes:
-        folder, locator = runs / str(recipe.seed), WalkLocator.load(recipe, paths)
-        walked = load_training(locator, runs / f"located-{digest_located(recipe)}")
+        folder, locator = located / str(recipe.seed), WalkLocator.load(recipe, paths)
+        walked = load_training(locator, located / "walks")
         motion = choose_motion(walked.cut(TUNED_SNAPSHOTS))
         if not is_trained(folder, recipe):
             TrackLearner(recipe, walked, motion, folder, device).run()
@@ -160,11 +172,22 @@ def tables_of(paths: Path, cell: tuple[str, int]) -> tuple[Path, Path]:
     return table_path(paths, *cell), walks_path(paths, *cell)
 
 
-def digest_located(recipe: TracksRecipe) -> str:
-    """Of all that decides what the training walks look like."""
+def check_tables(recipe: TracksRecipe, paths: Path) -> None:
+    """Raises `OtherCarrier` for a cell that was traced at another carrier than the recipe's."""
+    wanted = recipe.carrier_frequency
+    for cell in list_cells(recipe):
+        for path in tables_of(paths, cell):
+            traced = PathTable.load(path).site.carrier_frequency
+            if not math.isclose(traced, wanted, rel_tol=1e-6):
+                raise OtherCarrier(f"{path} is of {traced / 1e9:g} GHz, the recipe of {wanted / 1e9:g} GHz")
+
+
+def digest_located(recipe: TracksRecipe, paths: Path) -> str:
+    """Of all that decides what the training walks look like: recipe, Mateformer and path tables."""
     said = recipe.model_dump(mode="json", include={"artifact", "radio", "carrier_frequency", "cells", "draws"})
     weights = hashlib.sha256((ARTIFACTS / recipe.artifact / MANIFEST_FILE).read_bytes()).hexdigest()
-    return hashlib.sha256(json.dumps([said, weights]).encode()).hexdigest()[:12]
+    tables = digest_tables(path for cell in list_cells(recipe, "train") for path in tables_of(paths, cell))
+    return hashlib.sha256(json.dumps([said, weights, tables]).encode()).hexdigest()[:12]
 
 
 def _locate_all(locator: WalkLocator, cell: tuple[str, int], conditions: Sequence[Condition]) -> dict[str, Walked]:

@@ -61,7 +61,7 @@ class TrackLearner(Learner):
 
 def draw_tracks(walks: int, tracks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Rows of walks int64 [tracks], and for each as many snapshots in ascending order: int64 [tracks, t]."""
-    t = int(rng.integers(2, SNAPSHOTS + 1))
+    t = int(rng.integers(1, SNAPSHOTS + 1))
     first = rng.integers(0, SNAPSHOTS - t + 1, (tracks, 1))
     contiguous = first + np.arange(t)
     thinned = np.sort(rng.random((tracks, SNAPSHOTS)).argsort(axis=1)[:, :t], axis=1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, model_validator
 
 from models.errors import build_config
 from models.frozen import FrozenModel
 from models.pipeline.recipe import BaseRecipe
 from models.radio.impairments import Impairments
+from models.radio.tracing import parse_cells
 from models.tracks.network import TrackConfig
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
@@ -27,6 +28,14 @@ class Cells(FrozenModel):
     test: list[str] = Field(min_length=1)
     references: int = Field(gt=0)  # fingerprints of a cell, its first users
 
+    @model_validator(mode="after")
+    def _are_apart(self) -> Cells:
+        places = [set(parse_cells(one)) for one in (self.train, self.validation, self.test)]
+        if shared := (places[0] & places[1]) | (places[0] & places[2]) | (places[1] & places[2]):
+            named = ", ".join(f"{place}:{seed}" for place, seed in sorted(shared))
+            raise ValueError(f"{named} is in two of train, validation and test")
+        return self
+
 
 class Draws(FrozenModel):
     """Each training cell is seen ``each`` times, each time by another radio, turned, and with other fixes.
@@ -39,7 +48,7 @@ class Draws(FrozenModel):
     street: float = Field(ge=0, le=1)
     worst: Impairments
     known: float = Field(ge=0, le=1)
-    accuracy: tuple[float, float]
+    accuracy: tuple[PositiveFloat, PositiveFloat]
 
 
 class TracksRecipe(BaseRecipe):

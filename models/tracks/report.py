@@ -24,7 +24,7 @@ def write_table(
         "# Tracks: several snapshots of one user",
         f"    {command}",
         f"Mean error in metres over the snapshots of a track, in brackets that of its newest; mean of the seeds "
-        f"{done}. Test cells: {', '.join(recipe.cells.test)}, a city of which neither network has learned anything; "
+        f"{done}. Test cells: {', '.join(recipe.cells.test)}; "
         f"{recipe.cells.references:,} fingerprints each. The smoother's motion is chosen on the validation cells, anew "
         "in each row; the network has one for all. `inside`: share in the network's 95 % ellipses, before calibration.",
     ]

@@ -180,3 +180,12 @@ def test_receivers_closer_than_a_location_cannot_be_split(scenario: Path, tmp_pa
     assert "are 1 locations" in result.output
     assert "set --same-location below the distance of its receivers" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_there_are_overwritten_only_by_force(scenario: Path, tmp_path: Path) -> None:
+    command = ["scenes", "deepmimo", str(scenario), "--out", str(tmp_path / "out"), "--cell", "campus"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    refused = CliRunner().invoke(app, [*command, "--seed", "1"])
+    assert refused.exit_code == 1
+    assert "campus-references.safetensors is there already; --force overwrites it" in refused.output
+    assert CliRunner().invoke(app, [*command, "--seed", "1", "--force"]).exit_code == 0

@@ -21,7 +21,18 @@ from models.radio.front_end import Radio
 from models.radio.path_table import PER_PATH, PathTable
 from models.radio.siting import Site, draw_site, draw_users
 from models.radio.street_changes import StreetState, Traffic, draw_clear_users, furnish_street
-from models.radio.tracing import BadCellRange, band_folder, parse_cells, shard_of, table_path, trace_cells
+from models.radio.tracing import (
+    BadCellRange,
+    OtherCarrier,
+    band_folder,
+    parse_cells,
+    shard_of,
+    table_path,
+    trace_cells,
+    trace_walks,
+    walks_path,
+)
+from models.radio.walks import draw_walks
 from reference_db.cell import AntennaArray
 from reference_db.path_features import SPEED_OF_LIGHT
 
@@ -355,3 +366,27 @@ def test_a_furnished_street_has_the_same_site_and_other_paths(etoile: City, tmp_
     assert not open_street.any()
     np.testing.assert_allclose(height, [box.centre[2] + box.size[2] / 2 for box in cars], atol=0.01)
     assert etoile.ground(np.array([box.centre[:2] for box in cars]))[1].all()  # bare again
+
+
+def test_a_table_that_is_there_stays_and_one_of_another_carrier_is_refused(
+    tmp_path: Path, table: PathTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table_path(tmp_path, "etoile", 900)
+    table.save(path)
+    content = path.read_bytes()
+    cells = [("etoile", 900)]
+    assert list(trace_cells(cells, tmp_path, 30, CARRIER, 1)) == [path]
+    assert f"is there already, with {len(table.users)} users; remove it to trace 30" in capsys.readouterr().err
+    with pytest.raises(OtherCarrier, match=r"is there already, at 3\.5 GHz"):
+        list(trace_cells(cells, tmp_path, 30, 28e9, 1))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.raytracing
+def test_walks_are_traced_place_by_place(tmp_path: Path, etoile: City) -> None:
+    (path,) = trace_walks([("etoile", 900)], tmp_path, 2, CARRIER, 1)
+    assert path == walks_path(tmp_path, "etoile", 900)
+    traced, site = PathTable.load(path), draw_site(etoile, "etoile", 900, CARRIER)
+    assert traced.site == site
+    expected = draw_walks(etoile, site, 2).reshape(-1, 3) - np.array(site.bs)
+    np.testing.assert_array_equal(traced.users, expected.astype(np.float32))
