@@ -18,12 +18,15 @@ HoldOut = Literal["location", "square", "none"]
 
 # Of files that are whole by themselves. A table is positions here, and .npy files belong to each other.
 _SUFFIXES = (".h5", ".hdf5", ".tfrecords", ".pcap", ".dat", ".mat", ".npz", ".safetensors")
+_MADE = ("-references.safetensors", "-users.safetensors")  # `name_survey_files`
 _RECORDINGS = "tfrecords"  # the folder of DICHASUS's recordings, below spec.json
 _DEEPMIMO = "params.json"
 
 
 def find_data_files(source: Path) -> list[Path]:
     """The files of a folder, sorted by name, all with one suffix; `source` itself if it is a file.
+
+    Surveys and users that were made of a folder before are left out.
 
     Raises `BadFingerprintFile` if there is none, or if the folder has files of several formats.
     """
@@ -32,17 +35,33 @@ def find_data_files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
     folders = [source, source / _RECORDINGS]
-    files = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix.lower() in _SUFFIXES]
+    there = [file for folder in folders for file in sorted(folder.glob("*")) if not file.name.endswith(_MADE)]
+    files = [file for file in there if file.suffix.lower() in _SUFFIXES]
     formats = sorted({file.suffix.lower() for file in files})
     if (source / _DEEPMIMO).is_file():
         raise BadFingerprintFile(
             f"{source} is a scenario of DeepMIMO, with paths and without CSI; fingerpost-train scenes deepmimo reads it"
         )
     if not files:
-        raise BadFingerprintFile(f"{source} has no file that ends in {', '.join(_SUFFIXES)}")
+        raise BadFingerprintFile(
+            f"{source} has no file that ends in {', '.join(_SUFFIXES)}; {_describe_content(there)}"
+        )
     if len(formats) > 1:
         raise BadFingerprintFile(f"{source} has files of several formats, {', '.join(formats)}; name one file")
     return files
+
+
+def _describe_content(there: list[Path]) -> str:
+    """What a folder without data has instead, and what to do."""
+    suffixes = sorted({file.suffix.lower() or "no suffix" for file in there if file.is_file()})
+    folders = [file.name for file in there if file.is_dir()]
+    parts = [f"it has files of {', '.join(suffixes)}"] if suffixes else []
+    parts += [f"it has the folder {folders[0]}: name that one"] if folders else []
+    if ".pcapng" in suffixes:
+        parts.append("save captures as pcap (editcap -F pcap)")
+    if {".npy", ".csv"} & set(suffixes):
+        parts.append("a .npy or .csv file is read if you name it")
+    return "; ".join(parts) or "it is empty"
 
 
 def read_data_files(files: list[Path], cell: Cell, layout: Layout) -> Fingerprints:
@@ -50,7 +69,14 @@ def read_data_files(files: list[Path], cell: Cell, layout: Layout) -> Fingerprin
 
     Raises `BadFingerprintFile`, which names the file.
     """
-    parts = [_read_data_file(file, cell, layout) for file in files]
+    parts = []
+    for file in files:
+        try:
+            parts.append(_read_data_file(file, cell, layout))
+        except BadFingerprintFile as error:
+            if len(files) == 1:
+                raise
+            raise BadFingerprintFile(f"{error}; each of the {len(files)} files needs CSI and positions") from error
     return Fingerprints(
         csi=np.concatenate([one.csi for one in parts]),
         positions=np.concatenate([one.positions for one in parts]),
@@ -84,12 +110,12 @@ def hold_out(fingerprints: Fingerprints, by: HoldOut, share: float, distance: fl
 
 def name_survey_files(folder: Path, cell: Cell) -> tuple[Path, Path]:
     """The file of a cell's survey and that of the users that were held out of it."""
-    survey, users = (folder / f"{cell.cell_id}-{name}.safetensors" for name in ("references", "users"))
+    survey, users = (folder / f"{cell.cell_id}{ending}" for ending in _MADE)
     return survey, users
 
 
 def write_survey_and_users(folder: Path, cell: Cell, fingerprints: Fingerprints, held: NDArray[np.bool_]) -> list[Path]:
-    """Writes the survey, and the users if any fingerprint is held out. Returns the files.
+    """Writes the survey, and the users if any fingerprint is held out; else removes those of before. Returns the files.
 
     Raises the errors of `check_fingerprints`, before anything is written, and `OSError`.
     """
@@ -97,6 +123,7 @@ def write_survey_and_users(folder: Path, cell: Cell, fingerprints: Fingerprints,
     written = []
     for file, rows in zip(name_survey_files(folder, cell), (~held, held), strict=True):
         if not rows.any():
+            file.unlink(missing_ok=True)  # users of another split are in this survey
             continue
         part = Fingerprints(
             fingerprints.csi[rows], fingerprints.positions[rows], fingerprints.times[rows], fingerprints.sigmas[rows]

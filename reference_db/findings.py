@@ -30,7 +30,7 @@ def describe_units(verdict: UnitsVerdict) -> Iterator[Finding]:
         "units",
         "refused" if verdict.clear else "warning",
         f"the positions are {name}, not metres: only so do delays grow with the distance at the speed of light",
-        f"state --units {verdict.unit}, or send metres",
+        f"state --units {verdict.unit}, or send metres; if they are metres, correct the bandwidth",
     )
 
 

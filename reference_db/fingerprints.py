@@ -182,7 +182,7 @@ def _describe_far(positions: NDArray[np.float32], ranges: NDArray[np.float64], c
         distance = math.hypot(*frame.to_local(longitude_deg, latitude_deg))
         if distance <= FARTHEST_M:
             return f"{reason}; with latitude and longitude exchanged it is {distance:.0f} m away, so they are exchanged"
-    return f"{reason}; positions are metres east and north of the base station, not map coordinates"
+    return f"{reason}; they are metres from the base station, no map coordinates (cells convert takes --origin)"
 
 
 def _find_duplicates(fingerprints: Fingerprints) -> Iterator[Fault]:

@@ -210,4 +210,7 @@ def _explain_positions(verdict: OrderVerdict) -> str:
         return "bearings must fit the positions first"
     if verdict.bearing is None:
         return "without bearings, wrong units or exchanged east and north do not show"
-    return "bearings do not fit: users are out of sight, or east and north are exchanged; wrong units would not show"
+    return (
+        "bearings do not fit: users are out of sight, the base station is not at 0,0 of the positions (convert: "
+        "--origin), or east and north are exchanged; wrong units would not show"
+    )

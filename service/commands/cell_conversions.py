@@ -1,14 +1,16 @@
 """``fingerpost cells convert``: data that others publish as a survey to import and users to locate."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fingerpost.wire import CELL_ID_PATTERN
 from service.commands import layout_options
 from service.commands.cell_options import Json
-from service.commands.options import fail, print_json, require_finite
+from service.commands.options import fail, print_json, reject, require_finite
 
 
 class HoldOut(StrEnum):
@@ -34,7 +36,10 @@ def convert(
             help="What is held out of the survey as a whole: locations, squares of a grid (for dense walks) or nothing."
         ),
     ] = HoldOut.location,
-    held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the locations to hold out.")] = 0.2,
+    held_out: Annotated[
+        float,
+        typer.Option(min=0.01, max=0.9, callback=require_finite, help="Share of the locations to hold out."),
+    ] = 0.2,
     same_location: Annotated[
         float,
         typer.Option(
@@ -47,9 +52,13 @@ def convert(
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed holds out the same locations.")] = 0,
     origin: Annotated[
-        str,
-        typer.Option(metavar="X,Y", help="Place of the base station in the coordinates of the file, in its units."),
-    ] = "0,0",
+        str | None,
+        typer.Option(
+            metavar="X,Y",
+            help="Place of the base station in the coordinates of the file, in its units.",
+            show_default="0,0",
+        ),
+    ] = None,
     subcarrier_step: Annotated[
         int,
         typer.Option(min=1, help="2 keeps every second subcarrier, and so on, the carrier among them."),
@@ -71,8 +80,10 @@ def convert(
     from reference_db.data_folder import hold_out as choose_held_out
     from reference_db.errors import BadHoldOut, ReferenceDatabaseError
 
+    if cell is not None and not re.fullmatch(CELL_ID_PATTERN, cell):
+        reject(f"--cell {cell!r} is no name of a cell: letters, digits, dots, hyphens and underscores")
     layout = layout_options.make_layout(
-        axes, conjugate, subcarrier_order, units, field, origin=origin, subcarrier_step=subcarrier_step
+        axes, conjugate, subcarrier_order, units, field, origin=origin or "0,0", subcarrier_step=subcarrier_step
     )
     described = layout_options.read_description(cell_file, cell)
     if cell is not None:
@@ -85,10 +96,15 @@ def convert(
         held = choose_held_out(fingerprints, hold_out.value, held_out, same_location, seed)
         written = write_survey_and_users(out, described, fingerprints, held)
     except BadHoldOut as error:
-        advice = "below the distance of its points, or take --hold-out square for a dense walk"
+        advice = {
+            HoldOut.location: "below the distance of its points, or take --hold-out square for a dense walk",
+            HoldOut.square: "for smaller squares",
+        }[hold_out]
         fail(f"{source.name}: {error}; state --same-location, now {same_location:g} m, {advice}")
     except (ReferenceDatabaseError, OSError) as error:
         fail(str(error))
+    if origin is None:
+        typer.echo("fingerpost: the base station is at 0,0 of the data; state --origin if it is not", err=True)
     counts = {"references": int((~held).sum()), "users": int(held.sum())}
     if json:
         print_json({"files": list(map(str, written)), **counts})

@@ -201,6 +201,8 @@ class Trials:
                 reasons.append(f"{family} does not locate users there: {error.reason}")
             else:
                 return
+        if manifest.model == "auto":
+            reasons.append("weighted-knn can locate users there")
         raise type(why)("/cellId", "; ".join(reasons)) from why
 
     def _is_measured(self, manifest: Manifest) -> bool:

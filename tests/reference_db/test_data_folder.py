@@ -66,7 +66,9 @@ def test_recordings_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        ([], "has no file that ends in"),
+        ([], "has no file that ends in .*; it is empty"),
+        (["walk.pcapng", "README"], r"it has files of \.pcapng, no suffix; save captures as pcap \(editcap -F pcap\)"),
+        (["csi.npy"], r"a \.npy or \.csv file is read if you name it"),
         (["a.h5", "a.mat"], r"has files of several formats, \.h5, \.mat; name one file"),
         (["params.json", "rx_pos_t001_tx000_r000.mat"], "is a scenario of DeepMIMO"),
     ],

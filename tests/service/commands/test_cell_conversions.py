@@ -108,13 +108,16 @@ def test_squares_and_fewer_subcarriers(fingerpost: Fingerpost, folder: Path, sur
         ("data", ("--origin", "1"), 2, "origin"),
         ("data", ("--origin", "nan,1"), 2, "origin"),
         ("data", ("--same-location", "500"), 1, "data: its 90 fingerprints are 1 locations"),
+        ("data", ("--same-location", "500"), 1, "or take --hold-out square for a dense walk"),
+        ("data", ("--hold-out", "square", "--same-location", "500"), 1, "now 500 m, for smaller squares"),
+        ("data", ("--cell", "a b"), 2, "--cell 'a b' is no name of a cell"),
         ("data", ("--field", "csi=H"), 1, "test.h5: there is no H for csi; the file has data"),
         ("data", ("--subcarrier-step", "2"), 1, "test.h5: row 0: csi has 8 antennas and 8 subcarriers"),
         ("data/train.h5", ("--cell-file", "absent.json"), 1, "absent.json"),
         ("nowhere", (), 1, "there is no file or folder nowhere"),
         ("nowhere.h5", (), 1, "there is no file or folder nowhere.h5"),
         ("cell.json", (), 1, "cell.json: the suffix must be .safetensors, "),
-        (".", (), 1, "has no file that ends in .h5"),
+        (".", (), 1, "it has the folder data: name that one"),
     ],
 )
 def test_a_refusal_is_one_line_and_nothing_is_written(
@@ -132,3 +135,30 @@ def test_a_refusal_is_one_line_and_nothing_is_written(
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not list(tmp_path.glob("made-up*"))
+
+
+def test_users_of_another_split_do_not_stay_beside_a_survey_that_has_them(fingerpost: Fingerpost, folder: Path) -> None:
+    command = ("cells", "convert", folder, "--cell-file", "cell.json", "--origin", "100,200")
+    assert fingerpost(*command).exit_code == 0
+    assert Path("made-up-users.safetensors").exists()
+    assert fingerpost(*command, "--hold-out", "none", "--force").exit_code == 0
+    assert not Path("made-up-users.safetensors").exists()
+
+
+def test_a_folder_is_converted_again_beside_what_was_made_of_it(fingerpost: Fingerpost, folder: Path) -> None:
+    command = ("cells", "convert", folder, "--cell-file", "cell.json", "--origin", "100,200", "--out", folder)
+    assert fingerpost(*command).exit_code == 0
+    again = fingerpost(*command, "--cell", "other")
+    assert "72 references, 18 users held out" in again.stderr
+
+
+def test_the_place_of_the_base_station_is_said_where_nobody_stated_it(fingerpost: Fingerpost, folder: Path) -> None:
+    command = ("cells", "convert", folder, "--cell-file", "cell.json")
+    assert "the base station is at 0,0 of the data; state --origin" in fingerpost(*command).stderr
+    assert "--origin" not in fingerpost(*command, "--force", "--origin", "100,200").stderr
+
+
+def test_a_share_that_is_no_number_is_refused(fingerpost: Fingerpost, folder: Path) -> None:
+    refused = fingerpost("cells", "convert", folder, "--cell-file", "cell.json", "--held-out", "nan")
+    assert refused.exit_code == 2
+    assert "nan is not a finite number" in refused.output

@@ -135,7 +135,7 @@ async def test_a_cell_outside_the_ranges_is_refused_wherever_it_is_described(
             await client.patch("/cells/inside", json=outside),
         ):
             assert_problem(response, 409, cause, "/cellId")
-            assert response.json()["invalidParams"][0]["reason"] == reason
+            assert response.json()["invalidParams"][0]["reason"] == f"{reason}; weighted-knn can locate users there"
         assert (await client.get("/cells/b")).status_code == 404
         assert (await client.get("/cells/inside")).json()["version"].startswith("1-")
         assert (await client.put("/cells/b?force=true", json={"cell": RADIO | outside})).status_code == 201
@@ -149,7 +149,8 @@ async def test_a_cell_that_no_model_serves_is_told_the_reason_of_each(tmp_path: 
         reason = refused.json()["invalidParams"][0]["reason"]
         assert reason == (
             "bandwidth is 400 MHz, the artifact was trained on 10 to 100 MHz; "
-            "lwlm does not locate users there: array.rows is 2, the artifact lwlm was trained with 1"
+            "lwlm does not locate users there: array.rows is 2, the artifact lwlm was trained with 1; "
+            "weighted-knn can locate users there"
         )
 
 
