@@ -64,11 +64,15 @@ def _read_columns(table: Path) -> dict[str, NDArray[Any]]:
     source = open_csv(table)
     named = choose_variables(source, {})
     columns = {field: source.load(name) for field, name in named.items()}
-    columns |= {name: source.load(name) for name in source.variables if name.lower() == "packet"}
+    columns |= {name.lower(): source.load(name) for name in source.variables if name.lower() == "packet"}
     if not any(set(places) <= columns.keys() for places in _PLACES):
         raise BadFingerprintFile(f"it needs the columns x and y, or lat and lon; {source.describe()}")
-    if ("packet" in columns) == ("times" in columns):
+    if {"packet", "times"} <= columns.keys():
+        raise BadFingerprintFile(f"it has both packet and {named['times']}; keep one")
+    if not {"packet", "times"} & columns.keys():
         raise BadFingerprintFile(f"it needs either the column packet or the column time; {source.describe()}")
+    if not all(map(len, columns.values())):
+        raise BadFingerprintFile("it has no rows")
     if not all(np.isfinite(values).all() for values in columns.values()):
         raise BadFingerprintFile("it has a number that is not finite")
     kept = ("packet", "times", "sigmas", *(name for places in _PLACES for name in places))
@@ -85,12 +89,15 @@ def _refuse_to_share(table: Path, capture: Path) -> None:
 
 def _by_number(columns: dict[str, NDArray[Any]], packets: int) -> PlacedPackets:
     numbers = columns.pop("packet")
+    there = (numbers >= 0) & (numbers < packets) & (numbers % 1 == 0)
+    if not there.all():
+        number = f"{numbers[there.argmin()]:.15g}"
+        raise BadFingerprintFile(f"it names packet {number}, which is not there; the capture has 0 to {packets - 1}")
     rows = numbers.astype(np.int64)
-    if (rows != numbers).any() or (rows < 0).any() or (rows >= packets).any():
-        raise BadFingerprintFile(f"it names packets that are not there; the capture has packets 0 to {packets - 1}")
     order = np.argsort(rows, kind="stable")
-    if (np.diff(rows[order]) == 0).any():
-        raise BadFingerprintFile("it names a packet twice")
+    twice = rows[order][1:][np.diff(rows[order]) == 0]
+    if len(twice):
+        raise BadFingerprintFile(f"it names packet {twice[0]} twice")
     return PlacedPackets(rows[order], {name: values[order] for name, values in columns.items()})
 
 

@@ -100,3 +100,16 @@ def test_other_files_and_packets_that_contradict_themselves_are_refused(capture:
         capture.write_bytes(content)
         with pytest.raises(BadFingerprintFile, match=complaint):
             read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+
+
+@pytest.mark.parametrize("header", ["time,x,y\n", "packet,x,y\n"])
+def test_a_table_of_positions_without_rows_is_named(capture: Path, header: str) -> None:
+    (capture.parent / "positions.csv").write_text(header)
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.dat: positions\.csv: it has no rows$"):
+        read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+
+
+def test_a_table_that_places_no_packet_says_so(capture: Path) -> None:
+    (capture.parent / "positions.csv").write_text("time,x,y\n100,1,1\n101,1,1\n")
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.dat: positions\.csv: no packet has a position: packets go"):
+        read_fingerprint_file(capture, describe(RECEIVE, GROUPS))

@@ -225,3 +225,16 @@ def test_another_number_of_subcarriers_is_refused(table: Path, wire: np.ndarray)
     mixed = [(BEGIN, udp(as_integers(wire[0, 0]), 0)), (BEGIN + 1, wide)]
     with pytest.raises(BadFingerprintFile, match="frame 1 has 128 subcarriers, those before it 64"):
         read_fingerprint_file(pcap(table, mixed), describe(1, KEPT))
+
+
+@pytest.mark.parametrize("header", ["time,x,y\n", "packet,x,y\n"])
+def test_a_table_of_positions_without_rows_is_named(table: Path, wire: np.ndarray, header: str) -> None:
+    table.with_suffix(".csv").write_text(header)
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.pcap: walk\.csv: it has no rows$"):
+        read_fingerprint_file(pcap(table, packets(wire)), describe(CORES, KEPT))
+
+
+def test_a_table_that_places_no_packet_says_so(table: Path, wire: np.ndarray) -> None:
+    table.with_suffix(".csv").write_text("time,x,y\n0,1,1\n1,1,1\n")
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.pcap: walk\.csv: no packet has a position: packets go from"):
+        read_fingerprint_file(pcap(table, packets(wire)), describe(CORES, KEPT))

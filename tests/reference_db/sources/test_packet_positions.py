@@ -26,6 +26,10 @@ def test_packets_that_the_table_names_get_its_places_in_their_own_order(tmp_path
     }
 
 
+def test_capitals_in_the_names_of_columns_do_not_matter(tmp_path: Path) -> None:
+    assert place_packets(table(tmp_path, "Packet,X,Y\n7,1,2\n"), TIMES).rows.tolist() == [7]
+
+
 def test_places_between_near_times_lie_on_a_line_and_packets_outside_have_none(tmp_path: Path) -> None:
     placed = place_packets(table(tmp_path, f"time,x,y\n2,0,10\n{2 + MOST_SECONDS},4,10\n"), TIMES)
     assert placed.rows.tolist() == [2, 3, 4]
@@ -59,11 +63,14 @@ def test_numbered_packets_of_several_captures_need_a_table_each(tmp_path: Path) 
     [
         ("packet,x\n1,1\n", "x and y, or lat and lon; the file has packet"),
         ("x,y\n1,1\n", "either the column packet or the column time"),
-        ("packet,time,x,y\n1,1,1,1\n", "either the column packet or the column time"),
-        ("packet,x,y\n10,1,1\n", "names packets that are not there; the capture has packets 0 to 9"),
-        ("packet,x,y\n-1,1,1\n", "names packets that are not there"),
-        ("packet,x,y\n1.5,1,1\n", "names packets that are not there"),
-        ("packet,x,y\n1,1,1\n1,2,2\n", "names a packet twice"),
+        ("packet,time,x,y\n1,1,1,1\n", "it has both packet and time; keep one"),
+        ("packet,x,y\n", "walk.csv: it has no rows"),
+        ("time,x,y\n\n", "walk.csv: it has no rows"),
+        ("packet,x,y\n9,1,1\n10,1,1\n", "names packet 10, which is not there; the capture has 0 to 9"),
+        ("packet,x,y\n-1,1,1\n", "names packet -1, which is not there"),
+        ("packet,x,y\n1.5,1,1\n", "names packet 1.5, which is not there"),
+        ("packet,x,y\n1e300,1,1\n", "names packet 1e+300, which is not there"),
+        ("packet,x,y\n3,1,1\n7,2,2\n1,1,1\n7,3,3\n", "names packet 7 twice"),
         ("packet,x,y\n1,nan,1\n", "a number that is not finite"),
         ("time,x,y\n1,1,1\n", "two rows or more"),
         ("time,x,y\n2,1,1\n1,1,1\n", "their times must ascend"),
