@@ -12,7 +12,6 @@ fourth from -58 to 58.
 """
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import BadFingerprintFile
+from reference_db.sources.left_out import describe_cut, describe_left_out, find_signals
 from reference_db.sources.packet_positions import place_packets
 from reference_db.sources.source import Source, Variable
 
@@ -36,13 +36,12 @@ class _Packet(NamedTuple):
 
 
 def open_intel5300(path: Path) -> Source:
-    """`csi` complex64 `[n, receive antennas, 30]` of the packets that have a position, and their positions.
+    """`csi` complex64 `[n, receive antennas, 30]` of the packets that have a position and a signal, and positions.
 
-    The table of positions counts `time` in seconds since the first packet. Raises `BadFingerprintFile` or `OSError`.
+    The table of positions counts `time` in seconds since the first packet. Of a file that is cut off, the whole packets
+    are read. Raises `BadFingerprintFile` or `OSError`.
     """
-    packets = list(_read_packets(path.read_bytes()))
-    if not packets:
-        raise BadFingerprintFile("it has no CSI: no record with code 0xBB")
+    packets, is_cut = _read_packets(path.read_bytes())
     counts = [len(packet.csi) for packet in packets]
     if len(set(counts)) > 1:
         odd = next(number for number, count in enumerate(counts) if count != counts[0])
@@ -51,21 +50,44 @@ def open_intel5300(path: Path) -> Source:
     elapsed = np.cumsum(np.diff(clock, prepend=clock[0]) % _CLOCK_MICROSECONDS) / 1e6
     placed = place_packets(path, elapsed)
     csi = np.stack([packets[row].csi for row in placed.rows.tolist()])
-    return Source({"csi": Variable.of(csi)} | {name: Variable.of(one) for name, one in placed.columns.items()})
+    heard = find_signals(csi)
+    if not heard.any():
+        raise BadFingerprintFile("no packet with a position has a signal: their CSI is all zero")
+    notes = describe_left_out(
+        "packets",
+        len(packets),
+        unplaced=len(packets) - len(placed.rows),
+        silent=int((~heard).sum()),
+        hint=placed.hint,
+    )
+    if is_cut:
+        notes = (describe_cut(len(packets)), *notes)
+    columns = {"csi": csi} | placed.columns
+    return Source({name: Variable.of(one[heard]) for name, one in columns.items()}, notes=notes)
 
 
-def _read_packets(content: bytes) -> Iterator[_Packet]:
-    place = found = 0
-    while place < len(content):
+def _read_packets(content: bytes) -> tuple[list[_Packet], bool]:
+    """The packets that are whole, and whether the file is cut off after them."""
+    packets: list[_Packet] = []
+    place = records = 0
+    while place + _LENGTH.size <= len(content):
         start = place + _LENGTH.size
-        end = start + (_LENGTH.unpack_from(content, place)[0] if start <= len(content) else 0)
-        if end > len(content) or end <= start:
-            kind = "cut off" if end > len(content) or start > len(content) else "no capture of the CSI Tool"
-            raise BadFingerprintFile(f"the file is {kind} after {found} whole packets, at byte {place}")
+        end = start + _LENGTH.unpack_from(content, place)[0]
+        if end == start:
+            raise BadFingerprintFile(
+                f"the file is no capture of the CSI Tool after {len(packets)} whole packets, at byte {place}"
+            )
+        if end > len(content):
+            break
         if content[start] == _CSI_CODE:
-            yield _read_packet(content[start + 1 : end], found)
-            found += 1
+            packets.append(_read_packet(content[start + 1 : end], len(packets)))
         place = end
+        records += 1
+    if not records:
+        raise BadFingerprintFile("it is no capture of the CSI Tool: it has no whole packet")
+    if not packets:
+        raise BadFingerprintFile("it has no CSI: no record with code 0xBB")
+    return packets, place < len(content)
 
 
 def _read_packet(record: bytes, number: int) -> _Packet:

@@ -13,7 +13,7 @@ line between their neighbours.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_db.errors import BadFingerprintFile
+from reference_db.sources.left_out import describe_cut, describe_left_out, find_signals
 from reference_db.sources.packet_positions import place_packets
 from reference_db.sources.source import Source, Variable
 
@@ -28,6 +29,7 @@ _MAGICS = {b"\xd4\xc3\xb2\xa1": ("<", 1e-6), b"\xa1\xb2\xc3\xd4": (">", 1e-6)}
 _MAGICS |= {b"\x4d\x3c\xb2\xa1": ("<", 1e-9), b"\xa1\xb2\x3c\x4d": (">", 1e-9)}
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _FILE_HEAD, _PACKET_HEAD = 24, 16
+_MOST_BYTES = 1 << 18  # of a packet, in every program that captures
 _ETHERNET = 1
 _PORT = 5500
 _UDP = 14 + 20  # after the heads of Ethernet and of IP without options
@@ -41,6 +43,11 @@ _INTEGERS = {0x0001, 0x0065}  # bcm4339, bcm43455c0
 _MANTISSA_AND_EXPONENT = {0x0003: (9, 5), 0xDEAD: (9, 5), 0x006A: (12, 6), 0xE834: (12, 6)}  # bcm4358, bcm4366c0
 
 
+class _Packet(NamedTuple):
+    time: float
+    content: memoryview
+
+
 class _Piece(NamedTuple):
     """The CSI of one core and stream of one Wi-Fi frame."""
 
@@ -52,24 +59,40 @@ class _Piece(NamedTuple):
 
 
 def open_nexmon(path: Path) -> Source:
-    """`csi` complex64 `[n, cores, subcarriers]` of the frames that have a position, their positions and `times`.
+    """`csi` complex64 `[n, cores, subcarriers]` of the frames that have a position and a signal, and these positions.
 
-    The table of positions numbers Wi-Fi frames, and counts `time` in Unix seconds. Raises `BadFingerprintFile` or
-    `OSError`.
+    `times` are those of the frames. The table of positions numbers Wi-Fi frames, and counts `time` in Unix seconds. Of
+    a file that is cut off, the whole packets are read. Raises `BadFingerprintFile` or `OSError`.
     """
-    frames = _group(piece for piece in _read_pieces(path.read_bytes()) if piece.stream == 0)
+    packets, is_cut = _find_packets(path.read_bytes())
+    frames = _group(piece for piece in _read_pieces(packets) if piece.stream == 0)
     if not frames:
         raise BadFingerprintFile(f"it has no CSI: no UDP packet to port {_PORT} that begins with 11 11")
     cores = sorted({core for frame in frames for core in frame})
     times = np.array([next(iter(frame.values())).time for frame in frames])
     placed = place_packets(path, times)
     whole = np.array([frames[row].keys() == set(cores) for row in placed.rows.tolist()], bool)
-    rows = placed.rows[whole].tolist()
-    if not rows:
+    if not whole.any():
         raise BadFingerprintFile(f"no frame with a position has all cores {', '.join(map(str, cores))}")
-    csi = np.stack([np.stack([frames[row][core].csi for core in cores]) for row in rows])
-    variables = {"csi": Variable.of(_keep_used(csi)), "times": Variable.of(times[rows])}
-    return Source(variables | {name: Variable.of(one[whole]) for name, one in placed.columns.items()})
+    csi = np.stack([np.stack([frames[row][core].csi for core in cores]) for row in placed.rows[whole].tolist()])
+    csi = _keep_used(csi)
+    heard = find_signals(csi)
+    if not heard.any():
+        raise BadFingerprintFile("no frame with a position and all cores has a signal: their CSI is all zero")
+    notes = describe_left_out(
+        "frames",
+        len(frames),
+        unplaced=len(frames) - len(placed.rows),
+        incomplete=int((~whole).sum()),
+        silent=int((~heard).sum()),
+        hint=placed.hint,
+    )
+    if is_cut:
+        notes = (describe_cut(len(packets)), *notes)
+    kept = np.flatnonzero(whole)[heard]
+    columns = {"times": times[placed.rows]} | placed.columns
+    variables = {"csi": csi[heard]} | {name: one[kept] for name, one in columns.items()}
+    return Source({name: Variable.of(one) for name, one in variables.items()}, notes=notes)
 
 
 def _group(pieces: Iterator[_Piece]) -> list[dict[int, _Piece]]:
@@ -89,7 +112,8 @@ def _group(pieces: Iterator[_Piece]) -> list[dict[int, _Piece]]:
     return frames
 
 
-def _read_pieces(content: bytes) -> Iterator[_Piece]:
+def _find_packets(content: bytes) -> tuple[list[_Packet], bool]:
+    """The packets that are whole, and whether the file is cut off after them."""
     if content.startswith(_PCAPNG):
         raise BadFingerprintFile("it is a pcapng file; save it as pcap (editcap -F pcap)")
     if content[:4] not in _MAGICS or len(content) < _FILE_HEAD:
@@ -98,18 +122,28 @@ def _read_pieces(content: bytes) -> Iterator[_Piece]:
     link = struct.unpack_from(f"{order}I", content, 20)[0] & 0xFFFF
     if link != _ETHERNET:
         raise BadFingerprintFile(f"its link type is {link}, expected Ethernet (1): capture with tcpdump -i wlan0")
-    place, found = _FILE_HEAD, 0
-    while place < len(content):
-        if place + _PACKET_HEAD > len(content):
-            raise BadFingerprintFile(f"the file is cut off after {found} whole packets, at byte {place}")
+    packets: list[_Packet] = []
+    view, place = memoryview(content), _FILE_HEAD
+    while place + _PACKET_HEAD <= len(content):
         seconds, parts, length, _ = struct.unpack_from(f"{order}IIII", content, place)
-        start, place = place + _PACKET_HEAD, place + _PACKET_HEAD + length
-        if place > len(content):
-            where = start - _PACKET_HEAD
-            raise BadFingerprintFile(f"the file is cut off after {found} whole packets, at byte {where}")
-        if piece := _read_piece(content[start:place], seconds + parts * fraction, found):
+        if length > _MOST_BYTES and packets:
+            raise BadFingerprintFile(
+                f"the file is damaged after {len(packets)} whole packets, at byte {place}: a packet of {length} bytes"
+            )
+        start = place + _PACKET_HEAD
+        if start + length > len(content):
+            break
+        place = start + length
+        packets.append(_Packet(seconds + parts * fraction, view[start:place]))
+    if not packets:
+        raise BadFingerprintFile("it is no capture of Nexmon CSI: it has no whole packet")
+    return packets, place < len(content)
+
+
+def _read_pieces(packets: Iterable[_Packet]) -> Iterator[_Piece]:
+    for number, packet in enumerate(packets):
+        if piece := _read_piece(bytes(packet.content), packet.time, number):
             yield piece
-        found += 1
 
 
 def _read_piece(packet: bytes, time: float, number: int) -> _Piece | None:

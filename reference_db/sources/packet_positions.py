@@ -22,14 +22,19 @@ from reference_db.sources.field_names import choose_variables
 
 MOST_SECONDS = 2.0  # between two places that are joined by a line
 _SHARED = "positions.csv"
+_HINT = "write two rows for a point where the user stood: arrival and departure"
 _PLACES = (("x", "y"), ("latitudes_deg", "longitudes_deg"))
 
 
 class PlacedPackets(NamedTuple):
-    """`rows`: the packets that have a position, ascending. `columns`: their places, and `sigmas` if there are any."""
+    """`rows`: the packets that have a position, ascending. `columns`: their places, and `sigmas` if there are any.
+
+    `hint`: how the table could place more packets, if it may be wrong.
+    """
 
     rows: NDArray[np.int64]
     columns: dict[str, NDArray[np.float64]]
+    hint: str | None = None
 
 
 def place_packets(capture: Path, times: NDArray[np.float64]) -> PlacedPackets:
@@ -118,4 +123,6 @@ def _by_time(columns: dict[str, NDArray[Any]], times: NDArray[np.float64]) -> Pl
             f"no packet has a position: packets go from {times.min():.3f} to {times.max():.3f} s, the table from "
             f"{known[0]:.3f} to {known[-1]:.3f} s, and places that differ must be at most {MOST_SECONDS:g} s apart"
         )
-    return PlacedPackets(rows, {name: np.interp(times[rows], known, values) for name, values in columns.items()})
+    placed = {name: np.interp(times[rows], known, values) for name, values in columns.items()}
+    repeats = (places[1:] == places[:-1]).all(axis=1).any()
+    return PlacedPackets(rows, placed, None if repeats or len(rows) == len(times) else _HINT)

@@ -26,12 +26,14 @@ class Variable(NamedTuple):
 class Source(NamedTuple):
     """The variables of a file, and the text that describes its cell, if it has one.
 
-    `loose`: vectors may have two dimensions, and a scalar stands for a whole vector, as in MATLAB.
+    `loose`: vectors may have two dimensions, and a scalar stands for a whole vector, as in MATLAB. `notes`: what a
+    person should know of how the file was read, such as what was left out; a line each.
     """
 
     variables: Mapping[str, Variable]
     cell: str | None = None
     loose: bool = False
+    notes: tuple[str, ...] = ()
 
     def load(self, name: str) -> NDArray[Any]:
         """Raises `BadFingerprintFile`."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reference_db import BadFingerprintFile, read_fingerprint_file
+from reference_db.sources.source import open_source
 from tests.reference_db.sources.conftest import N, describe
 
 RECEIVE, TRANSMIT, GROUPS = 3, 2, 30
@@ -55,6 +56,7 @@ def test_csi_of_the_first_transmit_antenna_and_positions_come_back_exactly(
     _, made = read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
     np.testing.assert_array_equal(made.csi, csi[..., 0].swapaxes(1, 2))
     np.testing.assert_allclose(made.positions, positions[:, :2], rtol=1e-6)
+    assert open_source(capture).notes == ()
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0), (2, 1, 0)])
@@ -73,17 +75,34 @@ def test_packets_without_a_position_are_left_out(capture: Path, csi: np.ndarray)
     _, made = read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
     np.testing.assert_array_equal(made.csi, csi[[1, 4], :, :, 0].swapaxes(1, 2))
     assert made.positions.tolist() == [[3, 4], [1, 2]]
+    assert open_source(capture).notes == (f"2 of {N} packets are used; {N - 2} have no position",)
+
+
+def test_a_packet_without_a_signal_is_left_out_and_counted(csi: np.ndarray, tmp_path: Path) -> None:
+    csi[1, :, :, 0] = 0  # of the first transmit antenna, the one that is read
+    csi[2, :, 1:] = 0
+    (tmp_path / "walk.dat").write_bytes(b"".join(record(one, 100 * number) for number, one in enumerate(csi)))
+    (tmp_path / "walk.csv").write_text("packet,x,y,sigma\n0,1,2,0.1\n1,3,4,0.2\n2,5,6,0.3\n")
+    _, made = read_fingerprint_file(tmp_path / "walk.dat", describe(RECEIVE, GROUPS))
+    np.testing.assert_array_equal(made.csi, csi[[0, 2], :, :, 0].swapaxes(1, 2))
+    assert made.positions.tolist() == [[1, 2], [5, 6]]
+    np.testing.assert_allclose(made.sigmas, [0.1, 0.3])
+    expected = f"2 of {N} packets are used; {N - 3} have no position, 1 has no signal"
+    assert open_source(tmp_path / "walk.dat").notes == (expected,)
+    (tmp_path / "walk.csv").write_text("packet,x,y\n1,3,4\n")
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.dat: no packet with a position has a signal"):
+        read_fingerprint_file(tmp_path / "walk.dat", describe(RECEIVE, GROUPS))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, -1])
-def test_a_capture_that_is_cut_off_says_after_how_many_packets(capture: Path, cut: int) -> None:
+def test_of_a_capture_that_is_cut_off_the_whole_packets_are_read(capture: Path, csi: np.ndarray, cut: int) -> None:
     whole = capture.read_bytes()
     size = len(whole) // N
     capture.write_bytes(whole[: 2 * size + 7 + cut] if cut > 0 else whole[:-1])
-    with pytest.raises(
-        BadFingerprintFile, match=rf"^walk\.dat: the file is cut off after {2 if cut > 0 else N - 1} whole"
-    ):
-        read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+    count = 2 if cut > 0 else N - 1
+    _, made = read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+    np.testing.assert_array_equal(made.csi, csi[:count, :, :, 0].swapaxes(1, 2))
+    assert open_source(capture).notes == (f"the file is cut off after {count} whole packets",)
 
 
 def test_other_files_and_packets_that_contradict_themselves_are_refused(capture: Path, csi: np.ndarray) -> None:
@@ -93,6 +112,9 @@ def test_other_files_and_packets_that_contradict_themselves_are_refused(capture:
     for content, complaint in (
         (struct.pack(">HB", 3, 0xC1) + b"AB", "it has no CSI: no record with code 0xBB"),
         (b"\0\0\0\0", "no capture of the CSI Tool after 0 whole packets, at byte 0"),
+        (b"", r"^walk\.dat: it is no capture of the CSI Tool: it has no whole packet$"),
+        (b"time,x,y\n1,2,3\n", r"^walk\.dat: it is no capture of the CSI Tool: it has no whole packet$"),
+        (good[:-1], r"^walk\.dat: it is no capture of the CSI Tool: it has no whole packet$"),
         (bytes(four), r"packet 0 has 372 bytes of CSI and says 372; 4 receive"),
         (struct.pack(">HB", 3, 0xBB) + b"AB", "packet 0 is shorter than its head"),
         (good + record(csi[0][:, :2], 0, (0, 1)), "packet 1 has 2 receive antennas, those before it 3"),

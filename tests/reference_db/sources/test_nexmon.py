@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reference_db import BadFingerprintFile, read_fingerprint_file
+from reference_db.sources.source import open_source
 from tests.reference_db.sources.conftest import N, describe
 
 CORES, FFT, LAST = 2, 64, 26
@@ -110,6 +111,7 @@ def test_csi_positions_and_times_come_back_exactly(
     np.testing.assert_array_equal(made.csi, kept)
     np.testing.assert_allclose(made.positions, positions[:, :2], rtol=1e-6)
     np.testing.assert_allclose(made.times, BEGIN + np.arange(N) * 0.25, atol=1e-6)
+    assert open_source(path).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -161,8 +163,41 @@ def test_frames_that_lack_a_core_are_left_out_and_still_counted(
 ) -> None:
     made = packets(wire)
     del made[2 * 4 + 3]  # core 0 of frame 2, stream 0
-    _, read = read_fingerprint_file(pcap(table, made), describe(CORES, KEPT))
+    path = pcap(table, made)
+    _, read = read_fingerprint_file(path, describe(CORES, KEPT))
     np.testing.assert_array_equal(read.csi, np.delete(kept, 2, axis=0))
+    assert open_source(path).notes == (f"{N - 1} of {N} frames are used; 1 lacks a core",)
+
+
+def test_a_frame_without_a_signal_is_left_out_and_counted(table: Path, wire: np.ndarray, kept: np.ndarray) -> None:
+    """Whatever its guard subcarriers hold. A frame with a signal on one core is used."""
+    used = np.fft.ifftshift(np.abs(np.arange(-FFT // 2, FFT // 2)) <= LAST)
+    wire[1, :, used] = 0
+    wire[4, 0, used] = 0
+    made = packets(wire)
+    del made[2 * 4 + 3]  # core 0 of frame 2, stream 0
+    path = pcap(table, made)
+    table.with_suffix(".csv").write_text("packet,x,y\n1,1,1\n2,2,2\n3,3,3\n4,4,4\n")
+    _, read = read_fingerprint_file(path, describe(CORES, KEPT))
+    np.testing.assert_array_equal(read.csi[0], kept[3])
+    assert not read.csi[1, 0].any()
+    assert read.positions.tolist() == [[3, 3], [4, 4]]
+    np.testing.assert_allclose(read.times, [BEGIN + 0.75, BEGIN + 1], atol=1e-6)
+    expected = f"2 of {N} frames are used; {N - 4} have no position, 1 lacks a core, 1 has no signal"
+    assert open_source(path).notes == (expected,)
+    table.with_suffix(".csv").write_text("packet,x,y\n1,1,1\n2,2,2\n")
+    with pytest.raises(BadFingerprintFile, match=r"^walk\.pcap: no frame with a position and all cores has a signal"):
+        read_fingerprint_file(path, describe(CORES, KEPT))
+
+
+def test_a_table_without_stays_says_how_to_place_more_frames(table: Path, wire: np.ndarray) -> None:
+    path = pcap(table, packets(wire))
+    table.with_suffix(".csv").write_text(f"time,x,y\n{BEGIN},1,1\n{BEGIN + 0.25},2,1\n")
+    (note,) = open_source(path).notes
+    assert note == (
+        f"2 of {N} frames are used; {N - 2} have no position; "
+        "write two rows for a point where the user stood: arrival and departure"
+    )
 
 
 def test_a_frame_that_is_sent_again_is_a_frame_of_its_own(table: Path, wire: np.ndarray) -> None:
@@ -181,12 +216,27 @@ def test_other_packets_and_padding_are_passed_over(table: Path, wire: np.ndarray
 
 
 @pytest.mark.parametrize("cut", [3, 17, 100, -1])
-def test_a_capture_that_is_cut_off_says_after_how_many_packets(table: Path, wire: np.ndarray, cut: int) -> None:
+def test_of_a_capture_that_is_cut_off_the_whole_packets_are_read(
+    table: Path, wire: np.ndarray, kept: np.ndarray, cut: int
+) -> None:
     path = pcap(table, packets(wire))
+    table.with_suffix(".csv").write_text("packet,x,y\n0,1,1\n")
     whole = path.read_bytes()
     size = (len(whole) - 24) // (4 * N)
-    path.write_bytes(whole[: 24 + 2 * size + cut] if cut > 0 else whole[:-1])
-    with pytest.raises(BadFingerprintFile, match=f"cut off after {2 if cut > 0 else 4 * N - 1} whole packets"):
+    path.write_bytes(whole[: 24 + 4 * size + cut] if cut > 0 else whole[:-1])
+    count = 4 if cut > 0 else 4 * N - 1
+    _, read = read_fingerprint_file(path, describe(CORES, KEPT))
+    np.testing.assert_array_equal(read.csi, kept[:1])
+    assert open_source(path).notes[0] == f"the file is cut off after {count} whole packets"
+
+
+def test_a_wrong_length_amid_a_capture_is_damage_and_no_cut(table: Path, wire: np.ndarray) -> None:
+    path = pcap(table, packets(wire))
+    content = bytearray(path.read_bytes())
+    size = (len(content) - 24) // (4 * N)
+    content[24 + 3 * size + 11] = 0x7F  # the highest byte of a length
+    path.write_bytes(content)
+    with pytest.raises(BadFingerprintFile, match=r"damaged after 3 whole packets, at byte \d+: a packet of 21307"):
         read_fingerprint_file(path, describe(CORES, KEPT))
 
 
@@ -203,7 +253,9 @@ def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
             lambda content: content[:20] + struct.pack("<I", 127) + content[24:],
             "its link type is 127, expected Ethernet",
         ),
-        (lambda content: content[:24], "it has no CSI: no UDP packet to port 5500"),
+        (lambda content: content[:24], "it is no capture of Nexmon CSI: it has no whole packet"),
+        (lambda content: content[:99], "it is no capture of Nexmon CSI: it has no whole packet"),
+        (lambda content: content.replace(b"\x11\x11", b"\x12\x12"), "it has no CSI: no UDP packet to port 5500"),
         (lambda content: content.replace(b"\x65\x00", b"\x99\x00", 1), "is of the chip 0x0099"),
     ],
 )

@@ -42,6 +42,16 @@ def test_a_user_who_stays_keeps_the_place_and_one_who_walks_too_long_has_none(tm
     placed = place_packets(table(tmp_path, "time,lat,lon\n0,48.1,9.1\n3,48.1,9.1\n6,48.2,9.1\n9,48.2,9.1\n"), TIMES)
     assert placed.rows.tolist() == [0, 1, 2, 3, 6, 7, 8, 9]
     np.testing.assert_allclose(placed.columns["latitudes_deg"], [48.1] * 4 + [48.2] * 4)
+    assert placed.hint is None
+
+
+@pytest.mark.parametrize(("last", "hints"), [(9, False), (8, True)])
+def test_a_table_of_times_without_stays_hints_at_them_where_packets_lack_a_place(
+    tmp_path: Path, last: int, hints: bool
+) -> None:
+    walk = "".join(f"{second},{second},0\n" for second in range(last + 1))
+    placed = place_packets(table(tmp_path, "time,x,y\n" + walk), TIMES)
+    assert (placed.hint is not None) == hints
 
 
 def test_the_table_of_a_capture_comes_before_that_of_the_folder(tmp_path: Path) -> None:
