@@ -39,8 +39,9 @@ _MAGIC = b"\x11\x11"
 _MOST_CORE_AND_STREAM = 0x3F  # some devices write that field big-endian
 # The last subcarrier that carries data, and the last null one beside the carrier, of each FFT length.
 _USED = {64: (26, 0), 128: (58, 1), 256: (122, 1)}
-_INTEGERS = {0x0001, 0x0065}  # bcm4339, bcm43455c0
-_MANTISSA_AND_EXPONENT = {0x0003: (9, 5), 0xDEAD: (9, 5), 0x006A: (12, 6), 0xE834: (12, 6)}  # bcm4358, bcm4366c0
+_INTEGERS = {0x0001: "bcm4339", 0x0065: "bcm43455c0"}
+_FLOATS = {0x0003: "bcm4358", 0xDEAD: "bcm4358", 0x006A: "bcm4366c0", 0xE834: "bcm4366c0"}
+_MANTISSA_AND_EXPONENT = {"bcm4358": (9, 5), "bcm4366c0": (12, 6)}  # bits
 
 
 class _Packet(NamedTuple):
@@ -165,11 +166,10 @@ def _read_piece(packet: bytes, time: float, number: int) -> _Piece | None:
 def _unpack(words: NDArray[np.uint32], chip: int, number: int) -> NDArray[np.complex64]:
     if chip in _INTEGERS:
         return np.ascontiguousarray(words.view("<i2").astype(np.float32)).view(np.complex64)
-    if chip not in _MANTISSA_AND_EXPONENT:
-        raise BadFingerprintFile(
-            f"packet {number} is of the chip {chip:#06x}; read are bcm4339, bcm43455c0, bcm4358 and bcm4366c0"
-        )
-    mantissa, exponent = _MANTISSA_AND_EXPONENT[chip]  # bits; the first of a mantissa is its sign
+    if chip not in _FLOATS:
+        read = ", ".join(f"{one:#06x} ({name})" for one, name in (_INTEGERS | _FLOATS).items())
+        raise BadFingerprintFile(f"packet {number} is of the chip {chip:#06x}; read are {read}")
+    mantissa, exponent = _MANTISSA_AND_EXPONENT[_FLOATS[chip]]  # the first bit of a mantissa is its sign
     scale = (words & ((1 << exponent) - 1)).astype(np.int32)
     scale -= (scale >= 1 << (exponent - 1)).astype(np.int32) << exponent
     csi = np.empty(len(words), np.complex64)

@@ -256,7 +256,11 @@ def _change(path: Path, change: Callable[[bytes], bytes]) -> None:
         (lambda content: content[:24], "it is no capture of Nexmon CSI: it has no whole packet"),
         (lambda content: content[:99], "it is no capture of Nexmon CSI: it has no whole packet"),
         (lambda content: content.replace(b"\x11\x11", b"\x12\x12"), "it has no CSI: no UDP packet to port 5500"),
-        (lambda content: content.replace(b"\x65\x00", b"\x99\x00", 1), "is of the chip 0x0099"),
+        (
+            lambda content: content.replace(b"\x65\x00", b"\x99\x00", 1),
+            r"packet 0 is of the chip 0x0099; read are 0x0001 \(bcm4339\), 0x0065 \(bcm43455c0\), 0x0003 \(bcm4358\), "
+            r"0xdead \(bcm4358\), 0x006a \(bcm4366c0\), 0xe834 \(bcm4366c0\)",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused(
