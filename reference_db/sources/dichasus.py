@@ -24,6 +24,7 @@ from reference_db.errors import BadFingerprintFile
 from reference_db.sources.source import Source, Variable
 from reference_db.sources.tfrecord import Feature, Record, find_records, parse_tensor, read_examples
 
+_SPEC = "spec.json"
 _POSITIONS = ("pos-tachy", "pos-lidar")  # the more exact first
 
 _Channels = NDArray[np.int64]
@@ -32,25 +33,33 @@ _Channels = NDArray[np.int64]
 def open_dichasus(path: Path) -> Source:
     """`csi` complex64 `[n, antennas, subcarriers]` and the positions of a recording.
 
-    With several arrays, each is a variable of its own, `array-1` and so on, in the order of `spec.json`. Without
-    `spec.json` the antennas are in the order of the channels. Of several positions, the most exact is `positions`; the
-    others keep their names. Raises `BadFingerprintFile` or `OSError`.
+    With several arrays, each is a variable of its own, `array-1` and so on, in the order of `spec.json`; one alone is
+    `csi`, and `array-1` too. Without `spec.json` the antennas are in the order of the channels. Of several positions,
+    the most exact is `positions`; the others keep their names. Raises `BadFingerprintFile` or `OSError`.
     """
     records = find_records(path)
     if not records:
         raise BadFingerprintFile("the file has no records")
     first = next(read_examples(path, records[:1]))
     channels, subcarriers = _read_csi(first, 0).shape
-    offsets = _read_offsets(path, channels, subcarriers)
+    spec, named_offsets = _read_json(path, _SPEC), f"reftx-offsets-{path.stem}.json"
+    known_offsets = _read_json(path, named_offsets)
+    offsets = _make_factors(known_offsets, named_offsets, channels, subcarriers)
     variables = {}
-    for name, array in _read_arrays(path, channels).items():
+    for name, array in _read_arrays(spec, channels).items():
         load = partial(_load_csi, path, records, array, offsets, (channels, subcarriers))
         variables[name] = Variable(load, f"complex64 [{len(records)}, {array.size}, {subcarriers}]")
     positions = [name for name in first if name.startswith("pos-")]
     best = next((name for name in _POSITIONS if name in positions), positions[0] if positions else None)
     for name in positions:
         variables["positions" if name == best else name] = Variable(partial(_load_positions, path, records, name))
-    return Source(variables)
+    notes = []
+    if known_offsets is None:
+        notes.append(f"no {named_offsets}: channels are not made coherent")
+    if spec is None:
+        notes.append(f"no {_SPEC}: antennas are in the order of the channels")
+    is_alone = spec is not None and "csi" in variables
+    return Source(variables, notes=tuple(notes), other_names={"array-1": "csi"} if is_alone else {})
 
 
 def _load_csi(
@@ -93,9 +102,8 @@ def _read_tensor(example: dict[str, Feature], name: str, number: int) -> NDArray
         raise BadFingerprintFile(f"{name} of record {number} is {error}") from error
 
 
-def _read_arrays(path: Path, channels: int) -> dict[str, _Channels]:
+def _read_arrays(spec: Any, channels: int) -> dict[str, _Channels]:
     """The channels of each array by the name of its variable, row by row from the bottom."""
-    spec = _read_json(_find_beside(path, "spec.json"))
     if spec is None:
         return {"csi": np.arange(channels)}
     arrays = {}
@@ -112,10 +120,8 @@ def _read_arrays(path: Path, channels: int) -> dict[str, _Channels]:
     return {"csi": arrays["array-1"]} if len(spec["antennas"]) == 1 else arrays
 
 
-def _read_offsets(path: Path, channels: int, subcarriers: int) -> NDArray[np.complex64]:
+def _make_factors(offsets: Any, name: str, channels: int, subcarriers: int) -> NDArray[np.complex64]:
     """The factors that make the channels coherent, `[channels, subcarriers]`; ones if no file has their offsets."""
-    name = f"reftx-offsets-{path.stem}.json"
-    offsets = _read_json(_find_beside(path, name))
     if offsets is None:
         return np.ones((channels, subcarriers), np.complex64)
     try:
@@ -129,14 +135,12 @@ def _read_offsets(path: Path, channels: int, subcarriers: int) -> NDArray[np.com
     return factors
 
 
-def _find_beside(path: Path, name: str) -> Path | None:
-    return next((folder / name for folder in (path.parent, path.parent.parent) if (folder / name).is_file()), None)
-
-
-def _read_json(path: Path | None) -> Any:
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BadFingerprintFile(f"{path.name} is not JSON: {error}") from error
+def _read_json(recording: Path, name: str) -> Any:
+    """What a file beside a recording holds; None if there is no file."""
+    for folder in (recording.parent, recording.parent.parent):
+        if (folder / name).is_file():
+            try:
+                return json.loads((folder / name).read_bytes())
+            except ValueError as error:
+                raise BadFingerprintFile(f"{name} is not JSON: {error}") from error
+    return None

@@ -31,15 +31,15 @@ _PLACES = frozenset().union(*_WAYS)
 
 
 def choose_variables(source: Source, fields: Mapping[str, str]) -> dict[str, str]:
-    """The name of the variable of each field that the file has. `fields` says what a person said.
+    """The name of the variable of each field that the file has. `fields` says what a person said, also by other names.
 
     Raises `BadFingerprintFile` for a name that the file does not have, or where two variables have usual names of one
     field.
     """
-    for field, name in fields.items():
+    chosen = {field: source.other_names.get(name, name) for field, name in fields.items()}
+    for field, name in chosen.items():
         if name not in source.variables:
             raise BadFingerprintFile(f"there is no {name} for {field}; {source.describe()}")
-    chosen = dict(fields)
     given = _PLACES.intersection(fields)
     left = [name for name in source.variables if name not in chosen.values()]
     for field, usual in _NAMES.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -27,13 +28,15 @@ class Source(NamedTuple):
     """The variables of a file, and the text that describes its cell, if it has one.
 
     `loose`: vectors may have two dimensions, and a scalar stands for a whole vector, as in MATLAB. `notes`: what a
-    person should know of how the file was read, such as what was left out; a line each.
+    person should know of how the file was read, such as what was left out; a line each. `other_names`: further names of
+    some variables, which a person may state.
     """
 
     variables: Mapping[str, Variable]
     cell: str | None = None
     loose: bool = False
     notes: tuple[str, ...] = ()
+    other_names: Mapping[str, str] = MappingProxyType({})
 
     def load(self, name: str) -> NDArray[Any]:
         """Raises `BadFingerprintFile`."""

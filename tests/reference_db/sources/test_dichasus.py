@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reference_db import BadFingerprintFile, read_fingerprint_file
+from reference_db.fingerprint_file import FingerprintFile
 from reference_db.layout import Layout
 from reference_db.sources.source import open_source
 from tests.reference_db.sources.conftest import N, describe
@@ -120,6 +121,34 @@ def test_each_array_is_a_variable_with_its_rows_from_the_bottom(
         np.testing.assert_array_equal(made.csi, channel[:, channels])
     with pytest.raises(BadFingerprintFile, match=r"csi is missing; the file has array-1 \(complex64 \[6, 4, 16\]\)"):
         read_fingerprint_file(path, describe(4, SUBCARRIERS))
+
+
+@pytest.mark.parametrize("stated", [{}, {"csi": "csi"}, {"csi": "array-1"}])
+def test_one_array_alone_may_be_called_by_its_number_too(
+    channel: np.ndarray, records: Records, tmp_path: Path, stated: dict[str, str]
+) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps({"antennas": SPEC["antennas"][:1]}))  # type: ignore[index]
+    path = write_records(tmp_path / "dichasus-cf02.tfrecords", records)
+    opened = FingerprintFile.open(path, Layout.read(fields=stated))
+    np.testing.assert_array_equal(opened.arrays["csi"], channel[:, [7, 0, 5, 2]])
+    assert opened.unused == ("pos-lidar",)
+
+
+def test_channels_that_are_no_array_have_no_number(records: Records, tmp_path: Path) -> None:
+    path = write_records(tmp_path / "dichasus-cf02.tfrecords", records)
+    with pytest.raises(BadFingerprintFile, match=r"there is no array-1 for csi; the file has csi \(complex64"):
+        FingerprintFile.open(path, Layout.read(fields={"csi": "array-1"}))
+
+
+def test_files_that_are_not_beside_the_recording_are_noted(records: Records, tmp_path: Path) -> None:
+    path = write_records(tmp_path / "dichasus-cf02.tfrecords", records)
+    offsets = "no reftx-offsets-dichasus-cf02.json: channels are not made coherent"
+    assert open_source(path).notes == (offsets, "no spec.json: antennas are in the order of the channels")
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))
+    assert open_source(path).notes == (offsets,)
+    known = json.dumps({"sto": [0] * CHANNELS, "cpo": [0] * CHANNELS})
+    (tmp_path / "reftx-offsets-dichasus-cf02.json").write_text(known)
+    assert open_source(path).notes == ()
 
 
 def test_an_array_without_some_of_its_antennas_is_left_out(records: Records, tmp_path: Path) -> None:
