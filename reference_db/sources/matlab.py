@@ -1,5 +1,6 @@
 """MATLAB's .mat files: version 5 to 7 by SciPy, version 7.3 (HDF5) by h5py. Both come with an extra."""
 
+import struct
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from reference_db.sources.hdf5 import CELL, read_data_sets
 from reference_db.sources.source import Source, Variable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_MATLAB = b"MATLAB"
+_HEAD_BYTES = 128  # of version 5
 _HDF5_PLACES = (0, 512)  # MATLAB writes a header of its own before it
 _MAYBE_COMPLEX = frozenset(("double", "single"))
 _NUMBERS = _MAYBE_COMPLEX | {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "logical"}
@@ -31,11 +34,15 @@ def open_matlab(path: Path) -> Source:
         if is_hdf5:
             variables, cell = read_data_sets(package, path, reverse=True)
         else:
+            if head.startswith(_MATLAB):
+                _refuse_cut(path, head)
             variables, cell = _open_version_5(package, path)
     except BadFingerprintFile:
         raise
     except Exception as error:  # the parsers raise errors of many kinds, about damaged files
-        raise BadFingerprintFile(f"it is not a MATLAB file: {error}") from error
+        is_matlab = is_hdf5 or head.startswith(_MATLAB)
+        fault = "it is a MATLAB file that is" if is_matlab else "it is not a MATLAB file, or"
+        raise BadFingerprintFile(f"{fault} damaged or cut off: {error}") from error
     return Source(variables, cell, loose=True)
 
 
@@ -61,3 +68,17 @@ def _open_version_5(scipy_io: Any, path: Path) -> tuple[dict[str, Variable], str
 def _load_version_5(scipy_io: Any, path: Path, name: str) -> NDArray[Any]:
     array: NDArray[Any] = scipy_io.loadmat(path, variable_names=[name])[name]
     return array
+
+
+def _refuse_cut(path: Path, head: bytes) -> None:
+    """Raises `BadFingerprintFile` if the last variable of a file of version 5 is not whole."""
+    tag = struct.Struct("<II" if head[_HEAD_BYTES - 2 : _HEAD_BYTES] == b"IM" else ">II")
+    place, whole, size = _HEAD_BYTES, 0, path.stat().st_size
+    with path.open("rb") as file:
+        while place != size:
+            file.seek(place)
+            start = file.read(tag.size)
+            place += tag.size + (tag.unpack(start)[1] if len(start) == tag.size else 0)
+            if place > size:
+                raise BadFingerprintFile(f"the file is damaged or cut off, after {whole} whole variables")
+            whole += 1
