@@ -33,8 +33,8 @@ _PLACES = frozenset().union(*_WAYS)
 def choose_variables(source: Source, fields: Mapping[str, str]) -> dict[str, str]:
     """The name of the variable of each field that the file has. `fields` says what a person said, also by other names.
 
-    Raises `BadFingerprintFile` for a name that the file does not have, or where two variables have usual names of one
-    field.
+    Raises `BadFingerprintFile` for a name that the file does not have, where two variables have usual names of one
+    field, and for CSI under a published name whose positions are missing.
     """
     chosen = {field: source.other_names.get(name, name) for field, name in fields.items()}
     for field, name in chosen.items():
@@ -60,6 +60,12 @@ def choose_variables(source: Source, fields: Mapping[str, str]) -> dict[str, str
             chosen["csi"] = _PUBLISHED["csi"]
         if not _PLACES & chosen.keys():
             chosen["positions"] = _PUBLISHED["positions"]
+    elif _PUBLISHED["csi"] in source.variables and not (_PLACES | {"csi", "csi_real"}) & chosen.keys():
+        csi, positions = _PUBLISHED["csi"], _PUBLISHED["positions"]
+        raise BadFingerprintFile(
+            f"the positions {positions} are missing, so {csi} is not taken for the CSI; {source.describe()}; "
+            f"if {csi} is the CSI, state --field csi={csi}"
+        )
     return chosen
 
 

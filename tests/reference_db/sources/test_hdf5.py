@@ -68,7 +68,12 @@ def test_a_data_set_in_a_group_has_the_name_of_the_group_before_its_own(
         ({"data": lambda one: one[:, :31]}, "row 0: csi has 31 antennas and 32 subcarriers"),
         ({"data": lambda one: one[:-1]}, "positions is float32 [6, 2], expected real numbers [5, 2]"),
         ({"data_loc": lambda one: one[:, :1]}, "positions is float32 [6, 1], expected real numbers [6, 2]"),
-        ({"data_loc": None}, "csi is missing"),
+        (
+            {"data_loc": None},
+            "the positions data_loc are missing, so data is not taken for the CSI; the file has data "
+            "(complex64 [6, 32, 32]); if data is the CSI, state --field csi=data",
+        ),
+        ({"data": None}, "csi is missing; the file has data_loc (float32 [6, 3])"),
     ],
     ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
 )
