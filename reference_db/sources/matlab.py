@@ -80,5 +80,7 @@ def _refuse_cut(path: Path, head: bytes) -> None:
             start = file.read(tag.size)
             place += tag.size + (tag.unpack(start)[1] if len(start) == tag.size else 0)
             if place > size:
-                raise BadFingerprintFile(f"the file is damaged or cut off, after {whole} whole variables")
+                raise BadFingerprintFile(
+                    f"the file is damaged or cut off, after {whole} whole variable{'' if whole == 1 else 's'}"
+                )
             whole += 1
