@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,14 @@ def _describe_content(there: list[Path]) -> str:
     return "; ".join(parts) or "it is empty"
 
 
-def read_data_files(files: list[Path], cell: Cell, layout: Layout) -> Fingerprints:
+class Data(NamedTuple):
+    """The fingerprints of files, and notes on what of these files is left out or not used."""
+
+    fingerprints: Fingerprints
+    notes: list[str]
+
+
+def read_data_files(files: list[Path], cell: Cell, layout: Layout) -> Data:
     """The fingerprints of all files, checked. One file at a time is in memory, and what the layout keeps of each.
 
     Raises `BadFingerprintFile`, which names the file.
@@ -77,22 +84,27 @@ def read_data_files(files: list[Path], cell: Cell, layout: Layout) -> Fingerprin
             if len(files) == 1:
                 raise
             raise BadFingerprintFile(f"{error}; each of the {len(files)} files needs CSI and positions") from error
-    return Fingerprints(
-        csi=np.concatenate([one.csi for one in parts]),
-        positions=np.concatenate([one.positions for one in parts]),
-        times=np.concatenate([one.times for one in parts]),
-        sigmas=np.concatenate([one.sigmas for one in parts]),
+    read = [one.fingerprints for one in parts]
+    fingerprints = Fingerprints(
+        csi=np.concatenate([one.csi for one in read]),
+        positions=np.concatenate([one.positions for one in read]),
+        times=np.concatenate([one.times for one in read]),
+        sigmas=np.concatenate([one.sigmas for one in read]),
     )
+    return Data(fingerprints, [note for one in parts for note in one.notes])
 
 
-def _read_data_file(file: Path, cell: Cell, layout: Layout) -> Fingerprints:
+def _read_data_file(file: Path, cell: Cell, layout: Layout) -> Data:
     opened = FingerprintFile.open(file, layout)
     try:
         fingerprints = opened.fingerprints(cell)
         check_fingerprints(fingerprints, cell)
     except ReferenceDatabaseError as error:
         raise BadFingerprintFile(f"{file.name}: {error}") from error
-    return fingerprints
+    notes = [*opened.notes]
+    if opened.unused:
+        notes.append(f"not used: {', '.join(opened.unused)}")
+    return Data(fingerprints, [f"{file.name}: {note}" for note in notes])
 
 
 def hold_out(fingerprints: Fingerprints, by: HoldOut, share: float, distance: float, seed: int) -> NDArray[np.bool_]:

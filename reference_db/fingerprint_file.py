@@ -16,7 +16,7 @@ string), or a separate file.
 Arrays may have any memory order, byte order and width. Integers are real numbers too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -50,13 +50,16 @@ _KNOWN = {*_WRITTEN} | WGS84
 class FingerprintFile:
     """An import file, not checked yet: its arrays by field, the cell that it describes, if any, and its layout.
 
-    `unused` names the variables that are no field.
+    `unused` names the variables that are no field. `notes`: what of the file is left out, or lacks. `describe` says
+    what variables it has.
     """
 
     arrays: _Arrays
     cell: Cell | None
     layout: Layout = CONVENTION
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    describe: Callable[[], str] | None = None
 
     @classmethod
     def open(cls, path: Path, layout: Layout = CONVENTION) -> Self:
@@ -90,14 +93,17 @@ class FingerprintFile:
         chosen = choose_variables(source, layout.fields)
         unused = sorted(source.variables.keys() - chosen.values())
         if unknown := [name for name in unused if name not in others]:
+            allowed = next((f"{field}={name}" for field, name in chosen.items()), "csi=NAME")
             raise BadFingerprintFile(
-                f"unknown arrays: {', '.join(unknown)}; expected only {', '.join(sorted(_KNOWN))}, or other usual names"
+                f"unknown arrays: {', '.join(unknown)}; expected only {', '.join(sorted(_KNOWN))}, or other usual "
+                f"names; state --field {allowed} to leave others out"
             )
         cell = None if source.cell is None else read_description(source.cell, former=True)
         if "csi" not in chosen and "csi_real" not in chosen:
             raise BadFingerprintFile(f"the array csi is missing; {source.describe()}{_suggest_csi(source, chosen)}")
         arrays = {field: source.load(name) for field, name in chosen.items()}
-        return cls(loosen(arrays) if source.loose else arrays, cell, layout, tuple(unused))
+        arrays = loosen(arrays) if source.loose else arrays
+        return cls(arrays, cell, layout, tuple(unused), source.notes, source.describe)
 
     def fingerprints(self, cell: Cell) -> Fingerprints:
         """The arrays as fingerprints of `cell`. Call `check_fingerprints` on the result.
@@ -105,7 +111,12 @@ class FingerprintFile:
         Raises `BadFingerprintFile` for missing or malformed arrays, and `BadFingerprint` for an impossible latitude or
         longitude.
         """
-        return make_fingerprints(self.layout.lay_out(self.arrays, cell), cell)
+        arrays = self.layout.lay_out(self.arrays, cell)
+        if self.describe is not None and not ({"positions"} | WGS84) & arrays.keys():
+            raise BadFingerprintFile(
+                f"the file needs either positions or both latitudes_deg and longitudes_deg; {self.describe()}"
+            )
+        return make_fingerprints(arrays, cell)
 
     def write_upload(self, path: Path, cell: Cell | None) -> None:
         """Writes the file as safetensors in the convention, with the description of `cell` if there is one.

@@ -92,7 +92,7 @@ def convert(
         if file.exists() and not force:
             fail(f"{file} is there already; --force overwrites it")
     try:
-        fingerprints = read_data_files(find_data_files(source), described, layout)
+        fingerprints, notes = read_data_files(find_data_files(source), described, layout)
         held = choose_held_out(fingerprints, hold_out.value, held_out, same_location, seed)
         written = write_survey_and_users(out, described, fingerprints, held)
     except BadHoldOut as error:
@@ -103,6 +103,8 @@ def convert(
         fail(f"{source.name}: {error}; state --same-location, now {same_location:g} m, {advice}")
     except (ReferenceDatabaseError, OSError) as error:
         fail(str(error))
+    for note in notes:
+        typer.echo(f"fingerpost: {note}", err=True)
     if origin is None:
         typer.echo("fingerpost: the base station is at 0,0 of the data; state --origin if it is not", err=True)
     counts = {"references": int((~held).sum()), "users": int(held.sum())}

@@ -52,7 +52,8 @@ def folder(survey: Fingerprints, tmp_path: Path) -> Path:
 def test_all_files_of_a_folder_are_read_in_the_order_of_their_names(folder: Path, survey: Fingerprints) -> None:
     files = find_data_files(folder)
     assert [file.name for file in files] == ["test.h5", "train.h5"]
-    made = read_data_files(files, CELL, CONVENTION)
+    made, notes = read_data_files(files, CELL, CONVENTION)
+    assert not notes
     np.testing.assert_array_equal(made.csi, np.roll(survey.csi, 20, axis=0))
     assert find_data_files(folder / "train.h5") == [folder / "train.h5"]
 

@@ -177,7 +177,7 @@ def test_a_latitude_off_the_globe_names_its_row(write: Write, arrays: Arrays, ce
         ({"positions": np.zeros((11, 2))}, "positions is float64"),
         ({"times": np.zeros((12, 1))}, "times is"),
         ({"sigmas": np.zeros(12, bool)}, "sigmas is bool"),
-        ({"sigma": np.zeros(12)}, "unknown arrays: sigma; expected only"),
+        ({"sigma": np.zeros(12)}, "unknown arrays: sigma; expected only .* state --field csi=csi to leave others out"),
         ({"scale": np.ones(12)}, "scale is only allowed"),
     ],
 )

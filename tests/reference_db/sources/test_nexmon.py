@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from reference_db import BadFingerprintFile, read_fingerprint_file
+from reference_db.data_folder import read_data_files
+from reference_db.fingerprint_file import FingerprintFile
+from reference_db.layout import CONVENTION
 from reference_db.sources.source import open_source
 from tests.reference_db.sources.conftest import N, describe
 
@@ -166,7 +169,10 @@ def test_frames_that_lack_a_core_are_left_out_and_still_counted(
     path = pcap(table, made)
     _, read = read_fingerprint_file(path, describe(CORES, KEPT))
     np.testing.assert_array_equal(read.csi, np.delete(kept, 2, axis=0))
-    assert open_source(path).notes == (f"{N - 1} of {N} frames are used; 1 lacks a core",)
+    note = f"{N - 1} of {N} frames are used; 1 lacks a core"
+    assert open_source(path).notes == FingerprintFile.open(path).notes == (note,)
+    data = read_data_files([path], describe(CORES, KEPT), CONVENTION)
+    assert data.notes == [f"{path.name}: {note}"]
 
 
 def test_a_frame_without_a_signal_is_left_out_and_counted(table: Path, wire: np.ndarray, kept: np.ndarray) -> None:

@@ -162,3 +162,13 @@ def test_a_share_that_is_no_number_is_refused(fingerpost: Fingerpost, folder: Pa
     refused = fingerpost("cells", "convert", folder, "--cell-file", "cell.json", "--held-out", "nan")
     assert refused.exit_code == 2
     assert "nan is not a finite number" in refused.output
+
+
+def test_what_a_file_has_beside_its_fingerprints_is_named(
+    fingerpost: Fingerpost, folder: Path, survey: Fingerprints
+) -> None:
+    with h5py.File(folder / "test.h5", "a") as file:
+        file["rssi"] = np.zeros(30)
+    made = fingerpost("cells", "convert", folder, "--cell-file", "cell.json", "--origin", "100,200")
+    assert made.exit_code == 0, made.output
+    assert "fingerpost: test.h5: not used: rssi" in made.stderr.splitlines()
