@@ -109,8 +109,12 @@ def _read_arrays(spec: Any, channels: int) -> dict[str, _Channels]:
     arrays = {}
     try:
         for number, one in enumerate(spec["antennas"], start=1):
-            rows = [[int(channel) for channel in row] for row in one["assignments"]]
+            rows = [list(row) for row in one["assignments"]]
             named = [channel for row in reversed(rows) for channel in row]
+            if any(type(channel) is not int for channel in named):
+                raise TypeError("a channel is no whole number")
+            if len(set(named)) < len(named):
+                raise BadFingerprintFile(f"spec.json assigns a channel twice in the {number}. array")
             if len({len(row) for row in rows}) == 1 and all(0 <= channel < channels for channel in named):
                 arrays[f"array-{number}"] = np.array(named)  # else it lacks antennas: no rectangle
     except (KeyError, TypeError, ValueError) as error:
@@ -141,6 +145,6 @@ def _read_json(recording: Path, name: str) -> Any:
         if (folder / name).is_file():
             try:
                 return json.loads((folder / name).read_bytes())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BadFingerprintFile(f"{name} is not JSON: {error}") from error
     return None

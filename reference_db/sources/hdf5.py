@@ -45,7 +45,9 @@ def read_data_sets(h5py: Any, path: Path, *, reverse: bool) -> tuple[dict[str, V
                 shape = list(data_set.shape[::-1] if reverse else data_set.shape)
                 described = f"{'complex' if _is_complex(data_set.dtype) else data_set.dtype} {shape}"
                 load = partial(_load, h5py, path, name, reverse)
-                variables[name.replace("/", ".")] = Variable(load, described)
+                if (dotted := name.replace("/", ".")) in variables:
+                    raise BadFingerprintFile(f"it has two data sets that are called {dotted} here")
+                variables[dotted] = Variable(load, described)
     return variables, text
 
 

@@ -47,7 +47,8 @@ def open_intel5300(path: Path) -> Source:
         odd = next(number for number, count in enumerate(counts) if count != counts[0])
         raise BadFingerprintFile(f"packet {odd} has {counts[odd]} receive antennas, those before it {counts[0]}")
     clock = np.array([packet.microseconds for packet in packets], np.int64)
-    elapsed = np.cumsum(np.diff(clock, prepend=clock[0]) % _CLOCK_MICROSECONDS) / 1e6
+    half = _CLOCK_MICROSECONDS // 2  # a step back is a packet out of order, unless it is as long as the clock
+    elapsed = np.cumsum((np.diff(clock, prepend=clock[0]) + half) % _CLOCK_MICROSECONDS - half) / 1e6
     placed = place_packets(path, elapsed)
     csi = np.stack([packets[row].csi for row in placed.rows.tolist()])
     heard = find_signals(csi)

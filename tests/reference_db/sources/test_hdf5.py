@@ -11,6 +11,7 @@ from reference_db import BadFingerprintFile, read_fingerprint_file
 from reference_db.cell_description import write_description
 from reference_db.data_folder import read_data_files
 from reference_db.layout import CONVENTION, Layout
+from reference_db.sources.source import open_source
 from tests.reference_db.sources.conftest import N, describe
 
 CELL = describe(32, 32)
@@ -100,3 +101,12 @@ def test_a_file_that_is_cut_off_is_refused(csi: np.ndarray, positions: np.ndarra
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(BadFingerprintFile, match=r"^train\.h5: it is not an HDF5 file, or damaged"):
         read_fingerprint_file(path, CELL)
+
+
+def test_data_sets_whose_names_would_be_one_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.h5"
+    with h5py.File(path, "w") as file:
+        file["g/positions"] = np.zeros((3, 2))
+        file["g.positions"] = np.ones((3, 2))
+    with pytest.raises(BadFingerprintFile, match=r"two data sets that are called g\.positions here"):
+        open_source(path)

@@ -135,3 +135,17 @@ def test_a_table_that_places_no_packet_says_so(capture: Path) -> None:
     (capture.parent / "positions.csv").write_text("time,x,y\n100,1,1\n101,1,1\n")
     with pytest.raises(BadFingerprintFile, match=r"^walk\.dat: positions\.csv: no packet has a position: packets go"):
         read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+
+
+def test_a_packet_out_of_order_keeps_its_time_and_those_after_it_theirs(
+    capture: Path, csi: np.ndarray, tmp_path: Path
+) -> None:
+    order = [0, 2, 1, *range(3, N)]
+    content = b"".join(record(csi[row], 100_000 * row) for row in order)
+    capture.write_bytes(content)
+    _, made = read_fingerprint_file(capture, describe(RECEIVE, GROUPS))
+    assert len(made) == N
+    np.testing.assert_array_equal(made.csi, csi[order, :, :, 0].swapaxes(1, 2))
+    rows = (tmp_path / "positions.csv").read_text().splitlines()[1:]
+    places = np.array([[float(cell) for cell in row.split(",")[1:]] for row in rows])
+    np.testing.assert_allclose(made.positions, places[order], rtol=1e-6)
