@@ -94,11 +94,11 @@ def locate_walks(
     """Locates each snapshot alone, as the service does, by the first ``references`` users of the survey."""
     site = survey.site
     yaw = site.yaw + (rng.uniform(-np.pi / 4, np.pi / 4) if seen.turned else 0.0)
-    known = observe_standing(survey, radio, yaw, references)
+    standing = observe_standing(survey, radio, yaw, references)
     walkers = observe_walkers(walks, radio, yaw)
     turn = draw_turn(rng) if seen.turned else np.eye(2, dtype=np.float32)
-    places, truth = known.positions @ turn, walkers.positions @ turn
-    csi, asked = (_impair(one, seen.radio, radio.bandwidth, rng) for one in (known.csi[None], walkers.csi))
+    places, truth = standing.positions @ turn, walkers.positions @ turn
+    csi, asked = (_impair(one, seen.radio, radio.bandwidth, rng) for one in (standing.csi[None], walkers.csi))
     csi, asked = csi[0], asked.reshape(-1, *asked.shape[2:])
     fixes = draw_fixes(truth, seen, rng)
     accuracy = np.full(truth.shape[:2], seen.accuracy or np.inf, np.float32)
@@ -117,32 +117,35 @@ def locate_walks(
         neighbours,
         pitch=pitch,
     )
-    features = torch.from_numpy(_describe(model, channel, csi))
-    asked_features = torch.from_numpy(_describe(model, channel, asked))
-    coarse, stated = torch.from_numpy(fixes).reshape(-1, 2), torch.from_numpy(accuracy).ravel()
+    known = _describe(model, channel, csi), places
+    users = _describe(model, channel, asked), fixes.reshape(-1, 2), accuracy.ravel()
+    w, t = truth.shape[:2]
+    positions, covariances, streams = (one.reshape(w, t, *one.shape[1:]) for one in _compare(model, near, known, users))
+    return Walked(truth, positions, covariances, fixes, accuracy, streams)
+
+
+def _compare(
+    model: Mateformer,
+    near: NDArray[np.int64],  # [n, neighbours] rows of the fingerprints
+    known: tuple[_Floats, _Floats],  # features [r, F] and positions [r, 2] of the fingerprints
+    users: tuple[_Floats, _Floats, _Floats],  # features [n, F], fixes [n, 2] and their accuracy [n]
+) -> tuple[_Floats, _Floats, NDArray[np.float16]]:
+    """Positions [n, 2], covariances [n, 2, 2] and streams [n, 2d] of users, each in a frame of its own."""
+    features, places = map(torch.from_numpy, known)
+    asked, coarse, accuracy = (torch.from_numpy(one)[:, None] for one in users)
     found: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
         for first in range(0, len(near), AT_ONCE):
             some = slice(first, first + AT_ONCE)
             rows = torch.from_numpy(near[some])
-            frame = model.frame(features[rows], torch.from_numpy(places)[rows], torch.zeros(rows.shape))
-            frame = frame._replace(
-                keys_values=[KeysValues(*(part.half().float() for part in layer)) for layer in frame.keys_values]
-            )
-            guess = Coarse(coarse[some, None], stated[some, None])
-            h, x = model.read(asked_features[some, None], guess, frame)
+            frame = model.frame(features[rows], places[rows], torch.zeros(rows.shape))
+            halves = [KeysValues(*(part.half().float() for part in layer)) for layer in frame.keys_values]
+            frame, guess = frame._replace(keys_values=halves), Coarse(coarse[some], accuracy[some])
+            h, x = model.read(asked[some], guess, frame)
             estimates = model.estimate(h, x, guess, frame.centre, frame.spread)
             found.append((estimates.position[:, 0], estimates.covariance[:, 0], torch.cat([h, x], dim=-1).half()))
     positions, covariances, streams = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-    w, t = truth.shape[:2]
-    return Walked(
-        truth,
-        positions.reshape(w, t, 2),
-        covariances.reshape(w, t, 2, 2),
-        fixes,
-        accuracy,
-        streams.reshape(w, t, -1),
-    )
+    return positions, covariances, streams
 
 
 def observe_standing(table: PathTable, radio: Radio, yaw: float, references: int) -> Observed:
