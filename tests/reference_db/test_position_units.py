@@ -73,7 +73,9 @@ def test_positions_that_cannot_be_judged_are_said_to_be_so() -> None:
     for one in (unseen, scaled(unseen, "ft")):
         verdict = check_plausibility(one, cell)
         assert verdict.findings == []
-        assert "users are out of sight, or east and north are exchanged; wrong" in str(verdict.positions_unjudged)
+        unjudged = str(verdict.positions_unjudged)
+        assert "or east and north are exchanged; wrong units" in unjudged
+        assert "the base station is not at 0,0 of the positions (convert: --origin)" in unjudged
     for one in (unsynchronised, scaled(unsynchronised, "cm")):
         assert "clocks differ, or few users" in str(check_plausibility(one, cell).positions_unjudged)
     column = make_cell(8, 1, 16)

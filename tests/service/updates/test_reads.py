@@ -97,7 +97,8 @@ async def test_a_version_is_found_by_name_number_or_the_beginning_of_its_name(gr
     for given in (name, name[:6], "2"):
         response = await grown.get(f"/cells/c/versions/{given}")
         assert (response.json()["version"], response.headers["etag"]) == (name, f'"{name}"')
-    for given in ("7", "0", "2-0", "two", "2-", "-2", "9" * 30):
+    other = "2-1" if name.startswith("2-0") else "2-0"
+    for given in ("7", "0", other, "two", "2-", "-2", "9" * 30):
         assert_problem(await grown.get(f"/cells/c/versions/{given}"), 404, "VERSION_NOT_FOUND", "/version")
     assert_problem(await grown.get("/cells/nowhere/versions/1"), 404, "CELL_NOT_FOUND", "/cellId")
 
