@@ -85,7 +85,7 @@ class Activation:
         measure_metrics: MeasureMetrics,
     ) -> None:
         self.folder: str | None = None  # of the artifact that is being activated
-        self.begun = 0  # activations on this replica, since its start
+        self.turns = 0  # beginnings and ends of activations on this replica, since its start
         self._folders = folders
         self._installation = installation
         self._store = store
@@ -156,18 +156,18 @@ class Activation:
                 raise
         return manifest.family, checks
 
-    async def adopt(self, active: ActiveArtifact, begun: int) -> None:
+    async def adopt(self, active: ActiveArtifact, turns: int) -> None:
         """Lets the installation's active artifact take over on this replica, without a check of its errors.
 
-        `begun`: how many activations had begun here before the installation was asked. If there are more by now, its
-        answer may be the artifact before. Raises `ActivationInProgress` then, and while another is being activated,
-        `ArtifactNotFound` where this replica lacks it, or `ArtifactRefused`.
+        `turns`: as they were before the installation was asked. If there are more by now, an activation has begun or
+        ended meanwhile, and the answer may be the artifact before. Raises `ActivationInProgress` then, and while
+        another is being activated, `ArtifactNotFound` where this replica lacks it, or `ArtifactRefused`.
         """
         # Before it is alone: while a replica looks for what it lacks, an operator may activate another artifact.
         directory = await asyncio.to_thread(self._folders.find, active)
         if directory is None:
             raise ArtifactNotFound("this replica does not have it")
-        if self.begun != begun:
+        if self.turns != turns:
             raise ActivationInProgress("another artifact has been activated since the installation was asked")
         with self._alone(active.folder), _refusing(directory):
             artifact = await asyncio.to_thread(load_artifact, directory)
@@ -189,11 +189,12 @@ class Activation:
         if self.folder is not None:
             raise ActivationInProgress(f"{shorten_name(self.folder)!r} is being activated")
         self.folder = folder
-        self.begun += 1
+        self.turns += 1
         try:
             yield
         finally:
             self.folder = None
+            self.turns += 1
 
     async def _take_over(self, artifact: ServedArtifact, force: bool) -> CellChecks:
         if is_mateformer(artifact):

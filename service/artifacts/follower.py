@@ -77,7 +77,7 @@ class ArtifactFollower:
         )
 
     async def _follow(self) -> None:
-        begun = self._activation.begun  # before the question: the answer may be older than what is activated meanwhile
+        turns = self._activation.turns  # before the question: the answer may be older than what is activated meanwhile
         active = await self._reading.run(self._installation.active)
         digests = self._activation.digests
         for family in digests:
@@ -85,7 +85,7 @@ class ArtifactFollower:
             if wanted is None or wanted.digest == digests[family]:
                 self._failed.pop(family, None)
             else:
-                begun = await self._adopt(wanted, begun)
+                turns = await self._adopt(wanted, turns)
             self._metrics.artifact_missing.labels(family).set(family in self._failed)
         self._log_problem(self.describe().problem)
 
@@ -95,23 +95,23 @@ class ArtifactFollower:
             _log.warning("cannot serve with the active artifact %s", problem)
         self._logged = problem
 
-    async def _adopt(self, active: ActiveArtifact, begun: int) -> int:
-        """Returns how many activations have begun here, other than those that began since `begun` by others."""
+    async def _adopt(self, active: ActiveArtifact, turns: int) -> int:
+        """Returns `turns` with those of this adoption, and without those of others."""
         failed = self._failed.get(active.family)
         if failed and failed.active == active and time.monotonic() - failed.at < _RETRIED_S:
-            return begun
+            return turns
         try:
-            await self._activation.adopt(active, begun)
+            await self._activation.adopt(active, turns)
         except ActivationInProgress:
-            return begun
+            return turns
         except ArtifactNotFound as error:  # whether it is there now is asked each time
             self._failed[active.family] = _Failed(active, error.reason, -math.inf)
-            return begun
+            return turns
         except ServiceError as error:
             self._failed[active.family] = _Failed(active, error.reason, time.monotonic())
         else:
             self._failed.pop(active.family, None)
-        return begun + 1
+        return turns + 2
 
     async def _report(self) -> None:
         """Reports once. A database that this replica may not write to is a choice of its operator, and no failure."""

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,6 +16,9 @@ import pytest
 from fingerpost import build_locate_body
 from models.artifact import MateformerArtifact, read_manifest
 from reference_db import DirectoryStore, Fingerprints, import_fingerprints
+from service.artifacts.activation import Activation
+from service.artifacts.installation import ActiveArtifact
+from service.errors import ActivationInProgress, ServiceError
 from service.settings import Settings
 from tests.service import bad_artifacts, changing_cell, running
 from tests.service.bad_artifacts import change_manifest
@@ -335,3 +339,21 @@ async def test_an_artifact_that_measures_takes_over_where_it_serves_the_same_cel
     assert {one["folder"]: one["state"] for one in listed if one["family"] == "lwlm"} == dict.fromkeys(
         ("lwlm", "newer", "worse", "larger"), "available"
     )
+
+
+@pytest.mark.anyio
+async def test_an_answer_from_before_an_activation_ended_is_not_adopted(tmp_path: Path) -> None:
+    """The installation was asked while an activation was under way, and answered with the artifact before."""
+    folders = SimpleNamespace(find=lambda active: tmp_path, path=lambda folder: tmp_path / "absent")
+    engine = SimpleNamespace(engine=None)
+    activation = Activation(folders, None, None, engine, None, None, Settings(), None, None, None)
+    before = ActiveArtifact.after(None, "mateformer", "before", "0" * 64, 0.0)
+    under_way = asyncio.create_task(activation.activate("after", force=True))
+    while activation.folder is None:
+        await asyncio.sleep(0)
+    asked = activation.turns
+    with pytest.raises(ServiceError):  # here it fails, as there is no such folder
+        await under_way
+    with pytest.raises(ActivationInProgress, match="since the installation was asked"):
+        await activation.adopt(before, asked)
+    activation.close()
