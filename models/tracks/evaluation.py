@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.mateformer.evaluation import CHI_SQUARED_95
+from models.pipeline.loss import SMALLEST_M
 from models.radio.siting import NLOS_SUFFIX
 from models.tracks.network import TrackFormer, describe_tracks
 from models.tracks.smoother import Motion, smooth
@@ -17,8 +19,6 @@ from models.tracks.walked import Walked
 
 ALONE, SMOOTHER, NETWORK = "alone", "smoother", "network"
 SPEEDS, WANDERS, TRUSTS = (0.5, 1.0, 2.0, 4.0), (0.05, 0.2, 0.5, 1.0), (1.0, 2.0, 4.0)
-CHI_SQUARED_95 = 5.991
-SMALLEST_M = 0.05
 
 _Floats = NDArray[np.float32]
 Cell = tuple[str, int]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.artifact.channel_transform import ChannelTransform
 from models.mateformer.conditions import PERFECT
+from models.mateformer.evaluation import TRANSFORM_SNAPSHOTS
 from models.mateformer.locators import TorchLocator
 from models.mateformer.network import Coarse, KeysValues, Mateformer
 from models.radio.channel import synthesise
@@ -24,7 +25,6 @@ from reference_db.index.signal_features import signal_feature
 from reference_db.references import References
 from reference_db.retrieval import first_neighbourhood
 
-TRANSFORM_SNAPSHOTS = 256
 AT_ONCE = 32  # snapshots, each in a frame of its own
 
 _Floats = NDArray[np.float32]
