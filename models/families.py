@@ -19,7 +19,7 @@ FAMILIES = {  # the field `family` of recipes, experiments and manifests -> the 
     "scadf-moe": "scadf_moe",
     "lwlm": "lwlm",
 }
-STUDIES = {"alloc": "alloc", "tracks": "tracks"}  # as above: experiments beside a family, no artifact of their own
+STUDIES = {"alloc": "alloc", "tracks": "tracks"}  # as above: they stand on a family, and have no artifact of their own
 
 PACKAGE = Path(__file__).parent
 

@@ -45,6 +45,8 @@ from models.artifact.manifests import (
     fewest_for_radius,
 )
 from models.artifact.scales import CONFIDENCES, Scale, Scales, conformal_rank
+from models.artifact.smoother import Motion
+from models.artifact.tracks import TrackLevel, TracksContract
 
 __all__ = [
     "CONFIDENCES",
@@ -70,6 +72,7 @@ __all__ = [
     "Manifest",
     "MateformerArtifact",
     "MateformerManifest",
+    "Motion",
     "PathFeatureScales",
     "RadioContract",
     "Range",
@@ -77,6 +80,8 @@ __all__ = [
     "Scales",
     "ServedArtifact",
     "TensorSpec",
+    "TrackLevel",
+    "TracksContract",
     "TrajectoryArtifact",
     "TrajectoryManifest",
     "TrajectoryScales",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from models.artifact.graph import Graph
 from models.artifact.scales import Scales
+from models.artifact.tracks import TracksContract
 from models.frozen import FrozenModel
 from reference_db.cell import Cell
 
@@ -122,6 +123,12 @@ class MateformerManifest(BaseManifest):
     east and north of the base station; ``covariances`` `[batch, queries, 2, 2]` are in square metres. ``query_few`` is
     optional: ``query`` with fewer bytes of weights, for runs with few users on a CPU.
 
+    Graph ``track`` is optional. It locates the snapshots of one user together, after each has been located alone.
+    ``query`` and ``full`` then return ``streams`` `[batch, queries, streams]` too, which it takes with what
+    `describe_tracks` says: ``streams`` `[batch, snapshots, streams]`, ``numbers`` `[batch, snapshots, numbers]`,
+    ``smoothed`` `[batch, snapshots, 2]` and ``sigma`` `[batch, snapshots]`. It returns ``positions`` `[batch,
+    snapshots, 2]` and ``covariances`` `[batch, snapshots, 2, 2]`. `tracks` says what it is for.
+
     The service fetches ``neighbourhood_size`` fingerprints for a request and never uses fewer than
     ``minimum_neighbours``. It locates a user ``passes`` times and fetches the neighbourhood again around the previous
     estimate. ``tile_pitch`` (metres) is the coarsest grid that a coarse position may be snapped to without a loss of
@@ -136,6 +143,9 @@ class MateformerManifest(BaseManifest):
     minimum_neighbours: int = Field(gt=0, description="Fewest fingerprints that the model may be given.")
     passes: int = Field(gt=0, description="How often a user is located, each time around the previous estimate.")
     tile_pitch: float = Field(ge=0, description="Metres of the coarsest grid that a coarse position may be snapped to.")
+    tracks: TracksContract | None = Field(
+        None, description="The tracks that the graph `track` locates. Absent or null: the artifact locates none."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -151,15 +161,27 @@ class MateformerManifest(BaseManifest):
     @classmethod
     def _has_its_graphs(cls, graphs: dict[str, Graph]) -> dict[str, Graph]:
         whole = {"describe", "full", "frame", "query"}
-        if graphs.keys() not in ({"describe", "full"}, whole, whole | {"query_few"}):
+        if graphs.keys() - {"track"} not in ({"describe", "full"}, whole, whole | {"query_few"}):
             raise ValueError(
                 "the graphs must be 'describe' and 'full', for frames 'frame' and 'query', and beside them 'query_few' "
-                "if there is one"
+                "and 'track' if there are such"
             )
         few, many = graphs.get("query_few"), graphs.get("query")
         if few and many and (few.inputs, few.outputs) != (many.inputs, many.outputs):
             raise ValueError("'query_few' must take and return what 'query' does")
         return graphs
+
+    @model_validator(mode="after")
+    def _says_what_tracks_need(self) -> Self:
+        if ("track" in self.graphs) != (self.tracks is not None):
+            raise ValueError("the graph 'track' and the field 'tracks' need each other")
+        blind = [name for name in ("full", "query") if name in self.graphs and not self._returns_streams(name)]
+        if self.tracks is not None and blind:
+            raise ValueError(f"'track' takes streams, which {' and '.join(map(repr, blind))} must return")
+        return self
+
+    def _returns_streams(self, graph: str) -> bool:
+        return any(spec.name == "streams" for spec in self.graphs[graph].outputs)
 
     def fewest_fingerprints(self, confidence: float) -> int:
         """The fewest fingerprints of a cell that can be served with error radii of this confidence, between 0 and 1."""

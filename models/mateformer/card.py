@@ -35,6 +35,7 @@ Each traced cell is seen by {recipe.views.each} radios: a share of {recipe.views
 Settings were chosen on {", ".join(recipe.cells.validation) or "no cell"}.
 Held out: {_describe_held_out(recipe)}.""",
         results=_describe_few(manifest)
+        + describe_tracks(manifest)
         + (UNMEASURED if table is None else f"{table}\n![Share of users by error](evaluation.png)"),
     )
 
@@ -46,6 +47,27 @@ def _describe_few(manifest: MateformerManifest) -> str:
 `fingerpost-train quantise` compares both.
 
 """
+
+
+TRACKS_HEADING = "**Tracks.**"
+
+
+def describe_tracks(manifest: MateformerManifest) -> str:
+    """A paragraph, empty for an artifact that locates no tracks."""
+    if manifest.tracks is None:
+        return ""
+    return f"""{TRACKS_HEADING} Up to {manifest.tracks.snapshots} snapshots of one user, at most \
+{manifest.tracks.stride:g} m apart, are also located together (`track.onnx`): a small network reads both streams of each
+snapshot and corrects a Kalman smoother. Recipe [tracks.yaml](tracks.yaml), log [tracks.log.jsonl](tracks.log.jsonl).
+
+"""
+
+
+def replace_tracks(card: str, manifest: MateformerManifest) -> str:
+    """The card of an artifact with the paragraph on tracks of this manifest."""
+    paragraphs = card.split("\n\n")
+    others = [one for one in paragraphs if not one.startswith(TRACKS_HEADING)]
+    return "\n\n".join([*others[:-1], describe_tracks(manifest).rstrip(), others[-1]])
 
 
 def _describe_use(recipe: MateformerRecipe) -> str:

@@ -61,7 +61,7 @@ CHANNEL = {
 KNOWN = {name: {0: "batch", 1: "neighbours"} for name in ("features_known", "positions_known", "sigmas_known")}
 USERS = {name: {0: "batch", 1: "queries"} for name in ("features", "coarse", "accuracy")}
 SLOTS = {"slots": {0: "batch"}}
-ESTIMATES = ["positions", "covariances"]
+ESTIMATES = ["positions", "covariances", "streams"]
 
 
 class _DescribeGraph(nn.Module):
@@ -86,9 +86,9 @@ class _FullGraph(nn.Module):
         features: Tensor,
         coarse: Tensor,
         accuracy: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         estimates = self.model(features_known, positions_known, sigmas_known, features, coarse, accuracy)
-        return estimates.position, estimates.covariance
+        return estimates.position, estimates.covariance, estimates.streams
 
 
 class _FrameGraph(nn.Module):
@@ -117,12 +117,12 @@ class _QueryGraph(nn.Module):
 
     def forward(
         self, features: Tensor, coarse: Tensor, accuracy: Tensor, slots: Tensor, *pools: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         positions, centre, spread, reference, *keys_values = (pool.index_select(0, slots).float() for pool in pools)
         layers = [KeysValues(K, V) for K, V in zip(keys_values[::2], keys_values[1::2], strict=True)]
         frame = Frame(layers, positions, centre, spread, reference)
         estimates = self.model.query(features, Coarse(coarse, accuracy), frame)
-        return estimates.position, estimates.covariance
+        return estimates.position, estimates.covariance, estimates.streams
 
 
 def _pools(depth: int) -> dict[str, dict[int, str]]:
@@ -308,8 +308,9 @@ def check_parity(
     pools = {name: torch.zeros_like(part).numpy() for name, part in zip(_pools(len(model.layers)), parts, strict=True)}
     frames = sessions["frame"].run(None, neighbourhood | slots | pools)
     in_frames = dict(zip(pools, frames, strict=True)) | asked | slots
-    by_query = Positions(*sessions[QUERY].run(ESTIMATES, in_frames))
+    answers = list(Positions._fields)
+    by_query = Positions(*sessions[QUERY].run(answers, in_frames))
     require_parity("frame and query", by_query.positions, expected, HALF_FRAMES_M)
     if QUERY_FEW in sessions:
-        require_few_parity(Positions(*sessions[QUERY_FEW].run(ESTIMATES, in_frames)), by_query)
+        require_few_parity(Positions(*sessions[QUERY_FEW].run(answers, in_frames)), by_query)
     return require_parity("full", single_pass, expected, PARITY_M)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.artifact import MateformerArtifact, written
 from models.artifact.channel_transform import ChannelTransform
-from models.mateformer.network import Coarse, KeysValues, Mateformer
+from models.mateformer.network import Coarse, Estimates, KeysValues, Mateformer
 
 SNAPSHOTS_AT_ONCE = 128  # described together: this bounds memory
 
@@ -64,14 +64,26 @@ class TorchLocator:
         coarse: _Floats,
         accuracy: _Floats,
     ) -> Positions:
+        found = self.query(features_known, positions_known, sigmas_known, features, coarse, accuracy)
+        return Positions(found.position.cpu().numpy(), found.covariance.cpu().numpy())
+
+    def query(
+        self,
+        features_known: _Floats,
+        positions_known: _Floats,
+        sigmas_known: _Floats,
+        features: _Floats,
+        coarse: _Floats,
+        accuracy: _Floats,
+    ) -> Estimates:
+        """All that `locate` finds out, on the device."""
         known = self._moved({"f": features_known, "p": positions_known, "s": sigmas_known})
         asked = self._moved({"f": features, "c": coarse, "a": accuracy})
         with torch.inference_mode():
             frame = self._model.frame(*known.values())
             rounded = [KeysValues(*(part.half().float() for part in layer)) for layer in frame.keys_values]
             frame = frame._replace(keys_values=rounded)
-            found = self._model.query(asked["f"], Coarse(asked["c"], asked["a"]), frame)
-            return Positions(found.position.cpu().numpy(), found.covariance.cpu().numpy())
+            return self._model.query(asked["f"], Coarse(asked["c"], asked["a"]), frame)
 
     def _moved(self, arrays: dict[str, _Floats]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}

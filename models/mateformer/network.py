@@ -70,6 +70,7 @@ class Estimates(NamedTuple):
     precision: Tensor  # [b, q, 3] a, c, d in 1 / square metres
     determinant: Tensor  # [b, q] a d - c², computed without its cancellation
     covariance: Tensor  # [b, q, 2, 2] square metres, of Gaussians with the same 95 % ellipses
+    streams: Tensor  # [b, q, 2d] what they were read off
 
 
 class KeysValues(NamedTuple):
@@ -252,8 +253,8 @@ class Mateformer(nn.Module):
         """Reads positions off the position stream [b·q, d], and precisions off both; fuses the coarse positions."""
         b = centre.shape[0]
         offset = self.output(x).reshape(b, -1, 2)
-        certainty = self.certainty(torch.cat([h, x], dim=-1)).reshape(b, -1, 4)
-        diagonal, below, belief = certainty.split([2, 1, 1], dim=-1)
+        streams = torch.cat([h, x], dim=-1)  # [b·q, 2d]
+        diagonal, below, belief = self.certainty(streams).reshape(b, -1, 4).split([2, 1, 1], dim=-1)
         own = offset * spread[:, None, None] + centre[:, None]  # [b, q, 2]
         l11, l22 = diagonal.clamp(*LOG_PRECISIONS).exp().unbind(-1)
         l21 = below[..., 0]
@@ -268,7 +269,8 @@ class Mateformer(nn.Module):
         covariance = invert(*add_precision(a / k, c / k, d / k, determinant / k**2, weight))
         pull = weight[..., None] * (coarse.position - own)
         moved = (invert(*fused) @ pull[..., None])[..., 0]
-        return Estimates(own + moved, torch.stack(fused[:3], dim=-1), fused[3], covariance)
+        precision, read = torch.stack(fused[:3], dim=-1), streams.reshape(b, -1, streams.shape[-1])
+        return Estimates(own + moved, precision, fused[3], covariance, streams=read)
 
 
 def add_precision(

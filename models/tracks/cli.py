@@ -1,4 +1,4 @@
-"""The command of `fingerpost-train` for tracks."""
+"""The commands of `fingerpost-train` for tracks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,35 @@ from models.pipeline.options import (
     Device,
     ExperimentFile,
     Json,
+    NewArtifactFolder,
     PathTables,
+    RecipeFile,
+    RunFolder,
     RunsFolder,
     TablesFolder,
 )
 from models.tracks.experiment import load_experiment, run_experiment
+from models.tracks.export import export_run, fit_run
+from models.tracks.recipe import TracksRecipe
 from models.tracks.report import write_table
 
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def _commands() -> None:
-    """Keeps `experiment` a command of its own."""
+@app.command()
+def fit(recipe: RecipeFile, run: RunFolder, paths: PathTables = PATH_TABLES, device: Device = "cpu") -> None:
+    """Locate the walks of the training cells, and train the network on them. Resumes a stopped run."""
+    fit_run(TracksRecipe.load(recipe), run, paths, choose_device(device))
+
+
+@app.command()
+def export(recipe: RecipeFile, run: RunFolder, out: NewArtifactFolder, paths: PathTables = PATH_TABLES) -> None:
+    """Add the network to a copy of the artifact that the recipe names. The walks of validation cells calibrate it.
+
+    If ARTIFACT is that artifact's own folder, it gets the network itself.
+    """
+    export_run(TracksRecipe.load(recipe), run, out, paths)
+    typer.echo(out)
 
 
 @app.command()

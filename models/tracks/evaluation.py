@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.artifact.smoother import Motion, smooth
+from models.artifact.track_numbers import describe_tracks
 from models.mateformer.evaluation import CHI_SQUARED_95
 from models.pipeline.loss import SMALLEST_M
 from models.radio.siting import NLOS_SUFFIX
-from models.tracks.network import TrackFormer, describe_tracks
-from models.tracks.smoother import Motion, smooth
+from models.tracks.network import TrackFormer
 from models.tracks.walked import Walked
 
 ALONE, SMOOTHER, NETWORK = "alone", "smoother", "network"
@@ -33,7 +34,8 @@ def choose_motion(tracks: Walked) -> Motion:
         found = smooth(tracks.estimates, tracks.covariances, elapsed, motion).positions
         return float(np.log(np.linalg.norm(found - tracks.truth, axis=-1).mean(axis=1) + SMALLEST_M).mean())
 
-    return min((Motion(*one) for one in product(SPEEDS, WANDERS, TRUSTS)), key=score)
+    motions = product(SPEEDS, WANDERS, TRUSTS)
+    return min((Motion(speed=speed, wander=wander, trust=trust) for speed, wander, trust in motions), key=score)
 
 
 def time_tracks(tracks: Walked) -> _Floats:
@@ -65,20 +67,23 @@ def locate_tracks(
             }
             entry: dict[str, Any] = {name: summarise(at - tracks.truth) for name, at in by_method.items()}
             entry["inside"] = share_inside(positions - tracks.truth, covariances)
-            entry["tuned"] = vars(tuned)
+            entry["tuned"] = tuned.model_dump()
             found.setdefault(group, {}).setdefault(label, {})[str(t)] = entry
     return {"tracks": found}
 
 
 def run_network(network: TrackFormer, tracks: Walked, elapsed: _Floats, motion: Motion) -> tuple[_Floats, _Floats]:
     """Positions [w, t, 2] and covariances [w, t, 2, 2]."""
-    described = describe_tracks(tracks.estimates, tracks.covariances, tracks.fixes, tracks.accuracy, elapsed, motion)
     with torch.inference_mode():
-        found = network(
-            torch.from_numpy(tracks.streams).float(),
-            *(torch.from_numpy(one) for one in (described.numbers, described.smoothed, described.sigma)),
-        )
+        found = network(*describe_inputs(tracks, elapsed, motion))
     return found.position.numpy(), found.covariance.numpy()
+
+
+def describe_inputs(tracks: Walked, elapsed: NDArray[np.floating], motion: Motion) -> tuple[torch.Tensor, ...]:
+    """What `TrackFormer.forward` takes."""
+    described = describe_tracks(tracks.estimates, tracks.covariances, tracks.fixes, tracks.accuracy, elapsed, motion)
+    numbers = described.numbers, described.smoothed, described.sigma
+    return torch.from_numpy(tracks.streams).float(), *map(torch.from_numpy, numbers)
 
 
 def group_cells(cells: Mapping[Cell, object]) -> dict[str, list[Cell]]:
@@ -97,5 +102,10 @@ def summarise(off: NDArray[np.floating]) -> dict[str, float]:
 
 def share_inside(off: NDArray[np.floating], covariances: NDArray[np.floating]) -> float:
     """The share of the snapshots inside the stated 95 % ellipse, before any calibration."""
-    squared = np.einsum("wti,wti->wt", off, np.linalg.solve(covariances, off[..., None])[..., 0])
-    return float((squared <= CHI_SQUARED_95).mean())
+    return float((np.square(measure_distances(off, covariances)) <= CHI_SQUARED_95).mean())
+
+
+def measure_distances(off: NDArray[np.floating], covariances: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mahalanobis distances [...] of errors [..., 2]."""
+    squared = np.einsum("...i,...i->...", off, np.linalg.solve(covariances, off[..., None])[..., 0])
+    return np.sqrt(squared.astype(np.float64))

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.artifact.smoother import Motion
 from models.mateformer.learner import negative_log_likelihood
 from models.mateformer.network import Estimates
 from models.pipeline.learner import Learner
 from models.pipeline.loss import mean_distance, position_loss
 from models.radio.walks import SNAPSHOTS
-from models.tracks.network import TrackFormer, describe_tracks
+from models.tracks.evaluation import describe_inputs
+from models.tracks.network import TrackFormer
 from models.tracks.recipe import TracksRecipe
-from models.tracks.smoother import Motion
 from models.tracks.walked import Walked
 
 SCORE = 0.3  # weight of the likelihood in the loss, as in Mateformer's recipe
@@ -40,17 +41,9 @@ class TrackLearner(Learner):
         """The recipe's loss, and the mean errors in metres of the network and of the smoother that it corrects."""
         rows, snapshots = draw_tracks(len(self._walked), self.recipe.tracks, rng)
         tracks = self._walked.take(rows, snapshots)
-        described = describe_tracks(
-            tracks.estimates,
-            tracks.covariances,
-            tracks.fixes,
-            tracks.accuracy,
-            snapshots.astype(np.float32),
-            self._motion,
-        )
+        inputs = describe_inputs(tracks, snapshots.astype(np.float32), self._motion)
         streams, numbers, smoothed, sigma, truth = (
-            torch.from_numpy(one).float().to(self.device)
-            for one in (tracks.streams, described.numbers, described.smoothed, described.sigma, tracks.truth)
+            one.to(self.device) for one in (*inputs, torch.from_numpy(tracks.truth))
         )
         estimates = forward(streams, numbers, smoothed, sigma)
         nll = negative_log_likelihood(estimates, truth).mean()

@@ -38,13 +38,15 @@ class Cells(FrozenModel):
 
 
 class Draws(FrozenModel):
-    """Each training cell is seen ``each`` times, each time by another radio, turned, and with other fixes.
+    """Each training cell is seen ``each`` times, each time by another radio, turned, and with other fixes. So is each
+    validation cell, ``calibrated`` times, to measure how far the errors of the trained network reach.
 
     A share ``street`` of the draws has the radio of the street, the others one that is milder than ``worst``. A share
     ``known`` of the draws has fixes, of 1-sigma errors between the bounds ``accuracy`` in metres.
     """
 
     each: int = Field(ge=1)
+    calibrated: int = Field(ge=1)
     street: float = Field(ge=0, le=1)
     worst: Impairments
     known: float = Field(ge=0, le=1)

@@ -15,7 +15,6 @@ from models.artifact.channel_transform import ChannelTransform
 from models.mateformer.conditions import PERFECT
 from models.mateformer.evaluation import TRANSFORM_SNAPSHOTS
 from models.mateformer.locators import TorchLocator
-from models.mateformer.network import Coarse, KeysValues, Mateformer
 from models.radio.channel import synthesise
 from models.radio.front_end import Radio
 from models.radio.impairments import Impairments, impair
@@ -47,6 +46,9 @@ class Walked:
     def take(self, walks: NDArray[np.int64], snapshots: NDArray[np.int64]) -> Self:
         """These walks [n], of each its own ``snapshots`` [n, t]."""
         return type(self)(*(getattr(self, one.name)[walks[:, None], snapshots] for one in fields(self)))
+
+    def take_walks(self, rows: NDArray[np.bool_]) -> Self:
+        return type(self)(*(getattr(self, one.name)[rows] for one in fields(self)))
 
     def cut(self, length: int) -> Self:
         """As many pieces of ``length`` snapshots as the walks have, one after the other."""
@@ -81,7 +83,7 @@ class Observed(NamedTuple):
 
 
 def locate_walks(
-    model: Mateformer,
+    locator: TorchLocator,
     survey: PathTable,
     walks: PathTable,
     radio: Radio,
@@ -117,35 +119,33 @@ def locate_walks(
         neighbours,
         pitch=pitch,
     )
-    known = _describe(model, channel, csi), places
-    users = _describe(model, channel, asked), fixes.reshape(-1, 2), accuracy.ravel()
+    known = locator.describe(channel, csi), places
+    users = locator.describe(channel, asked), fixes.reshape(-1, 2), accuracy.ravel()
     w, t = truth.shape[:2]
-    positions, covariances, streams = (one.reshape(w, t, *one.shape[1:]) for one in _compare(model, near, known, users))
+    found = _compare(locator, near, known, users)
+    positions, covariances, streams = (one.reshape(w, t, *one.shape[1:]) for one in found)
     return Walked(truth, positions, covariances, fixes, accuracy, streams)
 
 
 def _compare(
-    model: Mateformer,
+    locator: TorchLocator,
     near: NDArray[np.int64],  # [n, neighbours] rows of the fingerprints
     known: tuple[_Floats, _Floats],  # features [r, F] and positions [r, 2] of the fingerprints
     users: tuple[_Floats, _Floats, _Floats],  # features [n, F], fixes [n, 2] and their accuracy [n]
 ) -> tuple[_Floats, _Floats, NDArray[np.float16]]:
     """Positions [n, 2], covariances [n, 2, 2] and streams [n, 2d] of users, each in a frame of its own."""
-    features, places = map(torch.from_numpy, known)
-    asked, coarse, accuracy = (torch.from_numpy(one)[:, None] for one in users)
-    found: list[tuple[torch.Tensor, ...]] = []
-    with torch.inference_mode():
-        for first in range(0, len(near), AT_ONCE):
-            some = slice(first, first + AT_ONCE)
-            rows = torch.from_numpy(near[some])
-            frame = model.frame(features[rows], places[rows], torch.zeros(rows.shape))
-            halves = [KeysValues(*(part.half().float() for part in layer)) for layer in frame.keys_values]
-            frame, guess = frame._replace(keys_values=halves), Coarse(coarse[some], accuracy[some])
-            h, x = model.read(asked[some], guess, frame)
-            estimates = model.estimate(h, x, guess, frame.centre, frame.spread)
-            found.append((estimates.position[:, 0], estimates.covariance[:, 0], torch.cat([h, x], dim=-1).half()))
-    positions, covariances, streams = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-    return positions, covariances, streams
+    (features, places), (asked, coarse, accuracy) = known, users
+    found = []
+    for first in range(0, len(near), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        rows = near[some]
+        labelled = features[rows], places[rows], np.zeros(rows.shape, np.float32)
+        found.append(locator.query(*labelled, *(one[some, None] for one in (asked, coarse, accuracy))))
+    positions, covariances, streams = (
+        torch.cat([getattr(one, name)[:, 0] for one in found]).cpu().numpy()
+        for name in ("position", "covariance", "streams")
+    )
+    return positions, covariances, streams.astype(np.float16)
 
 
 def observe_standing(table: PathTable, radio: Radio, yaw: float, references: int) -> Observed:
@@ -188,7 +188,3 @@ def _impair(
     flat = torch.from_numpy(csi.reshape(-1, *csi.shape[2:]))
     impaired: NDArray[np.complex64] = impair(flat, radio, bandwidth, torch.Generator().manual_seed(seed)).numpy()
     return impaired.reshape(csi.shape)
-
-
-def _describe(model: Mateformer, channel: ChannelTransform, csi: NDArray[np.complex64]) -> _Floats:
-    return TorchLocator(model, torch.device("cpu")).describe(channel, csi)

@@ -196,7 +196,8 @@ class Spy:
         self.inputs.append(inputs)
         users = torch.zeros(inputs[4].shape, requires_grad=True)
         ones = torch.ones(users.shape[:2])
-        return Estimates(users, torch.ones(*users.shape[:2], 3), ones, ones[..., None, None] * torch.eye(2))
+        precision, covariance = torch.ones(*users.shape[:2], 3), ones[..., None, None] * torch.eye(2)
+        return Estimates(users, precision, ones, covariance, streams=users)
 
 
 def ask(recipe: MateformerRecipe, folder: Path, steps: int = 1) -> tuple[MateformerLearner, Spy]:

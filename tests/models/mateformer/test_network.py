@@ -314,6 +314,7 @@ def test_the_loss_is_the_likelihood_of_a_student_t_distribution() -> None:
         estimates = Estimates(
             *(torch.tensor(part)[None, None] for part in (mean, np.array([a, c, d]), np.linalg.det(precision))),
             covariance=torch.eye(2)[None, None],
+            streams=torch.zeros(1, 1, 2),
         )
         ours = float(negative_log_likelihood(estimates, torch.tensor(truth)[None, None]))
         theirs = -stats.multivariate_t.logpdf(truth, mean, np.linalg.inv(precision), df=DEGREES_OF_FREEDOM)

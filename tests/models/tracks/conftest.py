@@ -18,7 +18,7 @@ def tracks_recipe() -> dict:
         },
         "carrier_frequency": 3.5e9,
         "cells": {"train": ["etoile:900"], "validation": ["etoile:901"], "test": ["etoile:902"], "references": 150},
-        "draws": {"each": 1, "street": 1.0, "worst": {"snr_db": 10}, "known": 1.0, "accuracy": [0.5, 20.0]},
+        "draws": {"each": 1, "calibrated": 1, "street": 1.0, "worst": {"snr_db": 10}, "known": 1.0, "accuracy": [0.5, 20.0]},
         "model": {"streams": 256, "width": 16, "depth": 1, "hidden": 16, "heads": 2},
         "tracks": 8,
         "optimiser": {

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.tracks.network import NUMBERS, Described, TrackConfig, TrackFormer, describe_tracks
-from models.tracks.smoother import Motion, smooth
+from models.artifact.smoother import Motion, smooth
+from models.artifact.track_numbers import NUMBERS, Described, describe_tracks
+from models.tracks.network import TrackConfig, TrackFormer
 from models.tracks.walked import Walked
 from tests.models.tracks.synthetic import draw_walked
 

@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.mateformer.conditions import STREET
+from models.mateformer.locators import TorchLocator
 from models.mateformer.network import Mateformer
 from models.mateformer.recipe import MateformerRecipe
 from models.radio.path_table import PathTable, take_users
@@ -13,13 +15,13 @@ from tests.models.tracks.synthetic import draw_walked
 
 
 @pytest.fixture(scope="module")
-def model(mateformer_recipe: MateformerRecipe) -> Mateformer:
-    return Mateformer(mateformer_recipe.config()).eval()
+def locator(mateformer_recipe: MateformerRecipe) -> TorchLocator:
+    return TorchLocator(Mateformer(mateformer_recipe.config()), torch.device("cpu"))
 
 
-def locate(model: Mateformer, recipe: MateformerRecipe, table: PathTable, seen: Seen, seed: int = 0) -> Walked:
+def locate(locator: TorchLocator, recipe: MateformerRecipe, table: PathTable, seen: Seen, seed: int = 0) -> Walked:
     walks = take_users(table, 200, 240)
-    return locate_walks(model, table, walks, recipe.radio, 150, seen, 24, 2.0, np.random.default_rng(seed))
+    return locate_walks(locator, table, walks, recipe.radio, 150, seen, 24, 2.0, np.random.default_rng(seed))
 
 
 def test_pieces_of_walks_follow_each_other() -> None:
@@ -49,30 +51,30 @@ def test_a_turn_keeps_distances() -> None:
 
 
 def test_each_snapshot_is_located_alone(
-    model: Mateformer, mateformer_recipe: MateformerRecipe, table: PathTable
+    locator: TorchLocator, mateformer_recipe: MateformerRecipe, table: PathTable
 ) -> None:
-    found = locate(model, mateformer_recipe, table, Seen(STREET, accuracy=1.0, common=0.5))
+    found = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=1.0, common=0.5))
     w = len(found)
     assert 0 < w <= 4
     assert found.estimates.shape == found.fixes.shape == (w, SNAPSHOTS, 2)
-    assert found.streams.shape == (w, SNAPSHOTS, 2 * model.config.width)
+    assert found.streams.shape == (w, SNAPSHOTS, 2 * mateformer_recipe.config().width)
     assert np.linalg.eigvalsh(found.covariances).min() > 0
     assert np.linalg.norm(found.fixes - found.truth, axis=-1).mean() == pytest.approx(1.25, abs=0.5)
-    again = locate(model, mateformer_recipe, table, Seen(STREET, accuracy=1.0, common=0.5))
+    again = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=1.0, common=0.5))
     np.testing.assert_array_equal(found.estimates, again.estimates)
 
 
-def test_without_a_fix_none_is_told(model: Mateformer, mateformer_recipe: MateformerRecipe, table: PathTable) -> None:
-    found = locate(model, mateformer_recipe, table, Seen(STREET, accuracy=None))
+def test_without_a_fix_none_is_told(locator: TorchLocator, mateformer_recipe: MateformerRecipe, table: PathTable) -> None:
+    found = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=None))
     assert np.isinf(found.accuracy).all()
     assert not found.fixes.any()
 
 
 def test_a_turned_street_keeps_its_distances_from_the_base_station(
-    model: Mateformer, mateformer_recipe: MateformerRecipe, table: PathTable
+    locator: TorchLocator, mateformer_recipe: MateformerRecipe, table: PathTable
 ) -> None:
-    plain = locate(model, mateformer_recipe, table, Seen(STREET, accuracy=None))
-    turned = locate(model, mateformer_recipe, table, Seen(STREET, accuracy=None, turned=True))
+    plain = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=None))
+    turned = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=None, turned=True))
     np.testing.assert_allclose(np.linalg.norm(plain.truth, axis=-1), np.linalg.norm(turned.truth, axis=-1), rtol=1e-5)
     assert np.abs(plain.truth - turned.truth).max() > 1
 

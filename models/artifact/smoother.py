@@ -6,28 +6,29 @@ written as the Gaussian conditional that the forward and backward recursions com
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from models.frozen import FrozenModel
 
 ANYWHERE_M = 1e3  # 1 sigma of the first place before anything is measured
 
 _Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Motion:
+class Motion(FrozenModel):
     """How users move. Time is in mean gaps between the snapshots of a track.
 
-    ``trust``: the stated covariances are multiplied by it. Estimates of one user share a part of their errors (fixes,
-    the same echoes), and errors have heavier tails than Gaussians.
+    Estimates of one user share a part of their errors (fixes, the same echoes), and errors have heavier tails than
+    Gaussians: so the stated covariances are multiplied by ``trust``.
     """
 
-    speed: float  # metres a gap, 1 sigma on each axis
-    wander: float  # of the velocity: metres a gap in one gap, 1 sigma
-    trust: float
+    speed: float = Field(gt=0, description="Metres a gap, 1 sigma on each axis.")
+    wander: float = Field(gt=0, description="Of the velocity: metres a gap in one gap, 1 sigma.")
+    trust: float = Field(gt=0, description="What stated covariances are multiplied by.")
 
 
 class Smoothed(NamedTuple):
@@ -58,4 +59,6 @@ def _prior(elapsed: NDArray[np.floating], motion: Motion) -> _Doubles:
     since = (elapsed - elapsed[:, :1]).astype(np.float64)
     early, late = np.minimum(since[:, :, None], since[:, None]), np.maximum(since[:, :, None], since[:, None])
     wandered = early**3 / 3 + early**2 * (late - early) / 2  # of an integrated random walk
-    return ANYWHERE_M**2 + motion.speed**2 * since[:, :, None] * since[:, None] + motion.wander**2 * wandered
+    went = motion.speed**2 * since[:, :, None] * since[:, None]
+    prior: _Doubles = ANYWHERE_M**2 + went + motion.wander**2 * wandered
+    return prior

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.tracks.smoother import ANYWHERE_M, Motion, smooth
+from models.artifact.smoother import ANYWHERE_M, Motion, smooth
 
 MOTION = Motion(speed=1.5, wander=0.3, trust=1.0)
 
@@ -63,7 +63,7 @@ def test_a_straight_walk_is_found_through_the_noise() -> None:
     walk = np.array([10.0, 20.0]) + np.arange(10)[:, None] * np.array([1.0, 0.5])
     noisy = walk + rng.normal(0, 1.0, (200, 10, 2))
     ones = np.broadcast_to(np.eye(2), (200, 10, 2, 2))
-    found = smooth(noisy, ones, np.broadcast_to(np.arange(10.0), (200, 10)), Motion(2.0, 0.01, 1.0))
+    found = smooth(noisy, ones, np.broadcast_to(np.arange(10.0), (200, 10)), Motion(speed=2.0, wander=0.01, trust=1.0))
     off = found.positions - walk
     expected = np.sqrt(2 * 2 / 10)  # a line has two parameters on each axis
     assert np.sqrt(np.square(off).sum(-1).mean()) == pytest.approx(expected, rel=0.1)
