@@ -70,11 +70,13 @@ def locate_trajectory(
     _: object,
     cell_id: str,
     csi: ArrayLike,
-    path_features: Sequence[PathFeatures] | None = None,
+    path_features: Sequence[PathFeatures | None] | None = None,
+    coarse_positions: Sequence[CoarsePosition | None] | None = None,
+    timestamps: Sequence[datetime | None] | None = None,
     **fields: Unpack[QualityFields],
 ) -> Exchange[TrajectoryResponse]:
     """Locates several snapshots of one user together; see `build_trajectory_request`."""
-    request = build_trajectory_request(cell_id, csi, path_features, **fields)
+    request = build_trajectory_request(cell_id, csi, path_features, coarse_positions, timestamps, **fields)
     return ask_about_user("/locate/trajectory", request, TrajectoryResponse)
 
 

@@ -83,21 +83,37 @@ def build_stations_request(
 
 
 def build_trajectory_request(
-    cell_id: str, csi: ArrayLike, path_features: Sequence[PathFeatures] | None = None, **fields: Unpack[QualityFields]
+    cell_id: str,
+    csi: ArrayLike,
+    path_features: Sequence[PathFeatures | None] | None = None,
+    coarse_positions: Sequence[CoarsePosition | None] | None = None,
+    timestamps: Sequence[datetime | None] | None = None,
+    **fields: Unpack[QualityFields],
 ) -> TrajectoryRequest:
     """A request to locate several snapshots of one user together.
 
-    `csi` is complex `[snapshots, antennas, subcarriers]`; `GET /models` tells how many snapshots the model takes and
-    how near to each other they must be. `path_features` has one element for each snapshot: what the base station
-    measured in addition to the CSI. `fields` are further fields of `TrajectoryRequest`. Raises as
-    `build_locate_request`, and `ValueError` if there are not as many path features as snapshots.
+    `csi` is complex `[snapshots, antennas, subcarriers]`; `GET /models` tells how many snapshots a model takes and how
+    near to each other they must be. The others have one element for each snapshot, None where it is not known:
+    `path_features`, what the base station measured in addition to the CSI, and `coarse_positions`. The service uses the
+    first in cells that its artifact for trajectories has learned, and the second in all others. `fields` are further
+    fields of `TrajectoryRequest`. Raises as `build_locate_request`, and `ValueError` if there are not as many of
+    something as snapshots.
     """
     several = to_complex64(csi, SNAPSHOT.replace("[", "[snapshots, "))
-    measured: Sequence[PathFeatures | None] = [None] * len(several) if path_features is None else path_features
-    if len(measured) != len(several):
-        raise ValueError(f"{len(measured)} path features for {len(several)} snapshots")
+    unknown: list[None] = [None] * len(several)
+    lists = {
+        "path features": path_features or unknown,
+        "coarse positions": coarse_positions or unknown,
+        "timestamps": timestamps or unknown,
+    }
+    for name, values in lists.items():
+        if len(values) != len(several):
+            raise ValueError(f"{len(values)} {name} for {len(several)} snapshots")
     snapshots = [
-        Snapshot(csi=encode_csi(one), path_features=features) for one, features in zip(several, measured, strict=True)
+        Snapshot(csi=encode_csi(one), path_features=features, coarse_position=coarse, timestamp=timestamp)
+        for one, features, coarse, timestamp in zip(
+            several, path_features or unknown, coarse_positions or unknown, timestamps or unknown, strict=True
+        )
     ]
     return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
 

@@ -15,9 +15,16 @@ from fingerpost.location_calls import ask_about_user
 from fingerpost.requests import QualityFields
 from fingerpost.running import AsyncRunner, BlockingRunner, asynchronous, blocking
 from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse
-from fingerpost.wire_provenance import TrackProvenance
+from fingerpost.wire_provenance import TrackProvenance, UserProvenance
 from fingerpost.wire_shapes import StatedLocation
-from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest, TrajectoryResponse
+from fingerpost.wire_trajectory import (
+    JointProvenance,
+    PathFeatures,
+    Snapshot,
+    TrajectoryProvenance,
+    TrajectoryRequest,
+    TrajectoryResponse,
+)
 
 # Nothing that the next snapshots change: this cell's users are not located by trajectories.
 _NEVER_TOGETHER = {
@@ -46,6 +53,7 @@ class TrackMemory:
         self._kept: deque[_Remembered] = deque(maxlen=snapshots)
         self._window_s = window_s
         self._located_together = True
+        self._fewest = snapshots  # located together; two where the service compares them with fingerprints
 
     @property
     def remembered(self) -> int:
@@ -56,8 +64,12 @@ class TrackMemory:
         """The snapshots to locate together, the new one last; None while there are too few. `now`: `time.monotonic`."""
         recent = [one for one in self._kept if one.snapshot != snapshot and now - one.at <= self._window_s]
         self._kept = deque([*recent, _Remembered(snapshot, now)], self._kept.maxlen)
-        full = self._located_together and len(self._kept) == self._kept.maxlen
-        return [one.snapshot for one in self._kept] if full else None
+        enough = self._located_together and len(self._kept) >= self._fewest
+        return [one.snapshot for one in self._kept] if enough else None
+
+    def note_any_number(self) -> None:
+        """The service locates any number of snapshots of this cell together."""
+        self._fewest = min(2, self._fewest)
 
     def note_refusal(self, cause: str) -> None:
         """Why the service did not locate snapshots together."""
@@ -78,13 +90,16 @@ def locate_on_track(
 ) -> Exchange[LocateResponse]:
     """Locates the user by this snapshot, complex `[antennas, subcarriers]`, and the last ones together.
 
-    While there are too few of them, where they do not lie near enough to each other, and in cells that no trajectory
-    artifact serves, locates the user by this snapshot and `coarse_position`, as `Client.locate` does.
-    `path_features` is what the base station measured in addition to the CSI. The same snapshot again, with the same
+    While there are too few of them, where they do not lie near enough to each other, and in cells where the service
+    locates no snapshots together, locates the user by this snapshot and `coarse_position`, as `Client.locate` does.
+    `path_features` is what the base station measured in addition to the CSI: the service uses them in cells that its
+    artifact for trajectories has learned, and coarse positions in all others. The same snapshot again, with the same
     `timestamp`, counts once. `fields` are further fields of the request.
     """
     started = time.monotonic()
-    newest = Snapshot(csi=encode_csi(csi), path_features=path_features, timestamp=timestamp)
+    newest = Snapshot(
+        csi=encode_csi(csi), coarse_position=coarse_position, path_features=path_features, timestamp=timestamp
+    )
     alone = LocateRequest(
         cell_id=track.cell_id, csi=newest.csi, coarse_position=coarse_position, timestamp=timestamp, **fields
     )
@@ -96,7 +111,9 @@ def locate_on_track(
         except Refused as refused:
             track.note_refusal(refused.problem.cause)
         else:
-            if answer.provenance.within_radius:
+            if isinstance(answer.provenance, JointProvenance):
+                track.note_any_number()
+            if isinstance(answer.provenance, JointProvenance) or answer.provenance.within_radius:
                 return _newest_of(answer)
     if alone.max_resp_time is not None:
         left_s = alone.max_resp_time - (time.monotonic() - started)
@@ -108,12 +125,15 @@ def _newest_of(answer: TrajectoryResponse) -> LocateResponse:
     """The last point of a trajectory, as `POST /locate` answers the newest snapshot of a track."""
     newest, how = answer.points[-1], answer.provenance
     stated = {name: getattr(newest, name) for name in StatedLocation.model_fields}
-    provenance = TrackProvenance(
-        artifact=how.artifact,
-        cell_version=how.cell_version,
-        snapshots=len(answer.points),
-        path_features=how.path_features,
-    )
+    provenance: UserProvenance | None = newest.provenance
+    if isinstance(how, TrajectoryProvenance):
+        provenance = TrackProvenance(
+            artifact=how.artifact,
+            cell_version=how.cell_version,
+            snapshots=len(answer.points),
+            path_features=how.path_features,
+        )
+    assert provenance is not None
     return LocateResponse(
         **stated,
         request_id=answer.request_id,

@@ -68,6 +68,9 @@ class Provenance(WireModel):
         "or in the cell. CSI unlike that of all but 0.5 % is foreign."
     )
     calibrated_h_accuracy: float | None = optional(CALIBRATED_H_ACCURACY)
+    snapshots: Annotated[int, Field(ge=2)] | None = optional(
+        "The number of snapshots of this user that were located together, this one included. Absent: this one alone."
+    )
     fallbacks: list[Fallback] | None = optional(FALLBACKS)
 
 

@@ -5,9 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fingerpost.wire import CellId, Csi, MaxRespTime, MeasuredAt, QualityRequest, RequestId, WholeMinutes
+from fingerpost.wire import (
+    CellId,
+    CoarsePosition,
+    Csi,
+    MaxRespTime,
+    MeasuredAt,
+    QualityRequest,
+    RequestId,
+    WholeMinutes,
+)
 from fingerpost.wire_model import WireModel, WireRequest, optional
-from fingerpost.wire_provenance import ArtifactReference, FeatureSource
+from fingerpost.wire_provenance import ArtifactReference, FeatureSource, Provenance
 from fingerpost.wire_shapes import StatedLocation
 
 Azimuth = Annotated[float, Field(ge=-360, le=360)]
@@ -26,7 +35,13 @@ class Snapshot(WireRequest):
     """CSI at one point of a trajectory."""
 
     csi: Csi
-    path_features: PathFeatures | None = optional("Path features. The service estimates absent ones from the CSI.")
+    coarse_position: CoarsePosition | None = optional(
+        "For cells that the artifact for trajectories has not learned; elsewhere the service does not use it."
+    )
+    path_features: PathFeatures | None = optional(
+        "For cells that the artifact for trajectories has learned; elsewhere the service does not use them. It "
+        "estimates absent ones from the CSI."
+    )
     timestamp: MeasuredAt | None = optional()
 
 
@@ -38,8 +53,9 @@ class TrajectoryRequest(QualityRequest):
         list[Snapshot],
         Field(
             min_length=1,
-            description="As many as the artifact's `vertices`, all within the artifact's `radius` of one of them "
-            "(see /models).",
+            description="In a cell that the artifact for trajectories has learned: as many as its `vertices`, all "
+            "within its `radius` of one of them. In any other cell: at most as many as the `snapshots` of the "
+            "Mateformer artifact's `tracks` (see /models).",
         ),
     ]
     max_resp_time: MaxRespTime | None = optional()
@@ -56,7 +72,7 @@ class FeatureSources(WireModel):
 
 
 class Centroid(StatedLocation):
-    """The centroid of all points, located as a point of its own."""
+    """The centroid of all points: located as a point of its own by the artifact for trajectories, else their mean."""
 
 
 class LocatedPoint(StatedLocation):
@@ -64,13 +80,16 @@ class LocatedPoint(StatedLocation):
 
     age_of_location_estimate: WholeMinutes
     timestamp_of_location_estimate: datetime
-    path_features: FeatureSources
+    path_features: FeatureSources | None = optional("By the artifact for trajectories: where they came from.")
+    provenance: Provenance | None = optional(
+        "By comparison with fingerprints: how this point was located, and with how many other snapshots."
+    )
 
 
 class TrajectoryProvenance(WireModel):
-    """How the points were located."""
+    """How the points were located by the artifact for trajectories."""
 
-    source: Literal["scadf-moe"]
+    source: Literal["scadf-moe"] = "scadf-moe"
     artifact: ArtifactReference
     cell_version: str
     path_features: Annotated[
@@ -83,10 +102,18 @@ class TrajectoryProvenance(WireModel):
     ]
 
 
+class JointProvenance(WireModel):
+    """The points were located by comparison with the fingerprints of the cell: each says how."""
+
+    source: Literal["mateformer"] = "mateformer"
+    artifact: ArtifactReference
+    cell_version: str
+
+
 class TrajectoryResponse(WireModel):
     """Points in the order of the request's snapshots."""
 
     request_id: str | None = optional()
     points: list[LocatedPoint]
     centroid: Centroid
-    provenance: TrajectoryProvenance
+    provenance: Annotated[TrajectoryProvenance | JointProvenance, Field(discriminator="source")]

@@ -44,12 +44,14 @@ from service.inference.knn_engine import KnnEngine
 from service.inference.workers import Workers
 from service.locating.examples import Examples
 from service.locating.joiner import Joiner
+from service.locating.joint_locator import JointLocator
 from service.locating.live import Live
 from service.locating.locator import Locator
 from service.locating.measurer import Measurer
 from service.locating.recent_answers import MemoryRecentAnswers, RecentAnswers
 from service.locating.router import live_router
 from service.locating.router import router as locating_router
+from service.locating.rungs import MateformerRung
 from service.locating.tracker import Tracker
 from service.locating.trajectory_locator import TrajectoryLocator
 from service.settings import Settings
@@ -190,14 +192,18 @@ def create_app(
             lambda artifact: start_lwlm_engine(artifact, settings, measure_metrics),
         )
         stations = Stations(lwlm_engine, served.described, measure_metrics)
-    tracker = None if trajectories is None else Tracker(trajectories, settings, trajectory_metrics)
+    tracker = None if trajectories is None else Tracker(trajectories, settings, metrics.tracks)
+    joint = JointLocator(settings, metrics.tracks)
     publisher = Publisher(store, served, settings, metrics, trajectories, stations)
     knn = KnnCells(store, served, KnnEngine(settings, knn_metrics), settings, knn_metrics)
     choice = ModelChoice(served, knn, stations, settings.confidence)
     workers = Workers("batches", settings.request_threads, settings.waiting_limit)
     live = Live(publisher, allowed=settings.console_live)
     answers = _open_answers(settings)
-    locator = Locator(settings, served, choice, workers, metrics, tracker, Joiner(stations), live, answers)
+    by_fingerprints = MateformerRung(choice, settings.position_margin_m, served.drift, joint)
+    locator = Locator(
+        settings, served, choice, workers, metrics, tracker, by_fingerprints, Joiner(stations), live, answers
+    )
     coverage = CoverageWatch(publisher, served, metrics.truths)
     error_maps = ErrorMaps(publisher, served, settings)
     collector = Collector(publisher, error_maps, settings, metrics)
@@ -255,6 +261,7 @@ def create_app(
             knn,
             served,
             tracker,
+            joint,
             trajectories,
             stations,
             store,
@@ -302,7 +309,9 @@ def create_app(
     app.state.truth_scorer = TruthScorer(
         settings, locator, served, publisher, answers, workers, metrics.truths, coverage
     )
-    app.state.trajectory_locator = TrajectoryLocator(settings, trajectories, workers, trajectory_metrics)
+    app.state.trajectory_locator = TrajectoryLocator(
+        settings, trajectories, served, by_fingerprints, joint, workers, trajectory_metrics
+    )
     app.state.measurer = Measurer(settings, stations, workers, measure_metrics)
     app.state.background = background
     app.state.served_parts = ServedParts(store, activation.references)

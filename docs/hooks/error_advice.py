@@ -55,7 +55,8 @@ ADVICE = {
     "NOT_ACCEPTABLE": "Accept `application/json` or `application/msgpack`.",
     "NOT_READY": "Wait; `detail` says what is missing.",
     "NO_MEASURING_ARTIFACT": "Set `FINGERPOST_LWLM_ARTIFACT_DIRECTORY`.",
-    "NO_TRAJECTORY_ARTIFACT": "Set `FINGERPOST_TRAJECTORY_ARTIFACT_DIRECTORY`.",
+    "NO_TRAJECTORY_ARTIFACT": "Serve a Mateformer artifact that locates tracks, or set "
+    "`FINGERPOST_TRAJECTORY_ARTIFACT_DIRECTORY`.",
     "OUT_OF_MEMORY": "Wait as long as `Retry-After` says. If it lasts, give the replica more memory.",
     "POSITIONING_METHOD_FAILURE": "Read `fallbacks`: the cause of each method says what is missing. With a coarse "
     "position, and unless `allowFallback` is false, there is always an answer.",
@@ -71,7 +72,7 @@ ADVICE = {
     "TRACKS_UNAVAILABLE": "Nothing: users are located by single snapshots until Redis answers again.",
     "TRACK_TOO_SHORT": "Nothing: send further snapshots with the same `trackId`.",
     "TRACK_TOO_WIDE": "Nothing: send snapshots more often, or use a new `trackId`.",
-    "TRAJECTORY_LENGTH": "Send as many snapshots as the artifact's `vertices` in `GET /models`.",
+    "TRAJECTORY_LENGTH": "Send at most `tracks.snapshots` of `GET /models`, or in a learned cell its `vertices`.",
     "TRUTH_IS_FINGERPRINT": "Leave it out: judge a cell by truths that it does not hold.",
     "TRUTH_OUTSIDE_CELL": "Check the position and the name of the cell.",
     "TRUTH_TOO_COARSE": "Leave it out, or survey it better.",

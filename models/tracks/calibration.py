@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.artifact import Motion, Scales, TrackLevel
+from models.errors import TrainerError
 from models.radio.walks import SNAPSHOTS
 from models.tracks.evaluation import measure_distances, run_network, time_tracks
 from models.tracks.network import TrackFormer
@@ -17,6 +18,10 @@ from models.tracks.walked import Walked
 
 ACCURACIES = (2.0, 6.0, None)  # metres
 COUNTS = (1, 2, 5, SNAPSHOTS)
+
+
+class TooFewWalks(TrainerError):
+    """The walks of the validation cells are too few to say how far errors reach."""
 
 
 def locate_validation(locator: WalkLocator) -> Walked:
@@ -33,7 +38,7 @@ def _draw_validation(locator: WalkLocator, recipe: TracksRecipe) -> Iterator[Wal
 
 
 def measure_levels(network: TrackFormer, motion: Motion, walked: Walked) -> tuple[TrackLevel, ...]:
-    """The levels of walks that were located by radios and fixes of every kind."""
+    """The levels of walks that were located by radios and fixes of every kind. Raises `TooFewWalks`."""
     accuracy = walked.accuracy[:, 0]  # that of all snapshots of a walk
     levels, above = [], 0.0
     for bound in ACCURACIES:
@@ -49,6 +54,7 @@ def _measure_level(network: TrackFormer, motion: Motion, tracks: Walked, accurac
         Scales.of_distances(measure_distances(at - tracks.truth, stated).ravel())
         for at, stated in ((tracks.estimates, tracks.covariances), (positions, covariances))
     )
-    assert alone is not None
-    assert together is not None  # a cell has walks
+    if alone is None or together is None:
+        kind = "without fixes, or with worse ones" if accuracy is None else f"with fixes of up to {accuracy:g} m"
+        raise TooFewWalks(f"too few walks of validation cells {kind} to calibrate on: raise draws.calibrated")
     return TrackLevel(accuracy=accuracy, snapshots=tracks.truth.shape[1], alone=alone, together=together)

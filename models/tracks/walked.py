@@ -100,7 +100,7 @@ def locate_walks(
     walkers = observe_walkers(walks, radio, yaw)
     turn = draw_turn(rng) if seen.turned else np.eye(2, dtype=np.float32)
     places, truth = standing.positions @ turn, walkers.positions @ turn
-    csi, asked = (_impair(one, seen.radio, radio.bandwidth, rng) for one in (standing.csi[None], walkers.csi))
+    csi, asked = (impair_csi(one, seen.radio, radio.bandwidth, rng) for one in (standing.csi[None], walkers.csi))
     csi, asked = csi[0], asked.reshape(-1, *asked.shape[2:])
     fixes = draw_fixes(truth, seen, rng)
     accuracy = np.full(truth.shape[:2], seen.accuracy or np.inf, np.float32)
@@ -178,7 +178,7 @@ def draw_fixes(truth: _Floats, seen: Seen, rng: np.random.Generator) -> _Floats:
     return (truth + seen.accuracy * error).astype(np.float32)
 
 
-def _impair(
+def impair_csi(
     csi: NDArray[np.complex64], radio: Impairments, bandwidth: float, rng: np.random.Generator
 ) -> NDArray[np.complex64]:
     """CSI [w, t, antennas, subcarriers] as this radio reports it; each snapshot has its own offset and noise."""

@@ -15,6 +15,7 @@ from models.artifact import (
     ArtifactError,
     LwlmArtifact,
     MateformerArtifact,
+    MateformerManifest,
     ServedArtifact,
     TrajectoryArtifact,
     is_lwlm,
@@ -198,6 +199,8 @@ class Activation:
 
     async def _take_over(self, artifact: ServedArtifact, force: bool) -> CellChecks:
         if is_mateformer(artifact):
+            if not force:
+                self._check_tracks(artifact.manifest)
             serveable = await asyncio.to_thread(self._check_serves, artifact)
             active, engine = self._served.engine, await self._start(artifact)
             measure = measure_by_fingerprints(active, engine, self._served.examiner, self._settings.calibration_seed)
@@ -269,6 +272,17 @@ class Activation:
             with overridden_by_force("activates it anyway"):
                 raise ArtifactRefused(checks.complaint)
         return checks
+
+    def _check_tracks(self, after: MateformerManifest) -> None:
+        """Raises `ArtifactRefused` if clients' trajectories and tracks would not be located together any more."""
+        before = self._served.engine.artifact.manifest.tracks
+        if before is None or (after.tracks is not None and after.tracks.snapshots >= before.snapshots):
+            return
+        most = 1 if after.tracks is None else after.tracks.snapshots
+        with overridden_by_force("activates it anyway"):
+            raise ArtifactRefused(
+                f"locates {most} of a user's snapshots together at most, but clients send {before.snapshots}"
+            )
 
     def _check_serves(self, artifact: MateformerArtifact) -> dict[str, Manifest]:
         before, confidence = self._served.engine.artifact, self._settings.confidence

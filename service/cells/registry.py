@@ -76,6 +76,7 @@ class ServedCells:
         metrics.frame_pool.set_function(lambda: self.engine.estimator.frame_pool_bytes)
         for lane in LANES:
             metrics.dispatches.watch_queue(lane, partial(self._count_waiting, lane))
+            metrics.tracks.dispatches.watch_queue(lane, partial(self._count_waiting_tracks, lane))
         # Threads of their own: a cell that calibrates for seconds must not delay requests.
         self._loaders = ThreadPoolExecutor(2, thread_name_prefix="cells")
         self._asking = BlockingCalls("versions")
@@ -164,6 +165,9 @@ class ServedCells:
 
     def _count_waiting(self, lane: Lane) -> int:
         return self.engine.dispatcher.waiting(lane)
+
+    def _count_waiting_tracks(self, lane: Lane) -> int:
+        return 0 if self.engine.tracks is None else self.engine.tracks.waiting(lane)
 
     def _use(self, engine: MateformerEngine) -> None:
         self.engine = engine  # for any thread

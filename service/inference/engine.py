@@ -14,6 +14,7 @@ from service.inference.lwlm_session import LwlmSession
 from service.inference.mateformer_session import MateformerSession
 from service.inference.session import ModelUnusable
 from service.inference.steps import in_one_long_step
+from service.inference.track_estimator import Track, TrackEstimator, TrackPoints
 from service.inference.trajectory_estimator import Points, Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
 from service.settings import Settings
@@ -58,7 +59,13 @@ class Engine(Generic[A, S, E, U, P]):
         self.session.close()
 
 
-MateformerEngine = Engine[MateformerArtifact, MateformerSession, Estimator, User, Estimate]
+@dataclass(frozen=True, eq=False)
+class MateformerEngine(Engine[MateformerArtifact, MateformerSession, Estimator, User, Estimate]):
+    """`tracks` queues the tracks whose snapshots have been located; None where the artifact locates no tracks."""
+
+    tracks: Dispatcher[Track, TrackPoints] | None
+
+
 TrajectoryEngine = Engine[TrajectoryArtifact, TrajectorySession, TrajectoryEstimator, Trajectory, Points]
 LwlmEngine = Engine[LwlmArtifact, LwlmSession, LwlmEstimator, tuple[Snapshot, ...], MeasuredUser]
 
@@ -77,7 +84,18 @@ def start_engine(artifact: MateformerArtifact, settings: Settings, metrics: Metr
         raise ModelUnusable.of(artifact.directory, error) from error
     admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
     dispatcher = Dispatcher(estimator.locate_in_steps, session, settings.inference_batch, admission, metrics)
-    return MateformerEngine(artifact, session, estimator, dispatcher)
+    return MateformerEngine(artifact, session, estimator, dispatcher, _queue_tracks(session, settings, metrics))
+
+
+def _queue_tracks(
+    session: MateformerSession, settings: Settings, metrics: Metrics
+) -> Dispatcher[Track, TrackPoints] | None:
+    contract = session.manifest.tracks
+    if contract is None:
+        return None
+    admission = Admission(settings.queue_limit_s, settings.standing_queue_s)
+    locate = TrackEstimator(session, contract).locate_in_steps
+    return Dispatcher(locate, session, settings.inference_batch, admission, metrics.tracks.dispatches)
 
 
 def start_trajectory_engine(

@@ -79,6 +79,7 @@ class Estimate(NamedTuple):
     Both are NaN where the model has no answer. The covariance is the model's own, not calibrated in this cell.
     `coarse_used`: whether the user had a coarse position that the signal does not contradict. `snr_db` of the CSI, and
     how likely it is among the cell's own users: a p-value in (0, 1], small for CSI that does not belong to the cell.
+    `streams` float32 `[s]`: what the model read the estimate off, for tracks; empty where it locates none.
     """
 
     position: _Floats
@@ -86,6 +87,7 @@ class Estimate(NamedTuple):
     coarse_used: bool
     snr_db: float = math.inf
     belonging: float = 1.0
+    streams: _Floats = np.empty(0, np.float32)
 
 
 class Estimator:
@@ -154,7 +156,7 @@ class Estimator:
             with stopwatch.stage("describe"):
                 features[rows] = self._session.describe(self._channels.of(version), csi)
         asked = as_users(features, coarse, accuracy)
-        covariances = np.empty((len(users), 2, 2), np.float32)
+        covariances, streams = Located.allocate(len(users), self._session.streams)[1:]
         for _ in range(self.manifest.passes):
             near: dict[int, Neighbourhood] = {}
             with stopwatch.stage("retrieve"):
@@ -164,10 +166,11 @@ class Estimator:
                     near |= zip(rows, found, strict=True)
             self._note_entered(near, places)
             lost = ~np.isfinite(places).all(axis=1)
-            places, covariances = yield from self._compare(near, asked, stopwatch)
+            located = yield from self._compare(near, asked, stopwatch)
+            places, covariances, streams = located
             places[lost], covariances[lost] = np.nan, np.nan
         used = np.isfinite(accuracy).tolist()
-        judged = zip(places, covariances, used, snr_db.tolist(), belonging.tolist(), strict=True)
+        judged = zip(places, covariances, used, snr_db.tolist(), belonging.tolist(), streams, strict=True)
         return [refused.get(row) or Estimate(*one) for row, one in enumerate(judged)]
 
     def locate_in_background(
@@ -191,20 +194,20 @@ class Estimator:
         n = self.neighbours(len(version) - (0 if left_out is None else left_out.most))
         places = first_guess(version.references, signals, coarse, accuracy, left_out)
         asked = as_users(features, coarse, accuracy)
-        located = Located(places, np.full((len(places), 2, 2), np.nan, np.float32))
+        located = Located.allocate(len(places), streams=0)._replace(positions=places)
         for _ in range(self.manifest.passes):
             lost = ~np.isfinite(located.positions).all(axis=1)
             centres = np.nan_to_num(located.positions)
             near = next_neighbourhood(version.references, centres, n, left_out, self.manifest.tile_pitch)
             located = self._compare_in_background(version, channel, near, asked)
             located.positions[lost], located.covariances[lost] = np.nan, np.nan
-        return Located(*(part.reshape(-1, variants, *part.shape[1:]) for part in located))
+        return Located(*(part.reshape(len(csi), variants, *part.shape[1:]) for part in located))
 
     def _compare_in_background(
         self, version: CellVersion, channel: ChannelTransform, near: _Rows, users: dict[str, _Floats]
     ) -> Located:
         """Compares users with neighbourhoods `near` `[b, n]` of one version."""
-        located = Located(np.empty((len(near), 2), np.float32), np.empty((len(near), 2, 2), np.float32))
+        located = Located.allocate(len(near), streams=0)
         alike: dict[bytes, list[int]] = defaultdict(list)
         for row, rows in enumerate(near):
             alike[rows.tobytes()].append(row)
@@ -219,7 +222,7 @@ class Estimator:
                 known = as_known(hoods, self._session.describe_in_background)
                 asked = {name: part[rows, 0] for name, part in users.items()}
                 answer = Located.of(self._session.run_in_background("full", known | asked))
-                located.positions[rows], located.covariances[rows] = answer
+                located.positions[rows], located.covariances[rows] = answer.positions, answer.covariances
         return located
 
     def prepare(self, version: CellVersion) -> None:
@@ -376,11 +379,11 @@ class Estimator:
     def _compare(
         self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch
     ) -> Steps[Located]:
-        """Compares each user, by row, with a neighbourhood; returns positions `[b, 2]` and covariances `[b, 2, 2]`.
+        """Compares each user, by row, with a neighbourhood.
 
         Uses the `full` graph for cells that are too small for a frame and for artifacts without frames.
         """
-        located = Located(np.empty((len(near), 2), np.float32), np.empty((len(near), 2, 2), np.float32))
+        located = Located.allocate(len(near), self._session.streams)
         whole = self.manifest.neighbourhood_size
         shared = [row for row, one in near.items() if self._frames and len(one.rows) == whole]
         if len(shared) < len(near) or (self._frames and self._frames.lacks_any(near[row].key for row in shared)):
@@ -398,14 +401,15 @@ class Estimator:
                 known = as_known([near[row] for row in rows], self._session.describe, self._features)
             with stopwatch.stage("infer"):
                 outputs = self._session.run("full", known | {name: part[rows] for name, part in users.items()})
-            answer = Located.of(outputs)
-            located.positions[rows], located.covariances[rows] = answer.positions[:, 0], answer.covariances[:, 0]
+            for part, answer in zip(located, Located.of(outputs), strict=True):
+                part[rows] = answer[:, 0]
         return located
 
     def _query(self, users_in_slots: list[tuple[int, int]], users: dict[str, _Floats], located: Located) -> None:
         for rows, slots in group_by_slot(users_in_slots, self._session.wants_few_shapes):
             asked = {name: part[rows, 0] for name, part in users.items()}
-            located.positions[rows], located.covariances[rows] = self._session.query(asked | {"slots": slots})
+            for part, answer in zip(located, self._session.query(asked | {"slots": slots}), strict=True):
+                part[rows] = answer
 
 
 def group_by_slot(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:

@@ -12,8 +12,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import MateformerArtifact, MateformerManifest, RadioContract, TensorSpec
+from models.artifact import MateformerArtifact, MateformerManifest, RadioContract, TensorSpec, TracksContract
 from models.artifact.channel_transform import ChannelTransform
+from models.artifact.track_numbers import Described, describe_tracks
 from reference_db.cell import AntennaArray, Cell
 from reference_db.half_csi import as_complex
 from service.errors import InferenceFailed, OutOfMemory
@@ -30,7 +31,7 @@ _DESCRIBED_AT_ONCE = 1 << 22
 _PROVEN_COLUMNS, _PROVEN_SUBCARRIERS = 8, 16  # of the plane waves that prove a model, if it serves such radios
 _LEAST_ACCURACY_M = np.float32(0.001)  # of a coarse position, 1 sigma on each axis
 _SAME_M = 0.05  # frames are kept in half precision
-_FRAME, _QUERY, _QUERY_FEW = "frame", "query", "query_few"
+_FRAME, _QUERY, _QUERY_FEW, _TRACK = "frame", "query", "query_few", "track"
 _FRAME_ALONE = "frame of one thread"  # the graph `frame`, for runs beside each other
 # Users in a run that `query_few` is for. Its weights are fewer bytes, and its arithmetic is no faster. CPU time of a
 # run beside `query` (benchmarks/results/query_cost.md), paper's size / shipped: one user 0.74 / 0.85, four 0.82 to 0.88
@@ -43,18 +44,28 @@ _DEVICES = {"CUDAExecutionProvider": "cuda"}  # where a provider keeps its memor
 
 
 class Located(NamedTuple):
-    """Positions float32 `[..., 2]` in metres and their covariances `[..., 2, 2]` in square metres.
+    """Positions float32 `[..., 2]` in metres, their covariances `[..., 2, 2]` in square metres, and the streams
+    `[..., s]` that both were read off, with s = 0 from graphs that do not return them.
 
     Not finite where the model has no answer.
     """
 
     positions: _Array
     covariances: _Array
+    streams: _Array
 
     @classmethod
     def of(cls, outputs: Mapping[str, _Array]) -> "Located":
         """What the graphs `full` and `query` say."""
-        return cls(outputs["positions"], outputs["covariances"])
+        positions, streams = outputs["positions"], outputs.get("streams")
+        if streams is None:
+            streams = np.empty((*positions.shape[:-1], 0), np.float32)
+        return cls(positions, outputs["covariances"], streams)
+
+    @classmethod
+    def allocate(cls, n: int, streams: int) -> "Located":
+        """Room for n users."""
+        return cls(*(np.empty((n, *shape), np.float32) for shape in ((2,), (2, 2), (streams,))))
 
 
 class MateformerSession(ModelSession[MateformerArtifact]):
@@ -62,7 +73,8 @@ class MateformerSession(ModelSession[MateformerArtifact]):
     frames, and `query_few`, which is `query` for few users on a CPU.
 
     `describe` turns CSI of one cell into features, which all other graphs take: a run of these may hold users of
-    different radios. `query_few` is left out where it does not load, is no faster, or answers otherwise.
+    different radios. `query_few` is left out where it does not load, is no faster, or answers otherwise. `track`, where
+    the artifact has it, locates the snapshots of a user together.
     """
 
     @property
@@ -74,6 +86,12 @@ class MateformerSession(ModelSession[MateformerArtifact]):
         """Whether a neighbourhood can be encoded once for all users in it."""
         graphs = self.manifest.graphs
         return "frame" in graphs and "query" in graphs and bool(graphs["frame"].pools)
+
+    @property
+    def streams(self) -> int:
+        """Numbers of the streams of a located user; 0 where the graphs do not return them."""
+        widths = [spec.shape[-1] for spec in self.manifest.graphs["full"].outputs if spec.name == "streams"]
+        return int(widths[0]) if widths else 0
 
     @property
     def wants_few_shapes(self) -> bool:
@@ -109,7 +127,10 @@ class MateformerSession(ModelSession[MateformerArtifact]):
 
     def prove(self) -> None:
         known, users = self._waves(self.manifest.minimum_neighbours)
-        _check(self.submit(self.run, "full", known | users).result())
+        outputs = self.submit(self.run, "full", known | users).result()
+        _check(outputs)
+        if self.manifest.tracks is not None:
+            self._prove_track(Located.of(outputs), self.manifest.tracks)
 
     def prove_frame(self, slot: int) -> None:
         """Encodes plane waves into a slot and locates one of them by this frame.
@@ -126,6 +147,16 @@ class MateformerSession(ModelSession[MateformerArtifact]):
             raise InferenceFailed("the graphs frame and query give another position than the graph full")
         if _QUERY_FEW in self._graphs and (reason := self._reason_against_few(users | slots, by_full)):
             self._leave_few_out(reason)
+
+    def join(self, streams: _Array, described: Described) -> tuple[_Array, _Array]:
+        """Positions float32 `[b, t, 2]` and covariances `[b, t, 2, 2]` of the snapshots of tracks, located together.
+
+        `streams` float32 `[b, t, s]` of each snapshot located alone. For the owner thread only. Raises `OutOfMemory` or
+        `InferenceFailed`.
+        """
+        numbers = {"numbers": described.numbers, "smoothed": described.smoothed, "sigma": described.sigma}
+        outputs = self.run(_TRACK, {"streams": streams, **numbers})
+        return outputs["positions"], outputs["covariances"]
 
     def query(self, users: Mapping[str, NDArray[np.generic]]) -> Located:
         """Locates `users` `[frames, users, ...]` in the frames of their `slots`. For the owner thread only.
@@ -185,6 +216,19 @@ class MateformerSession(ModelSession[MateformerArtifact]):
             graphs = super()._load(threads)  # any other graph that does not load fails again
             _log.warning("query_few does not load, so query is used for few users too: %s", error)
             return graphs
+
+    def _prove_track(self, alone: Located, contract: TracksContract) -> None:
+        """Locates a track of snapshots `alone` `[1, 1, ...]`, as many as the longest track has.
+
+        Raises `InferenceFailed` unless the answer is finite.
+        """
+        n = contract.snapshots
+        positions, covariances, streams = (np.repeat(part, n, axis=1) for part in alone)
+        seconds, unknown = np.arange(float(n))[np.newaxis], np.full((1, n), np.inf)
+        described = describe_tracks(positions, covariances, positions, unknown, seconds, contract.motion)
+        answers = self.submit(self.join, streams, described).result()
+        if not all(one.shape[:2] == (1, n) and np.isfinite(one).all() for one in answers):
+            raise InferenceFailed("the graph track's answer is not finite or has an unexpected shape")
 
     def _reason_against_few(self, users: Mapping[str, NDArray[np.generic]], expected: _Array) -> str | None:
         """Why `query_few` is not to be used for these users or any others; None if it is."""
@@ -292,7 +336,7 @@ def as_users(features: _Array, coarse: _Array, accuracy: _Array) -> dict[str, _A
 def _check(outputs: Mapping[str, _Array]) -> _Array:
     """The one position `[1, 1, 2]` that is expected, with a covariance. Raises `InferenceFailed`."""
     located = Located.of(outputs)
-    shapes = [output.shape for output in located]
+    shapes = [located.positions.shape, located.covariances.shape]
     if shapes != [(1, 1, 2), (1, 1, 2, 2)] or not all(np.isfinite(output).all() for output in located):
         raise InferenceFailed("the model's answer is not finite or has an unexpected shape")
     return located.positions

@@ -31,6 +31,7 @@ _QUALITY = {"confidence": 90, "supportedGADShapes": ["POINT_UNCERTAINTY_CIRCLE"]
 _SAMPLED = 64  # fingerprints
 _NEAR = 1000.0  # metres
 _MOST_READ = 200  # cells, of a city of many
+_JOINT = 3  # snapshots
 _WALK = 0.02  # radians: snapshots so much alike are located within a metre, as those of a trajectory must be
 _EXTENT = TypeAdapter(list[float])
 
@@ -58,7 +59,7 @@ class Examples:
                 **self._stations_examples(),
             },
             "locateBatch": {"three users": {"items": [local, wgs84, alone]}},
-            "locateTrajectory": self._trajectory_examples(),
+            "locateTrajectory": self._joint_examples(local) | self._trajectory_examples(),
             "measure": self._measure_examples(),
         }
 
@@ -78,6 +79,15 @@ class Examples:
         place = {"lat": round(lat, 7), "lon": round(lon, 7), "hAccuracy": 1.0}
         wgs84 = local | {"coarsePosition": place, "hAccuracy": 2.0, "requestId": "example"}
         return local, wgs84, alone
+
+    def _joint_examples(self, user: Json) -> Json:
+        """Snapshots like a user's, of which each is a metre farther east than the last."""
+        if self._served.engine.tracks is None:
+            return {}
+        coarse = user["coarsePosition"]
+        places = [coarse | {"x": round(coarse["x"] + i, 1)} for i in range(_JOINT)]
+        snapshots = [{"csi": user["csi"], "coarsePosition": place} for place in places]
+        return {"compared with fingerprints": {"cellId": user["cellId"], "snapshots": snapshots}}
 
     def _trajectory_examples(self) -> Json:
         learned = None if self._trajectories is None else self._trajectories.engine.artifact.manifest

@@ -43,6 +43,7 @@ class Locator:
         workers: Workers,
         metrics: Metrics,
         tracker: Tracker | None,
+        by_fingerprints: MateformerRung,
         joiner: Joiner,
         live: Live,
         answers: RecentAnswers | None,
@@ -55,8 +56,8 @@ class Locator:
         self._metrics = metrics
         self._joiner = joiner
         self._ladder = Ladder(
-            TrackRung(tracker),
-            MateformerRung(choice, settings.position_margin_m, cells.drift),
+            TrackRung(tracker, cells),
+            by_fingerprints,
             KnnRung(choice, settings.position_margin_m),
             StationRung(choice),
             CoarseRung(choice),

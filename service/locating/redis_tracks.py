@@ -1,20 +1,22 @@
 """Tracks in Redis, for several replicas.
 
-    fingerpost:{<cell_id>}:track:<digest>    list: the last snapshots of one owner's trackId; expires
-    fingerpost:{<cell_id>}:tracks:<digest>   sorted set: the digests of one owner's tracks by their last use; expires
+    fingerpost:{<cell_id>}:track:<kind>:<digest>    list: the last snapshots of one owner's trackId; expires
+    fingerpost:{<cell_id>}:tracks:<kind>:<digest>   sorted set: the digests of one owner's tracks by their last use;
+                                                    expires
 
 The owner is an API key. The braces keep the keys of a cell on one node of a cluster.
 """
 
 import time
-from typing import cast
+from collections.abc import Callable
+from typing import Generic, cast
 
 from reference_db.errors import StoreUnavailable
 from reference_db.stores.redis_client import RedisClient
 from reference_db.stores.redis_script import RedisScript
 from service.errors import Congested, TracksUnavailable
 from service.inference.workers import Workers
-from service.locating.tracks import DIGEST_BYTES, TrackName, TrackSnapshot, digest
+from service.locating.tracks import DIGEST_BYTES, K, Kind, TrackName, digest
 
 _THREADS = 4
 _TIMEOUT_S = 0.25  # a user can be located without the track, and should not wait long
@@ -22,7 +24,7 @@ _PAUSE_S = 1.0  # after a failure, requests do not wait for Redis for this long
 
 # KEYS: the track, the owner's set of tracks. ARGV: a snapshot, snapshots to keep, milliseconds to live, the digest of
 # the track, tracks to keep, the prefix of every track's key, bytes of a digest. A snapshot starts with the digests of
-# its request (zeros where it has none) and of its measurement, as `TrackSnapshot.repeats` compares them. Scores are
+# its request (zeros where it has none) and of its measurement, as `SnapshotNames.repeats` compares them. Scores are
 # microseconds, so that no two tracks share one. Redis refuses the first writing command, RPUSH, when its memory is
 # full, so nothing is half written.
 _EXTEND = RedisScript("""
@@ -54,13 +56,25 @@ return redis.call('LRANGE', KEYS[1], 0, -1)
 """)
 
 
-class RedisTracks:
+class RedisTracks(Generic[K]):
     """Like `MemoryTracks`, but `limit` tracks of each owner and cell. `url` as in `RedisClient`.
 
-    For the event loop's thread.
+    `read` is the inverse of `to_bytes` for snapshots of this `kind`; it raises `ValueError` for other data. For the
+    event loop's thread.
     """
 
-    def __init__(self, url: str, length: int, ttl_s: float, limit: int, waiting_limit: int) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        read: Callable[[bytes], K],
+        url: str,
+        length: int,
+        ttl_s: float,
+        limit: int,
+        waiting_limit: int,
+    ) -> None:
+        self._kind = kind
+        self._read = read
         self._redis = RedisClient(url, _TIMEOUT_S)
         self._length = length
         self._ttl_ms = round(1000 * ttl_s)
@@ -68,7 +82,7 @@ class RedisTracks:
         self._threads = Workers("tracks", _THREADS, waiting_limit)
         self._paused_until = 0.0  # time.monotonic
 
-    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, name: TrackName, snapshot: K) -> list[K]:
         try:
             self._check_pause()
             return await self._threads.run(self._append, name, snapshot)
@@ -83,18 +97,19 @@ class RedisTracks:
         if time.monotonic() < self._paused_until:
             raise StoreUnavailable("Redis did not answer a moment ago")
 
-    def _append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    def _append(self, name: TrackName, snapshot: K) -> list[K]:
         self._check_pause()  # the pause may have begun while this call waited
         cell, owner = f"fingerpost:{{{name.cell_id}}}", name.owner.encode()
         track = digest(owner, name.track_id.encode()).hex()
-        keys = [f"{cell}:track:{track}", f"{cell}:tracks:{digest(owner).hex()}"]
+        prefix = f"{cell}:track:{self._kind}:"
+        keys = [f"{prefix}{track}", f"{cell}:tracks:{self._kind}:{digest(owner).hex()}"]
         arguments: list[bytes | str | int] = [
             snapshot.to_bytes(),
             self._length,
             self._ttl_ms,
             track,
             self._limit,
-            f"{cell}:track:",
+            prefix,
             DIGEST_BYTES,
         ]
         try:
@@ -103,4 +118,4 @@ class RedisTracks:
         except StoreUnavailable:
             self._paused_until = time.monotonic() + _PAUSE_S
             raise
-        return [TrackSnapshot.from_bytes(data) for data in kept]
+        return [self._read(data) for data in kept]

@@ -1,7 +1,7 @@
 """The methods of the ladder that read one snapshot or a track."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
@@ -11,6 +11,7 @@ from service.auth.middleware import key_id_of
 from service.cells.drift import DriftWatch
 from service.cells.knn_cells import KnnCell
 from service.cells.model_choice import ModelChoice
+from service.cells.registry import ServedCells
 from service.cells.served_cell import ServedCell
 from service.cells.stations import Station
 from service.errors import ServiceError
@@ -22,6 +23,7 @@ from service.locating.asking import ask_each, deadline_of, deadlines_by_cell
 from service.locating.batch import map_results
 from service.locating.coarse_position import Fix, locate_coarsely
 from service.locating.estimates import Located, Received, check_position
+from service.locating.joint_locator import JointLocator
 from service.locating.knn_users import LocatedKnnUser, PlacedKnnUser
 from service.locating.ladder import OF_THE_CSI
 from service.locating.station_estimates import locate_fix
@@ -35,15 +37,20 @@ _NO_TRACKS = errors.NoTrajectoryArtifact("this service has no artifact for traje
 
 
 class TrackRung:
-    """Users with a track, by their last snapshots together."""
+    """Users with a track, by their last snapshots together, in cells that the artifact for trajectories has learned."""
 
     method: Method = "scadf-moe"
 
-    def __init__(self, tracker: Tracker | None) -> None:
+    def __init__(self, tracker: Tracker | None, served: ServedCells) -> None:
         self._tracker = tracker
+        self._served = served
 
     def takes(self, user: ReadUser) -> bool:
-        return user.request.track_id is not None
+        """Elsewhere the next method locates tracks, if it can; if not, users are told why none does."""
+        if user.request.track_id is None:
+            return False
+        learned = self._tracker is not None and self._tracker.has_learned(user.request.cell_id)
+        return learned or self._served.engine.tracks is None
 
     async def locate(
         self, users: Sequence[ReadUser], request: Request, received: Received, lane: Lane
@@ -72,14 +79,15 @@ def _track_of(user: ReadUser, owner: str, received: Received) -> TrackUser:
 
 
 class MateformerRung:
-    """By comparison with the fingerprints of the cell."""
+    """By comparison with the fingerprints of the cell; users with a track together with their last snapshots."""
 
     method: Method = "mateformer"
 
-    def __init__(self, choice: ModelChoice, margin: float, drift: DriftWatch) -> None:
+    def __init__(self, choice: ModelChoice, margin: float, drift: DriftWatch, joint: JointLocator) -> None:
         """`margin`: how far in metres a coarse position may lie outside the fingerprints. `drift` counts how well
         users still fit their cells.
         """
+        self._joint = joint
         self._choice = choice
         self._margin = margin
         self._drift = drift
@@ -90,8 +98,19 @@ class MateformerRung:
     async def locate(
         self, users: Sequence[ReadUser], request: Request, received: Received, lane: Lane
     ) -> list[Located | ServiceError]:
+        alone = await self.locate_alone(users, request, received, lane)
+        return await self._joint.extend(alone, request, received, lane)
+
+    async def find_cells(self, deadlines: Mapping[str, float]) -> Mapping[str, ServedCell | ServiceError]:
+        """What serves each cell until its deadline, a moment of `time.monotonic`, or why nothing does."""
         with span("cells"):
-            cells = await self._choice.for_mateformer(deadlines_by_cell(users, received))
+            return await self._choice.for_mateformer(deadlines)
+
+    async def locate_alone(
+        self, users: Sequence[ReadUser], request: Request, received: Received, lane: Lane
+    ) -> list[Located | ServiceError]:
+        """Where each user is by one snapshot; a `LocatedUser`, or why that cannot be told. Raises `ClientGone`."""
+        cells = await self.find_cells(deadlines_by_cell(users, received))
 
         def ask(placed: PlacedUser) -> "asyncio.Future[Estimate]":
             dispatcher = placed.served.engine.dispatcher

@@ -22,9 +22,10 @@ from service.inference.trajectory_estimator import Points, Trajectory, points_wi
 from service.inference.trajectory_session import PATH_FEATURES
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Location, Uncertainty, check_position
-from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
+from service.locating.open_tracks import open_tracks
+from service.locating.tracks import TrackName, TrackSnapshot
 from service.settings import Settings
-from service.telemetry.trajectory_metrics import TrajectoryMetrics
+from service.telemetry.track_metrics import JOINT, TrackMetrics
 from service.web.csi import check_shape
 
 
@@ -49,19 +50,12 @@ class _Asked(NamedTuple):
 
 
 class Tracker:
-    def __init__(self, trajectories: Trajectories, settings: Settings, metrics: TrajectoryMetrics) -> None:
+    def __init__(self, trajectories: Trajectories, settings: Settings, metrics: TrackMetrics) -> None:
         self._trajectories = trajectories
         self._metrics = metrics
         self._length = trajectories.engine.artifact.manifest.vertices  # no other artifact becomes active
         self._window = settings.track_ttl_s
-        bounds = (self._length, settings.track_ttl_s, settings.track_limit)
-        self._tracks: Tracks
-        if settings.redis_url is None:
-            self._tracks = MemoryTracks(*bounds)
-        else:
-            from service.locating.redis_tracks import RedisTracks  # a sixth of a second that others need not spend
-
-            self._tracks = RedisTracks(settings.redis_url, *bounds, settings.waiting_limit)
+        self._tracks = open_tracks("csi", TrackSnapshot.from_bytes, self._length, settings)
 
     async def locate(self, users: Sequence[TrackUser], request: Request, lane: Lane) -> list[Location | ServiceError]:
         """Keeps each user's snapshot; where the user is by all that are kept, or why that cannot be told.
@@ -74,8 +68,11 @@ class Tracker:
         positions = iter(answers)
         found = [self._found(one, next(positions)) if isinstance(one, _Asked) else one for one in asked]
         for one in found:
-            self._metrics.tracked(one.cause if isinstance(one, ServiceError) else "joint")
+            self._metrics.tracked("scadf-moe", one.cause if isinstance(one, ServiceError) else JOINT)
         return found
+
+    def has_learned(self, cell_id: str) -> bool:
+        return cell_id in self._trajectories.engine.artifact.manifest.cells
 
     async def describe(self, cell_id: str, deadline: float) -> Cell | ServiceError:
         """A cell as tracks are located in it, or why they cannot be."""

@@ -1,4 +1,8 @@
-"""The last snapshots of each track. The service keeps them for seconds and never logs them."""
+"""The last snapshots of each track. The service keeps them for seconds and never logs them.
+
+A track has two kinds of them, which are kept apart: its CSI, for a model that reads all snapshots at once, and what a
+model found out about each snapshot alone (`service.locating.located_snapshots`).
+"""
 
 import asyncio
 import struct
@@ -6,7 +10,7 @@ import time
 from collections import OrderedDict, defaultdict
 from datetime import datetime
 from hashlib import blake2b
-from typing import NamedTuple, Protocol, Self
+from typing import Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,9 @@ _NO_REQUEST = bytes(DIGEST_BYTES)
 _HEAD = struct.Struct(f"<{DIGEST_BYTES}s{DIGEST_BYTES}sdfHH")
 
 
+Kind = Literal["csi", "located"]  # what is kept of snapshots
+
+
 class TrackName(NamedTuple):
     """A track of one cell. `owner` is the public id of the API key that sends its snapshots, empty without keys."""
 
@@ -26,17 +33,44 @@ class TrackName(NamedTuple):
     track_id: str
 
 
-class TrackSnapshot(NamedTuple):
-    """CSI packed by `pack_csi`, float16 `[antennas, subcarriers, 2]`, and its time of measurement in Unix seconds.
-
-    `request` is the digest of its requestId, zeros where it has none; `measurement` that of its CSI and timestamp.
+class SnapshotNames(NamedTuple):
+    """Tells whether two snapshots are one: `request` is the digest of its requestId, zeros where it has none;
+    `measurement` that of its CSI and timestamp.
     """
+
+    request: bytes
+    measurement: bytes
+
+    @classmethod
+    def of(cls, csi: NDArray[np.float32], timestamp: datetime | None, request_id: str | None) -> Self:
+        when = "" if timestamp is None else str(timestamp.timestamp())
+        request = _NO_REQUEST if request_id is None else digest(request_id.encode())
+        return cls(request, digest(when.encode(), csi.tobytes()))
+
+    def repeats(self, other: "SnapshotNames") -> bool:
+        """Whether both are one snapshot that was sent twice: the same requestId, or the same CSI and timestamp."""
+        return self.request == other.request != _NO_REQUEST or self.measurement == other.measurement
+
+
+class Kept(Protocol):
+    """What is kept of a snapshot."""
+
+    @property
+    def names(self) -> SnapshotNames: ...
+    def to_bytes(self) -> bytes:
+        """Begins with the bytes of both names, which Redis compares."""
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class TrackSnapshot(NamedTuple):
+    """CSI packed by `pack_csi`, float16 `[antennas, subcarriers, 2]`, and its time of measurement in Unix seconds."""
 
     csi: NDArray[np.float16]
     scale: float
     time: float
-    request: bytes
-    measurement: bytes
+    names: SnapshotNames
 
     @classmethod
     def of(
@@ -46,19 +80,8 @@ class TrackSnapshot(NamedTuple):
         time of measurement where there is no timestamp.
         """
         packed, scale = pack_csi(as_complex(csi)[np.newaxis])
-        when = "" if timestamp is None else str(timestamp.timestamp())
-        return cls(
-            packed[0],
-            float(scale[0]),
-            received if timestamp is None else timestamp.timestamp(),
-            _NO_REQUEST if request_id is None else digest(request_id.encode()),
-            digest(when.encode(), csi.tobytes()),
-        )
-
-    def repeats(self, other: "TrackSnapshot") -> bool:
-        """Whether both are one snapshot that was sent twice: the same requestId, or the same CSI and timestamp."""
-        same_request = self.request == other.request != _NO_REQUEST
-        return same_request or self.measurement == other.measurement
+        measured = received if timestamp is None else timestamp.timestamp()
+        return cls(packed[0], float(scale[0]), measured, SnapshotNames.of(csi, timestamp, request_id))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -68,11 +91,11 @@ class TrackSnapshot(NamedTuple):
         except struct.error as error:
             raise ValueError(str(error)) from error
         csi = np.frombuffer(data, "<f2", offset=_HEAD.size).astype(np.float16, copy=False)
-        return cls(csi.reshape(antennas, subcarriers, 2), scale, time, request, measurement)
+        return cls(csi.reshape(antennas, subcarriers, 2), scale, time, SnapshotNames(request, measurement))
 
     def to_bytes(self) -> bytes:
         antennas, subcarriers, _ = self.csi.shape
-        head = _HEAD.pack(self.request, self.measurement, self.time, self.scale, antennas, subcarriers)
+        head = _HEAD.pack(*self.names, self.time, self.scale, antennas, subcarriers)
         return head + self.csi.astype("<f2").tobytes()
 
     def pairs(self) -> NDArray[np.float32]:
@@ -88,8 +111,10 @@ def digest(*parts: bytes) -> bytes:
     return hashed.digest()
 
 
-class Tracks(Protocol):
-    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+class Tracks(Protocol[K]):
+    """Tracks with one kind of snapshots."""
+
+    async def append(self, name: TrackName, snapshot: K) -> list[K]:
         """Adds a snapshot to a track. Returns the kept snapshots of the track, the new one last.
 
         The new snapshot replaces those that it repeats.
@@ -101,7 +126,7 @@ class Tracks(Protocol):
         """Drops the connection, and the tracks that only this process holds."""
 
 
-class MemoryTracks:
+class MemoryTracks(Generic[K]):
     """Tracks of this process: `limit` tracks of each owner, of `length` snapshots, each dropped `ttl_s` after its last
     snapshot.
 
@@ -113,15 +138,15 @@ class MemoryTracks:
         self._ttl = ttl_s
         self._limit = limit
         # By owner, the least recently used track first.
-        self._held: dict[str, OrderedDict[TrackName, tuple[float, list[TrackSnapshot]]]] = defaultdict(OrderedDict)
+        self._held: dict[str, OrderedDict[TrackName, tuple[float, list[K]]]] = defaultdict(OrderedDict)
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def append(self, name: TrackName, snapshot: TrackSnapshot) -> list[TrackSnapshot]:
+    async def append(self, name: TrackName, snapshot: K) -> list[K]:
         now = time.monotonic()
         self._forget(now)
         held = self._held[name.owner]
         _, before = held.pop(name, (now, []))
-        others = [one for one in before if not one.repeats(snapshot)]
+        others = [one for one in before if not one.names.repeats(snapshot.names)]
         track = [*others, snapshot][-self._length :]
         held[name] = now, track
         if len(held) > self._limit:

@@ -1,236 +1,224 @@
-"""`POST /locate/trajectory`: the whole path of a request, top to bottom."""
+"""`POST /locate/trajectory`: the whole path of a request, top to bottom.
+
+Trajectories in cells that the artifact for trajectories has learned are located by it, all others by comparison with
+the fingerprints of their cell.
+"""
 
 import math
 import re
 import time
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fingerpost import wire_trajectory as wire
-from fingerpost.wire import CELL_ID_PATTERN
+from fingerpost.wire import CELL_ID_PATTERN, LocateRequest
 from fingerpost.wire_provenance import FeatureSource
-from fingerpost.wire_trajectory import FeatureSources, TrajectoryRequest, TrajectoryResponse
-from models.artifact import TrajectoryScales
-from reference_db.azimuth import to_direction
-from reference_db.cell import Cell
-from reference_db.geodesy import LocalFrame
 from service import errors
 from service.cells.descriptions import DescribedCell
+from service.cells.registry import ServedCells
 from service.cells.trajectories import Trajectories
 from service.errors import ServiceError
 from service.inference.engine import TrajectoryEngine
-from service.inference.trajectory_estimator import Points, Trajectory, points_within
-from service.inference.trajectory_session import PATH_FEATURES
 from service.inference.workers import Workers
 from service.locating.await_or_disconnect import await_or_disconnect
-from service.locating.batch import USER_VALUES
-from service.locating.estimates import (
-    Json,
-    Received,
-    Uncertainty,
-    declared_deadline,
-    whole_minutes,
-)
-from service.locating.quality import check_declared_quality, check_times, choose_shapes, state_location
+from service.locating.estimates import Located, Received, declared_deadline
+from service.locating.joint_locator import JointLocator
+from service.locating.quality import check_declared_quality
+from service.locating.rungs import MateformerRung
+from service.locating.trajectory_answers import answer_by_fingerprints, answer_learned, place_trajectory
+from service.locating.trajectory_reader import ReadTrajectory, parse_trajectory, read_trajectory
+from service.locating.users import LocatedUser, ReadUser
 from service.settings import Settings
 from service.telemetry.stopwatch import Stopwatch
 from service.telemetry.trajectory_metrics import TrajectoryMetrics
-from service.web.csi import check_declared_shape, check_shape, decode_csi
-from service.web.media import LARGE_BYTES, Format, formats, read_body, validated
+from service.web.csi import check_declared_shape
+from service.web.media import LARGE_BYTES, Format, formats, read_body
+
+# Why the artifact for trajectories does not locate a trajectory, so that the fingerprints of its cell may.
+_LEAVES = (
+    errors.NoTrajectoryArtifact,
+    errors.TrajectoryLength,
+    errors.CellNotServed,
+    errors.BandNotServed,
+    errors.ModelNotAllowed,
+)
+ByFingerprints = Literal["by fingerprints"]
+_BY_FINGERPRINTS: Final[ByFingerprints] = "by fingerprints"
 
 
-class _ReadTrajectory(NamedTuple):
-    """A valid request: CSI float32 `[antennas, subcarriers, 2]` of each snapshot, path features float64
-    `[vertices, 4]`, NaN where absent.
-    """
+class _Learned(NamedTuple):
+    """The artifact for trajectories is to locate them in this cell. A request holds its engine to the end."""
 
-    request: TrajectoryRequest
-    csi: list[NDArray[np.float32]]
-    path_features: NDArray[np.float64]
-
-    @property
-    def source(self) -> FeatureSource:
-        return "estimated" if np.isnan(self.path_features).any() else "measured"
-
-
-class _Point(NamedTuple):
-    """A located point. `position` `[2]` in metres east and north."""
-
-    position: NDArray[np.float32]
-    cell: Cell
-    frame: LocalFrame
-    uncertainty: Uncertainty
+    cell: DescribedCell
+    engine: TrajectoryEngine
 
 
 class TrajectoryLocator:
     def __init__(
-        self, settings: Settings, trajectories: Trajectories | None, workers: Workers, metrics: TrajectoryMetrics
+        self,
+        settings: Settings,
+        trajectories: Trajectories | None,
+        served: ServedCells,
+        by_fingerprints: MateformerRung,
+        joint: JointLocator,
+        workers: Workers,
+        metrics: TrajectoryMetrics,
     ) -> None:
+        """`trajectories` is None where the service has no artifact for them."""
         self._settings = settings
         self._confidence = round(100 * settings.confidence)
-        self._workers = workers
         self._trajectories = trajectories
+        self._served = served
+        self._by_fingerprints = by_fingerprints
+        self._joint = joint
+        self._workers = workers
         self._metrics = metrics
 
     async def locate(self, request: Request) -> Response:
         """Locates the points of one trajectory. Raises a `ServiceError`."""
-        stopwatch, source = Stopwatch(), None
+        stopwatch = Stopwatch()
         try:
-            if self._trajectories is None:
-                raise errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
-            engine = self._trajectories.engine  # one engine for the whole request, even if another is activated
-            response, source = await self._locate(request, self._trajectories, engine, stopwatch)
+            response, source = await self._locate(request, stopwatch)
         except ServiceError as error:
             self._metrics.located(error.cause, None, stopwatch)
             raise
         self._metrics.located("located", source, stopwatch)
         return response
 
-    async def _locate(
-        self, request: Request, trajectories: Trajectories, engine: TrajectoryEngine, stopwatch: Stopwatch
-    ) -> tuple[Response, FeatureSource]:
-        engine.dispatcher.check_room("single")
+    async def _locate(self, request: Request, stopwatch: Stopwatch) -> tuple[Response, FeatureSource | None]:
+        """The response, and where the path features came from if the artifact for trajectories has used them."""
+        most = self._find_most_snapshots()
         received = Received(datetime.now(UTC), time.monotonic())
         reads, writes = formats(request)
         body = await read_body(request, self._settings.body_limit_bytes, self._settings.body_timeout_s)
-        vertices = engine.artifact.manifest.vertices
-        if len(body) > LARGE_BYTES:
-            with stopwatch.stage("decode"):
-                parsed = await self._workers.run(_parse, body, reads, vertices)
-            check_declared_quality(parsed, received)
-            await _check_declared(parsed, trajectories, engine, received)
-            with stopwatch.stage("decode"):
-                read = await self._workers.run(_read, parsed, vertices, received)
-        else:
-            with stopwatch.stage("decode"):
-                read = _read(_parse(body, reads, vertices), vertices, received)
+        read = await self._read(body, reads, most, received, stopwatch)
         limit = read.request.max_resp_time
         deadline = math.inf if limit is None else received.monotonic + limit
-        cell = await trajectories.serve(read.request.cell_id, engine, deadline)
-        trajectory = _place(read, cell)
-        future = engine.dispatcher.locate(trajectory, deadline, "single")
+        way = await self._choose_way(read.request.cell_id, len(read.csi), deadline)
+        if way == _BY_FINGERPRINTS:
+            users = await self._locate_alone(read, request, received)
+            locations = await self._joint.join(users, request, received, "single")
+            with stopwatch.stage("encode"):
+                return writes.response(
+                    answer_by_fingerprints(read, users, locations, self._confidence, received.at)
+                ), None
+        way.engine.dispatcher.check_room("single")
+        future = way.engine.dispatcher.locate(place_trajectory(read, way.cell), deadline, "single")
         (located,) = await await_or_disconnect([future], request)
         if isinstance(located, ServiceError):
             raise located
         with stopwatch.stage("encode"):
-            response = writes.response(_answer(read, cell, located, engine, self._confidence, received.at))
-        return response, read.source
+            answer = answer_learned(read, way.cell, located, way.engine, self._confidence, received.at)
+            return writes.response(answer), read.source
 
+    def _find_most_snapshots(self) -> int:
+        """Of a trajectory that any artifact can locate. Raises `NoTrajectoryArtifact` or `Congested`."""
+        learned, contract = self._trajectories, self._served.engine.artifact.manifest.tracks
+        if learned is None and contract is None:
+            raise errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
+        if contract is None and learned is not None:
+            learned.engine.dispatcher.check_room("single")
+            return learned.engine.artifact.manifest.vertices
+        self._served.engine.dispatcher.check_room("single")
+        vertices = 0 if learned is None else learned.engine.artifact.manifest.vertices
+        return max(vertices, 0 if contract is None else contract.snapshots)
 
-def _parse(body: bytes, reads: Format, vertices: int) -> Any:
-    if reads.has_more_values(body, USER_VALUES * (vertices + 1)):
-        raise errors.TrajectoryLength("/snapshots", f"more values than {vertices} snapshots may have")
-    return reads.parsed(body)
+    async def _read(
+        self, body: bytes, reads: Format, most: int, received: Received, stopwatch: Stopwatch
+    ) -> ReadTrajectory:
+        if len(body) <= LARGE_BYTES:
+            with stopwatch.stage("decode"):
+                return read_trajectory(parse_trajectory(body, reads, most), received)
+        with stopwatch.stage("decode"):
+            parsed = await self._workers.run(parse_trajectory, body, reads, most)
+        check_declared_quality(parsed, received)
+        await self._check_declared(parsed, received)
+        with stopwatch.stage("decode"):
+            return await self._workers.run(read_trajectory, parsed, received)
 
-
-async def _check_declared(
-    parsed: Any, trajectories: Trajectories, engine: TrajectoryEngine, received: Received
-) -> None:
-    """Raises why the cell cannot be served, or `CsiShapeMismatch`, before any CSI is decoded."""
-    cell_id, snapshots = (parsed.get("cellId"), parsed.get("snapshots")) if isinstance(parsed, dict) else (None, None)
-    if isinstance(cell_id, str) and re.fullmatch(CELL_ID_PATTERN, cell_id) and isinstance(snapshots, list):
-        cell = (await trajectories.serve(cell_id, engine, declared_deadline(parsed, received))).version.cell
-        for i, snapshot in enumerate(snapshots):
-            check_declared_shape(snapshot, cell, f"/snapshots/{i}/csi/shape")
-
-
-def _read(parsed: Any, vertices: int, received: Received) -> _ReadTrajectory:
-    request = validated(parsed, TrajectoryRequest)
-    if len(request.snapshots) != vertices:
-        raise errors.TrajectoryLength(
-            "/snapshots", f"{len(request.snapshots)} snapshots, the artifact takes {vertices}"
+    async def _check_declared(self, parsed: Any, received: Received) -> None:
+        """Raises why the cell cannot be served, or `CsiShapeMismatch`, before any CSI is decoded."""
+        cell_id, snapshots = (
+            (parsed.get("cellId"), parsed.get("snapshots")) if isinstance(parsed, dict) else (None, None)
         )
-    choose_shapes(request.supported_gad_shapes)
-    times = [(f"/snapshots/{i}/timestamp", one.timestamp) for i, one in enumerate(request.snapshots)]
-    check_times(times, request.max_age, received)
-    csi = []
-    for i, snapshot in enumerate(request.snapshots):
+        if not (isinstance(cell_id, str) and re.fullmatch(CELL_ID_PATTERN, cell_id) and isinstance(snapshots, list)):
+            return  # validation will name the field
+        deadline = declared_deadline(parsed, received)
+        way = await self._choose_way(cell_id, len(snapshots), deadline)
+        cell = await self._served.describe(cell_id, deadline) if way == _BY_FINGERPRINTS else way.cell
+        for i, snapshot in enumerate(snapshots):
+            check_declared_shape(snapshot, cell.version.cell, f"/snapshots/{i}/csi/shape")
+
+    async def _choose_way(self, cell_id: str, snapshots: int, deadline: float) -> _Learned | ByFingerprints:
+        """What locates so many snapshots in a cell. Raises why nothing does."""
+        why: ServiceError
         try:
-            csi.append(decode_csi(snapshot.csi))
-        except errors.FieldError as error:
-            ((param, reason),) = error.invalid_params
-            raise type(error)(f"/snapshots/{i}{param}", reason) from error
-    features = np.array([_path_features(snapshot.path_features) for snapshot in request.snapshots])
-    return _ReadTrajectory(request, csi, features)
+            return await self._find_learned(cell_id, snapshots, deadline)
+        except _LEAVES as error:
+            why = error
+        engine = self._served.engine
+        contract = engine.artifact.manifest.tracks
+        if contract is None:
+            raise why
+        (served,) = (await self._by_fingerprints.find_cells({cell_id: deadline})).values()
+        if isinstance(served, ServiceError):
+            raise _choose_reason(why, served)
+        if snapshots > contract.snapshots:
+            raise errors.TrajectoryLength(
+                "/snapshots", f"{snapshots} snapshots, the artifact takes {contract.snapshots} at most"
+            )
+        return _BY_FINGERPRINTS
+
+    async def _find_learned(self, cell_id: str, snapshots: int, deadline: float) -> _Learned:
+        if self._trajectories is None:
+            raise errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
+        engine = self._trajectories.engine
+        cell = await self._trajectories.serve(cell_id, engine, deadline)
+        if snapshots != engine.artifact.manifest.vertices:
+            raise errors.TrajectoryLength(
+                "/snapshots", f"{snapshots} snapshots, the artifact takes {engine.artifact.manifest.vertices}"
+            )
+        return _Learned(cell, engine)
+
+    async def _locate_alone(self, read: ReadTrajectory, request: Request, received: Received) -> list[LocatedUser]:
+        """Each snapshot located by itself. Raises why one of them is not, and names it."""
+        users = [ReadUser(one, csi) for one, csi in zip(_list_requests(read), read.csi, strict=True)]
+        found = await self._by_fingerprints.locate_alone(users, request, received, "single")
+        return [_require_located(i, one) for i, one in enumerate(found)]
 
 
-def _path_features(sent: wire.PathFeatures | None) -> list[float]:
-    """As the model takes them: radians, metres, linear power; NaN where absent."""
-    if sent is None:
-        return [math.nan] * len(PATH_FEATURES)
-    departure, arrival, distance, gain = (
-        math.nan if feature is None else feature
-        for feature in (sent.departure_azimuth_deg, sent.arrival_azimuth_deg, sent.distance, sent.gain_db)
-    )
-    return [to_direction(departure), to_direction(arrival), distance, 10 ** (gain / 10)]
+def _choose_reason(of_learned: ServiceError, of_fingerprints: ServiceError) -> ServiceError:
+    """What to tell a client whose trajectory neither artifact locates: what the cell is meant for."""
+    if isinstance(of_fingerprints, errors.ModelNotAllowed) and not isinstance(of_learned, errors.NoTrajectoryArtifact):
+        return of_learned
+    if isinstance(of_fingerprints, errors.CellTooSmall) and isinstance(of_learned, errors.TrajectoryLength):
+        return of_learned
+    return of_fingerprints
 
 
-def _place(read: _ReadTrajectory, cell: DescribedCell) -> Trajectory:
-    """The trajectory in its cell. Raises what does not fit between the two."""
-    for i, csi in enumerate(read.csi):
-        check_shape(csi, cell.version.cell, f"/snapshots/{i}/csi/shape")
-    return Trajectory(cell.version.cell, np.stack(read.csi), read.path_features)
+def _list_requests(read: ReadTrajectory) -> list[LocateRequest]:
+    """Each snapshot as a request of its own. All of it has been validated."""
+    request = read.request
+    return [
+        LocateRequest.model_construct(
+            cell_id=request.cell_id,
+            csi=snapshot.csi,
+            coarse_position=snapshot.coarse_position,
+            timestamp=snapshot.timestamp,
+            max_resp_time=request.max_resp_time,
+        )
+        for snapshot in request.snapshots
+    ]
 
 
-def _answer(
-    read: _ReadTrajectory,
-    cell: DescribedCell,
-    located: Points,
-    engine: TrajectoryEngine,
-    confidence: int,
-    received: datetime,
-) -> TrajectoryResponse:
-    """The answer for points and centroid, with their calibrated covariances.
-
-    `confidence`: that of the service in per cent. Raises `EstimateNotFinite`.
-    """
-    request, source = read.request, read.source
-    manifest = engine.artifact.manifest
-    scales: TrajectoryScales = getattr(manifest.scales, source)
-    known = [scales.vertex] * manifest.vertices + [scales.centroid]
-    *points, centroid = (
-        state_location(
-            _Point(position, cell.version.cell, cell.frame, Uncertainty(covariance, one)), request, confidence
-        ).fields
-        for position, covariance, one in zip(*located, known, strict=True)
-    )
-    return TrajectoryResponse(
-        request_id=request.request_id,
-        points=[
-            _point(snapshot, features, stated, received)
-            for snapshot, features, stated in zip(request.snapshots, read.path_features, points, strict=True)
-        ],
-        centroid=wire.Centroid.model_validate(centroid),
-        provenance=wire.TrajectoryProvenance(
-            source=manifest.family,
-            artifact=engine.reference,
-            cell_version=cell.version.version,
-            path_features=source,
-            within_radius=points_within(located.positions[:-1], manifest.radius + manifest.tolerance),
-        ),
-    )
-
-
-def _point(
-    snapshot: wire.Snapshot, path_features: NDArray[np.float64], stated: Json, received: datetime
-) -> wire.LocatedPoint:
-    measured = snapshot.timestamp or received
-    return wire.LocatedPoint.model_validate(
-        stated
-        | {
-            "ageOfLocationEstimate": whole_minutes(received - measured),
-            "timestampOfLocationEstimate": measured,
-            "pathFeatures": FeatureSources(
-                **dict(zip(FeatureSources.model_fields, _sources(path_features), strict=True))
-            ),
-        }
-    )
-
-
-def _sources(path_features: NDArray[np.float64]) -> list[FeatureSource]:
-    return ["estimated" if missing else "measured" for missing in np.isnan(path_features).tolist()]
+def _require_located(number: int, found: Located | ServiceError) -> LocatedUser:
+    """Raises the error of a snapshot, and names the snapshot in it."""
+    if not isinstance(found, ServiceError):
+        assert isinstance(found, LocatedUser)
+        return found
+    if isinstance(found, errors.FieldError):
+        ((param, reason),) = found.invalid_params
+        raise type(found)(param if param == "/cellId" else f"/snapshots/{number}{param}", reason)
+    raise found

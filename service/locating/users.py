@@ -93,19 +93,20 @@ class LocatedUser(NamedTuple):
         """Raises `EstimateNotFinite`."""
         version, position = self.placed.served.version, self.estimate.position
         check_position(position)
-        return Location(position, version.cell, version.frame, self.uncertainty, *_describe_provenance(self))
+        return Location(position, version.cell, version.frame, self.uncertainty, *self.describe_provenance())
 
     @property
     def uncertainty(self) -> Uncertainty:
         """The calibrated ellipse; a circle that holds wherever the user is, if CSI or coarse position may be wrong."""
-        calibrated = self._calibrated
-        if not (self.is_doubtful or self._is_contradicted):
+        calibrated = self.calibrated
+        if not (self.is_doubtful or self.is_contradicted):
             return calibrated
         ellipse, _ = calibrated.around(99)
         return Uncertainty.reach(max(self._reach, ellipse.semi_major))
 
     @property
-    def _calibrated(self) -> Uncertainty:
+    def calibrated(self) -> Uncertainty:
+        """The cell's own ellipse."""
         estimate, ellipses = self.estimate, self.placed.served.calibration.ellipses
         covariance = ellipses.covariance(self.level, estimate.position, estimate.covariance)
         (east, shared), (_, north) = covariance.tolist()
@@ -122,13 +123,29 @@ class LocatedUser(NamedTuple):
     def is_doubtful(self) -> bool:
         return self.estimate.belonging < DOUBTFUL
 
+    def describe_provenance(self, snapshots: int | None = None) -> tuple[Provenance, Json]:
+        """`snapshots`: how many were located together, this one included; None: this one alone."""
+        version, engine, fallbacks = self.placed.served.version, self.placed.served.engine, self.placed.user.fallbacks
+        return _make_provenance(
+            *(engine.reference.name, engine.reference.version, engine.reference.digest),
+            cell_version=version.version,
+            neighbours=engine.estimator.neighbours(len(version)),
+            passes=engine.artifact.manifest.passes,
+            coarse_position_used=self.estimate.coarse_used,
+            coarse_position_ignored=why_ignored(self.placed.fix, self.estimate.coarse_used),
+            calibrated_h_accuracy=self.placed.served.calibration.levels[self.level].sigma,
+            csi_doubtful=self.is_doubtful or None,
+            snapshots=snapshots,
+            fallbacks=None if fallbacks is None else tuple(fallbacks),
+        )
+
     @property
     def _fix(self) -> Fix | None:
         """The coarse position, unless it lies outside the cell."""
         return self.placed.fix if isinstance(self.placed.fix, Fix) else None
 
     @property
-    def _is_contradicted(self) -> bool:
+    def is_contradicted(self) -> bool:
         return self._fix is not None and not self.estimate.coarse_used
 
     @property
@@ -140,7 +157,7 @@ class LocatedUser(NamedTuple):
             return anywhere
         by_fix = self._distance_to(self._fix.east, self._fix.north) + SIGMAS_99 * self._fix.accuracy
         # A vague fix says less than the cell; a fix that the signal contradicts may lie outside of it.
-        return by_fix if self._is_contradicted else min(by_fix, anywhere)
+        return by_fix if self.is_contradicted else min(by_fix, anywhere)
 
     def _distance_to(self, east: float, north: float) -> float:
         x, y = self.estimate.position.tolist()
@@ -183,22 +200,6 @@ class StationUser(NamedTuple):
         """Raises `CoarsePositionIncorrect`."""
         user, station = self.heard
         return locate_by_station(user.request, station, self.measured, user.fallbacks)
-
-
-def _describe_provenance(located: LocatedUser) -> tuple[Provenance, Json]:
-    placed = located.placed
-    version, engine, fallbacks = placed.served.version, placed.served.engine, placed.user.fallbacks
-    return _make_provenance(
-        *(engine.reference.name, engine.reference.version, engine.reference.digest),
-        cell_version=version.version,
-        neighbours=engine.estimator.neighbours(len(version)),
-        passes=engine.artifact.manifest.passes,
-        coarse_position_used=located.estimate.coarse_used,
-        coarse_position_ignored=why_ignored(placed.fix, located.estimate.coarse_used),
-        calibrated_h_accuracy=placed.served.calibration.levels[located.level].sigma,
-        csi_doubtful=located.is_doubtful or None,
-        fallbacks=None if fallbacks is None else tuple(fallbacks),
-    )
 
 
 @lru_cache(4096)  # each version of a cell has few

@@ -26,6 +26,7 @@ from service.telemetry.fault_metrics import FaultMetrics
 from service.telemetry.location_metrics import LocationMetrics
 from service.telemetry.problem_cause import find_cause
 from service.telemetry.stopwatch import Stopwatch
+from service.telemetry.track_metrics import TrackMetrics
 from service.telemetry.truth_metrics import TruthMetrics
 
 _BUILD = {"version": __version__, "python": platform.python_version()}
@@ -86,6 +87,7 @@ class Metrics:
             Gauge("fingerpost_queue_users", "Users waiting for the model.", ["lane"], registry=registry),
             self.stages,
         )
+        self.tracks = TrackMetrics(registry, self.stages)
         self._ends = Counter(
             "fingerpost_dispatches_total",
             "Dispatches, by end: all (every waiting user was included) or full (some users were left waiting).",

@@ -1,4 +1,4 @@
-"""The metrics of trajectories and tracks, in the registry of `Metrics`."""
+"""The metrics of trajectories, in the registry of `Metrics`."""
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -25,12 +25,6 @@ class TrajectoryMetrics:
             ["source"],
             registry=registry,
         )
-        self._tracks = Counter(
-            "fingerpost_tracks_total",
-            "Users with a trackId, by outcome: joint (located by several snapshots), or the cause why not.",
-            ["outcome"],
-            registry=registry,
-        )
         self.dispatches = DispatchMetrics(
             Histogram(
                 "fingerpost_dispatch_trajectories",
@@ -52,7 +46,6 @@ class TrajectoryMetrics:
         )
         # Series exist from the start: a missing series looks like a missing service.
         self._trajectories.labels("located")
-        self._tracks.labels("joint")
 
     def located(self, outcome: str, source: str | None, stopwatch: Stopwatch) -> None:
         """Records a trajectory, the time of its stages and, when it was located, the source of its path features."""
@@ -60,6 +53,3 @@ class TrajectoryMetrics:
         if source is not None:
             self._path_features.labels(source).inc()
         self._metrics.stages(stopwatch)
-
-    def tracked(self, outcome: str) -> None:
-        self._tracks.labels(outcome).inc()

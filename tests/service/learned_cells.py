@@ -8,6 +8,7 @@ import numpy as np
 
 from fingerpost import build_locate_body, build_trajectory_request
 from fingerpost.wire_trajectory import PathFeatures
+from models.artifact import TracksContract
 from reference_db import (
     AntennaArray,
     Cell,
@@ -80,10 +81,13 @@ def snapshot(track_id: str, position: np.ndarray, cell_id: str = "both", **field
     return build_locate_body(cell_id, seen_at(position[np.newaxis])[0]) | {"trackId": track_id} | fields
 
 
-def write_artifacts(folder: Path) -> Settings:
-    """A service with a network of each family, its database in a directory that is still empty."""
+def write_artifacts(folder: Path, tracks: TracksContract | None = None) -> Settings:
+    """A service with networks for fingerprints and for trajectories, its database in a directory that is still empty.
+
+    With `tracks`, the one for fingerprints locates tracks too.
+    """
     (folder / "mateformer").mkdir(parents=True)
-    write_tiny_artifact(folder / "mateformer", radios=only(ANTENNAS, SUBCARRIERS))
+    write_tiny_artifact(folder / "mateformer", radios=only(ANTENNAS, SUBCARRIERS), tracks=tracks)
     write_tiny_trajectory_artifact(folder / "scadf-moe", LEARNED, ANTENNAS, SUBCARRIERS, BANDWIDTH, CARRIER)
     return Settings(
         port=0,

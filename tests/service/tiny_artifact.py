@@ -17,8 +17,10 @@ from models.artifact import (
     RadioContract,
     Range,
     TensorSpec,
+    TracksContract,
     load_artifact,
 )
+from models.artifact.track_numbers import NUMBERS
 
 FEATURES = 2
 ANTENNAS, SUBCARRIERS = 4, 3  # of tiny cells
@@ -73,7 +75,15 @@ _ANSWER = [
     helper.make_node("Unsqueeze", ["doubt", "last"], ["doubts"]),
     helper.make_node("Add", ["doubts", "covariance"], ["covariances"]),
 ]
+_TRACK = [
+    helper.make_node("Identity", ["smoothed"], ["positions"]),
+    helper.make_node("Mul", ["sigma", "sigma"], ["variance"]),
+    helper.make_node("Unsqueeze", ["variance", "last_two"], ["variances"]),
+    helper.make_node("Mul", ["variances", "identity"], ["covariances"]),
+]
 _CONSTANTS = [
+    helper.make_tensor("last_two", TensorProto.INT64, [2], [2, 3]),
+    helper.make_tensor("identity", TensorProto.FLOAT, [2, 2], [1.0, 0.0, 0.0, 1.0]),
     helper.make_tensor("zero", TensorProto.INT64, [], [0]),
     helper.make_tensor("zeros", TensorProto.INT64, [4], [0] * 4),
     helper.make_tensor("ones", TensorProto.INT64, [4], [1] * 4),
@@ -95,11 +105,13 @@ def write_tiny_artifact(
     beside: float = 0.0,
     doubtful: bool = True,
     few_beside: float | None = None,
+    tracks: TracksContract | None = None,
 ) -> MateformerArtifact:
     """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres.
 
     A model that is not `doubtful` has an answer to any CSI. With `few_beside` it has a graph `query_few`, whose answers
-    are as far beside the middles.
+    are as far beside the middles. With `tracks` it locates them: as the Kalman smoother does, with its spread on both
+    axes.
     """
     doubts = _doubts(doubtful)
     channel: list[int | str] = ["snapshots", "lines", "columns", "subcarriers", 2]
@@ -113,18 +125,34 @@ def write_tiny_artifact(
     slots: _Shapes = {"slots": ["batch"]}
     pool: _Shapes = {"middles": ["pool", 1, 2]}
     answers: _Shapes = {"positions": ["batch", "queries", 2], "covariances": ["batch", "queries", 2, 2]}
+    answer = [*_ANSWER]
+    if tracks:
+        answers["streams"] = ["batch", "queries", FEATURES]
+        answer.append(helper.make_node("Identity", ["features"], ["streams"]))
     middle = helper.make_node("ReduceMean", ["positions_known"], ["middle"], axes=[1], keepdims=1)
     graphs = {
         "describe": _graph(directory, "describe", describe, {"features": ["snapshots", FEATURES]}, _DESCRIBE, beside),
-        "full": _graph(directory, "full", known | users, answers, [*doubts, middle, *_ANSWER], beside),
+        "full": _graph(directory, "full", known | users, answers, [*doubts, middle, *answer], beside),
     }
+    if tracks:
+        asked_of_tracks: _Shapes = {
+            "streams": ["batch", "snapshots", FEATURES],
+            "numbers": ["batch", "snapshots", NUMBERS],
+            "smoothed": ["batch", "snapshots", 2],
+            "sigma": ["batch", "snapshots"],
+        }
+        points: _Shapes = {
+            "positions": ["batch", "snapshots", 2],
+            "covariances": ["batch", "snapshots", 2, 2],
+        }
+        graphs["track"] = _graph(directory, "track", asked_of_tracks, points, _TRACK, beside)
     if tile_pitch:
         rows = helper.make_node("Unsqueeze", ["slots", "last"], ["rows"])
         into = helper.make_node("ScatterND", ["middles", "rows", "middle"], ["written_middles"])
         out_of = helper.make_node("Gather", ["middles", "slots"], ["middle"], axis=0)
         written: _Shapes = {"written_middles": pool["middles"]}
         graphs["frame"] = _graph(directory, "frame", known | slots | pool, written, [middle, rows, into], beside)
-        asked, located = users | slots | pool, [*doubts, out_of, *_ANSWER]
+        asked, located = users | slots | pool, [*doubts, out_of, *answer]
         graphs["query"] = _graph(directory, "query", asked, answers, located, beside)
         if few_beside is not None:
             graphs["query_few"] = _graph(directory, "query_few", asked, answers, located, few_beside)
@@ -141,6 +169,7 @@ def write_tiny_artifact(
         minimum_neighbours=minimum,
         passes=passes,
         tile_pitch=tile_pitch,
+        tracks=tracks,
         training_data_digest="0" * 64,
         metrics={},
         opset=17,

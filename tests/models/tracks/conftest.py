@@ -1,4 +1,10 @@
+from pathlib import Path
+
 import pytest
+
+from models.radio.path_table import PathTable, take_users
+from models.radio.tracing import table_path, walks_path
+from tests.models.conftest import DATA
 
 
 @pytest.fixture
@@ -18,7 +24,14 @@ def tracks_recipe() -> dict:
         },
         "carrier_frequency": 3.5e9,
         "cells": {"train": ["etoile:900"], "validation": ["etoile:901"], "test": ["etoile:902"], "references": 150},
-        "draws": {"each": 1, "calibrated": 1, "street": 1.0, "worst": {"snr_db": 10}, "known": 1.0, "accuracy": [0.5, 20.0]},
+        "draws": {
+            "each": 1,
+            "calibrated": 1,
+            "street": 1.0,
+            "worst": {"snr_db": 10},
+            "known": 1.0,
+            "accuracy": [0.5, 20.0],
+        },
         "model": {"streams": 256, "width": 16, "depth": 1, "hidden": 16, "heads": 2},
         "tracks": 8,
         "optimiser": {
@@ -33,3 +46,15 @@ def tracks_recipe() -> dict:
             "average": 0.5,
         },
     }
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Path:
+    """A traced street; its last users stand in for those of walks."""
+    folder = tmp_path / "paths"
+    folder.mkdir()
+    table = PathTable.load(table_path(DATA, "etoile", 900))
+    for seed in (900, 901, 902):  # one street three times: these tests are not about accuracy
+        table.save(table_path(folder, "etoile", seed))
+        take_users(table, 200, 240).save(walks_path(folder, "etoile", seed))
+    return folder

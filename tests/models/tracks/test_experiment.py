@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.radio.path_table import PathTable, PathTablesMissing, take_users
-from models.radio.tracing import OtherCarrier, table_path, walks_path
-from models.tracks.experiment import digest_located, load_experiment, run_experiment
+from models.radio.tracing import OtherCarrier, walks_path
+from models.tracks.experiment import load_experiment, run_experiment
 from models.tracks.recipe import TracksRecipe
-from tests.models.conftest import DATA
+from models.tracks.training import digest_located
 
 
 @pytest.fixture
@@ -31,18 +31,6 @@ def experiment(tracks_recipe: dict, tmp_path: Path) -> Path:
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Path:
-    """A traced street; its last users stand in for those of walks."""
-    folder = tmp_path / "paths"
-    folder.mkdir()
-    table = PathTable.load(table_path(DATA, "etoile", 900))
-    for seed in (900, 901, 902):  # one street three times: these tests are not about accuracy
-        table.save(table_path(folder, "etoile", seed))
-        take_users(table, 200, 240).save(walks_path(folder, "etoile", seed))
-    return folder
 
 
 def test_the_command_writes_a_table_of_all_methods_and_resumes(experiment: Path, paths: Path, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def test_each_snapshot_is_located_alone(
     np.testing.assert_array_equal(found.estimates, again.estimates)
 
 
-def test_without_a_fix_none_is_told(locator: TorchLocator, mateformer_recipe: MateformerRecipe, table: PathTable) -> None:
+def test_without_a_fix_none_is_told(
+    locator: TorchLocator, mateformer_recipe: MateformerRecipe, table: PathTable
+) -> None:
     found = locate(locator, mateformer_recipe, table, Seen(STREET, accuracy=None))
     assert np.isinf(found.accuracy).all()
     assert not found.fixes.any()

@@ -198,7 +198,7 @@ def test_a_track_id_is_a_short_text(learned: httpx.Client, track_id: object) -> 
 def test_metrics_count_tracks_but_name_none(learned: httpx.Client, track_id: str) -> None:
     locate(learned, snapshot(track_id, TRAJECTORY[0]))
     metrics = learned.get("/metrics").text
-    assert 'fingerpost_tracks_total{outcome="TRACK_TOO_SHORT"}' in metrics
+    assert 'fingerpost_tracks_total{method="scadf-moe",outcome="TRACK_TOO_SHORT"}' in metrics
     assert track_id not in metrics
 
 
@@ -223,20 +223,22 @@ def servers(request: pytest.FixtureRequest) -> RedisServers | None:
     return servers
 
 
-def make_tracks(servers: RedisServers | None, ttl_s: float = 60, limit: int = 3) -> Tracks:
+def make_tracks(servers: RedisServers | None, ttl_s: float = 60, limit: int = 3) -> Tracks[TrackSnapshot]:
     if servers is None:
         return MemoryTracks(VERTICES, ttl_s, limit)
-    return RedisTracks(servers.url, VERTICES, ttl_s, limit, waiting_limit=8)
+    return RedisTracks("csi", TrackSnapshot.from_bytes, servers.url, VERTICES, ttl_s, limit, waiting_limit=8)
 
 
 @pytest.fixture
-def tracks(servers: RedisServers | None) -> Iterator[Tracks]:
+def tracks(servers: RedisServers | None) -> Iterator[Tracks[TrackSnapshot]]:
     tracks = make_tracks(servers)
     yield tracks
     tracks.close()
 
 
-async def extended(tracks: Tracks, snapshot: TrackSnapshot, name: TrackName = NAME) -> list[TrackSnapshot]:
+async def extended(
+    tracks: Tracks[TrackSnapshot], snapshot: TrackSnapshot, name: TrackName = NAME
+) -> list[TrackSnapshot]:
     """However slow the machine is: Redis is only waited for so long, and then left alone for a while."""
     async with asyncio.timeout(GUARD_S):
         while True:
@@ -247,7 +249,7 @@ async def extended(tracks: Tracks, snapshot: TrackSnapshot, name: TrackName = NA
 
 
 @pytest.mark.anyio
-async def test_of_a_track_the_last_snapshots_are_kept(tracks: Tracks) -> None:
+async def test_of_a_track_the_last_snapshots_are_kept(tracks: Tracks[TrackSnapshot]) -> None:
     for i in range(VERTICES + 2):
         kept = await extended(tracks, snapshot_at(0, i))
     assert moments_of(kept) == [float(i) for i in range(2, VERTICES + 2)]
@@ -255,7 +257,7 @@ async def test_of_a_track_the_last_snapshots_are_kept(tracks: Tracks) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_same_request_is_one_snapshot(tracks: Tracks) -> None:
+async def test_the_same_request_is_one_snapshot(tracks: Tracks[TrackSnapshot]) -> None:
     for i in range(VERTICES):
         kept = await extended(tracks, snapshot_at(0, i, "r"))
     assert moments_of(kept) == [VERTICES - 1]
@@ -263,7 +265,7 @@ async def test_the_same_request_is_one_snapshot(tracks: Tracks) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_same_csi_and_time_is_one_snapshot(tracks: Tracks) -> None:
+async def test_the_same_csi_and_time_is_one_snapshot(tracks: Tracks[TrackSnapshot]) -> None:
     await extended(tracks, snapshot_at(0, 1, "r"))
     await extended(tracks, snapshot_at(0, 2))
     assert moments_of(await extended(tracks, snapshot_at(0, 1))) == [2, 1]
@@ -271,7 +273,7 @@ async def test_the_same_csi_and_time_is_one_snapshot(tracks: Tracks) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_track_belongs_to_its_owner(tracks: Tracks) -> None:
+async def test_a_track_belongs_to_its_owner(tracks: Tracks[TrackSnapshot]) -> None:
     await extended(tracks, snapshot_at(0))
     for stranger in (NAME._replace(owner=""), NAME._replace(owner="other"), NAME._replace(cell_id="bare")):
         assert len(await extended(tracks, snapshot_at(1), stranger)) == 1
@@ -279,7 +281,7 @@ async def test_a_track_belongs_to_its_owner(tracks: Tracks) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_tracks_of_one_owner_never_displace_those_of_another(tracks: Tracks) -> None:
+async def test_the_tracks_of_one_owner_never_displace_those_of_another(tracks: Tracks[TrackSnapshot]) -> None:
     await extended(tracks, snapshot_at(0))
     for number in range(5):  # of which 3 are kept
         await extended(tracks, snapshot_at(0), NAME._replace(owner="greedy", track_id=str(number)))
@@ -300,7 +302,7 @@ async def test_two_replicas_count_a_snapshot_sent_to_both_at_once_as_one(redis_s
 
 
 @pytest.mark.anyio
-async def test_of_too_many_tracks_the_ones_not_used_for_longest_are_forgotten(tracks: Tracks) -> None:
+async def test_of_too_many_tracks_the_ones_not_used_for_longest_are_forgotten(tracks: Tracks[TrackSnapshot]) -> None:
     for track_id in ("a", "b", "a", "c", "d"):  # "b" makes room
         await extended(tracks, snapshot_at(0), NAME._replace(track_id=track_id))
     await extended(tracks, snapshot_at(1), NAME)
@@ -336,7 +338,7 @@ async def test_what_redis_keeps_expires_and_names_nobody(redis_server: RedisServ
 
 @pytest.mark.anyio
 async def test_an_absent_redis_is_waited_for_once_and_then_left_alone() -> None:
-    tracks = RedisTracks("redis://127.0.0.1:1", VERTICES, 60, 3, waiting_limit=8)
+    tracks = RedisTracks("csi", TrackSnapshot.from_bytes, "redis://127.0.0.1:1", VERTICES, 60, 3, waiting_limit=8)
     for _ in range(3):
         with pytest.raises(TracksUnavailable):
             await tracks.append(NAME, snapshot_at(0))

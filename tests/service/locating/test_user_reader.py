@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from reference_db import DirectoryStore
-from service.locating import trajectory_locator, user_reader
+from service.locating import trajectory_reader, user_reader
 from service.web.media import LARGE_BYTES
 from tests.service.learned_cells import TRAJECTORY, fill, snapshot, trajectory, write_artifacts
 from tests.service.plane_cell import Json
@@ -36,7 +36,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return noting
 
-    for module in (user_reader, trajectory_locator):
+    for module in (user_reader, trajectory_reader):
         for name in ("validated", "decode_csi"):
             monkeypatch.setattr(module, name, note(getattr(module, name)))
     return names

@@ -1,0 +1,98 @@
+"""What tracks keep of a snapshot that has been located alone by comparison with fingerprints."""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.inference.track_estimator import Track
+from service.locating.coarse_position import Fix
+from service.locating.estimates import RADII_PER_CENT
+from service.locating.tracks import DIGEST_BYTES, SnapshotNames, digest
+from service.locating.users import LocatedUser
+
+_HEAD = struct.Struct(f"<{DIGEST_BYTES}s{DIGEST_BYTES}s{DIGEST_BYTES}sd")
+_NUMBERS = 10  # position, covariance, fix, accuracy, wider
+
+
+class LocatedSnapshot(NamedTuple):
+    """Where a snapshot is by itself, in metres east and north of the base station; all but `streams` float32.
+
+    `position` `[2]` with the model's `covariance` `[2, 2]`; `fix` `[2]` with its 1-sigma error `accuracy` on each axis,
+    infinite and (0, 0) without one. `wider`: how much wider the cell's own ellipse is than what was measured in other
+    streets, as a ratio of areas. `streams` float16 `[s]`. `time` in Unix seconds. `source` is a digest of the artifact
+    and the version of the cell: snapshots of others do not belong together.
+    """
+
+    position: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+    fix: NDArray[np.float32]
+    accuracy: float
+    wider: float
+    streams: NDArray[np.float16]
+    time: float
+    source: bytes
+    names: SnapshotNames
+
+    @classmethod
+    def of(cls, located: LocatedUser, received: float) -> Self:
+        """`received`, in Unix seconds, is the time of measurement where the request has no timestamp.
+
+        Raises `EstimateNotFinite`. The artifact must locate tracks.
+        """
+        placed, estimate, request = located.placed, located.estimate, located.request
+        used = placed.fix if estimate.coarse_used and isinstance(placed.fix, Fix) else Fix(0.0, 0.0, math.inf)
+        version, engine, timestamp = placed.served.version, placed.served.engine, request.timestamp
+        return cls(
+            estimate.position,
+            estimate.covariance,
+            np.array([used.east, used.north], np.float32),
+            used.accuracy,
+            _compare_ellipses(located, used.accuracy),
+            estimate.streams.astype(np.float16),
+            received if timestamp is None else timestamp.timestamp(),
+            digest(engine.artifact.digest.encode(), version.version.encode()),
+            SnapshotNames.of(placed.user.csi, timestamp, request.request_id),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The inverse of `to_bytes`. Raises `ValueError` for other data."""
+        try:
+            request, measurement, source, time = _HEAD.unpack_from(data)
+            numbers = np.frombuffer(data, "<f4", _NUMBERS, _HEAD.size).astype(np.float32)
+        except struct.error as error:
+            raise ValueError(str(error)) from error
+        streams = np.frombuffer(data, "<f2", offset=_HEAD.size + numbers.nbytes).astype(np.float16, copy=False)
+        position, covariance, fix, (accuracy, wider) = np.split(numbers, [2, 6, 8])
+        names = SnapshotNames(request, measurement)
+        return cls(position, covariance.reshape(2, 2), fix, float(accuracy), float(wider), streams, time, source, names)
+
+    def to_bytes(self) -> bytes:
+        head = _HEAD.pack(*self.names, self.source, self.time)
+        numbers = np.concatenate([self.position, self.covariance.ravel(), self.fix, [self.accuracy, self.wider]])
+        return head + numbers.astype("<f4").tobytes() + self.streams.astype("<f2").tobytes()
+
+
+def make_track(snapshots: Sequence[LocatedSnapshot]) -> Track:
+    """`snapshots` are in order of time."""
+    return Track(
+        np.stack([one.position for one in snapshots]),
+        np.stack([one.covariance for one in snapshots]),
+        np.stack([one.fix for one in snapshots]),
+        np.array([one.accuracy for one in snapshots], np.float32),
+        np.array([one.time for one in snapshots]),
+        np.stack([one.streams for one in snapshots]).astype(np.float32),
+    )
+
+
+def _compare_ellipses(located: LocatedUser, accuracy: float) -> float:
+    contract = located.placed.served.engine.artifact.manifest.tracks
+    assert contract is not None
+    alone = contract.level(accuracy, snapshots=1).alone.at(RADII_PER_CENT)
+    ellipse, _ = located.calibrated.around(RADII_PER_CENT)
+    elsewhere = math.sqrt(np.linalg.det(located.estimate.covariance.astype(np.float64))) * alone.factor**2
+    return ellipse.semi_major * ellipse.semi_minor / elsewhere
