@@ -3,9 +3,9 @@
 ``python -m benchmarks.demo`` imports three shipped cells of florence, starts the service on a free port, and posts
 every held-out user's CSI three times: without a coarse position, with a GNSS fix of 10 m, and with one of 1 m (1 sigma
 on each axis). It compares the answers with the truth, with the fix itself and with the best weighted kNN, and exits
-with 1 if Fingerpost is not better. If an artifact for trajectories is shipped, it locates some trajectories, too, and
-if an artifact that measures is shipped, users whom several base stations without fingerprints hear. ``--serve`` leaves
-the service running instead.
+with 1 if Fingerpost is not better. It also locates users who walk by several snapshots together; trajectories in a
+street that a model has learned, if an artifact for them is shipped; and users whom several base stations without
+fingerprints hear, if an artifact that measures is shipped. ``--serve`` leaves the service running instead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from rich.table import Table
 
 from benchmarks.demo_stations import locate_by_stations, shown_streets
 from benchmarks.demo_trajectories import locate_trajectories, shown_trajectories
+from benchmarks.demo_walks import locate_walks, shown_walks
 from fingerpost import Client, Refused
 from fingerpost.wire import CoarsePosition
 from fingerpost.wire_shapes import Local2dPointUncertaintyEllipse
@@ -75,10 +76,11 @@ def main() -> None:
         os.execv(FINGERPOST, ["fingerpost", "serve", "--database", str(FOLDER / "database")])
     with running_service() as url:
         results = {fix: [locate_cell(url, cell, sigma) for cell in CELLS] for fix, sigma in FIXES.items()}
+        walks = [locate_walks(url, file) for file in shown_walks(DATA)]
         trajectories = [locate_trajectories(url, file) for file in shown_trajectories(DATA)]
         streets = [locate_by_stations(url, files) for files in shown_streets(DATA)]
     draw(results, PICTURE)
-    for result in (*trajectories, *streets):
+    for result in (*walks, *trajectories, *streets):
         for line in result.lines():
             print(f"demo: {line}")
     sys.exit(report(results))

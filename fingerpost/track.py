@@ -1,7 +1,9 @@
 """Tracks: what they remember of one user, and how they locate the user by it."""
 
+import re
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Unpack
 
@@ -75,6 +77,11 @@ class TrackMemory:
         """Why the service did not locate snapshots together."""
         self._located_together &= cause not in _NEVER_TOGETHER
 
+    def drop(self, snapshot: Snapshot) -> list[Snapshot] | None:
+        """Forgets one snapshot; the others, if they are enough to be located together."""
+        self._kept = deque([one for one in self._kept if one.snapshot is not snapshot], self._kept.maxlen)
+        return [one.snapshot for one in self._kept] if len(self._kept) >= self._fewest else None
+
     def forget(self) -> None:
         """Forgets all snapshots: the next one is another user's, or the user has jumped."""
         self._kept.clear()
@@ -104,21 +111,36 @@ def locate_on_track(
         cell_id=track.cell_id, csi=newest.csi, coarse_position=coarse_position, timestamp=timestamp, **fields
     )
     snapshots = track.remember(newest, started)
-    if snapshots is not None:
+    while snapshots is not None:
         try:
             together = TrajectoryRequest(cell_id=track.cell_id, snapshots=snapshots, **fields)
             answer = yield from ask_about_user("/locate/trajectory", together, TrajectoryResponse)
         except Refused as refused:
             track.note_refusal(refused.problem.cause)
+            at_fault = _find_at_fault(refused, snapshots)
+            if at_fault is None:
+                break
+            snapshots = track.drop(at_fault)  # it would spoil the next answers, too
+            if at_fault is newest:
+                break
         else:
             if isinstance(answer.provenance, JointProvenance):
                 track.note_any_number()
             if isinstance(answer.provenance, JointProvenance) or answer.provenance.within_radius:
                 return _newest_of(answer)
+            break
     if alone.max_resp_time is not None:
         left_s = alone.max_resp_time - (time.monotonic() - started)
         alone = alone.model_copy(update={"max_resp_time": max(left_s, _LEAST_S)})
     return (yield from ask_about_user("/locate", alone, LocateResponse))
+
+
+def _find_at_fault(refused: Refused, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """The snapshot that a problem names; None if it names none."""
+    for one in refused.problem.invalid_params or ():
+        if named := re.match(r"/snapshots/(\d+)/", one.param):
+            return snapshots[int(named[1])]
+    return None
 
 
 def _newest_of(answer: TrajectoryResponse) -> LocateResponse:

@@ -82,6 +82,30 @@ def survey(
 
 
 @scenes.command()
+def walks(
+    cells: Annotated[list[str], typer.Argument(help="city:first-last, traced with --walks")],
+    recipe: Annotated[Path, typer.Option(exists=True, help="A recipe; its section radio is enough.")],
+    out: Annotated[Path, typer.Option(help="Folder of the fingerprint files.")],
+    walks: Annotated[int, typer.Option(min=1, help="Walks per cell.")] = 30,
+    snapshots: Annotated[int, typer.Option(min=1, max=10, help="Snapshots of each walk.")] = 5,
+    measured_at: Annotated[float, typer.Option(help="Unix time of the first snapshots; then one a second.")] = 0.0,
+    paths: Annotated[Path, typer.Option(help="Folder of the path tables.")] = Path("runs/paths"),
+) -> None:
+    """Write users who walk as fingerprint files: the snapshots of one walk after those of another."""
+    from models.pipeline.recipe import read_radio
+    from models.radio.path_table import PathTable, require_tables
+    from models.radio.survey import write_walks
+    from models.radio.tracing import parse_cells, walks_path
+
+    with exit_in_one_line():
+        radio = read_radio(recipe)
+        tables = [walks_path(paths, *cell) for cell in parse_cells(cells)]
+        require_tables(tables)
+        for table in tables:
+            typer.echo(write_walks(PathTable.load(table), radio, walks, snapshots, measured_at, out))
+
+
+@scenes.command()
 def stations(
     street: Annotated[str, typer.Argument(help="city:seed of a street traced with --stations.")],
     out: Annotated[Path, typer.Option(help="Folder of the fingerprint files.")],

@@ -1,4 +1,4 @@
-"""Survey files of a traced cell: fingerprints that an operator imports, and users to locate with them."""
+"""Survey files of a traced cell: fingerprints that an operator imports, and users or walks to locate with them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from models.radio.front_end import Radio
 from models.radio.impairments import Impairments, impair
 from models.radio.path_table import PathTable
 from models.radio.siting import Site
+from models.radio.walks import SNAPSHOTS
 from reference_db import Cell, Fingerprints, LocalFrame, write_fingerprint_file
 from reference_db.cell import AntennaArray
 
@@ -88,6 +89,31 @@ def write_survey(
         return path
 
     return write("references", reached[:references]), write("users", reached[references : references + users])
+
+
+def write_walks(table: PathTable, radio: Radio, walks: int, snapshots: int, measured_at: float, folder: Path) -> Path:
+    """Writes the first ``snapshots`` of the first ``walks`` walks that are reached at each, those of one after another.
+
+    ``table`` is of walks. Snapshots are a second apart from ``measured_at``, in Unix seconds, on. Returns the file,
+    ``<cell id>-walks.safetensors``. Raises `TooFewReached`.
+    """
+    places = np.arange(len(table.users)).reshape(-1, SNAPSHOTS)[:, :snapshots]
+    whole = places[table.reached[places].all(axis=1)]
+    if len(whole) < walks:
+        raise TooFewReached(f"{table.site.name}: {len(whole)} walks are reached throughout, but {walks} were asked for")
+    rows = whole[:walks].ravel()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{table.site.name}-walks.safetensors"
+    fingerprints = Fingerprints(
+        csi=synthesise(table, radio, table.site.yaw)[rows],
+        positions=table.users[rows, :2],
+        times=measured_at + np.tile(np.arange(float(snapshots)), walks),
+        sigmas=np.full(len(rows), LABEL_SIGMA_M, np.float32),
+    )
+    write_fingerprint_file(
+        path, describe_cell(table.site, radio.array, radio.subcarriers, radio.bandwidth), fingerprints
+    )
+    return path
 
 
 def write_station_snapshots(

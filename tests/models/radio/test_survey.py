@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 from models.cli import app
 from models.radio.channel import synthesise
 from models.radio.front_end import Radio
-from models.radio.path_table import PathTable
-from models.radio.survey import DifferentUsers, TooFewReached, describe_cell, write_station_snapshots
-from models.radio.tracing import table_path
+from models.radio.path_table import PathTable, take_users
+from models.radio.survey import DifferentUsers, TooFewReached, describe_cell, write_station_snapshots, write_walks
+from models.radio.tracing import table_path, walks_path
+from models.radio.walks import SNAPSHOTS
 from reference_db import LocalFrame, read_fingerprint_file
 from reference_db.cell import AntennaArray
 
@@ -112,3 +113,29 @@ def test_the_command_writes_a_file_for_each_station(tables: list[PathTable], tmp
     missing = CliRunner().invoke(app, [*words[:-1], "3"])
     assert missing.exit_code == 1
     assert "etoile-0900-2" in str(missing.output) + str(missing.exception)
+
+
+def test_walks_are_written_one_after_another(tables: list[PathTable], tmp_path: Path) -> None:
+    """User 2 of the second table is reached by no path, so the first of its walks is left out."""
+    walks = take_users(tables[1], 0, 40)
+    _, seen = read_fingerprint_file(write_walks(walks, RADIO, 2, 4, 1e9, tmp_path))
+    rows = [SNAPSHOTS * walk + i for walk in (1, 2) for i in range(4)]
+    np.testing.assert_array_equal(seen.positions, walks.users[rows, :2])
+    np.testing.assert_array_equal(seen.times, [1e9, 1e9 + 1, 1e9 + 2, 1e9 + 3] * 2)
+    with pytest.raises(TooFewReached, match="3 walks are reached throughout, but 4 were asked for"):
+        write_walks(walks, RADIO, 4, 4, 1e9, tmp_path)
+
+
+def test_the_command_writes_a_file_of_walks(table: PathTable, tmp_path: Path) -> None:
+    take_users(table, 0, 40).save(walks_path(tmp_path, "etoile", 900))
+    recipe = tmp_path / "radio.yaml"
+    recipe.write_text(
+        "radio: {array: {rows: 1, columns: 8}, subcarriers: 16, bandwidth: 5.0e+7, carrier_frequency: 3.5e+9}"
+    )
+    command = ["scenes", "walks", "etoile:900", "--recipe", str(recipe), "--out", str(tmp_path), "--walks", "3"]
+    done = CliRunner().invoke(app, [*command, "--paths", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert len(read_fingerprint_file(tmp_path / "etoile-0900-walks.safetensors")[1].csi) == 15
+    missing = CliRunner().invoke(app, [*command, "--paths", str(tmp_path / "nowhere")])
+    assert missing.exit_code != 0
+    assert "--walks" in missing.output

@@ -15,9 +15,11 @@ import httpx
 import numpy as np
 import pytest
 
-from fingerpost import Client
+from fingerpost import Client, Refused
+from fingerpost.csi import encode_csi
 from fingerpost.wire import CoarsePosition
 from fingerpost.wire_provenance import Provenance
+from fingerpost.wire_trajectory import Snapshot
 from models.artifact import Motion, Scales, TrackLevel, TracksContract
 from models.artifact.smoother import smooth
 from reference_db import DirectoryStore
@@ -335,6 +337,23 @@ def test_the_clients_track_sends_what_it_remembers(joint_url: str) -> None:
                 track.forget()
         # From the third snapshot on the client knows that two are enough.
         assert counts == [None, None, 3, 3, None, 2]
+
+
+def test_the_clients_track_forgets_a_snapshot_that_was_refused(joint_url: str) -> None:
+    csi = seen_at(WALK)
+    with Client(joint_url) as client:
+        track = client.track(CELL, snapshots=3)
+        for one in csi[:3]:
+            track.locate(one)
+        with pytest.raises(Refused, match="CSI_LEVEL_IMPLAUSIBLE"):
+            track.locate(1000 * csi[3])
+        answer = track.locate(csi[4])
+        assert isinstance(answer.provenance, Provenance)
+        assert answer.provenance.snapshots == 3
+        track.remember(Snapshot(csi=encode_csi(1000 * csi[3])), time.monotonic())  # the service would refuse it
+        answer = track.locate(csi[5])
+        assert isinstance(answer.provenance, Provenance)
+        assert answer.provenance.snapshots == 2
 
 
 def test_the_client_sends_coarse_positions_and_times(joint_url: str) -> None:
