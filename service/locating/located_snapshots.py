@@ -15,6 +15,7 @@ from service.locating.tracks import DIGEST_BYTES, SnapshotNames, digest
 from service.locating.users import LocatedUser
 
 _HEAD = struct.Struct(f"<{DIGEST_BYTES}s{DIGEST_BYTES}s{DIGEST_BYTES}sd")
+_LEAST_AREA = 1e-6  # square metres: a model may state a line
 _NUMBERS = 10  # position, covariance, fix, accuracy, wider
 
 
@@ -94,5 +95,6 @@ def _compare_ellipses(located: LocatedUser, accuracy: float) -> float:
     assert contract is not None
     alone = contract.level(accuracy, snapshots=1).alone.at(RADII_PER_CENT)
     ellipse, _ = located.calibrated.around(RADII_PER_CENT)
-    elsewhere = math.sqrt(np.linalg.det(located.estimate.covariance.astype(np.float64))) * alone.factor**2
-    return ellipse.semi_major * ellipse.semi_minor / elsewhere
+    determinant = float(np.linalg.det(located.estimate.covariance.astype(np.float64)))
+    elsewhere = math.sqrt(max(determinant, _LEAST_AREA**2)) * alone.factor**2
+    return max(ellipse.semi_major * ellipse.semi_minor, _LEAST_AREA) / elsewhere
