@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,8 @@ def locate_walks(url: str, file: Path) -> WalksResult:
     cell, users = read_fingerprint_file(file)
     walks = int((users.times == users.times[0]).sum())
     truth = users.positions.reshape(walks, -1, 2)
+    length = len(users.times) // walks
+    moments = [datetime.now(UTC) - timedelta(seconds=length - i) for i in range(length)]  # as far apart as in the file
     answered, alone, together, tracked = list[int](), [], [], []
     with Client(url) as client:
         for number, walk in enumerate(users.csi.reshape(walks, -1, *users.csi.shape[1:])):
@@ -70,8 +73,9 @@ def locate_walks(url: str, file: Path) -> WalksResult:
             answered.append(number)
             alone.append(single)
             together.append([_point(one) for one in client.locate_trajectory(cell.cell_id, walk).points])
-            track = [client.locate(cell.cell_id, one, track_id=f"demo-walk-{number}") for one in walk]
-            tracked.append(_point(track[-1]))
+            for one, moment in zip(walk, moments, strict=True):
+                last = client.locate(cell.cell_id, one, track_id=f"demo-walk-{number}", timestamp=moment)
+            tracked.append(_point(last))
     found = (np.array(one) for one in (alone, together, tracked))
     return WalksResult(cell.cell_id, truth[answered], *found, refused=walks - len(answered))
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from fingerpost import CellClient, Client
+from fingerpost.wire import CoarsePosition
 from fingerpost.wire_trajectory import PathFeatures, Snapshot, TrajectoryRequest
 from fingerpost.wire_truths import Truth
 from models.artifact import LwlmManifest, MateformerManifest, TrajectoryManifest
@@ -168,12 +169,16 @@ def test_the_page_of_clients_names_all_methods_of_the_python_client_and_no_other
     assert all(name in page for name in listed - {"close"})
 
 
-def test_the_documented_trajectory_has_fields_of_the_wire() -> None:
-    documented = next(json.loads(one) for one in blocks("send/batches-and-tracks.md", "json") if "snapshots" in one)
-    (snapshot,) = documented["snapshots"]
-    assert documented.keys() <= _wire_names(TrajectoryRequest)
-    assert snapshot.keys() <= _wire_names(Snapshot)
-    assert snapshot["pathFeatures"].keys() <= _wire_names(PathFeatures)
+def test_the_documented_trajectories_have_fields_of_the_wire() -> None:
+    documented = [json.loads(one) for one in blocks("send/batches-and-tracks.md", "json") if "snapshots" in one]
+    by_fingerprints, learned = documented
+    for one in documented:
+        assert one.keys() <= _wire_names(TrajectoryRequest)
+        assert all(snapshot.keys() <= _wire_names(Snapshot) for snapshot in one["snapshots"])
+    assert all(
+        snapshot["coarsePosition"].keys() <= _wire_names(CoarsePosition) for snapshot in by_fingerprints["snapshots"]
+    )
+    assert all(snapshot["pathFeatures"].keys() <= _wire_names(PathFeatures) for snapshot in learned["snapshots"])
 
 
 def test_the_documented_truths_have_fields_of_the_wire() -> None:

@@ -40,7 +40,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 def test_the_shipped_artifact_is_whole() -> None:
     artifact = load_artifact(SHIPPED, MateformerManifest)
-    assert set(artifact.graphs) == {"describe", "full", "frame", "query"}
+    assert set(artifact.graphs) == {"describe", "full", "frame", "query", "track"}
     assert artifact.digest == hashlib.sha256((SHIPPED / "artifact.json").read_bytes()).hexdigest()
     manifest = artifact.manifest
     assert manifest.csi.reason_against(make_cell()) is None

@@ -42,7 +42,7 @@ def test_every_example_is_answered(client: httpx.Client, document: dict[str, Any
             assert response.status_code == 200, response.text
             assert "problem" not in response.text
             posted += 1
-    assert posted == 5
+    assert posted == 6
 
 
 def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]) -> None:
@@ -57,6 +57,12 @@ def test_answers_are_as_described(client: httpx.Client, document: dict[str, Any]
     circle = examples["a circle of 90 %"]["value"]
     check("LocateRequest", circle)
     check("LocateResponse", client.post("/locate", json=circle).json())
+    snapshots = document["paths"]["/locate/trajectory"]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ]
+    together = snapshots["compared with fingerprints"]["value"]
+    check("TrajectoryRequest", together)
+    check("TrajectoryResponse", client.post("/locate/trajectory", json=together).json())
     check("BatchResponse", client.post("/locate/batch", json={"items": [request, 1]}).json())
     check("Problem", client.post("/locate", json={}).json())
     check("CellList", client.get("/cells").json())
