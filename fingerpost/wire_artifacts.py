@@ -62,6 +62,13 @@ class ListedModel(WireModel):
     opset: int
 
 
+class ModelTracks(WireModel):
+    """The tracks whose snapshots a model locates together."""
+
+    snapshots: Annotated[int, Field(description="Most snapshots that are located together.")]
+    stride: Annotated[float, Field(description="Metres from snapshot to snapshot, at most.")]
+
+
 class Model(ListedModel):
     """A model for any cell whose array and channel are inside its ranges.
 
@@ -75,6 +82,7 @@ class Model(ListedModel):
     minimum_neighbours: int
     passes: int
     tile_pitch: float
+    tracks: ModelTracks | None = optional("Absent: the model locates no tracks.")
 
 
 Scales = Annotated[

@@ -12,6 +12,7 @@ from fingerpost.wire_artifacts import (
     Model,
     ModelRange,
     ModelState,
+    ModelTracks,
     PathFeatureScales,
     Radios,
     TrajectoryModel,
@@ -39,7 +40,9 @@ def describe_model(
     }
     if isinstance(manifest, MateformerManifest):
         ranges = {name: ModelRange(**ends) for name, ends in manifest.csi.model_dump().items()}
-        return Model(**_copy_fields(manifest, Model), **fields, csi=Radios(**ranges))
+        contract = manifest.tracks
+        tracks = None if contract is None else ModelTracks(snapshots=contract.snapshots, stride=contract.stride)
+        return Model(**_copy_fields(manifest, Model), **fields, csi=Radios(**ranges), tracks=tracks)
     if isinstance(manifest, LwlmManifest):
         return MeasuringModel(
             **_copy_fields(manifest, MeasuringModel),
@@ -61,4 +64,6 @@ def describe_model(
 
 def _copy_fields(manifest: Manifest, kind: type[ListedModel]) -> dict[str, Any]:
     """The fields that the manifest has under the same name."""
-    return manifest.model_dump(mode="json", include=set(kind.model_fields) - {"csi", "scales", "digest", "family"})
+    return manifest.model_dump(
+        mode="json", include=set(kind.model_fields) - {"csi", "scales", "digest", "family", "tracks"}
+    )

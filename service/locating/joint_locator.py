@@ -16,21 +16,22 @@ from service.inference.track_estimator import TrackPoints
 from service.locating.asking import deadline_of
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Located, Location, Received, Uncertainty, check_position
-from service.locating.located_snapshots import LocatedSnapshot, make_track
+from service.locating.located_snapshots import LocatedSnapshot, make_track, split_track
 from service.locating.open_tracks import open_tracks
 from service.locating.tracks import TrackName
 from service.locating.users import LocatedUser, TrackedUser
 from service.settings import Settings
-from service.telemetry.track_metrics import FIRST, JOINT, TrackMetrics
+from service.telemetry.track_metrics import DOUBTFUL, FIRST, JOINT, TrackMetrics
 
+_CONTRADICTED = 2.0  # of the radius within which 99 % of single estimates lie
 _MOST_KEPT = 16  # snapshots of a track; an artifact that locates more at once gets these
 
 
 class _Asked(NamedTuple):
-    """Snapshots that wait to be located together. `order`: their numbers in order of time."""
+    """Snapshots that wait to be located together. `rows`: the place of each in order of time."""
 
     snapshots: Sequence[LocatedSnapshot]
-    order: list[int]
+    rows: list[int]
     contract: TracksContract
     answer: "asyncio.Future[TrackPoints]"
 
@@ -52,7 +53,10 @@ class JointLocator:
         found, asked = [*users], dict[int, _Asked]()
         owner = key_id_of(request)
         for i, user in enumerate(users):
-            if isinstance(user, LocatedUser) and user.request.track_id is not None and can_be_joint(user):
+            if isinstance(user, LocatedUser) and user.request.track_id is not None and _locates_tracks(user):
+                if not is_trustworthy(user):
+                    self._metrics.tracked("mateformer", DOUBTFUL)
+                    continue
                 try:
                     name = TrackName(user.request.cell_id, owner, user.request.track_id)
                     asked[i] = await self._ask_with_earlier(user, name, received, lane)
@@ -80,19 +84,27 @@ class JointLocator:
     ) -> list[Location]:
         """Where the snapshots of one user are, in one cell: together those that can be, the others alone.
 
-        Raises `ClientGone`, `Congested`, `TooLate` and other errors of the model.
+        Times count only if every snapshot has one: else the snapshots follow each other as in the request. Raises
+        `ClientGone`, `Congested`, `TooLate` and other errors of the model.
         """
-        locations = {i: user.location for i, user in enumerate(users)}
-        joint = [i for i, user in enumerate(users) if can_be_joint(user)]
-        snapshots = [LocatedSnapshot.of(users[i], received.at.timestamp()) for i in joint]
-        try:
-            asked = _ask(users[joint[0]], snapshots, received, lane) if joint else None
-            if asked is not None:
+        locations = [user.location for user in users]
+        timed = all(user.request.timestamp is not None for user in users)
+        joint = [i for i, user in enumerate(users) if _locates_tracks(user) and is_trustworthy(user)]
+        kept = [LocatedSnapshot.of(users[i], received.at.timestamp()) for i in joint]
+        if not timed:
+            kept = [one._replace(time=float(number)) for number, one in enumerate(kept)]
+        numbers = {id(one): i for one, i in zip(kept, joint, strict=True)}
+        for part in _split(users[joint[0]], kept, self._window) if kept else []:
+            rows = [numbers[id(one)] for one in part]
+            try:
+                asked = _ask(users[rows[0]], part, received, lane)
                 (points,) = await await_or_disconnect([asked.answer], request)
-                locations |= {i: _locate(asked, number, users[i], points) for number, i in enumerate(joint)}
-        except (_Alone, TrackTooWide):
-            pass
-        return [locations[i] for i in range(len(users))]
+                found = [_locate(asked, k, users[i], points) for k, i in enumerate(rows)]
+            except (_Alone, TrackTooWide):
+                continue
+            for i, location in zip(rows, found, strict=True):
+                locations[i] = location
+        return locations
 
     def close(self) -> None:
         self._tracks.close()
@@ -105,17 +117,28 @@ class JointLocator:
         newest = LocatedSnapshot.of(user, received.at.timestamp())
         kept = await finish_before(deadline_of(user.placed.user, received), self._tracks.append(name, newest))
         alike = [one for one in kept if one.source == newest.source and abs(one.time - newest.time) <= self._window]
-        return _ask(user, alike, received, lane)
+        parts = _split(user, [*alike[:-1], newest], self._window)  # the store may have returned a copy of the newest
+        part = next((part for part in parts if any(one is newest for one in part)), [])
+        return _ask(user, [*(one for one in part if one is not newest), newest], received, lane)
 
 
 class _Alone(Exception):
     """There are too few snapshots to be located together."""
 
 
-def can_be_joint(user: LocatedUser) -> bool:
+def _locates_tracks(user: LocatedUser) -> bool:
+    return user.placed.served.engine.tracks is not None
+
+
+def is_trustworthy(user: LocatedUser) -> bool:
     """Whether other snapshots of the user may be located by this one."""
-    tracks = user.placed.served.engine.tracks
-    return tracks is not None and not (user.is_doubtful or user.is_contradicted)
+    return not (user.is_doubtful or user.is_contradicted)
+
+
+def _split(user: LocatedUser, snapshots: Sequence[LocatedSnapshot], window_s: float) -> list[list[LocatedSnapshot]]:
+    contract = user.placed.served.engine.artifact.manifest.tracks
+    assert contract is not None
+    return split_track(snapshots, contract.stride, window_s)
 
 
 def _ask(user: LocatedUser, snapshots: Sequence[LocatedSnapshot], received: Received, lane: Lane) -> _Asked:
@@ -129,8 +152,9 @@ def _ask(user: LocatedUser, snapshots: Sequence[LocatedSnapshot], received: Rece
         raise _Alone
     tracks.check_room(lane)
     order = sorted(range(len(snapshots)), key=lambda i: snapshots[i].time)
+    rows = [order.index(i) for i in range(len(snapshots))]
     track = make_track([snapshots[i] for i in order])
-    return _Asked(snapshots, order, contract, tracks.locate(track, deadline_of(user.placed.user, received), lane))
+    return _Asked(snapshots, rows, contract, tracks.locate(track, deadline_of(user.placed.user, received), lane))
 
 
 def _locate(asked: _Asked, number: int, user: LocatedUser, points: TrackPoints | ServiceError) -> Location:
@@ -138,10 +162,14 @@ def _locate(asked: _Asked, number: int, user: LocatedUser, points: TrackPoints |
     if isinstance(points, ServiceError):
         raise points
     contract, n = asked.contract, len(asked.snapshots)
-    if not points.stride <= contract.stride:  # also when NaN
-        reason = f"the user goes {points.stride:.1f} m from snapshot to snapshot; the artifact takes"
+    step = float(np.linalg.norm(np.diff(points.positions, axis=0), axis=1).max())
+    if not step <= contract.stride:  # also when NaN
+        reason = f"the user goes {step:.1f} m from snapshot to snapshot; the artifact takes"
         raise TrackTooWide("/trackId", f"{reason} {contract.stride:g} m")
-    row = asked.order.index(number)
+    apart = [one.distance_to(points.positions[i]) for i, one in zip(asked.rows, asked.snapshots, strict=True)]
+    if max(apart) > _CONTRADICTED:
+        raise TrackTooWide("/trackId", "a snapshot alone is located far from where all of them together put it")
+    row = asked.rows[number]
     check_position(points.positions[row])
     level = contract.level(float(np.median([one.accuracy for one in asked.snapshots])), n)
     wider = float(np.exp(np.mean(np.log([one.wider for one in asked.snapshots]))))

@@ -9,15 +9,16 @@ from service.telemetry.dispatch_metrics import DispatchMetrics
 from service.telemetry.stopwatch import Stopwatch
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-JOINT, FIRST = "joint", "first"
+JOINT, FIRST, DOUBTFUL = "joint", "first", "doubtful"
 
 
 class TrackMetrics:
     def __init__(self, registry: CollectorRegistry, stages: Callable[[Stopwatch], None]) -> None:
         self._tracks = Counter(
             "fingerpost_tracks_total",
-            "Users with a trackId, by method and outcome: joint (located by several snapshots), first (no other "
-            "snapshot is held), or the cause why not. A user whom one method left to another counts for each.",
+            "Users with a trackId, by method and outcome: joint (located by several snapshots), first (none is held "
+            "that belongs to this one), doubtful (the signal is unlike the cell or contradicts the fix), or the cause "
+            "why not. A user whom one method left to another counts for each.",
             ["method", "outcome"],
             registry=registry,
         )

@@ -23,7 +23,7 @@ from fingerpost.wire_trajectory import Snapshot
 from models.artifact import Motion, Scales, TrackLevel, TracksContract
 from models.artifact.smoother import smooth
 from reference_db import DirectoryStore
-from service.locating.located_snapshots import LocatedSnapshot
+from service.locating.located_snapshots import LocatedSnapshot, split_track
 from service.locating.redis_tracks import RedisTracks
 from service.locating.tracks import SnapshotNames, TrackName, TrackSnapshot
 from tests.redis_servers import GUARD_S, RedisServer, empty
@@ -149,6 +149,34 @@ def test_without_times_snapshots_follow_each_other_at_even_gaps(joint: httpx.Cli
         del one["timestamp"]
     found = local_points(ask(joint, body))
     np.testing.assert_allclose(found, smoothed(locate_each(joint, body), np.arange(5.0)), atol=1e-3)
+
+
+def test_if_one_snapshot_has_no_time_those_of_the_others_do_not_count(joint: httpx.Client) -> None:
+    body = walk(gap_s=-3.0)
+    del body["snapshots"][1]["timestamp"]
+    found = local_points(ask(joint, body))
+    np.testing.assert_allclose(found, smoothed(locate_each(joint, body), np.arange(5.0)), atol=1e-3)
+
+
+def test_a_user_who_was_not_seen_for_too_long_begins_anew(joint: httpx.Client) -> None:
+    body = walk()
+    for one, elapsed in zip(body["snapshots"], (0.0, 1.0, 2.0, 900.0, 901.0), strict=True):
+        one["timestamp"] = (NOW - timedelta(seconds=1000 - elapsed)).isoformat()
+    alone, answer = locate_each(joint, body), ask(joint, body)
+    assert [point["provenance"]["snapshots"] for point in answer["points"]] == [3, 3, 3, 2, 2]
+    expected = [*smoothed(alone[:3], np.arange(3.0)), *smoothed(alone[3:], np.arange(2.0))]
+    np.testing.assert_allclose(local_points(answer), expected, atol=1e-3)
+
+
+def test_one_measurement_sent_again_and_again_counts_once(joint: httpx.Client) -> None:
+    body = walk()
+    body["snapshots"] = [body["snapshots"][0] | {"timestamp": one["timestamp"]} for one in body["snapshots"]]
+    assert not any("snapshots" in point["provenance"] for point in ask(joint, body)["points"])
+
+
+def test_the_models_say_which_tracks_they_locate(joint: httpx.Client) -> None:
+    (model,) = (one for one in joint.get("/models").json()["models"] if one["family"] == "mateformer")
+    assert model["tracks"] == {"snapshots": CONTRACT.snapshots, "stride": CONTRACT.stride}
 
 
 def test_one_snapshot_is_located_as_it_is_alone(joint: httpx.Client) -> None:
@@ -375,9 +403,11 @@ def kept(number: int) -> LocatedSnapshot:
         rng.normal(size=2).astype(np.float32),
         math.inf,
         0.5,
+        3.0,
         rng.normal(size=256).astype(np.float16),
         1.7e9 + number,
         bytes(range(16)),
+        number.to_bytes(16),
         SnapshotNames(bytes(16), number.to_bytes(16)),
     )
 
@@ -430,3 +460,43 @@ async def test_redis_keeps_what_was_located_apart_from_csi(redis_server: RedisSe
     assert [one.time - 1.7e9 for one in found] == [2, 3, 4]
     for mine, stored in zip(kept(4), found[-1], strict=True):
         np.testing.assert_array_equal(mine, stored)
+
+
+def seen_alone(number: int, east: float, seconds: float) -> LocatedSnapshot:
+    """Within 3 m of a place, at 99 %."""
+    ones, place = np.eye(2, dtype=np.float32), np.array([east, 0.0], np.float32)
+    return kept(number)._replace(position=place, covariance=ones, wider=1.0, reach=3.0, time=seconds)
+
+
+def numbers_of(part: list[LocatedSnapshot]) -> list[int]:
+    return [int.from_bytes(one.content) for one in part]
+
+
+@pytest.mark.parametrize(
+    ("places", "seconds", "parts"),
+    [
+        ([0.0, 4.0, 8.0], [0.0, 1.0, 2.0], [[0, 1, 2]]),
+        ([0.0, 4.0, 30.0, 8.0, 12.0], [0.0, 1.0, 2.0, 3.0, 4.0], [[0, 1], [2], [3, 4]]),  # a stranger
+        ([0.0, 4.0, 30.0, 34.0], [0.0, 1.0, 2.0, 3.0], [[0, 1], [2, 3]]),  # a jump
+        ([0.0, 4.0, 8.0], [0.0, 1.0, 40.0], [[0, 1], [2]]),  # not seen for too long
+        ([8.0, 0.0, 4.0], [2.0, 0.0, 1.0], [[1, 2, 0]]),
+        ([0.0, 9.9, 0.0], [0.0, 1.0, 2.0], [[0, 1, 2]]),
+    ],
+)
+def test_a_track_is_split_where_nobody_can_have_gone(
+    places: list[float], seconds: list[float], parts: list[list[int]]
+) -> None:
+    snapshots = [seen_alone(i, *one) for i, one in enumerate(zip(places, seconds, strict=True))]
+    assert [numbers_of(part) for part in split_track(snapshots, stride=4.0, window_s=30.0)] == parts
+
+
+def test_of_copies_of_a_measurement_the_last_counts() -> None:
+    first, second = seen_alone(1, 0.0, 0.0), seen_alone(2, 1.0, 1.0)
+    (part,) = split_track([first, second, first._replace(time=2.0)], 4.0, 30.0)
+    assert numbers_of(part) == [2, 1]
+
+
+def test_distances_are_in_ellipses_of_99_per_cent() -> None:
+    one = seen_alone(1, 0.0, 0.0)._replace(wider=4.0)
+    assert one.radius == pytest.approx(6.0)
+    assert one.distance_to(np.array([0.0, 12.0])) == pytest.approx(2.0)
