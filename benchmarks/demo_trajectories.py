@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fingerpost import Client, Refused
 from fingerpost.wire import LocateResponse
-from fingerpost.wire_trajectory import Centroid, PathFeatures, TrajectoryResponse
+from fingerpost.wire_trajectory import Centroid, LocatedPoint, PathFeatures, TrajectoryResponse
 from reference_db import read_fingerprint_file
 from reference_db.azimuth import to_azimuth
 from service.settings import Settings
@@ -109,15 +109,15 @@ def _follow(client: Client, cell_id: str, track_id: str, csi: NDArray[np.complex
     for snapshot in csi[:-1]:
         with suppress(Refused):
             client.locate(cell_id, snapshot, track_id=track_id)
-    return _point(client.locate(cell_id, csi[-1], track_id=track_id))
+    return point_of(client.locate(cell_id, csi[-1], track_id=track_id))
 
 
 def _errors(answer: TrajectoryResponse, truth: NDArray[np.float32]) -> NDArray[np.float64]:
     """Errors in metres of the points, then of the centroid."""
-    found = np.array([_point(place) for place in (*answer.points, answer.centroid)])
+    found = np.array([point_of(place) for place in (*answer.points, answer.centroid)])
     return np.asarray(np.linalg.norm(found - np.vstack([truth, truth.mean(axis=0)]), axis=1), np.float64)
 
 
-def _point(place: LocateResponse | Centroid) -> tuple[float, float]:
+def point_of(place: LocateResponse | Centroid | LocatedPoint) -> tuple[float, float]:
     point = place.local_location_estimate.point
     return point.x, point.y

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.demo_trajectories import point_of
 from fingerpost import Client, Refused
-from fingerpost.wire_shapes import Local2dPointUncertaintyEllipse, StatedLocation
 from reference_db import read_fingerprint_file
 
 SUFFIX = "-walks.safetensors"
@@ -65,22 +65,16 @@ def locate_walks(url: str, file: Path) -> WalksResult:
     with Client(url) as client:
         for number, walk in enumerate(users.csi.reshape(walks, -1, *users.csi.shape[1:])):
             try:
-                single = [_point(client.locate(cell.cell_id, one)) for one in walk]
+                single = [point_of(client.locate(cell.cell_id, one)) for one in walk]
             except Refused as refused:
                 if refused.problem.cause != "CSI_FOREIGN":
                     raise
                 continue
             answered.append(number)
             alone.append(single)
-            together.append([_point(one) for one in client.locate_trajectory(cell.cell_id, walk).points])
+            together.append([point_of(one) for one in client.locate_trajectory(cell.cell_id, walk).points])
             for one, moment in zip(walk, moments, strict=True):
                 last = client.locate(cell.cell_id, one, track_id=f"demo-walk-{number}", timestamp=moment)
-            tracked.append(_point(last))
+            tracked.append(point_of(last))
     found = (np.array(one) for one in (alone, together, tracked))
     return WalksResult(cell.cell_id, truth[answered], *found, refused=walks - len(answered))
-
-
-def _point(place: StatedLocation) -> tuple[float, float]:
-    local = place.local_location_estimate
-    assert isinstance(local, Local2dPointUncertaintyEllipse)
-    return local.point.x, local.point.y

@@ -100,20 +100,18 @@ def build_trajectory_request(
     something as snapshots.
     """
     several = to_complex64(csi, SNAPSHOT.replace("[", "[snapshots, "))
-    unknown: list[None] = [None] * len(several)
-    lists = {
-        "path features": path_features or unknown,
-        "coarse positions": coarse_positions or unknown,
-        "timestamps": timestamps or unknown,
-    }
+    lists = {"path features": path_features, "coarse positions": coarse_positions, "timestamps": timestamps}
     for name, values in lists.items():
-        if len(values) != len(several):
+        if values is not None and len(values) != len(several):
             raise ValueError(f"{len(values)} {name} for {len(several)} snapshots")
     snapshots = [
-        Snapshot(csi=encode_csi(one), path_features=features, coarse_position=coarse, timestamp=timestamp)
-        for one, features, coarse, timestamp in zip(
-            several, path_features or unknown, coarse_positions or unknown, timestamps or unknown, strict=True
+        Snapshot(
+            csi=encode_csi(one),
+            path_features=None if path_features is None else path_features[i],
+            coarse_position=None if coarse_positions is None else coarse_positions[i],
+            timestamp=None if timestamps is None else timestamps[i],
         )
+        for i, one in enumerate(several)
     ]
     return TrajectoryRequest(cell_id=cell_id, snapshots=snapshots, **fields)
 

@@ -81,6 +81,11 @@ class FieldError(ServiceError):
         reason = _cut(reason, _LONGEST_TEXT)
         super().__init__(f"{param}: {reason}" if param else reason, InvalidParam(param, reason))
 
+    def under(self, pointer: str) -> Self:
+        """The same error about a part of the body, whose JSON pointer this is."""
+        ((param, reason),) = self.invalid_params
+        return type(self)(f"{pointer}{param}", reason)
+
 
 @contextmanager
 def overridden_by_force(done: str = "publishes it anyway", kind: type[ServiceError] = ServiceError) -> Iterator[None]:

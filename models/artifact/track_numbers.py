@@ -1,4 +1,5 @@
-"""What the track network is told of a track beside the streams: the smoother's answer, and how all else lies to it.
+"""What the track network reads of a track besides the streams: the smoother's answer, and how far estimates
+and fixes are from it.
 
 Shapes: ``b`` tracks, ``t`` snapshots. Positions are metres east and north of the base station.
 """
@@ -24,14 +25,11 @@ _Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Described:
-    """The inputs of the network beside the streams, float32: names as in `TrackFormer.forward`. And how far users go
-    from snapshot to snapshot.
-    """
+    """The inputs of the network besides the streams, float32; names as in `TrackFormer.forward`."""
 
     numbers: _Floats  # [b, t, NUMBERS]
     smoothed: _Floats  # [b, t, 2]
     sigma: _Floats  # [b, t]
-    stride: _Floats  # [b] mean distance between neighbouring snapshots as smoothed, metres
 
 
 def describe_tracks(
@@ -42,7 +40,7 @@ def describe_tracks(
     elapsed: NDArray[np.floating],  # [b, t] seconds or any other unit
     motion: Motion,
 ) -> Described:
-    """Smooths the tracks, and says how the smoother, the estimates and the fixes lie to each other."""
+    """Smooths the tracks, and compares the estimates and the fixes with the smoother's answer."""
     b, t = elapsed.shape
     gaps = (elapsed - elapsed[:, :1]) / np.maximum(elapsed[:, -1:] - elapsed[:, :1], 1e-9) * (t - 1)
     places, spreads = smooth(estimates, covariances, gaps, motion)
@@ -71,7 +69,7 @@ def describe_tracks(
         np.full((b, t, 1), t / 10),
     ]
     numbers = np.concatenate(columns, axis=-1).astype(np.float32)
-    return Described(numbers, places.astype(np.float32), sigma.astype(np.float32), stride.astype(np.float32))
+    return Described(numbers, places.astype(np.float32), sigma.astype(np.float32))
 
 
 def _sigma(covariances: NDArray[np.floating]) -> NDArray[np.floating]:

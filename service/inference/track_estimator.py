@@ -35,14 +35,10 @@ class Track(NamedTuple):
 
 
 class TrackPoints(NamedTuple):
-    """Where each snapshot is, `[t, 2]` metres, with covariances `[t, 2, 2]` that are not calibrated.
-
-    `stride`: how far the user goes from snapshot to snapshot, metres.
-    """
+    """Where each snapshot is, `[t, 2]` metres, with covariances `[t, 2, 2]` that are not calibrated."""
 
     positions: _Floats
     covariances: _Floats
-    stride: float
 
 
 class TrackEstimator:
@@ -72,8 +68,7 @@ class TrackEstimator:
         """Tracks of the same length."""
         estimates, covariances, fixes, accuracy, seconds, streams = map(np.stack, zip(*tracks, strict=True))
         described = describe_tracks(estimates, covariances, fixes, accuracy, _spread_equally(seconds), self._motion)
-        positions, covariances = self._session.join(streams, described)
-        return [TrackPoints(*one) for one in zip(positions, covariances, described.stride.tolist(), strict=True)]
+        return [TrackPoints(*one) for one in zip(*self._session.join(streams, described), strict=True)]
 
 
 def _spread_equally(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -116,8 +116,7 @@ class Joiner:
 def name_measurement(error: ServiceError, number: int, cell_id: str) -> ServiceError:
     """The same error as one about a measurement of several, which it names."""
     if isinstance(error, errors.FieldError):
-        ((param, reason),) = error.invalid_params
-        return type(error)(f"/measurements/{number}{param}", reason)
+        return error.under(f"/measurements/{number}")
     named = copy(error)
     named.detail = f"cell {cell_id}: {error.detail}"
     named.invalid_params = (InvalidParam(f"/measurements/{number}", error.detail),)

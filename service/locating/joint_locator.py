@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 
-from models.artifact import TracksContract
+from models.artifact import Scales, TracksContract
 from service.auth.middleware import key_id_of
 from service.cells.lookups import finish_before
 from service.errors import ServiceError, TrackTooWide
@@ -16,7 +17,7 @@ from service.inference.track_estimator import TrackPoints
 from service.locating.asking import deadline_of
 from service.locating.await_or_disconnect import await_or_disconnect
 from service.locating.estimates import Located, Location, Received, Uncertainty, check_position
-from service.locating.located_snapshots import LocatedSnapshot, make_track, split_track
+from service.locating.located_snapshots import LocatedSnapshot, contract_of, make_track, split_track
 from service.locating.open_tracks import open_tracks
 from service.locating.tracks import TrackName
 from service.locating.users import LocatedUser, TrackedUser
@@ -28,12 +29,19 @@ _MOST_KEPT = 16  # snapshots of a track; an artifact that locates more at once g
 
 
 class _Asked(NamedTuple):
-    """Snapshots that wait to be located together. `rows`: the place of each in order of time."""
+    """Snapshots in order of time that wait to be located together."""
 
     snapshots: Sequence[LocatedSnapshot]
-    rows: list[int]
     contract: TracksContract
     answer: "asyncio.Future[TrackPoints]"
+
+
+class _Joint(NamedTuple):
+    """Where snapshots are by all of them: `[t, 2]` metres with covariances `[t, 2, 2]`, which `scales` calibrate."""
+
+    positions: NDArray[np.float32]
+    covariances: NDArray[np.float64]
+    scales: Scales
 
 
 class JointLocator:
@@ -50,7 +58,7 @@ class JointLocator:
         """The users, those with a track located together with its last snapshots. Where that fails they stay as they
         are: located alone. Raises `ClientGone`.
         """
-        found, asked = [*users], dict[int, _Asked]()
+        found, asked = [*users], dict[int, tuple[_Asked, int]]()
         owner = key_id_of(request)
         for i, user in enumerate(users):
             if isinstance(user, LocatedUser) and user.request.track_id is not None and _locates_tracks(user):
@@ -66,12 +74,12 @@ class JointLocator:
                     self._metrics.tracked("mateformer", error.cause)
         if not asked:
             return found
-        answers = await await_or_disconnect([one.answer for one in asked.values()], request)
-        for (i, one), points in zip(asked.items(), answers, strict=True):
+        answers = await await_or_disconnect([one.answer for one, _ in asked.values()], request)
+        for (i, (one, number)), points in zip(asked.items(), answers, strict=True):
             user = found[i]
             assert isinstance(user, LocatedUser)
             try:
-                location = _locate(one, len(one.snapshots) - 1, user, points)
+                location = _locate(_take(one, points), number, user)
             except ServiceError as error:
                 self._metrics.tracked("mateformer", error.cause)
             else:
@@ -99,18 +107,21 @@ class JointLocator:
             try:
                 asked = _ask(users[rows[0]], part, received, lane)
                 (points,) = await await_or_disconnect([asked.answer], request)
-                found = [_locate(asked, k, users[i], points) for k, i in enumerate(rows)]
+                found = _take(asked, points)
+                here = [_locate(found, number, users[i]) for number, i in enumerate(rows)]
             except (_Alone, TrackTooWide):
                 continue
-            for i, location in zip(rows, found, strict=True):
+            for i, location in zip(rows, here, strict=True):
                 locations[i] = location
         return locations
 
     def close(self) -> None:
         self._tracks.close()
 
-    async def _ask_with_earlier(self, user: LocatedUser, name: TrackName, received: Received, lane: Lane) -> _Asked:
-        """Keeps the user's snapshot, and asks about all that are kept, this one last.
+    async def _ask_with_earlier(
+        self, user: LocatedUser, name: TrackName, received: Received, lane: Lane
+    ) -> tuple[_Asked, int]:
+        """Keeps the user's snapshot, and asks about it and the last ones that belong to it. Also: which of them it is.
 
         Raises `_Alone`, `TracksUnavailable` or `Congested`.
         """
@@ -119,7 +130,10 @@ class JointLocator:
         alike = [one for one in kept if one.source == newest.source and abs(one.time - newest.time) <= self._window]
         parts = _split(user, [*alike[:-1], newest], self._window)  # the store may have returned a copy of the newest
         part = next((part for part in parts if any(one is newest for one in part)), [])
-        return _ask(user, [*(one for one in part if one is not newest), newest], received, lane)
+        most = contract_of(user).snapshots
+        earlier = [one for one in part if one is not newest][1 - most :]
+        track = sorted([*earlier, newest], key=lambda one: one.time)
+        return _ask(user, track, received, lane), next(i for i, one in enumerate(track) if one is newest)
 
 
 class _Alone(Exception):
@@ -136,44 +150,40 @@ def is_trustworthy(user: LocatedUser) -> bool:
 
 
 def _split(user: LocatedUser, snapshots: Sequence[LocatedSnapshot], window_s: float) -> list[list[LocatedSnapshot]]:
-    contract = user.placed.served.engine.artifact.manifest.tracks
-    assert contract is not None
-    return split_track(snapshots, contract.stride, window_s)
+    return split_track(snapshots, contract_of(user).stride, window_s)
 
 
 def _ask(user: LocatedUser, snapshots: Sequence[LocatedSnapshot], received: Received, lane: Lane) -> _Asked:
-    """Asks about the snapshots of a user. Raises `_Alone` or `Congested`."""
-    engine = user.placed.served.engine
-    contract, tracks = engine.artifact.manifest.tracks, engine.tracks
-    assert contract is not None
+    """Asks about the snapshots of a user, in order of time. Raises `_Alone` or `Congested`."""
+    tracks = user.placed.served.engine.tracks
     assert tracks is not None
-    snapshots = snapshots[-contract.snapshots :]
     if len(snapshots) < 2:
         raise _Alone
     tracks.check_room(lane)
-    order = sorted(range(len(snapshots)), key=lambda i: snapshots[i].time)
-    rows = [order.index(i) for i in range(len(snapshots))]
-    track = make_track([snapshots[i] for i in order])
-    return _Asked(snapshots, rows, contract, tracks.locate(track, deadline_of(user.placed.user, received), lane))
+    answer = tracks.locate(make_track(snapshots), deadline_of(user.placed.user, received), lane)
+    return _Asked(snapshots, contract_of(user), answer)
 
 
-def _locate(asked: _Asked, number: int, user: LocatedUser, points: TrackPoints | ServiceError) -> Location:
-    """Where one of the snapshots is, by all of them. Raises why that is not known."""
+def _take(asked: _Asked, points: TrackPoints | ServiceError) -> _Joint:
+    """The answer for all snapshots, calibrated. Raises why there is none."""
     if isinstance(points, ServiceError):
         raise points
-    contract, n = asked.contract, len(asked.snapshots)
+    snapshots, contract = asked.snapshots, asked.contract
     step = float(np.linalg.norm(np.diff(points.positions, axis=0), axis=1).max())
     if not step <= contract.stride:  # also when NaN
         reason = f"the user goes {step:.1f} m from snapshot to snapshot; the artifact takes"
         raise TrackTooWide("/trackId", f"{reason} {contract.stride:g} m")
-    apart = [one.distance_to(points.positions[i]) for i, one in zip(asked.rows, asked.snapshots, strict=True)]
-    if max(apart) > _CONTRADICTED:
+    if max(one.distance_to(place) for one, place in zip(snapshots, points.positions, strict=True)) > _CONTRADICTED:
         raise TrackTooWide("/trackId", "a snapshot alone is located far from where all of them together put it")
-    row = asked.rows[number]
-    check_position(points.positions[row])
-    level = contract.level(float(np.median([one.accuracy for one in asked.snapshots])), n)
-    wider = float(np.exp(np.mean(np.log([one.wider for one in asked.snapshots]))))
-    covariance = wider * points.covariances[row].astype(np.float64)
-    version = user.placed.served.version
-    uncertainty = Uncertainty(covariance, level.together)
-    return Location(points.positions[row], version.cell, version.frame, uncertainty, *user.describe_provenance(n))
+    level = contract.level(float(np.median([one.accuracy for one in snapshots])), len(snapshots))
+    wider = float(np.exp(np.mean(np.log([one.wider for one in snapshots]))))
+    return _Joint(points.positions, wider * points.covariances.astype(np.float64), level.together)
+
+
+def _locate(joint: _Joint, number: int, user: LocatedUser) -> Location:
+    """Where one of the snapshots is. Raises `EstimateNotFinite`."""
+    position = joint.positions[number]
+    check_position(position)
+    version, provenance = user.placed.served.version, user.describe_provenance(len(joint.positions))
+    uncertainty = Uncertainty(joint.covariances[number], joint.scales)
+    return Location(position, version.cell, version.frame, uncertainty, *provenance)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import Scales
+from models.artifact import Scales, TracksContract
 from service.inference.track_estimator import Track
 from service.locating.coarse_position import Fix
 from service.locating.estimates import RADII_PER_CENT
@@ -27,8 +27,8 @@ class LocatedSnapshot(NamedTuple):
     infinite and (0, 0) without one. `wider`: how much wider the cell's own ellipse is than what was measured in other
     streets, as a ratio of areas. `reach`: 99 % of estimates lie within so many standard deviations of the covariance,
     enlarged by that. `streams` float16 `[s]`. `time` in Unix seconds. `source` is a digest of the artifact
-    and the version of the cell: snapshots of others do not belong together. `content` is a digest of the CSI: a
-    measurement says nothing new the second time, whatever its time.
+    and the version of the cell: snapshots of others do not belong together. `content` is a digest of the CSI: the
+    same CSI again says nothing new, even with another time.
     """
 
     position: NDArray[np.float32]
@@ -140,7 +140,12 @@ def _compare_ellipses(located: LocatedUser, accuracy: float) -> float:
     return max(ellipse.semi_major * ellipse.semi_minor, _LEAST_AREA) / elsewhere
 
 
-def _find_scales_alone(located: LocatedUser, accuracy: float) -> Scales:
+def contract_of(located: LocatedUser) -> TracksContract:
+    """Of the artifact that located the user, which must locate tracks."""
     contract = located.placed.served.engine.artifact.manifest.tracks
     assert contract is not None
-    return contract.level(accuracy, snapshots=1).alone
+    return contract
+
+
+def _find_scales_alone(located: LocatedUser, accuracy: float) -> Scales:
+    return contract_of(located).level(accuracy, snapshots=1).alone

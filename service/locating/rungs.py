@@ -46,7 +46,7 @@ class TrackRung:
         self._served = served
 
     def takes(self, user: ReadUser) -> bool:
-        """Elsewhere the next method locates tracks, if it can; if not, users are told why none does."""
+        """In other cells Mateformer locates tracks. If its artifact cannot, this method says why it cannot either."""
         if user.request.track_id is None:
             return False
         learned = self._tracker is not None and self._tracker.has_learned(user.request.cell_id)

@@ -115,14 +115,16 @@ class TrajectoryLocator:
 
     def _find_most_snapshots(self) -> int:
         """Of a trajectory that any artifact can locate. Raises `NoTrajectoryArtifact` or `Congested`."""
-        learned, contract = self._trajectories, self._served.engine.artifact.manifest.tracks
-        if learned is None and contract is None:
+        learned = None if self._trajectories is None else self._trajectories.engine
+        served = self._served.engine
+        contract = served.artifact.manifest.tracks
+        if contract is not None:
+            served.dispatcher.check_room("single")
+        elif learned is not None:
+            learned.dispatcher.check_room("single")
+        else:
             raise errors.NoTrajectoryArtifact("this service has no artifact for trajectories")
-        if contract is None and learned is not None:
-            learned.engine.dispatcher.check_room("single")
-            return learned.engine.artifact.manifest.vertices
-        self._served.engine.dispatcher.check_room("single")
-        vertices = 0 if learned is None else learned.engine.artifact.manifest.vertices
+        vertices = 0 if learned is None else learned.artifact.manifest.vertices
         return max(vertices, 0 if contract is None else contract.snapshots)
 
     async def _read(
@@ -218,7 +220,5 @@ def _require_located(number: int, found: Located | ServiceError) -> LocatedUser:
     if not isinstance(found, ServiceError):
         assert isinstance(found, LocatedUser)
         return found
-    if isinstance(found, errors.FieldError):
-        ((param, reason),) = found.invalid_params
-        raise type(found)(param if param == "/cellId" else f"/snapshots/{number}{param}", reason)
-    raise found
+    about_cell = any(one.param == "/cellId" for one in found.invalid_params)
+    raise found.under(f"/snapshots/{number}") if isinstance(found, errors.FieldError) and not about_cell else found

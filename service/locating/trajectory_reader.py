@@ -51,8 +51,7 @@ def read_trajectory(parsed: Any, received: Received) -> ReadTrajectory:
         try:
             csi.append(decode_csi(snapshot.csi))
         except errors.FieldError as error:
-            ((param, reason),) = error.invalid_params
-            raise type(error)(f"/snapshots/{i}{param}", reason) from error
+            raise error.under(f"/snapshots/{i}") from error
     features = np.array([_read_path_features(snapshot.path_features) for snapshot in request.snapshots])
     return ReadTrajectory(request, csi, features)
 

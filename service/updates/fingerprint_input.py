@@ -244,8 +244,7 @@ def _located_at(pointer: str) -> Iterator[None]:
     try:
         yield
     except FieldError as error:
-        ((param, reason),) = error.invalid_params
-        raise type(error)(f"{pointer}{param}", reason) from error
+        raise error.under(pointer) from error
     except MalformedBody as error:
         raise MalformedBody(f"{pointer}: {error.detail}") from error
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from fingerpost import build_locate_body, build_trajectory_request
@@ -130,3 +131,16 @@ def local_points(answer: Json) -> np.ndarray:
     """`[vertices, 2]`"""
     points = [one["localLocationEstimate"]["point"] for one in answer["points"]]
     return np.array([(point["x"], point["y"]) for point in points])
+
+
+def locate(client: httpx.Client, body: Json) -> Json:
+    """What a user is answered, who must be located."""
+    response = client.post("/locate", json=body)
+    assert response.status_code == 200, response.text
+    answer: Json = response.json()
+    return answer
+
+
+def point_of(answer: Json) -> tuple[float, float]:
+    point = answer["localLocationEstimate"]["point"]
+    return point["x"], point["y"]

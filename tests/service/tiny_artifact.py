@@ -110,8 +110,8 @@ def write_tiny_artifact(
     """With a `tile_pitch` its neighbourhoods become frames: their middles. Answers are `beside` them, metres.
 
     A model that is not `doubtful` has an answer to any CSI. With `few_beside` it has a graph `query_few`, whose answers
-    are as far beside the middles. With `tracks` it locates them: as the Kalman smoother does, with its spread on both
-    axes.
+    are as far beside the middles. With `tracks` it locates tracks: where the Kalman smoother does, with the smoother's
+    error on both axes.
     """
     doubts = _doubts(doubtful)
     channel: list[int | str] = ["snapshots", "lines", "columns", "subcarriers", 2]

@@ -33,6 +33,8 @@ from tests.service.learned_cells import (
     TRAJECTORY,
     fill,
     local_points,
+    locate,
+    point_of,
     seen_at,
     snapshot,
     trajectory,
@@ -88,18 +90,6 @@ def ask(client: httpx.Client, body: Json) -> Json:
     assert response.status_code == 200, response.text
     answer: Json = response.json()
     return answer
-
-
-def locate(client: httpx.Client, body: Json) -> Json:
-    response = client.post("/locate", json=body)
-    assert response.status_code == 200, response.text
-    answer: Json = response.json()
-    return answer
-
-
-def point_of(answer: Json) -> tuple[float, float]:
-    point = answer["localLocationEstimate"]["point"]
-    return point["x"], point["y"]
 
 
 def locate_each(client: httpx.Client, body: Json) -> np.ndarray:
@@ -393,6 +383,8 @@ def test_the_client_sends_coarse_positions_and_times(joint_url: str) -> None:
         assert all(one.provenance and one.provenance.coarse_position_used for one in answer.points)
         with pytest.raises(ValueError, match="2 coarse positions for 3 snapshots"):
             client.locate_trajectory(CELL, seen_at(WALK[:3]), coarse_positions=coarse[:2])
+        with pytest.raises(ValueError, match="0 timestamps for 3 snapshots"):
+            client.locate_trajectory(CELL, seen_at(WALK[:3]), timestamps=[])
 
 
 def kept(number: int) -> LocatedSnapshot:

@@ -21,7 +21,7 @@ from service.locating.redis_tracks import RedisTracks
 from service.locating.tracks import MemoryTracks, TrackName, Tracks, TrackSnapshot
 from service.settings import Settings
 from tests.redis_servers import GUARD_S, RedisServer, RedisServers, empty, keys_of, nodes_of
-from tests.service.learned_cells import TRAJECTORY, fill, seen_at, snapshot, write_artifacts
+from tests.service.learned_cells import TRAJECTORY, fill, locate, point_of, seen_at, snapshot, write_artifacts
 from tests.service.plane_cell import Json
 from tests.service.tiny_service import added_key, bearing
 from tests.service.tiny_trajectory_artifact import SCALES, VERTICES
@@ -55,18 +55,6 @@ def passed_or_source(provenance: Json) -> str:
     """The cause why the track was not located, or what located it."""
     fallbacks = provenance.get("fallbacks", [])
     return str(fallbacks[0]["cause"] if fallbacks else provenance["source"])
-
-
-def locate(client: httpx.Client, body: Json) -> Json:
-    response = client.post("/locate", json=body)
-    assert response.status_code == 200, response.text
-    answer: Json = response.json()
-    return answer
-
-
-def point_of(answer: Json) -> tuple[float, float]:
-    point = answer["localLocationEstimate"]["point"]
-    return point["x"], point["y"]
 
 
 def test_is_located_jointly_once_there_are_enough_snapshots(learned: httpx.Client, track_id: str) -> None:
