@@ -34,8 +34,11 @@ KINDS: tuple[PathFeatureKind, ...] = get_args(PathFeatureKind)
 
 
 class Budget(FrozenModel):
+    """Each band of ``left_out``, in hertz, is tested by models that are trained without it."""
+
     seeds: list[int] = Field(min_length=1)
     layouts: list[str] = Field(min_length=1)
+    left_out: list[float] = Field(default_factory=list)
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -55,9 +58,11 @@ class Run(NamedTuple):
     variant: str
     layout: str
     seed: int
+    left_out: float | None = None  # hertz
 
     def folder(self, runs: Path) -> Path:
-        return runs / self.layout.replace(":", "-") / self.variant / str(self.seed)
+        without = "" if self.left_out is None else f"without-{self.left_out / 1e9:g}GHz"
+        return runs / self.layout.replace(":", "-") / without / self.variant / str(self.seed)
 
 
 def load_experiment(path: Path, budget: str) -> tuple[ScadfMoEExperiment, dict[Run, ScadfMoERecipe]]:
@@ -69,12 +74,17 @@ def load_experiment(path: Path, budget: str) -> tuple[ScadfMoEExperiment, dict[R
     chosen = choose_budget(experiment.budgets, budget)
     common = apply_overrides(base, chosen.overrides)
     recipes = {}
-    # Layouts are outermost, so that all models of a layout share its synthesised CSI.
-    for layout, variant, seed in product(chosen.layouts, experiment.variants, chosen.seeds):
+    # Layouts and bands are outermost, so that all models share the synthesised CSI of a layout.
+    for layout, left_out, variant, seed in product(
+        chosen.layouts, chosen.left_out or [None], experiment.variants, chosen.seeds
+    ):
         changes = {**(experiment.variants[variant] or {}), "layout": layout, "seed": seed}
+        if left_out is not None:
+            changes["train_bands"] = [band for band in common["train_bands"] if band != left_out]
+            changes["test_bands"] = [left_out]
         recipe = ScadfMoERecipe.model_validate(apply_overrides(common, changes))
         recipe.config()
-        recipes[Run(variant, layout, seed)] = recipe
+        recipes[Run(variant, layout, seed, left_out)] = recipe
     return experiment, recipes
 
 

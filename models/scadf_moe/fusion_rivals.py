@@ -14,11 +14,13 @@ pooled vectors.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from models.layers.attention import TransformerLayer
-from models.layers.soft_moe import SoftMoEBlock
+from models.scadf_moe.first_blocks import build_soft_moe_block, first_blocks
 from models.scadf_moe.network import ScadfMoE
 from models.scadf_moe.readout import Head, pool_tokens
 from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, Tokens
@@ -76,16 +78,20 @@ def full_con(config: ScadfMoEConfig) -> Rival:
 def trans_fusion(config: ScadfMoEConfig) -> Rival:
     """A transformer encoder: every token attends to every other."""
     d = config.width
-    layers = (TransformerLayer(d, config.heads, config.hidden, config.residual_init) for _ in range(config.blocks + 1))
-    return Rival(config, nn.Sequential(*layers, TokenMeans(config)), d)
+
+    def build(tokens: int) -> TransformerLayer:
+        return TransformerLayer(d, config.heads, config.hidden, config.residual_init)
+
+    tokens = 2 * config.vertices * config.tokens
+    return Rival(config, nn.Sequential(*first_blocks(config, build), build(tokens), TokenMeans(config)), d)
 
 
 def soft_moe(config: ScadfMoEConfig) -> Rival:
     """Soft mixtures of experts with one router for all tasks."""
-    d, tokens = config.width, 2 * config.vertices * config.tokens
-    sizes = (config.heads, config.experts, config.slots, config.hidden, config.static, config.residual_init)
-    blocks = (SoftMoEBlock(tokens, d, *sizes) for _ in range(config.blocks + 1))
-    return Rival(config, nn.Sequential(*blocks, TokenMeans(config)), d)
+    build = partial(build_soft_moe_block, config)
+    tokens = 2 * config.vertices * config.tokens
+    blocks = nn.Sequential(*first_blocks(config, build), build(tokens), TokenMeans(config))
+    return Rival(config, blocks, config.width)
 
 
 FUSIONS = {

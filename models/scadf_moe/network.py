@@ -14,13 +14,15 @@ differs.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.attention import MSA
-from models.layers.soft_moe import Experts, Router, Routing, SoftMoEBlock, route
+from models.layers.soft_moe import Experts, Router, Routing, route
+from models.scadf_moe.first_blocks import build_soft_moe_block, first_blocks
 from models.scadf_moe.readout import Head, pool_task_tokens
 from models.scadf_moe.trajectory_tokens import ScadfMoEConfig, Tokens
 
@@ -63,21 +65,7 @@ class ScadfMoE(nn.Module):
         super().__init__()
         self.config = config
         self.tokens = Tokens(config)
-        self.blocks = nn.Sequential(
-            *(
-                SoftMoEBlock(
-                    2 * config.vertices * config.tokens,
-                    config.width,
-                    config.heads,
-                    config.experts,
-                    config.slots,
-                    config.hidden,
-                    config.static,
-                    config.residual_init,
-                )
-                for _ in range(config.blocks)
-            )
-        )
+        self.blocks = nn.Sequential(*first_blocks(config, partial(build_soft_moe_block, config)))
         self.tasks = ModalityTaskMoE(config)
         self.register_buffer("pool", pool_task_tokens(config), persistent=False)  # [m, t]
         self.head = Head(config.width)

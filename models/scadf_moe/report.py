@@ -58,9 +58,8 @@ def write_tables(
         f"Squared error in m², mean over seeds ± their standard deviation ({_seeds(recipes)});"
         f" {some.sampling.tested} test trajectories per layout and band, of {some.sampling.length} points within"
         f" {some.sampling.radius:g} m, each with at least one point that training never saw. Unseen NLOS: such points"
-        " out of line of sight. All unseen: as many trajectories of which training saw no point. Trained at"
-        f" {_bands(some.train_bands)}, tested at {_bands(some.test_bands)};"
-        f" {some.optimiser.steps:,} steps of {some.batch} trajectories.",
+        " out of line of sight. All unseen: as many trajectories of which training saw no point."
+        f" {_describe_bands(recipes)}; {some.optimiser.steps:,} steps of {some.batch} trajectories.",
     ]
     for kind, results in _read_results(recipes, runs).items():
         parts += [f"## {kind.capitalize()} path features", DESCRIPTIONS[kind]]
@@ -93,7 +92,7 @@ def _read_results(
 
 def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe], results: Results) -> Iterable[str]:
     layouts = list(dict.fromkeys(run.layout for run in results))
-    bands = [name for name in next(iter(results.values()))["mse_m2"] if name != "all"]
+    bands = list(dict.fromkeys(name for result in results.values() for name in result["mse_m2"] if name != "all"))
     variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
 
     def cell(variant: str, key: str, column: Column) -> str:
@@ -132,7 +131,7 @@ def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe
 
     changes = {name: describe_overrides(changed) for name, changed in experiment.variants.items()}
     yield "; ".join(f"{name}: {words}" for name, words in changes.items() if words) + "."
-    if waiting := [" ".join(map(str, run)) for run in recipes if run not in results]:
+    if waiting := [_name(run) for run in recipes if run not in results]:
         yield f"Not done yet: {'; '.join(waiting)}."
 
 
@@ -148,8 +147,20 @@ def _seeds(recipes: Mapping[Run, ScadfMoERecipe]) -> str:
     return "seeds " + ", ".join(map(str, dict.fromkeys(run.seed for run in recipes)))
 
 
+def _describe_bands(recipes: Mapping[Run, ScadfMoERecipe]) -> str:
+    some = next(iter(recipes.values()))
+    if left_out := list(dict.fromkeys(run.left_out for run in recipes if run.left_out is not None)):
+        return f"Each of {_bands(left_out)} is tested by models that were trained at the others"
+    return f"Trained at {_bands(some.train_bands)}, tested at {_bands(some.test_bands)}"
+
+
 def _bands(bands: Iterable[float]) -> str:
     return ", ".join(f"{band / 1e9:g}" for band in bands) + " GHz"
+
+
+def _name(run: Run) -> str:
+    without = "" if run.left_out is None else f" without {_bands([run.left_out])}"
+    return f"{run.variant} {run.layout}{without} {run.seed}"
 
 
 def plot_results(

@@ -41,6 +41,7 @@ class ScadfMoEConfig:
         RESIDUAL_INIT_SCALE  # initial weights of the residual branches' last layers; 1: the usual ones
     )
     readout: Readout = "own"
+    by_vertex: bool = False  # the first L blocks see one vertex at a time (`models.scadf_moe.first_blocks`)
 
 
 class CFREncoder(nn.Module):

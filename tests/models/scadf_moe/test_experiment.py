@@ -1,5 +1,5 @@
 import json
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -173,12 +173,36 @@ def test_every_committed_experiment_loads(path: Path) -> None:
         load_experiment(path, "endless")
 
 
-def test_the_out_of_domain_experiment_tests_a_band_that_it_does_not_train_on() -> None:
+def test_the_out_of_domain_experiment_tests_each_band_with_models_that_are_trained_at_the_others() -> None:
     (path,) = (path for path in EXPERIMENTS if path.stem == "scadf-ood")
     _, recipes = load_experiment(path, "small")
-    for recipe in recipes.values():
-        assert recipe.test_bands == (6e9,)
-        assert 6e9 not in recipe.train_bands
+    bands = {2.6e9, 6e9, 28e9}
+    for run, recipe in recipes.items():
+        assert recipe.test_bands == (run.left_out,)
+        assert set(recipe.train_bands) == bands - {run.left_out}
+    assert {(run.layout, run.left_out) for run in recipes} == set(product({run.layout for run in recipes}, bands))
+    assert len({run.folder(Path()) for run in recipes}) == len(recipes)
+
+
+def test_bands_that_are_left_out_in_turn_have_a_column_each(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny.read_text())
+    content["variants"] = {"Concat": {"fusion": "concat"}}
+    content["overrides"] = {"train_bands": [2.6e9, 6e9, 28e9]}
+    content["budgets"]["small"] |= {"left_out": [6e9, 28e9], "seeds": [1]}
+    tiny.write_text(yaml.safe_dump(content))
+    words = ["experiment", tiny, "--paths", bands, "--runs", tmp_path / "runs", "--out", tmp_path / "out"]
+    assert CliRunner().invoke(app, [*map(str, words), "--path-features", "exact"]).exit_code == 0
+    results = {path.parts[-4]: json.loads(path.read_text()) for path in (tmp_path / "runs").rglob(RESULT_FILE)}
+    tested = {folder: set(result["mse_m2"]) for folder, result in results.items()}
+    assert tested == {"without-6GHz": {"all", "6 GHz"}, "without-28GHz": {"all", "28 GHz"}}
+    text = (tmp_path / "out" / "tiny.md").read_text()
+    assert "Each of 6, 28 GHz is tested by models that were trained at the others" in text
+    by_layout, by_band = (
+        [cell.strip() for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("| Concat")
+    )
+    errors = [result["mse_m2"]["all"]["overall"] for result in results.values()]
+    assert by_layout[0] == f"{np.mean(errors):.2f}"
+    assert by_band[0] == f"{results['without-6GHz']['mse_m2']['6 GHz']['overall']:.2f}"
 
 
 def test_the_design_of_the_readout_experiment_separates_its_factors() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.pipeline.onnx_graph import OPSET, write_graph
 from models.scadf_moe.certainty import CertainScadfMoE, Certainty
 from models.scadf_moe.export import INPUTS, OUTPUTS
+from models.scadf_moe.first_blocks import VertexBlocks
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.network import ModalityTaskMoE, ScadfMoE
 from models.scadf_moe.routing_diversity import routing_overlap
@@ -73,6 +74,22 @@ def test_the_task_moe_equals_a_loop_over_tasks_slots_and_tokens() -> None:
         for token in range(logits.shape[0]):
             mixed = sum(w * out for w, out in zip(logits[token].softmax(0), outputs, strict=True))
             torch.testing.assert_close(Y[0, task, token], attended[0, token] + mixed, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["trans-fusion", "soft-moe", "scadf-moe"])
+def test_by_vertex_only_the_last_block_reads_other_snapshots(trajectories, name: str) -> None:
+    torch.manual_seed(2)
+    model = FUSIONS[name](replace(TINY, by_vertex=True, blocks=2)).eval()
+    (first,) = (module for module in model.modules() if isinstance(module, VertexBlocks))
+    csi, features = trajectories
+    other_csi, other_features = csi.clone(), features.clone()
+    other_csi[:, 1], other_features[:, 1] = csi[:, 2], features[:, 2]
+    before, after = (first(model.tokens(*given)) for given in ((csi, features), (other_csi, other_features)))
+    changed = (before - after).abs().amax((0, 2)).unflatten(0, (2, TINY.vertices, TINY.tokens)) > 1e-4
+    assert changed[:, 1].all()
+    assert not changed[:, [0, 2]].any()
+    moved = (model(csi, features) - model(other_csi, other_features)).abs().amax((0, 2))
+    assert (moved[[0, 2]] > 1e-6).all()
 
 
 @pytest.mark.parametrize("name", ["concat", "full-con"])
@@ -177,9 +194,12 @@ def test_a_model_with_a_single_point_and_a_single_expert_works(trajectories) -> 
     assert alone(csi[:, :1], features[:, :1]).shape == (6, 2, 2)
 
 
+@pytest.mark.parametrize("by_vertex", [False, True])
 def test_the_onnx_graph_equals_torch_for_any_number_of_trajectories(
-    model: ScadfMoE, trajectories, tmp_path: Path
+    trajectories, tmp_path: Path, by_vertex: bool
 ) -> None:
+    torch.manual_seed(2)
+    model = ScadfMoE(replace(TINY, by_vertex=by_vertex)).eval()
     path, free = tmp_path / "full.onnx", INPUTS
     certain = CertainScadfMoE(model, Certainty(TINY.width, hidden=8))
     write_graph(certain, trajectories, free, OUTPUTS, path)
