@@ -66,7 +66,9 @@ class Client(BlockingRunner):
     def track(self, cell_id: str, *, snapshots: int = _SNAPSHOTS, window_s: float = _WINDOW_S) -> Track:
         """Locates one user again and again, each time by the last `snapshots` together, of the last `window_s` seconds.
 
-        The track remembers the snapshots, not the service. As many as the trajectory artifact's `vertices`.
+        The track remembers the snapshots, not the service. `GET /models` tells how many can be located together: the
+        `vertices` of an artifact that has learned the street, or up to `tracks.snapshots` that are compared with
+        fingerprints. Warns where the service takes no such number; each snapshot is then located alone.
         """
         return Track(self._http, self._tries, cell_id, snapshots, window_s)
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +17,7 @@ from fingerpost.exchange import Exchange
 from fingerpost.location_calls import ask_about_user
 from fingerpost.requests import QualityFields
 from fingerpost.running import AsyncRunner, BlockingRunner, asynchronous, blocking
-from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse
+from fingerpost.wire import CoarsePosition, LocateRequest, LocateResponse, Problem
 from fingerpost.wire_provenance import TrackProvenance, UserProvenance
 from fingerpost.wire_shapes import StatedLocation
 from fingerpost.wire_trajectory import (
@@ -73,9 +74,15 @@ class TrackMemory:
         """The service locates any number of snapshots of this cell together."""
         self._fewest = min(2, self._fewest)
 
-    def note_refusal(self, cause: str) -> None:
-        """Why the service did not locate snapshots together."""
-        self._located_together &= cause not in _NEVER_TOGETHER
+    def note_refusal(self, problem: Problem) -> None:
+        """Why the service did not locate snapshots together. Warns where another number of snapshots would be."""
+        self._located_together &= problem.cause not in _NEVER_TOGETHER
+        if problem.cause == "TRAJECTORY_LENGTH":
+            warnings.warn(
+                f"cell {self.cell_id}: {problem.detail}; this track locates each snapshot alone. Choose another number"
+                " of snapshots for it.",
+                stacklevel=1,  # the caller's frame lies behind an exchange
+            )
 
     def drop(self, snapshot: Snapshot) -> list[Snapshot] | None:
         """Forgets one snapshot; the others, if they are enough to be located together."""
@@ -116,7 +123,7 @@ def locate_on_track(
             together = TrajectoryRequest(cell_id=track.cell_id, snapshots=snapshots, **fields)
             answer = yield from ask_about_user("/locate/trajectory", together, TrajectoryResponse)
         except Refused as refused:
-            track.note_refusal(refused.problem.cause)
+            track.note_refusal(refused.problem)
             at_fault = _find_at_fault(refused, snapshots)
             if at_fault is None:
                 break

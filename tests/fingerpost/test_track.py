@@ -84,6 +84,14 @@ def test_a_trajectory_is_asked_for_again_unless_this_cell_has_none(cause: str, a
     assert ("/locate/trajectory" in dict(paths(track, CSI[2], cause))) == asked_again
 
 
+def test_a_number_of_snapshots_that_the_service_does_not_take_is_warned_of_once() -> None:
+    track = TrackMemory("both", 2, 30.0)
+    paths(track, CSI[0], "")
+    with pytest.warns(UserWarning, match="cell both: .*another number of snapshots"):
+        paths(track, CSI[1], "TRAJECTORY_LENGTH")
+    assert [path for path, _ in paths(track, CSI[2], "TRAJECTORY_LENGTH")] == ["/locate"]
+
+
 def test_what_is_left_of_the_deadline_goes_with_the_second_request() -> None:
     track = TrackMemory("both", 1, 30.0)
     (_, first), (_, second) = paths(track, CSI[0], "TRACK_TOO_WIDE", max_resp_time=5.0)
