@@ -24,8 +24,9 @@ from benchmarks.serving.served_models import ServedModel, paper_size, shipped
 from benchmarks.serving.workload import ACCURACY_M, rows_of, spread_users
 from models.artifact import MateformerManifest, load_artifact
 from reference_db import CellVersion, Origin, replace_cell
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
+from service.inference.user import User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 
@@ -63,9 +64,9 @@ def measure(model: ServedModel, turns: int) -> list[list[str]]:
         closing(MateformerSession(artifact, 1, ["CPUExecutionProvider"])) as session,
     ):
         described = Estimator(session, max(DISPATCHES), FRAME_BYTES, Metrics())
-        described.note_loaded(version)
+        described.ahead.note_loaded(version)
         while described.feature_bytes < 4 * artifact.manifest.features * len(version):
-            described.encode_ahead()
+            described.ahead.encode_next()
         for size in DISPATCHES:
             taken: list[list[float]] = []
             for _ in range(turns):

@@ -26,7 +26,7 @@ from reference_db.cell import Cell
 from service.cells.calibration import calibrate
 from service.cells.served_cell import ServedCell
 from service.inference.engine import MateformerEngine, start_engine
-from service.inference.estimator import Estimate
+from service.inference.user import Estimate
 from service.locating.coarse_position import Fix
 from service.locating.users import LocatedUser, PlacedUser, ReadUser
 from service.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.markdown import table
 from benchmarks.trust_cells import CLEAN, Bench, Street, draw_fixes
-from service.inference.estimator import User
+from service.inference.user import User
 from service.locating.answers import answer_user
 from service.locating.estimates import Uncertainty
 from service.locating.users import LocatedUser

@@ -38,8 +38,9 @@ from reference_db import AntennaArray, CellVersion, Fingerprints, Origin, replac
 from service.cells.calibration import Calibration, calibrate
 from service.cells.drift import FALSE_ALARM_REQUESTS, JudgedUser, judge_user, start_counting
 from service.errors import ServiceError
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch

@@ -25,10 +25,11 @@ from models.mateformer.conditions import STREET
 from models.radio.impairments import impair
 from reference_db import CellVersion, Fingerprints, Origin, read_fingerprint_file, replace_cell
 from service.cells.calibration import Calibration, calibrate
-from service.inference.estimator import Estimate, Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
 from service.inference.trajectory_estimator import Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
+from service.inference.user import Estimate, User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch

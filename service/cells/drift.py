@@ -22,7 +22,7 @@ from service.cells.bets import Bets
 from service.cells.calibration import Calibration
 from service.cells.served_cell import ServedCell
 from service.errors import CsiForeign, ServiceError
-from service.inference.estimator import Estimate
+from service.inference.user import Estimate
 from service.telemetry.drift_metrics import DriftMetrics
 
 FALSE_ALARM_REQUESTS = 100_000  # counted requests of unchanged traffic to one false alarm, at least

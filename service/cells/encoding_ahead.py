@@ -28,8 +28,8 @@ class EncodingAhead:
         Raises `InferenceFailed`, `OutOfMemory` or `JobFailed`.
         """
         engine = self._engine()
-        if not engine.estimator.may_encode_ahead or not engine.dispatcher.is_idle:
+        if not engine.estimator.ahead.may_encode or not engine.dispatcher.is_idle:
             return
         started = time.monotonic()
-        if await self._calls.run(engine.estimator.encode_ahead):
+        if await self._calls.run(engine.estimator.ahead.encode_next):
             await asyncio.sleep((time.monotonic() - started) * (1 / _SHARE - 1))

@@ -59,7 +59,7 @@ def load_successor(
         version = examiner.assemble(contents, like or held.version)
     found = prepare_cell(version, engine, examiner, settings)
     started = time.monotonic()
-    encoded = engine.estimator.warm_tiles(found.version, engine.estimator.tiles_in_use(held.version))
+    encoded = engine.estimator.ahead.warm_tiles(found.version, engine.estimator.ahead.tiles_in_use(held.version))
     cell_id = manifest.cell.cell_id
     _log.info("cell %s: %d tiles encoded in %.1f s", cell_id, encoded, time.monotonic() - started)
     return found

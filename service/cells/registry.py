@@ -156,7 +156,7 @@ class ServedCells:
                 self._memory.put(cell_id, ready[cell_id])
             self._use(engine)
             for cell in ready.values():
-                engine.estimator.note_loaded(cell.version)
+                engine.estimator.ahead.note_loaded(cell.version)
             self._refusals.forget_all()
         finally:
             self._versions_wait = False
@@ -340,5 +340,5 @@ class ServedCells:
             served = await loop.run_in_executor(self._loaders, work)
         self._metrics.cell_loaded(time.monotonic() - started)
         self._memory.put(cell_id, served)
-        served.engine.estimator.note_loaded(served.version)
+        served.engine.estimator.ahead.note_loaded(served.version)
         return served

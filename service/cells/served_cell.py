@@ -51,7 +51,7 @@ def move_cell(cell: ServedCell, engine: MateformerEngine, examiner: Examiner, se
     try:
         check_serves(engine.artifact, cell.version.manifest, settings.confidence)
         moved = prepare_cell(cell.version, engine, examiner, settings)
-        engine.estimator.warm_tiles(cell.version, cell.engine.estimator.tiles_in_use(cell.version))
+        engine.estimator.ahead.warm_tiles(cell.version, cell.engine.estimator.ahead.tiles_in_use(cell.version))
     except (OutOfMemory, ExaminerEnded):
         raise
     except ServiceError as error:

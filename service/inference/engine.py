@@ -8,7 +8,7 @@ from fingerpost.wire_provenance import ArtifactReference
 from models.artifact import LwlmArtifact, MateformerArtifact, TrajectoryArtifact
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
-from service.inference.estimator import Estimate, Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.lwlm_estimator import LwlmEstimator, MeasuredUser, Snapshot
 from service.inference.lwlm_session import LwlmSession
 from service.inference.mateformer_session import MateformerSession
@@ -17,6 +17,7 @@ from service.inference.steps import in_one_long_step
 from service.inference.track_estimator import Track, TrackEstimator, TrackPoints
 from service.inference.trajectory_estimator import Points, Trajectory, TrajectoryEstimator
 from service.inference.trajectory_session import TrajectorySession
+from service.inference.user import Estimate, User
 from service.settings import Settings
 from service.telemetry.measure_metrics import MeasureMetrics
 from service.telemetry.metrics import Metrics

@@ -1,11 +1,8 @@
 """Locates users by the fingerprints near them. Requests and calibration use the same code."""
 
-import math
-import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
-from weakref import ref
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +11,19 @@ from models.artifact.channel_transform import ChannelTransform
 from reference_db.cell_version import CellVersion
 from reference_db.half_csi import as_complex
 from reference_db.index.signal_features import describe_signals, signal_feature
-from reference_db.retrieval import LeftOut, first_guess, guess_by_voters, next_neighbourhood, snapped
+from reference_db.retrieval import LeftOut, first_guess, guess_by_voters, next_neighbourhood
 from service.errors import CsiForeign, CsiLevelImplausible, ServiceError
-from service.inference.belonging import Belonging, Strangeness, describe_foreign, is_foreign
+from service.inference.belonging import Strangeness, describe_foreign, is_foreign
 from service.inference.channels import Channels
 from service.inference.feature_cache import FeatureCache
 from service.inference.frame_cache import FrameCache, as_known
+from service.inference.frames_ahead import FramesAhead
 from service.inference.mateformer_session import Located, MateformerSession, as_users
-from service.inference.plausibility import (
-    Levels,
-    PlausibilityLimits,
-    find_implausible_levels,
-    level_of,
-    weigh_fixes,
-)
+from service.inference.plausibility import Levels, find_implausible_levels, level_of, weigh_fixes
+from service.inference.query_runs import group_by_slot
 from service.inference.steps import Steps, run_to_end
-from service.inference.surroundings import Surroundings
 from service.inference.tiles import Neighbourhood, Tiles
+from service.inference.user import Estimate, User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 
@@ -38,56 +31,16 @@ from service.telemetry.stopwatch import Stopwatch
 Retrieval = Literal["fused"]
 RETRIEVAL: Retrieval = "fused"
 
-# More frames at once are slower: the gathered keys and values no longer fit into the processor's cache.
-_FRAMES_A_RUN = 16
-
 _FRAMES_IN_BACKGROUND = 8  # in a run of the background session: longer runs would delay users
 
 # Share of the memory for frames that holds the features of their fingerprints, and most bytes of it: those of a cell
 # take an eighth of what its frames take, and are needed only where frames are missing.
 _FEATURES, MOST_FEATURE_BYTES = 1 / 4, 2**28
 
-_DESCRIBED_AHEAD = 128  # fingerprints in one run of the background session
-
 _FEW = 16  # users who are located quickly enough for the event loop to wait
-
-_MOST_WARMED = 256  # tiles of a new version; other tiles are encoded at their first use
 
 _Floats = NDArray[np.float32]
 _Rows = NDArray[np.int64]
-
-
-class User(NamedTuple):
-    """A user to be located in a cell: CSI float32 `[antennas, subcarriers, 2]`, finite and not all zero.
-
-    `coarse` float32 `[2]` metres; `accuracy` is its 1-sigma error on each axis in metres. Both are NaN for a user
-    without a coarse position. `limits`: what users of the cell keep to; None: unchecked. `belonging`: how strange their
-    CSI is; None: not judged.
-    """
-
-    version: CellVersion
-    csi: _Floats
-    coarse: _Floats
-    accuracy: float
-    limits: PlausibilityLimits | None = None
-    belonging: Belonging | None = None
-
-
-class Estimate(NamedTuple):
-    """A user's local position, float32 `[2]` metres, and its covariance, float32 `[2, 2]` square metres.
-
-    Both are NaN where the model has no answer. The covariance is the model's own, not calibrated in this cell.
-    `coarse_used`: whether the user had a coarse position that the signal does not contradict. `snr_db` of the CSI, and
-    how likely it is among the cell's own users: a p-value in (0, 1], small for CSI that does not belong to the cell.
-    `streams` float32 `[s]`: what the model read the estimate off, for tracks; empty where it locates none.
-    """
-
-    position: _Floats
-    covariance: _Floats
-    coarse_used: bool
-    snr_db: float = math.inf
-    belonging: float = 1.0
-    streams: _Floats = np.empty(0, np.float32)
 
 
 class Estimator:
@@ -98,16 +51,13 @@ class Estimator:
         self.manifest = session.manifest
         self._channels = Channels()
         self._tiles = Tiles(self.manifest.tile_pitch, self._channels)
-        self._surroundings = Surroundings(self.manifest.tile_pitch)
         self._levels = Levels()
-        self._metrics = metrics
         of_features = min(int(_FEATURES * frame_bytes), MOST_FEATURE_BYTES)
         self._features, of_frames = FeatureCache(self.manifest.features, of_features), frame_bytes - of_features
         self._frames: FrameCache | None = None
         if session.has_frames:
             self._frames = FrameCache(session, of_frames, most_users, metrics, self._features)
-        self._undescribed: deque[tuple[ref[CellVersion], int]] = deque()  # cells loaded, and the first row of the rest
-        self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
+        self.ahead = FramesAhead(session, self._channels, self._tiles, self._features, self._frames, metrics)
 
     def neighbours(self, fingerprints: int) -> int:
         """How many fingerprints a user is compared with in a cell of `fingerprints`."""
@@ -164,7 +114,7 @@ class Estimator:
                     finite = np.nan_to_num(places[rows])
                     found = self._tiles.neighbourhoods(version, finite, self.neighbours(len(version)))
                     near |= zip(rows, found, strict=True)
-            self._note_entered(near, places)
+            self.ahead.note_entered(near, places)
             lost = ~np.isfinite(places).all(axis=1)
             located = yield from self._compare(near, asked, stopwatch)
             places, covariances, streams = located
@@ -235,66 +185,10 @@ class Estimator:
 
     def prove(self) -> None:
         """Runs every graph. Blocking. Not for the owner thread. Raises `InferenceFailed` unless the answers agree."""
-        frames = self._frames
-        if frames is None:
+        if self._frames is None:
             self._session.prove()
-            return
-        with self._one_reserved:
-            slot = self._session.submit(frames.reserve).result()
-            try:
-                self._session.prove_frame(slot)
-            finally:
-                self._session.submit(frames.release, slot).result()
-
-    def tiles_in_use(self, version: CellVersion) -> list[_Floats]:
-        """Centres `[2]` (metres) of a cell's most recently used tiles. Blocking. Not for the owner thread."""
-        return self._session.submit(self._tiles_in_use, version).result()
-
-    def warm_tiles(self, version: CellVersion, places: Sequence[_Floats]) -> int:
-        """Encodes the missing frames of the tiles around `places`; returns how many it encoded.
-
-        Runs on the background session. Blocking. Not for the owner thread. Raises `InferenceFailed` or `OutOfMemory`.
-        """
-        encoded = 0
-        for place in places:
-            with self._one_reserved:
-                if self._frames is not None:
-                    encoded += self._encode(version, place, self._frames.reserve, self._frames.admit)
-        return encoded
-
-    def note_loaded(self, version: CellVersion) -> None:
-        """A cell has been loaded: `encode_ahead` prepares it, as long as there is free memory for that.
-
-        For any thread.
-        """
-        self._undescribed.append((ref(version), 0))
-        if self._frames is not None and len(version) >= self.manifest.neighbourhood_size:
-            self._surroundings.note_loaded(version, self._frames.most_ahead)
-
-    @property
-    def may_encode_ahead(self) -> bool:
-        """Whether there is anything that users may want and that `encode_ahead` has not looked at."""
-        return bool(self._undescribed) or (self._frames is not None and bool(self._surroundings))
-
-    def encode_ahead(self) -> bool:
-        """Describes some fingerprints of a loaded cell, or encodes the frame of one tile that users may enter next.
-
-        Returns False where nothing is missing. Runs on the background session. Blocking. Not for the owner thread.
-        Raises `InferenceFailed` or `OutOfMemory`.
-        """
-        if self._describe_ahead():
-            return True
-        frames = self._frames
-        while frames is not None and (place := self._surroundings.take()) is not None:
-            if not place.nearby and not frames.has_free_ahead:
-                self._surroundings.forget_loaded()
-                continue
-            reserve = frames.reserve_ahead if place.nearby else frames.reserve_free
-            with self._one_reserved:
-                if self._encode(place.version, place.centre, reserve, frames.admit_ahead):
-                    self._metrics.frame_encoded_ahead()
-                    return True
-        return False
+        else:
+            self.ahead.prove_frame(self._frames)
 
     @property
     def frame_bytes(self) -> int:
@@ -310,71 +204,6 @@ class Estimator:
     def frame_pool_bytes(self) -> int:
         """Memory allocated for frames."""
         return 0 if self._frames is None else self._frames.pool_bytes
-
-    def _tiles_in_use(self, version: CellVersion) -> list[_Floats]:
-        centres = self._tiles.centres(version)
-        used = self._frames.used_keys if self._frames else []
-        return [centres[key] for key in used if key in centres][:_MOST_WARMED]
-
-    def _note_entered(self, near: dict[int, Neighbourhood], places: _Floats) -> None:
-        """Notes which tiles users enter, by row their neighbourhoods and their places `[b, 2]`."""
-        if self._frames is None:
-            return
-        whole = self.manifest.neighbourhood_size
-        entered = self._frames.find_entered(one.key for one in near.values() if len(one.rows) == whole)
-        for row, one in near.items():
-            if one.key in entered and np.isfinite(places[row]).all():
-                entered.discard(one.key)
-                self._surroundings.note(one.version, snapped(places[row], self.manifest.tile_pitch))
-
-    def _describe_ahead(self) -> bool:
-        """Describes some fingerprints of a cell that was loaded; False where none are left, or no room for them."""
-        while self._undescribed:
-            remembered, first = self._undescribed.popleft()
-            version = remembered()
-            if version is None or first >= len(version) or not self._features.room:
-                continue
-            count = min(_DESCRIBED_AHEAD, len(version) - first, self._features.room)
-            self._undescribed.appendleft((remembered, first + count))
-            rows = np.arange(first, first + count)
-            some = Neighbourhood(version, self._channels.of(version), rows, b"")
-            self._features.describe(some, rows, self._session.describe_in_background)
-            return True
-        return False
-
-    def _encode(
-        self,
-        version: CellVersion,
-        centre: _Floats,
-        reserve: Callable[[], int | None],
-        admit: Callable[[bytes, int], None],
-    ) -> bool:
-        """Encodes the frame around a tile's centre unless it is held; returns whether it did.
-
-        `reserve` and `admit` are those of the frame cache: for whom the frame is.
-        """
-        reserved = self._session.submit(self._reserve, version, centre, reserve).result()
-        if self._frames is None or reserved is None:
-            return False
-        near, slot = reserved
-        try:
-            known = as_known([near], self._session.describe_in_background, self._features)
-            self._session.run_in_background("frame", {**known, "slots": np.array([slot])})
-        except Exception:  # on any error the slot is free again
-            self._session.submit(self._frames.release, slot).result()
-            raise
-        self._session.submit(admit, near.key, slot).result()
-        return True
-
-    def _reserve(
-        self, version: CellVersion, centre: _Floats, reserve: Callable[[], int | None]
-    ) -> tuple[Neighbourhood, int] | None:
-        """The neighbourhood of a tile and a reserved slot for its frame; None when no frame is to be encoded."""
-        (near,) = self._tiles.neighbourhoods(version, centre[np.newaxis], self.neighbours(len(version)))
-        if self._frames is None or len(near.rows) < self.manifest.neighbourhood_size or near.key in self._frames:
-            return None
-        slot = reserve()
-        return None if slot is None else (near, slot)
 
     def _compare(
         self, near: dict[int, Neighbourhood], users: dict[str, _Floats], stopwatch: Stopwatch
@@ -410,29 +239,3 @@ class Estimator:
             asked = {name: part[rows, 0] for name, part in users.items()}
             for part, answer in zip(located, self._session.query(asked | {"slots": slots}), strict=True):
                 part[rows] = answer
-
-
-def group_by_slot(users_in_slots: Sequence[tuple[int, int]], few_shapes: bool) -> list[tuple[_Rows, _Rows]]:
-    """Groups users `(row, slot)` into runs of the `query` graph: rows `[frames, users]` and slots `[frames]`.
-
-    A run is a rectangle. It holds frames with about equally many users; the last user of a frame is repeated to fill
-    its row, never more than half of the row. With `few_shapes` both sides are powers of two, and the last frame is
-    repeated too.
-    """
-    by_slot: dict[int, list[int]] = defaultdict(list)
-    for row, slot in users_in_slots:
-        by_slot[slot].append(row)
-    by_size: dict[int, list[int]] = defaultdict(list)
-    for slot, rows in by_slot.items():
-        by_size[(len(rows) - 1).bit_length()].append(slot)
-    runs = []
-    for size, slots_of_size in by_size.items():
-        for first in range(0, len(slots_of_size), _FRAMES_A_RUN):
-            slots = slots_of_size[first : first + _FRAMES_A_RUN]
-            width = max(len(by_slot[slot]) for slot in slots)
-            if few_shapes:
-                width, height = 1 << size, 1 << (len(slots) - 1).bit_length()
-                slots = slots + slots[-1:] * (height - len(slots))
-            filled = [by_slot[slot] + by_slot[slot][-1:] * (width - len(by_slot[slot])) for slot in slots]
-            runs.append((np.array(filled, np.int64), np.array(slots, np.int64)))
-    return runs

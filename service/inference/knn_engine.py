@@ -4,10 +4,10 @@ from functools import partial
 
 from service.inference.admission import LANES, Admission
 from service.inference.dispatcher import Dispatcher
-from service.inference.estimator import User
 from service.inference.knn_estimator import KnnEstimate, KnnEstimator
 from service.inference.owner_thread import OwnerThread
 from service.inference.steps import in_one_long_step
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.knn_metrics import KnnMetrics
 

@@ -14,8 +14,8 @@ from reference_db.index.signal_features import describe_signals
 from reference_db.retrieval import guess_by_voters
 from service.errors import CsiForeign, CsiLevelImplausible, ServiceError
 from service.inference.belonging import Strangeness, describe_foreign, is_foreign
-from service.inference.estimator import User
 from service.inference.plausibility import Levels, find_implausible_levels, level_of, weigh_fixes
+from service.inference.user import User
 from service.telemetry.stopwatch import Stopwatch
 
 

@@ -6,8 +6,8 @@ from fingerpost.wire import LocateRequest
 from fingerpost.wire_provenance import KnnProvenance
 from service.cells.knn_calibration import KnnLevel
 from service.cells.knn_cells import KnnCell
-from service.inference.estimator import User
 from service.inference.knn_estimator import KnnEstimate
+from service.inference.user import User
 from service.locating.coarse_position import Fix, OutsideCell, accuracy_used, why_ignored
 from service.locating.estimates import Location, Uncertainty
 from service.locating.users import ReadUser, compare_with

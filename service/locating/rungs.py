@@ -16,9 +16,9 @@ from service.cells.served_cell import ServedCell
 from service.cells.stations import Station
 from service.errors import ServiceError
 from service.inference.admission import Lane
-from service.inference.estimator import Estimate
 from service.inference.knn_estimator import KnnEstimate
 from service.inference.lwlm_estimator import MeasuredUser
+from service.inference.user import Estimate
 from service.locating.asking import ask_each, deadline_of, deadlines_by_cell
 from service.locating.batch import map_results
 from service.locating.coarse_position import Fix, locate_coarsely

@@ -14,9 +14,10 @@ from service.cells.served_cell import ServedCell
 from service.cells.stations import Station
 from service.errors import ModelNotAllowed, ServiceError
 from service.inference.belonging import DOUBTFUL, Belonging
-from service.inference.estimator import RETRIEVAL, Estimate, User
+from service.inference.estimator import RETRIEVAL
 from service.inference.lwlm_estimator import MeasuredUser, Snapshot
 from service.inference.plausibility import PlausibilityLimits
+from service.inference.user import Estimate, User
 from service.locating.coarse_position import NO_FIX, SIGMAS_99, Fix, OutsideCell, accuracy_used, why_ignored
 from service.locating.estimates import Json, Location, Uncertainty, check_position
 from service.locating.station_estimates import locate_by_station

@@ -18,8 +18,9 @@ import numpy as np
 from fingerpost import build_locate_body
 from models.artifact import MateformerArtifact
 from reference_db import CellVersion, Fingerprints, Store, read_contents
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
+from service.inference.user import User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from service.updates.cell_wire import describe_cell

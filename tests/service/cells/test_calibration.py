@@ -9,8 +9,9 @@ from reference_db import CellVersion
 from reference_db.retrieval import LeftOut
 from service import errors
 from service.cells.calibration import AT_ONCE, Calibration, calibrate, conformal_quantile, label_errors
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch

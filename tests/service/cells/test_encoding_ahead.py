@@ -9,7 +9,7 @@ import pytest
 
 from service.cells.encoding_ahead import EncodingAhead
 from service.inference.engine import MateformerEngine, start_engine
-from service.inference.estimator import User
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.tiny_artifact import ANTENNAS, FEATURES, SUBCARRIERS, write_tiny_artifact
@@ -60,7 +60,7 @@ async def test_each_round_encodes_one_frame_around_a_user(
         assert encoded(metrics) == count
     await job.run_job()
     assert encoded(metrics) == 8
-    assert not engine.estimator.may_encode_ahead
+    assert not engine.estimator.ahead.may_encode
 
 
 async def test_the_tiles_of_a_loaded_cell_are_encoded_one_in_each_round_after_those_around_its_users(
@@ -70,7 +70,7 @@ async def test_the_tiles_of_a_loaded_cell_are_encoded_one_in_each_round_after_th
     await engine.dispatcher.locate(user, math.inf, "single")
     while not engine.dispatcher.is_idle:
         await asyncio.sleep(0.001)
-    engine.estimator.note_loaded(user.version)
+    engine.estimator.ahead.note_loaded(user.version)
     for _ in range(4):  # of 441 fingerprints, 128 a time
         await job.run_job()
     assert engine.estimator.feature_bytes == 441 * 4 * FEATURES
@@ -78,7 +78,7 @@ async def test_the_tiles_of_a_loaded_cell_are_encoded_one_in_each_round_after_th
     for count in range(1, 12):
         await job.run_job()
         assert encoded(metrics) == count
-    assert engine.estimator.may_encode_ahead
+    assert engine.estimator.ahead.may_encode
     beside = user._replace(coarse=np.array([23, 21], np.float32))
     await engine.dispatcher.locate(beside, math.inf, "single")
     assert used(metrics) == 1
@@ -92,7 +92,7 @@ async def test_nothing_is_encoded_ahead_while_users_wait(
     engine.session.submit(free.wait)
     waiting = engine.dispatcher.locate(user, math.inf, "single")
     try:
-        assert engine.estimator.may_encode_ahead
+        assert engine.estimator.ahead.may_encode
         await job.run_job()
         assert encoded(metrics) == 0
     finally:

@@ -10,8 +10,8 @@ from reference_db.manifest import ModelPolicy
 from service import errors
 from service.cells.knn_calibration import KnnCalibration, check_compares
 from service.cells.residuals import mahalanobis
-from service.inference.estimator import User
 from service.inference.knn_estimator import KnnEstimate, KnnEstimator
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.plane_cell import make_cell, street, users_at

@@ -20,8 +20,9 @@ from service.background import Background, Job
 from service.cells.registry import ServedCells
 from service.errors import CellNotFound, TooLate
 from service.inference.engine import MateformerEngine, start_engine
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
+from service.inference.user import User
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
@@ -140,16 +141,16 @@ async def test_the_tiles_of_a_cell_may_be_encoded_ahead_once_it_is_loaded_and_ag
     served: ServedCells, store: DirectoryStore, engine: MateformerEngine, artifact_directory: Path, metrics: Metrics
 ) -> None:
     publish(store, STREET)
-    assert not engine.estimator.may_encode_ahead
+    assert not engine.estimator.ahead.may_encode
     version = await version_served(served)
-    assert engine.estimator.may_encode_ahead
-    assert await asyncio.to_thread(engine.estimator.encode_ahead)
+    assert engine.estimator.ahead.may_encode
+    assert await asyncio.to_thread(engine.estimator.ahead.encode_next)
     settings = Settings(inference_threads=1, inference_batch=16)
     other = start_engine(load_artifact(artifact_directory, MateformerManifest), settings, metrics)
     try:
         await served.switch(other)
         assert await version_served(served) is version
-        assert await asyncio.to_thread(other.estimator.encode_ahead)
+        assert await asyncio.to_thread(other.estimator.ahead.encode_next)
     finally:
         other.close()
 
@@ -327,6 +328,6 @@ def test_only_used_tiles_are_encoded_again(
     manifest = store.current("plane")
     assert manifest is not None
     before = CellVersion.assemble(read_contents(store, manifest))
-    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0
+    assert estimator.ahead.warm_tiles(before, estimator.ahead.tiles_in_use(before)) == 0
     locate(session, estimator, before, STREET[:4])
-    assert estimator.warm_tiles(before, estimator.tiles_in_use(before)) == 0
+    assert estimator.ahead.warm_tiles(before, estimator.ahead.tiles_in_use(before)) == 0

@@ -12,9 +12,10 @@ import pytest
 from service.errors import Congested, InferenceFailed, TooLate
 from service.inference.admission import Admission
 from service.inference.dispatcher import Dispatcher
-from service.inference.estimator import Estimate, Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession
 from service.inference.steps import Steps
+from service.inference.user import Estimate, User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from tests.redis_servers import GUARD_S

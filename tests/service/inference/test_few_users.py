@@ -16,8 +16,9 @@ from onnx import helper
 from models.artifact import MateformerArtifact, MateformerManifest, load_artifact
 from models.pipeline.eight_bits import quantise
 from reference_db import read_fingerprint_file
-from service.inference.estimator import Estimate, Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.mateformer_session import MateformerSession, as_users
+from service.inference.user import Estimate, User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.bad_artifacts import change_manifest, replace_graph

@@ -15,10 +15,11 @@ from reference_db import CellVersion
 from service.errors import InferenceFailed
 from service.inference.bound_graph import BoundGraph
 from service.inference.channels import Channels
-from service.inference.estimator import Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.frame_cache import FrameCache, as_known
 from service.inference.mateformer_session import MateformerSession
 from service.inference.tiles import Neighbourhood, Tiles
+from service.inference.user import User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.plane_cell import fingerprints_at, make_cell, street, users_at
@@ -229,7 +230,9 @@ def test_two_new_versions_that_are_warmed_at_once_leave_room_for_a_dispatch(
         monkeypatch.setattr(session, "run_in_background", wait_with_a_slot)
         reserved.release()
         with ThreadPoolExecutor(2) as replacers:
-            warmed = [replacers.submit(estimator.warm_tiles, version, [np.array(at)]) for at in ([2.0, 0], [50.0, 0])]
+            warmed = [
+                replacers.submit(estimator.ahead.warm_tiles, version, [np.array(at)]) for at in ([2.0, 0], [50.0, 0])
+            ]
             try:
                 assert not both.wait(0.5), "two slots are reserved at once"
                 assert np.isfinite(located(session, estimator, users)).all()
@@ -259,13 +262,13 @@ def test_a_user_who_walks_finds_the_frames_encoded_ahead(tmp_path: Path, metrics
         MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
     ) as session:
         estimator = Estimator(session, 1, 200 * session.frame_bytes, metrics)
-        assert not estimator.may_encode_ahead
+        assert not estimator.ahead.may_encode
         located(session, estimator, [user_at(version, 11, 21)])
         misses = lookups(metrics, "miss")
         for east in (13, 15, 17):
-            while estimator.encode_ahead():
+            while estimator.ahead.encode_next():
                 pass
-            assert not estimator.may_encode_ahead
+            assert not estimator.ahead.may_encode
             located(session, estimator, [user_at(version, east, 21)])
         assert lookups(metrics, "miss") == misses
         assert ahead(metrics, "used") == 3
@@ -280,7 +283,7 @@ def test_a_frame_encoded_ahead_gives_the_same_answer(
     estimator = Estimator(session, 64, 2**24, metrics)
     for user in users:
         located(session, estimator, [user])
-        while estimator.encode_ahead():
+        while estimator.ahead.encode_next():
             pass
     assert ahead(metrics, "encoded") > 0
     np.testing.assert_allclose(located(session, estimator, users), fresh, atol=1e-4)
@@ -312,11 +315,11 @@ def test_a_loaded_cell_is_encoded_before_its_users_come(tmp_path: Path, metrics:
         MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
     ) as session:
         estimator = Estimator(session, 1, 4800 * session.frame_bytes, metrics)
-        estimator.note_loaded(version)
-        assert estimator.may_encode_ahead
-        while estimator.encode_ahead():
+        estimator.ahead.note_loaded(version)
+        assert estimator.ahead.may_encode
+        while estimator.ahead.encode_next():
             pass
-        assert not estimator.may_encode_ahead
+        assert not estimator.ahead.may_encode
         for east, north in version.positions[::7] + 0.1:
             located(session, estimator, [user_at(version, east, north)])
         assert lookups(metrics, "miss") == 0
@@ -330,14 +333,14 @@ def test_fingerprints_of_loaded_cells_are_described_before_frames_are_encoded_an
     row = 4 * session.manifest.features
     estimator = Estimator(session, 1, 4 * 200 * row, metrics)
     for loaded, held in ((first, 100), (version, 200)):  # of 100 and of 300 fingerprints
-        estimator.note_loaded(loaded)
-        assert estimator.encode_ahead()
+        estimator.ahead.note_loaded(loaded)
+        assert estimator.ahead.encode_next()
         assert estimator.feature_bytes == held * row
         assert ahead(metrics, "encoded") == 0
     counts = count_described(session, monkeypatch)
     located(session, estimator, [user._replace(version=first) for user in users[:1]])
     assert counts == [1]  # no fingerprint of the first cell has left
-    while estimator.encode_ahead():
+    while estimator.ahead.encode_next():
         pass
     assert estimator.feature_bytes == 200 * row
     assert ahead(metrics, "encoded") > 0
@@ -353,11 +356,11 @@ def test_loaded_cells_take_an_eighth_of_the_frames_each_and_half_of_them_in_all(
         capacity = estimator.frame_pool_bytes // session.frame_bytes
         versions = [cell_of(grid().positions + np.float32(i)) for i in range(8)]
         for count, version in enumerate(versions, 1):
-            estimator.note_loaded(version)
-            while estimator.encode_ahead():
+            estimator.ahead.note_loaded(version)
+            while estimator.ahead.encode_next():
                 pass
             assert ahead(metrics, "encoded") == min(count * (capacity // 8), capacity // 2)
-        assert not estimator.may_encode_ahead
+        assert not estimator.ahead.may_encode
 
 
 def test_a_loaded_cell_displaces_no_frame(session: MateformerSession, version: CellVersion, metrics: Metrics) -> None:
@@ -376,11 +379,11 @@ def test_frames_that_no_user_has_been_in_are_not_in_use(
     session: MateformerSession, version: CellVersion, metrics: Metrics
 ) -> None:
     estimator = Estimator(session, 1, 100 * session.frame_bytes, metrics)
-    estimator.note_loaded(version)
-    assert estimator.encode_ahead()
-    assert estimator.tiles_in_use(version) == []
+    estimator.ahead.note_loaded(version)
+    assert estimator.ahead.encode_next()
+    assert estimator.ahead.tiles_in_use(version) == []
     located(session, estimator, users_of(version, 1))
-    assert len(estimator.tiles_in_use(version)) == 1
+    assert len(estimator.ahead.tiles_in_use(version)) == 1
 
 
 def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metrics) -> None:
@@ -389,9 +392,9 @@ def test_a_small_pool_has_no_room_for_frames_ahead(tmp_path: Path, metrics: Metr
         MateformerSession(write_tiny_artifact(tmp_path, tile_pitch=2.0), 1, ["CPUExecutionProvider"])
     ) as session:
         estimator = Estimator(session, 2, 0, metrics)
-        estimator.note_loaded(version)
+        estimator.ahead.note_loaded(version)
         located(session, estimator, [user_at(version, 11, 21)])
-        assert not estimator.encode_ahead()
+        assert not estimator.ahead.encode_next()
         located(session, estimator, [user_at(version, 11, 21)])
         assert lookups(metrics, "hit") >= 1
 

@@ -10,10 +10,11 @@ import pytest
 from reference_db import AntennaArray, Cell, CellVersion, Fingerprints
 from service.errors import InferenceFailed
 from service.inference.channels import Channels
-from service.inference.estimator import Estimate, Estimator, User
+from service.inference.estimator import Estimator
 from service.inference.frame_cache import as_known
 from service.inference.mateformer_session import MateformerSession, as_users, example_cell
 from service.inference.tiles import Neighbourhood, Tiles
+from service.inference.user import Estimate, User
 from service.telemetry.metrics import Metrics
 from service.telemetry.stopwatch import Stopwatch
 from tests.service.tiny_artifact import RADIOS, SIGMA_M, write_tiny_artifact

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.estimator import group_by_slot
+from service.inference.query_runs import group_by_slot
 
 SLOTS = st.lists(st.integers(0, 40), min_size=1, max_size=64)
 
