@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +15,6 @@ from models.artifact import (
     ArtifactError,
     LwlmArtifact,
     MateformerArtifact,
-    MateformerManifest,
     ServedArtifact,
     TrajectoryArtifact,
     is_lwlm,
@@ -36,11 +35,11 @@ from service.artifacts.cell_checks import (
     measure_by_trajectories,
 )
 from service.artifacts.installation import ActiveArtifact, Installation
-from service.cells.calibration import check_serves
+from service.artifacts.kept_cells import check_tracks, find_learned, find_served, find_stations
 from service.cells.registry import ServedCells
-from service.cells.stations import Stations, check_station
+from service.cells.stations import Stations
 from service.cells.store_errors import translate_store_errors
-from service.cells.trajectories import Trajectories, check_learned
+from service.cells.trajectories import Trajectories
 from service.errors import (
     ActivationInProgress,
     ArtifactNotFound,
@@ -200,9 +199,10 @@ class Activation:
     async def _take_over(self, artifact: ServedArtifact, force: bool) -> CellChecks:
         if is_mateformer(artifact):
             if not force:
-                self._check_tracks(artifact.manifest)
-            serveable = await asyncio.to_thread(self._check_serves, artifact)
-            active, engine = self._served.engine, await self._start(artifact)
+                check_tracks(self._served.engine.artifact.manifest, artifact.manifest)
+            active, confidence = self._served.engine, self._settings.confidence
+            serveable = await asyncio.to_thread(find_served, self._store, active.artifact, artifact, confidence)
+            engine = await self._start(artifact)
             measure = measure_by_fingerprints(active, engine, self._served.examiner, self._settings.calibration_seed)
             checks = await self._check_cells(serveable, measure, force)
             cells = await self._served.switch(engine)
@@ -213,7 +213,8 @@ class Activation:
         trajectories = self._trajectories
         if trajectories is None:
             raise NoTrajectoryArtifact("the settings name no artifact for trajectories that this one could replace")
-        serveable = await asyncio.to_thread(self._check_learned, artifact, trajectories)
+        before, after = trajectories.engine.artifact.manifest, artifact.manifest
+        serveable = await asyncio.to_thread(find_learned, self._store, before, after)
         other = await self._start_for_trajectories(artifact)
         by_trajectories = measure_by_trajectories(trajectories.engine, other, self._settings.calibration_seed)
         checks = await self._check_cells(serveable, by_trajectories, force)
@@ -225,7 +226,8 @@ class Activation:
         if stations is None:
             raise NoMeasuringArtifact("the settings name no artifact that measures snapshots and could be replaced")
         before = stations.engine
-        serveable = await asyncio.to_thread(self._check_stations, before.artifact, artifact)
+        manifests = before.artifact.manifest, artifact.manifest
+        serveable = await asyncio.to_thread(find_stations, self._store, *manifests)
         other = await self._start_for_stations(artifact)
         measure = measure_by_snapshots(before, other, self._settings.calibration_seed)
         checks = await self._check_cells(serveable, measure, force)
@@ -272,68 +274,6 @@ class Activation:
             with overridden_by_force("activates it anyway"):
                 raise ArtifactRefused(checks.complaint)
         return checks
-
-    def _check_tracks(self, after: MateformerManifest) -> None:
-        """Raises `ArtifactRefused` if clients' trajectories and tracks would not be located together any more."""
-        before = self._served.engine.artifact.manifest.tracks
-        if before is None or (after.tracks is not None and after.tracks.snapshots >= before.snapshots):
-            return
-        most = 1 if after.tracks is None else after.tracks.snapshots
-        with overridden_by_force("activates it anyway"):
-            raise ArtifactRefused(
-                f"locates {most} of a user's snapshots together at most, but clients send {before.snapshots}"
-            )
-
-    def _check_serves(self, artifact: MateformerArtifact) -> dict[str, Manifest]:
-        before, confidence = self._served.engine.artifact, self._settings.confidence
-        return self._check_no_cell_is_lost(
-            self._list_cells(),
-            lambda version: check_serves(before, version, confidence),
-            lambda version: check_serves(artifact, version, confidence),
-        )
-
-    def _check_learned(self, artifact: TrajectoryArtifact, trajectories: Trajectories) -> dict[str, Manifest]:
-        before, after = trajectories.engine.artifact.manifest, artifact.manifest
-        if after.vertices != before.vertices:
-            raise ArtifactRefused(f"takes {after.vertices} snapshots, but clients send {before.vertices}")
-        return self._check_no_cell_is_lost(before.cells, partial(check_learned, before), partial(check_learned, after))
-
-    def _check_stations(self, before: LwlmArtifact, after: LwlmArtifact) -> dict[str, Manifest]:
-        return self._check_no_cell_is_lost(
-            self._list_cells(), partial(check_station, before.manifest), partial(check_station, after.manifest)
-        )
-
-    def _check_no_cell_is_lost(
-        self, cell_ids: Sequence[str], before: Callable[[Manifest], None], after: Callable[[Manifest], None]
-    ) -> dict[str, Manifest]:
-        """The cells that pass `before`. Raises `ArtifactRefused` if one of them does not pass `after`."""
-        serveable = {}
-        for cell_id in cell_ids:
-            version = self._find_current(cell_id)
-            try:
-                if version is None:
-                    continue
-                before(version)
-            except ServiceError:
-                continue
-            try:
-                after(version)
-            except ServiceError as error:
-                raise ArtifactRefused(f"cell {cell_id}: {error.reason}") from error
-            serveable[cell_id] = version
-        return serveable
-
-    def _list_cells(self) -> list[str]:
-        with translate_store_errors():
-            return self._store.cells()
-
-    def _find_current(self, cell_id: str) -> Manifest | None:
-        """None if the version does not exist or is damaged: neither artifact serves it."""
-        with translate_store_errors():
-            try:
-                return self._store.current(cell_id)
-            except CorruptManifest:
-                return None
 
     def _read_active(self, family: str) -> ActiveArtifact | None:
         with translate_store_errors():
