@@ -108,12 +108,11 @@ def _run_variant(
 
 
 def _seconds_trained(folder: Path) -> float:
-    """The training time from the log, which continues over stops. Steps repeated after a kill count twice."""
+    """The training time from the log, which continues over stops. Steps that a kill has lost count once."""
     seconds, step = 0.0, 0
     for line in (folder / LOG_FILE).read_text().splitlines():
         entry = json.loads(line)
-        made = entry["step"] - step
-        seconds += max(made, 0) / max(entry["steps_per_s"], 0.01)  # the rate is rounded to 0.01
+        seconds += (entry["step"] - step) / max(entry["steps_per_s"], 0.01)  # the rate is rounded to 0.01
         step = entry["step"]
     return seconds
 

@@ -77,6 +77,7 @@ class Learner(ABC):
     def run(self, until: int | None = None) -> None:
         """Trains to step ``until`` (the recipe's last by default) and writes a checkpoint every three minutes."""
         until = self.recipe.optimiser.steps if until is None else until
+        self._cut_log()
         forward: Callable[..., Any] = self.model
         if self.world > 1:
             # Parameters whose output is unused get no gradient, such as Mateformer's last channel stream.
@@ -133,6 +134,13 @@ class Learner(ABC):
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
+
+    def _cut_log(self) -> None:
+        """Drops the lines of steps after the last checkpoint, which a killed run made and this one makes again."""
+        path = self.folder / LOG_FILE
+        if self.rank == 0 and path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def _log(self, figures: dict[str, float], steps_per_s: float) -> None:
         line = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.families import find_yaml
-from models.pipeline.learner import LOG_FILE, RecipeChanged
+from models.pipeline.learner import CHECKPOINT_FILE, LOG_FILE, RecipeChanged
 from models.scadf_moe.data import Corpus, build_corpus
 from models.scadf_moe.learner import ScadfMoELearner, load_model
 from models.scadf_moe.recipe import ScadfMoERecipe
@@ -35,6 +35,18 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(scadf_moe_recipe, co
         assert torch.equal(weights, resumed.model.state_dict()[name]), name
     delivered = load_model(tmp_path / "stopped", recipe).state_dict()
     assert all(torch.equal(weights, delivered[name]) for name, weights in straight.model.state_dict().items())
+
+
+def test_the_log_of_a_killed_run_has_each_step_once(scadf_moe_recipe, corpus, tmp_path: Path) -> None:
+    ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=2)
+    killed = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=4)
+    (tmp_path / CHECKPOINT_FILE).write_bytes(killed)
+    ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=6)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG_FILE).read_text().splitlines()] == [2, 6]
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=3)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG_FILE).read_text().splitlines()] == [3]
 
 
 @pytest.mark.parametrize(
