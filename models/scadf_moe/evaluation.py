@@ -70,8 +70,12 @@ def evaluate_oracle_centroid(recipe: ScadfMoERecipe, corpus: Corpus) -> dict[flo
 
 def summarise_trajectories(bands: dict[float, TrajectoryErrors]) -> dict[str, dict[str, float]]:
     """JSON-ready mean squared errors in m² of ``all`` bands together and of each band, named ``2.6 GHz`` and so on."""
-    named = {"all": list(bands.values())} | {f"{band / 1e9:g} GHz": [errors] for band, errors in bands.items()}
+    named = {"all": list(bands.values())} | {name_band(band): [errors] for band, errors in bands.items()}
     return {name: _summary(errors) for name, errors in named.items()}
+
+
+def name_band(band: float) -> str:
+    return f"{band / 1e9:g} GHz"
 
 
 def _summary(errors: list[TrajectoryErrors]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.pipeline.learner import LOG_FILE
 from models.pipeline.tables import describe_overrides, markdown_table
+from models.scadf_moe.evaluation import name_band
 from models.scadf_moe.experiment import ERRORS_FILE, Run, ScadfMoEExperiment, read_result, with_path_features
 from models.scadf_moe.recipe import PathFeatureKind, ScadfMoERecipe
 
@@ -43,6 +45,11 @@ class Column(NamedTuple):
     layout: str | None = None  # the mean over all layouts
     band: str = "all"
     all_unseen: bool = False  # of the trajectories without a trained point
+
+    def takes(self, run: Run) -> bool:
+        """Whether the run's results belong to this column."""
+        tested = run.left_out is None or self.band in ("all", name_band(run.left_out))
+        return self.layout in (None, run.layout) and tested
 
 
 def write_tables(
@@ -96,14 +103,20 @@ def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe
     variants = [name for name in experiment.variants if any(run.variant == name for run in results)]
 
     def cell(variant: str, key: str, column: Column) -> str:
-        """The spread over seeds."""
+        """The spread over the seeds of which all runs are complete."""
         by_seed: dict[int, list[float]] = {}
-        for run, result in results.items():
+        incomplete = set()
+        for run in recipes:
+            if run.variant != variant or not column.takes(run):
+                continue
+            result = results.get(run, {})
             tested = result.get("all_unseen", {}) if column.all_unseen else result
             parts = tested.get(key, {}).get(column.band, {})  # early results lack some
-            if run.variant == variant and column.layout in (None, run.layout) and column.part in parts:
+            if column.part in parts:
                 by_seed.setdefault(run.seed, []).append(parts[column.part])
-        return _spread([float(np.mean(values)) for values in by_seed.values()])
+            else:
+                incomplete.add(run.seed)
+        return _spread([float(np.mean(values)) for seed, values in by_seed.items() if seed not in incomplete])
 
     def table(first: str, columns: list[Column]) -> tuple[list[str], list[list[str]]]:
         """The head, and the rows of all variants and of what needs no model."""
@@ -131,8 +144,8 @@ def _tables(experiment: ScadfMoEExperiment, recipes: Mapping[Run, ScadfMoERecipe
 
     changes = {name: describe_overrides(changed) for name, changed in experiment.variants.items()}
     yield "; ".join(f"{name}: {words}" for name, words in changes.items() if words) + "."
-    if waiting := [_name(run) for run in recipes if run not in results]:
-        yield f"Not done yet: {'; '.join(waiting)}."
+    if waiting := Counter(_name_case(run) for run in recipes if run not in results):
+        yield f"Not done yet: {'; '.join(f'{case} ({runs} of the models)' for case, runs in waiting.items())}."
 
 
 def _spread(values: list[float]) -> str:
@@ -158,9 +171,9 @@ def _bands(bands: Iterable[float]) -> str:
     return ", ".join(f"{band / 1e9:g}" for band in bands) + " GHz"
 
 
-def _name(run: Run) -> str:
-    without = "" if run.left_out is None else f" without {_bands([run.left_out])}"
-    return f"{run.variant} {run.layout}{without} {run.seed}"
+def _name_case(run: Run) -> str:
+    without = "" if run.left_out is None else f" without {name_band(run.left_out)}"
+    return f"{run.layout}{without}, seed {run.seed}"
 
 
 def plot_results(

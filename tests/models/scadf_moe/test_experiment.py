@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from models.cli import app
 from models.families import find_yaml
-from models.pipeline.experiment import RESULT_FILE, UnknownBudget
+from models.pipeline.experiment import RESULT_FILE, UnknownBudget, save_result
 from models.scadf_moe.data import build_corpus
 from models.scadf_moe.evaluation import evaluate_geometry, evaluate_trajectories, summarise_trajectories
 from models.scadf_moe.experiment import load_experiment
 from models.scadf_moe.fusion_rivals import FUSIONS
 from models.scadf_moe.recipe import ScadfMoERecipe
+from models.scadf_moe.report import write_tables
 
 EXPERIMENTS = find_yaml("scadf_moe", "experiments")
 
@@ -123,6 +124,29 @@ def test_an_experiment_names_the_path_features_that_it_trains_with(tiny: Path, b
     assert {path.name for path in (tmp_path / "runs" / "tiny" / "small").iterdir()} == {"exact"}
     assert CliRunner().invoke(app, [*map(str, words), "--path-features", "estimated"]).exit_code == 0
     assert {path.name for path in (tmp_path / "runs" / "tiny" / "small").iterdir()} == {"exact", "estimated"}
+
+
+def test_a_seed_counts_in_a_mean_once_all_of_its_runs_are_complete(tiny: Path, bands: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(tiny.read_text())
+    content["variants"] = {"Concat": {"fusion": "concat"}}
+    content["overrides"] = {"train_bands": [2.6e9, 6e9, 28e9]}
+    content["budgets"]["small"] |= {"left_out": [6e9, 28e9]}
+    tiny.write_text(yaml.safe_dump(content))
+    experiment, recipes = load_experiment(tiny, "small")
+    for run, recipe in recipes.items():
+        if (run.seed, run.left_out) != (2, 28e9):
+            folder = run.folder(tmp_path)
+            folder.mkdir(parents=True)
+            errors = {"overall": run.left_out / 1e9 + run.seed}
+            summary = {"all": errors, f"{run.left_out / 1e9:g} GHz": errors}
+            save_result({"recipe": recipe.digest, "parameters": 1, "mse_m2": summary}, folder)
+    text = write_tables(experiment, recipes, {recipes[run].path_features: tmp_path}, "command")
+    head = next(line for line in text.splitlines() if line.startswith("| all layouts")).split(" | ")
+    by_layout, by_band = (line.split(" | ") for line in text.splitlines() if line.startswith("| Concat"))
+    assert by_layout[1] == "18.00"  # (6 + 28) / 2 + 1, of the first seed only
+    assert by_band[head.index("6 GHz, overall")] == "7.50 ± 0.71"
+    assert by_band[head.index("28 GHz, overall")] == "29.00"
+    assert "Not done yet: etoile:900 without 28 GHz, seed 2 (1 of the models)." in text
 
 
 def test_a_missing_path_table_is_one_line_not_a_traceback(tiny: Path, tmp_path: Path) -> None:
