@@ -136,10 +136,13 @@ class Learner(ABC):
         self.step = state["step"]
 
     def _cut_log(self) -> None:
-        """Drops the lines of steps after the last checkpoint, which a killed run made and this one makes again."""
+        """Drops the lines of steps after the last checkpoint, which a killed run made and this one makes again.
+
+        Also a line that the kill cut short.
+        """
         path = self.folder / LOG_FILE
         if self.rank == 0 and path.exists():
-            lines = path.read_text().splitlines(keepends=True)
+            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             path.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def _log(self, figures: dict[str, float], steps_per_s: float) -> None:

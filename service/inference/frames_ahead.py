@@ -46,7 +46,7 @@ class FramesAhead:
         self._metrics = metrics
         self._surroundings = Surroundings(session.manifest.tile_pitch)
         self._undescribed: deque[tuple[ref[CellVersion], int]] = deque()  # cells loaded, and the first row of the rest
-        self._one_reserved = threading.Lock()  # the pools have room for one reserved slot beside a dispatch
+        self._one_reserved = threading.Lock()  # besides a dispatch, the pools have room for one reserved slot
 
     def tiles_in_use(self, version: CellVersion) -> list[_Floats]:
         """Centres `[2]` (metres) of a cell's most recently used tiles. Blocking. Not for the owner thread."""

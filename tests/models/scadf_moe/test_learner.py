@@ -42,6 +42,8 @@ def test_the_log_of_a_killed_run_has_each_step_once(scadf_moe_recipe, corpus, tm
     killed = (tmp_path / CHECKPOINT_FILE).read_bytes()
     ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=4)
     (tmp_path / CHECKPOINT_FILE).write_bytes(killed)
+    with (tmp_path / LOG_FILE).open("a") as log:
+        log.write('{"step": 5, "mse')
     ScadfMoELearner(scadf_moe_recipe, corpus, tmp_path, CPU).run(until=6)
     assert [json.loads(line)["step"] for line in (tmp_path / LOG_FILE).read_text().splitlines()] == [2, 6]
     (tmp_path / CHECKPOINT_FILE).unlink()
